@@ -1,0 +1,263 @@
+"""The one noun that all stages share: a graph of integer operations.
+
+A signal is an int32 array ``[batch, *shape]``; token and feature maps have shape ``(positions, channels)`` with the
+positions of a grid row by row (position = y * width + x). One call of `Op.step` is one timestep.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+INPUT = "input"  # name of the host's signal
+COUNTERS = ("spike_in", "synop", "attention_ac", "neuron_update", "gate_update", "spike_out", "message")
+Counts = dict[str, np.ndarray]  # counter -> int64 [batch]
+Inputs = dict[str, Any]  # slot -> array, or tuple of arrays for the many-source slot "x"; absent slots are missing
+
+
+class DeployError(Exception):
+    """A problem that the user can act on: where it is, what is wrong, what to do."""
+
+    def __init__(self, where: str, problem: str, hint: str) -> None:
+        self.where, self.problem, self.hint = where, problem, hint
+        super().__init__(f"{where}: {problem}\n  hint: {hint}")
+
+
+@dataclass(frozen=True)
+class Size:
+    """What placement needs to know of an op. `synapses` are counted unrolled; `weight_bits` as stored once."""
+
+    neurons: int = 0
+    synapses: int = 0
+    weight_bits: int = 0
+    state_bits: int = 0
+
+
+@dataclass(frozen=True)
+class Payload:
+    """Values that an edge may carry: ``low <= value <= high``. Binary spikes are 0 and 1."""
+
+    low: int
+    high: int
+
+    @property
+    def binary(self) -> bool:
+        return (self.low, self.high) == (0, 1)
+
+    @property
+    def bits(self) -> int:
+        span = max(abs(self.low), abs(self.high))
+        return max(1, int(span).bit_length()) + (self.low < 0)
+
+    def __str__(self) -> str:
+        return "binary" if self.binary else f"graded {self.bits} bit [{self.low}, {self.high}]"
+
+
+class Op:
+    """One operation: its integer semantics, design rules, event counts and examples. Subclasses are frozen dataclasses.
+
+    Input slots are named in `slots`; a trailing ``?`` marks an optional one, ``*`` a slot that takes a list of
+    sources whose values add up (W(x + y) = Wx + Wy). Slot ``alive`` receives the credit of each token [batch, tokens]:
+    a token with credit 0 is halted, costs nothing and sends nothing.
+    """
+
+    kind: ClassVar[str]
+    slots: ClassVar[tuple[str, ...]] = ("x*",)
+    arithmetic: ClassVar[tuple[str, ...]] = ()  # integer operations on the synaptic path and in the update
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        """Shape of one sample's output."""
+        raise TypeError(f"{type(self).__name__} does not say its output shape")
+
+    @property
+    def payload(self) -> Payload:
+        return Payload(0, 1)
+
+    @property
+    def size(self) -> Size:
+        return Size()
+
+    @property
+    def dense_ops(self) -> int:
+        """Accumulates per timestep if every input were active, the field's FLOPs convention (padding taps counted)."""
+        return 0
+
+    def problems(self, shapes: dict[str, list[tuple[int, ...]]], payloads: dict[str, list[Payload]]) -> Iterator[tuple[str, str]]:
+        """Yield (what is wrong, what to do) for each broken design rule, given the sources' shapes and payloads."""
+        yield from ()
+
+    def state(self, batch: int) -> dict[str, np.ndarray]:
+        """State at the start of a sample, arrays [batch, ...]."""
+        return {}
+
+    def initial(self, batch: int) -> np.ndarray:
+        """What a delayed edge from this op carries before the first timestep."""
+        return np.zeros((batch, *self.out_shape), np.int32)
+
+    def step(self, state: dict[str, np.ndarray], inputs: Inputs, t: np.ndarray) -> np.ndarray:
+        """One timestep. `t` [batch] counts from 1 in each sample; `state` is updated in place."""
+        raise TypeError(f"{type(self).__name__} has no semantics")
+
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
+        """Events of this timestep per sample, from what was really received and sent. Missing counters are zero."""
+        raise TypeError(f"{type(self).__name__} does not count its events")
+
+    def accumulate(self, alu: Any, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
+        """Do the synaptic work of one sample event by event on `alu`, which can only add, compare, shift and AND.
+
+        Returns (result, the same from the vectorised kernel); the audit demands that they are equal.
+        """
+        raise TypeError(f"{type(self).__name__} cannot be audited")
+
+    @classmethod
+    def examples(cls, rng: np.random.Generator) -> Iterator[tuple["Op", list[Inputs]]]:
+        """Yield (op, inputs for each timestep) for the conformance test."""
+        yield from ()
+
+
+@dataclass(frozen=True)
+class Edge:
+    """`source`'s output goes to `slot` of `target`; with `delay` 1 it acts in the next timestep (feedback)."""
+
+    source: str
+    target: str
+    slot: str
+    delay: int = 0
+
+
+OPS: dict[str, type[Op]] = {}
+
+
+def register(cls: type[Op]) -> type[Op]:
+    """Class decorator: make the op a frozen dataclass and enter it under its `kind`."""
+    cls = dataclass(frozen=True, eq=False)(cls)
+    if cls.kind in OPS and OPS[cls.kind].__qualname__ != cls.__qualname__:
+        raise TypeError(f"op kind {cls.kind!r} is defined twice: {OPS[cls.kind]} and {cls}")
+    OPS[cls.kind] = cls
+    return cls
+
+
+def load_ops() -> dict[str, type[Op]]:
+    """Import every file of convert/ops, which enters its op; returns the registry."""
+    package = importlib.import_module("convert.ops")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"convert.ops.{module.name}")
+    return OPS
+
+
+def total(sources: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Sum of a slot's sources, int32."""
+    if len(sources) == 1:
+        return sources[0]
+    out = sources[0].astype(np.int32)
+    for more in sources[1:]:
+        out += more
+    return out
+
+
+def per_sample(values: np.ndarray) -> np.ndarray:
+    """Sum over all but the first axis, int64 [batch]."""
+    return values.reshape(len(values), -1).sum(1, dtype=np.int64)
+
+
+def nonzero(sources: Iterable[np.ndarray]) -> np.ndarray:
+    """Number of events of a slot's sources, int64 [batch]."""
+    return sum(np.count_nonzero(s.reshape(len(s), -1), axis=1).astype(np.int64) for s in sources)  # type: ignore[return-value]
+
+
+@dataclass
+class Graph:
+    """Operations by name, in topological order, and the edges between them. `meta` holds labels and training facts."""
+
+    ops: dict[str, Op] = field(default_factory=dict)
+    edges: list[Edge] = field(default_factory=list)
+    timesteps: int = 1
+    input_shape: tuple[int, ...] = ()
+    input_payload: Payload = Payload(0, 1)
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, name: str, op: Op, *, delayed: Iterable[str] = (), **sources: str | list[str]) -> None:
+        """Append `op`; `sources` name, for each slot, where its signal comes from; slots in `delayed` act one step later."""
+        if name in self.ops or name == INPUT:
+            raise DeployError(name, "this op name is taken", "give every op its own name")
+        self.ops[name] = op
+        for slot, given in sources.items():
+            for source in [given] if isinstance(given, str) else given:
+                self.edges.append(Edge(source, name, slot, int(slot in delayed)))
+
+    def sources(self, name: str) -> dict[str, list[Edge]]:
+        """Incoming edges of an op by slot, in the order of its slots."""
+        slots = [s.rstrip("*?") for s in self.ops[name].slots]
+        found = {s: [e for e in self.edges if e.target == name and e.slot == s] for s in slots}
+        return {s: e for s, e in found.items() if e}
+
+    def consumers(self, name: str) -> list[Edge]:
+        return [e for e in self.edges if e.source == name]
+
+    def delayed_sources(self) -> list[str]:
+        """Ops whose output is fed back to the next timestep."""
+        return sorted({e.source for e in self.edges if e.delay})
+
+    def shape_of(self, name: str) -> tuple[int, ...]:
+        return self.input_shape if name == INPUT else self.ops[name].out_shape
+
+    def payload_of(self, name: str) -> Payload:
+        return self.input_payload if name == INPUT else self.ops[name].payload
+
+    def only(self, kind: str) -> list[str]:
+        """Names of the ops of one kind, in order."""
+        return [n for n, op in self.ops.items() if op.kind == kind]
+
+    def check(self) -> None:
+        """Raise one DeployError that lists every broken design rule of the graph, each with its op and its hint."""
+        found = list(self._problems())
+        if len(found) == 1:
+            raise DeployError(*found[0])
+        if found:
+            lines = "".join(f"\n  - {where}: {what} ({hint})" for where, what, hint in found)
+            raise DeployError("graph", f"{len(found)} problems:{lines}", "mend each op named above and export again")
+
+    def _problems(self) -> Iterator[tuple[str, str, str]]:
+        seen: set[str] = {INPUT}
+        for edge in self.edges:
+            for end in (edge.source, edge.target):
+                if end != INPUT and end not in self.ops:
+                    yield end, f"edge {edge.source} -> {edge.target}.{edge.slot} names an op that does not exist", "check the op's name"
+                    return
+            if edge.slot not in [s.rstrip("*?") for s in self.ops[edge.target].slots]:
+                yield edge.target, f"has no input slot {edge.slot!r}", f"slots: {', '.join(self.ops[edge.target].slots)}"
+        for name, op in self.ops.items():
+            slots = self.sources(name)
+            early = [e.source for edges in slots.values() for e in edges if not e.delay and e.source not in seen]
+            if early:
+                yield name, f"reads {', '.join(early)} before it is computed", "order the ops, or mark the slot as delayed"
+            for slot in op.slots:
+                bare = slot.rstrip("*?")
+                if "?" not in slot and bare not in slots:
+                    yield name, f"slot {bare!r} is not connected", "connect it"
+                if "*" not in slot and len(slots.get(bare, [])) > 1:
+                    yield name, f"slot {bare!r} has {len(slots[bare])} sources", "it takes one"
+            shapes = {s: [self.shape_of(e.source) for e in edges] for s, edges in slots.items()}
+            payloads = {s: [self.payload_of(e.source) for e in edges] for s, edges in slots.items()}
+            for slot, given in shapes.items():
+                if len(set(given)) > 1:
+                    yield name, f"sources of slot {slot!r} differ in shape: {given}", "sources that add up need equal shapes"
+            for what, hint in op.problems(shapes, payloads):
+                yield name, what, hint
+            seen.add(name)
+
+    def without(self, kinds: Iterable[str]) -> "Graph":
+        """The graph without ops of these kinds and without the edges that touch them (halting removed, for instance)."""
+        gone = {n for n, op in self.ops.items() if op.kind in set(kinds)}
+        return dataclasses.replace(
+            self,
+            ops={n: op for n, op in self.ops.items() if n not in gone},
+            edges=[e for e in self.edges if e.source not in gone and e.target not in gone],
+        )

@@ -1,0 +1,105 @@
+"""Loihi's CUBA leaky integrate-and-fire neuron in its fixed-point arithmetic, as lava's bit-accurate LIF computes it."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+STATE_BITS = 24  # current and voltage registers, Loihi
+LIMIT = 1 << (STATE_BITS - 1)
+DECAY_ONE = 4096
+MANT_SHIFT = 6  # weights, biases and thresholds are mantissas that the chip shifts by 6
+VTH_MANT_MAX = 4095  # SLAYER's epsilon for the strict threshold is lost in float32 from 4096 up
+
+
+class Strict:
+    """Whether an overflow of a 24-bit register raises (tests) or warns (users)."""
+
+    raises = False
+
+
+class RegisterOverflow(ArithmeticError):
+    """A 24-bit register of the chip overflowed."""
+
+
+def decay(x: np.ndarray, d: int | np.ndarray) -> np.ndarray:
+    """``x * (4096 - d) / 4096`` rounded towards zero, int64."""
+    scaled = x.astype(np.int64) * (DECAY_ONE - d)
+    return np.sign(scaled) * (np.abs(scaled) >> 12)
+
+
+def _overflow(what: str) -> None:
+    message = f"{what} leaves its 24 bits; Loihi wraps the current and clips the voltage"
+    if Strict.raises:
+        raise RegisterOverflow(message)
+    warnings.warn(message, RuntimeWarning, stacklevel=3)
+
+
+@dataclass(frozen=True)
+class Cuba:
+    r"""Current-based LIF: all states are integers, decays in 1/4096.
+
+    .. math::
+        u_t &= \mathrm{dec}(u_{t-1}, i) + 2^6 x_t, \qquad
+        v_t = \mathrm{dec}(v_{t-1}, d) + u_t + 2^6 b \\
+        s_t &= [v_t > 2^6 \vartheta], \qquad v_t \leftarrow 0 \text{ where } s_t = 1
+
+    ``dec(x, d) = sign(x) * (|x| (4096 - d) >> 12)``; u wraps and v clips at 24 bits. Source: lava-nc 0.10.0,
+    ``proc/lif/models.py`` (PyLifModelBitAcc); Davies et al. 2018.
+    """
+
+    i_decay: int = 4096
+    v_decay: int = 2048
+    vth: int = 64
+
+    def problems(self):
+        """Design rules: (what is wrong, what to do)."""
+        for name, value in (("i_decay", self.i_decay), ("v_decay", self.v_decay)):
+            if not 0 <= value <= DECAY_ONE:
+                yield f"{name} {value} is outside [0, 4096]", "decays are 12-bit fractions"
+        if not 0 < self.vth <= VTH_MANT_MAX:
+            yield f"threshold mantissa {self.vth} is outside [1, {VTH_MANT_MAX}]", "rescale weights, bias and threshold together"
+
+    @property
+    def gain(self) -> float:
+        """Largest |v| for inputs bounded by 1 (infinite where nothing leaks)."""
+        def total(d: int) -> float:
+            return DECAY_ONE / d if d else float("inf")
+        return total(self.i_decay) * total(self.v_decay)
+
+    def step(self, state: dict[str, np.ndarray], current: np.ndarray, bias: np.ndarray | int, rows: np.ndarray | None) -> np.ndarray:
+        """Integrate `current` (mantissa units, int) and fire. `rows` selects the updated part of the state, None is all.
+
+        Returns binary spikes of `current`'s shape. Rows not selected are not computed at all.
+        """
+        v = state["v"] if rows is None else state["v"][rows]
+        u = current.astype(np.int64) << MANT_SHIFT
+        if self.i_decay != DECAY_ONE:
+            u += decay(state["u"] if rows is None else state["u"][rows], self.i_decay)
+        if (np.abs(u) >= LIMIT).any():
+            _overflow("current u")
+            u = (u + LIMIT) % (2 * LIMIT) - LIMIT
+        v = decay(v, self.v_decay) + u + (np.asarray(bias, np.int64) << MANT_SHIFT)
+        if (np.abs(v) >= LIMIT).any():
+            _overflow("voltage v")
+            v = np.clip(v, -LIMIT + 1, LIMIT - 1)
+        spikes = v > (self.vth << MANT_SHIFT)
+        v[spikes] = 0
+        for name, value in (("u", u), ("v", v)):
+            if name in state:
+                if rows is None:
+                    state[name][...] = value
+                else:
+                    state[name][rows] = value
+        return spikes
+
+    def state(self, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+        """Zero state; the current is kept only where it does not decay fully."""
+        names = ("v",) if self.i_decay == DECAY_ONE else ("u", "v")
+        return {n: np.zeros(shape, np.int32) for n in names}
+
+    @property
+    def state_bits(self) -> int:
+        return STATE_BITS * (1 if self.i_decay == DECAY_ONE else 2)

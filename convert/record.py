@@ -1,0 +1,142 @@
+"""What happened during inference: events per op and timestep, which tokens were alive, logits and exits, spikes on request."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert.ir import COUNTERS, DeployError
+
+SCHEMA = 1
+
+
+@dataclass
+class Record:
+    """Integer facts of one run over N samples, T timesteps at most, K classes.
+
+    Attributes
+    ----------
+    ops, kinds : list of str
+        Name and kind of each op, in graph order.
+    counts : int64 [N, T, ops, counters]
+        Events per sample, timestep, op and counter (`COUNTERS`); zero after the sample's exit.
+    exit_step : int64 [N]
+        Timesteps that were run, 1..T.
+    logits : int64 [N, K]
+        At the exit. `prediction` is their first maximum.
+    gates : list of str
+        Names of the token gates, in graph order (empty for a static net).
+    alive : bool [N, T, gates + 1, tokens]
+        Entry g: tokens alive before gate g, so entering block g + 1; the last entry: after the last gate. False after the exit.
+        A net without gates has one entry, all True until the exit.
+    spikes : dict of op name -> int32 [N, T, *shape]
+        Only with ``record="spikes"``; zero after the exit.
+    """
+
+    ops: list[str]
+    kinds: list[str]
+    counts: np.ndarray
+    exit_step: np.ndarray
+    logits: np.ndarray
+    gates: list[str]
+    alive: np.ndarray
+    spikes: dict[str, np.ndarray] = field(default_factory=dict)
+    labels: np.ndarray | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def prediction(self) -> np.ndarray:
+        return self.logits.argmax(1)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right predictions; nan without labels."""
+        return float("nan") if self.labels is None else float((self.prediction == self.labels).mean())
+
+    @property
+    def mean_timesteps(self) -> float:
+        return float(self.exit_step.mean())
+
+    @property
+    def mean_tokens(self) -> float:
+        """Share of (block, timestep, token) cells that were processed, of all L * T * N cells (1 for a static net)."""
+        entering = self.alive[:, :, : max(1, len(self.gates))]
+        return float(entering.mean())
+
+    def total(self, counter: str) -> np.ndarray:
+        """Events of one counter per sample, int64 [N]."""
+        return self.counts[..., COUNTERS.index(counter)].sum((1, 2))
+
+    @property
+    def chip_events(self) -> np.ndarray:
+        """Accumulates, attention accumulates and gate updates per sample, int64 [N]: the work that an event causes."""
+        return self.total("synop") + self.total("attention_ac") + self.total("gate_update")
+
+    def save(self, path: Path) -> None:
+        """Write everything but the spikes to an npz, atomically."""
+        with atomic(path) as part:
+            np.savez_compressed(
+                part, schema=SCHEMA, ops=self.ops, kinds=self.kinds, counters=COUNTERS, counts=self.counts, exit_step=self.exit_step,
+                logits=self.logits, gates=np.array(self.gates, dtype="U"), alive=np.packbits(self.alive),
+                alive_shape=self.alive.shape, labels=np.array([]) if self.labels is None else self.labels, meta=json.dumps(self.meta),
+            )
+
+    def save_spikes(self, path: Path) -> None:
+        with atomic(path) as part:
+            np.savez_compressed(part, **self.spikes)
+
+    @classmethod
+    def load(cls, path: Path) -> "Record":
+        """Read an npz written by `save`; a DeployError names what is wrong with a file that is none."""
+        hint = "run deploy/run.py again to write it"
+        try:
+            with np.load(path, allow_pickle=False) as f:
+                if int(f["schema"]) != SCHEMA or list(f["counters"]) != list(COUNTERS):
+                    raise DeployError(str(path), f"event record of schema {int(f['schema'])}, this version reads {SCHEMA}", hint)
+                shape = tuple(f["alive_shape"])
+                alive = np.unpackbits(f["alive"], count=int(np.prod(shape))).reshape(shape).astype(bool)
+                labels = f["labels"]
+                return cls(
+                    ops=[str(n) for n in f["ops"]], kinds=[str(k) for k in f["kinds"]], counts=f["counts"], exit_step=f["exit_step"],
+                    logits=f["logits"], gates=[str(g) for g in f["gates"]], alive=alive,
+                    labels=labels if labels.size else None, meta=json.loads(str(f["meta"])),
+                )
+        except FileNotFoundError:
+            raise DeployError(str(path), "no such event record", hint) from None
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as e:
+            raise DeployError(str(path), f"not an event record ({e})", hint) from None
+
+
+class atomic:
+    """``with atomic(path) as part:`` write to `part`; it becomes `path` only if the block ends well."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    def __enter__(self) -> Path:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.stem}.", suffix=self.path.suffix)
+        except OSError as e:
+            raise DeployError(str(self.path), f"cannot be written ({e.strerror})", "choose a writable folder with --output") from None
+        os.close(handle)
+        os.chmod(name, 0o644)
+        self.part = Path(name)
+        return self.part
+
+    def __exit__(self, kind, error, trace) -> None:
+        if error is None:
+            os.replace(self.part, self.path)
+            return
+        self.part.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise DeployError(
+                str(self.path), f"cannot be written ({error.strerror or error})", "free some space or choose another folder with --output"
+            ) from error
