@@ -22,7 +22,7 @@ def parse(cls: type[T], description: str, args: list[str] | None = None, default
     """Make the command line from a dataclass or pydantic model; an unknown option suggests the nearest, exit 2."""
     import tyro
 
-    config = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagConversionOff)
+    config = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
     if default is None:
         return tyro.cli(cls, args=args, description=description, config=config)
     return tyro.cli(cls, args=args, description=description, default=default, config=config)
