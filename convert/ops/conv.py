@@ -1,0 +1,148 @@
+"""Convolution synapses with CUBA neurons; with a 1x1 kernel it is a token-wise linear layer with shared weights."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from convert import synapse
+from convert.ir import Inputs, Op, Size, nonzero, per_sample, register, total
+from convert.neuron import LIMIT, MANT_SHIFT, Cuba
+
+
+@register
+class Conv(Op):
+    r"""Spiking convolution.
+
+    .. math:: s_t = \mathrm{CUBA}\Big(\sum_{\text{sources } x} W * x_t,\; b\Big)
+
+    Halted tokens (credit 0) are neither integrated nor sent, their bias included; needs a 1x1 kernel of stride 1.
+    Events: ``synop`` = input value x non-zero synapses that really exist (a value n is n accumulates),
+    ``neuron_update`` = living neurons. Stock NetX type ``conv``.
+
+    Attributes
+    ----------
+    weight : int [out, in / groups, kh, kw], even, -256..254
+    bias : int [out], 13-bit mantissa, added every timestep
+    grid : (height, width) of the input map
+    """
+
+    kind: ClassVar[str] = "conv"
+    slots: ClassVar[tuple[str, ...]] = ("x*", "alive?")
+    arithmetic: ClassVar[tuple[str, ...]] = ("add", "compare", "leak")
+
+    weight: np.ndarray
+    bias: np.ndarray
+    grid: tuple[int, int]
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+    neuron: Cuba = Cuba()
+
+    @property
+    def geometry(self) -> tuple[tuple[int, int], int, int, int]:
+        return self.grid, self.stride, self.padding, self.groups
+
+    @property
+    def out_grid(self) -> tuple[int, int]:
+        return synapse.out_grid(self.grid, self.weight.shape[2:], self.stride, self.padding)  # type: ignore[arg-type]
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        h, w = self.out_grid
+        return h * w, len(self.weight)
+
+    @property
+    def pointwise(self) -> bool:
+        return self.weight.shape[2:] == (1, 1) and (self.stride, self.padding, self.groups) == (1, 0, 1)
+
+    @property
+    def size(self) -> Size:
+        neurons = int(np.prod(self.out_shape))
+        synapses, bits = synapse.memory(self.weight, *self.geometry)
+        return Size(neurons, synapses, bits + 13 * len(self.bias), neurons * self.neuron.state_bits)
+
+    @property
+    def dense_ops(self) -> int:
+        return self.out_shape[0] * self.weight.size
+
+    def problems(self, shapes, payloads):
+        """Loihi's ranges, exactness of the sums, shapes that fit."""
+        yield from self.neuron.problems()
+        yield from synapse.weight_problems(self.weight, self.bias, len(self.weight))
+        want = (self.grid[0] * self.grid[1], self.weight.shape[1] * self.groups)
+        for shape in shapes.get("x", []):
+            if shape != want:
+                yield f"input has shape {shape}, the weights need {want}", "check grid, channels and groups"
+        if any(p.low < 0 for p in payloads.get("x", [])):
+            yield "an input can be negative", "a synapse takes spikes or graded spikes >= 0; put an lif op before it"
+        if len(self.weight) % self.groups:
+            yield f"{len(self.weight)} channels do not split into {self.groups} groups", "choose groups that divide the channels"
+        if "alive" in shapes and not self.pointwise:
+            yield "token gating needs a 1x1 kernel of stride 1", "gate the token-wise layers only"
+        if "alive" in shapes and shapes["alive"] != [(want[0],)]:
+            yield f"credit of shape {shapes['alive']} does not match {want[0]} tokens", "gate and layer need the same tokens"
+        high = sum(p.high for p in payloads.get("x", []))
+        bound = synapse.exact_bound(self.weight.reshape(len(self.weight), -1), high, self.bias)
+        if bound * min(self.neuron.gain, 1e6) * (1 << MANT_SHIFT) >= LIMIT:
+            yield (f"worst-case input {bound} x gain {self.neuron.gain:g} overflows the 24-bit state",
+                   "lower weights and threshold together, or the number of residual sources")
+
+    def state(self, batch: int) -> dict[str, np.ndarray]:
+        return self.neuron.state((batch, *self.out_shape))
+
+    @cached_property
+    def fanout(self) -> np.ndarray:
+        """Non-zero synapses that leave each input neuron, int64 [inputs]."""
+        return synapse.conv_fanout(self.weight, *self.geometry).ravel()
+
+    def current(self, x: np.ndarray) -> np.ndarray:
+        return synapse.conv_current(x, self.weight, *self.geometry)
+
+    def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
+        x = total(inputs["x"])
+        if "alive" not in inputs:
+            return self.neuron.step(state, self.current(x), self.bias, None).astype(np.int32)
+        alive = inputs["alive"] > 0
+        out = np.zeros((len(x), *self.out_shape), np.int32)
+        out[alive] = self.neuron.step(state, self.current(x[alive][None])[0], self.bias, alive)
+        return out
+
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
+        rows = inputs["x"]
+        living = np.full(len(out), self.out_shape[0])
+        if "alive" in inputs:
+            alive = inputs["alive"] > 0
+            rows = tuple(x * alive[..., None] for x in rows)
+            living = alive.sum(1)
+        return {
+            "spike_in": nonzero(rows),
+            "synop": sum(x.reshape(len(x), -1).astype(np.int64) @ self.fanout for x in rows),
+            "neuron_update": living * self.out_shape[1],
+            "spike_out": per_sample(out),
+        }
+
+    def accumulate(self, alu, inputs: Inputs, t: int):
+        x = total(inputs["x"])[0]
+        if "alive" in inputs:
+            x = x * (inputs["alive"][0] > 0)[:, None]
+        return synapse.accumulate_conv(alu, x, self.weight, *self.geometry), self.current(x[None])[0]
+
+    @classmethod
+    def examples(cls, rng: np.random.Generator):
+        def spikes(*shape, high=1):
+            return rng.integers(0, high + 1, shape).astype(np.int32)
+
+        def make(out, per, k, **more):
+            weight = rng.integers(-20, 20, (out, per, k, k)) * 2
+            return cls(weight=weight, bias=rng.integers(-30, 30, out), neuron=Cuba(4096, 2048, 60), **more)
+
+        yield make(5, 3, 3, grid=(5, 4), padding=1), [{"x": (spikes(2, 20, 3),)} for _ in range(4)]
+        yield make(4, 1, 3, grid=(6, 6), stride=2, padding=1, groups=2), [{"x": (spikes(2, 36, 2, high=3),)} for _ in range(3)]
+        slow = make(6, 4, 1, grid=(3, 3))
+        yield (cls(weight=slow.weight, bias=slow.bias, grid=(3, 3), neuron=Cuba(1024, 300, 90)),
+               [{"x": (spikes(2, 9, 4), spikes(2, 9, 4))} for _ in range(5)])
+        credit = np.array([rng.permutation([0, 0, 5, 1, 9, 0, 2, 7, 3]) for _ in range(2)], np.int32)
+        yield make(6, 4, 1, grid=(3, 3)), [{"x": (spikes(2, 9, 4),), "alive": credit * (k < 3)} for k in range(4)]

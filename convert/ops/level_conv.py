@@ -1,0 +1,123 @@
+"""Convolution that runs once per sample and answers with a graded spike: the single pass of an integrated embedding."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from convert import synapse
+from convert.ir import Inputs, Op, Payload, Size, nonzero, per_sample, register, total
+
+
+@register
+class LevelConv(Op):
+    r"""Convolution, then a ladder of thresholds, at the first timestep only.
+
+    .. math:: y_1 = \sum_{k=1}^{Q} [\,(W * x_1 + b) \ge k\,\vartheta\,], \qquad y_t = 0 \text{ for } t > 1
+
+    ``y`` is the number of spikes that an integrate-and-fire neuron with soft reset would emit for this input, bounded
+    by Q: the spikes of several timesteps in one graded event. It is this project's reconstruction of STAS's I-SPS
+    (arXiv 2508.14138 gives a figure only): one pass, one representation for all timesteps. After t = 1 nothing is
+    received, updated or sent.
+
+    Attributes
+    ----------
+    weight : int [out, in / groups, kh, kw], even
+    bias : int [out]
+    grid : (height, width) of the input map
+    theta : int, height of one level in mantissa units
+    levels : int, Q, the largest output
+    """
+
+    kind: ClassVar[str] = "level_conv"
+    arithmetic: ClassVar[tuple[str, ...]] = ("add", "compare")
+
+    weight: np.ndarray
+    bias: np.ndarray
+    grid: tuple[int, int]
+    theta: int
+    levels: int
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+
+    @property
+    def geometry(self) -> tuple[tuple[int, int], int, int, int]:
+        return self.grid, self.stride, self.padding, self.groups
+
+    @property
+    def out_grid(self) -> tuple[int, int]:
+        return synapse.out_grid(self.grid, self.weight.shape[2:], self.stride, self.padding)  # type: ignore[arg-type]
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        h, w = self.out_grid
+        return h * w, len(self.weight)
+
+    @property
+    def payload(self) -> Payload:
+        return Payload(0, self.levels)
+
+    @property
+    def size(self) -> Size:
+        neurons = int(np.prod(self.out_shape))
+        synapses, bits = synapse.memory(self.weight, *self.geometry)
+        return Size(neurons, synapses, bits + 13 * len(self.bias), 24 * neurons)
+
+    @property
+    def dense_ops(self) -> int:
+        return self.out_shape[0] * self.weight.size
+
+    def problems(self, shapes, payloads):
+        """Loihi's ranges, exactness of the sums, shapes that fit."""
+        yield from synapse.weight_problems(self.weight, self.bias, len(self.weight))
+        want = (self.grid[0] * self.grid[1], self.weight.shape[1] * self.groups)
+        for shape in shapes.get("x", []):
+            if shape != want:
+                yield f"input has shape {shape}, the weights need {want}", "check grid, channels and groups"
+        if any(p.low < 0 for p in payloads.get("x", [])):
+            yield "an input can be negative", "a synapse takes spikes or graded spikes >= 0"
+        if self.theta < 1 or self.levels < 1:
+            yield f"theta {self.theta} and levels {self.levels} must be at least 1", "train with a positive threshold"
+        high = sum(p.high for p in payloads.get("x", []))
+        if synapse.exact_bound(self.weight.reshape(len(self.weight), -1), high, self.bias) >= 1 << 17:
+            yield "worst-case sum overflows the 24-bit state", "lower the weights or the input's levels"
+
+    @cached_property
+    def fanout(self) -> np.ndarray:
+        """Non-zero synapses that leave each input neuron, int64 [inputs]."""
+        return synapse.conv_fanout(self.weight, *self.geometry).ravel()
+
+    def current(self, x: np.ndarray) -> np.ndarray:
+        return synapse.conv_current(x, self.weight, *self.geometry)
+
+    def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
+        out = np.zeros((len(t), *self.out_shape), np.int32)
+        first = t == 1
+        if first.any():
+            drive = self.current(total(inputs["x"])[first]).astype(np.int64) + self.bias
+            out[first] = np.clip(drive // self.theta, 0, self.levels)
+        return out
+
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
+        first = t == 1
+        arrived = sum(x.reshape(len(x), -1).astype(np.int64) @ self.fanout for x in inputs["x"])
+        return {
+            "spike_in": nonzero(inputs["x"]) * first,
+            "synop": arrived * first,
+            "neuron_update": first * int(np.prod(self.out_shape)),
+            "spike_out": per_sample(out != 0),
+        }
+
+    def accumulate(self, alu, inputs: Inputs, t: int):
+        x = total(inputs["x"])[0] * (t == 1)
+        return synapse.accumulate_conv(alu, x, self.weight, *self.geometry), self.current(x[None])[0]
+
+    @classmethod
+    def examples(cls, rng: np.random.Generator):
+        op = cls(weight=rng.integers(-20, 24, (5, 3, 3, 3)) * 2, bias=rng.integers(-9, 9, 5), grid=(5, 5), theta=40, levels=3,
+                 stride=2, padding=1)
+        quiet = np.zeros((2, 25, 3), np.int32)
+        yield op, [{"x": (rng.integers(0, 4, (2, 25, 3)).astype(np.int32) if k == 0 else quiet,)} for k in range(3)]

@@ -1,0 +1,74 @@
+"""CUBA neurons driven by graded currents without a weight: encodes the host's integers into spikes."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from convert.ir import Inputs, Op, Size, nonzero, per_sample, register, total
+from convert.neuron import LIMIT, MANT_SHIFT, Cuba
+
+
+@register
+class Lif(Op):
+    r"""Neurons fed one to one.
+
+    .. math:: s_t = \mathrm{CUBA}\Big(\sum_{\text{sources } x} x_t\Big)
+
+    A graded value is the current itself and costs one accumulate, whatever its size: it is a payload, not a weight.
+
+    Attributes
+    ----------
+    shape : (positions, channels)
+    """
+
+    kind: ClassVar[str] = "lif"
+    arithmetic: ClassVar[tuple[str, ...]] = ("add", "compare", "leak")
+
+    shape: tuple[int, ...]
+    neuron: Cuba = Cuba()
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        return tuple(self.shape)
+
+    @property
+    def size(self) -> Size:
+        n = int(np.prod(self.shape))
+        return Size(n, n, 0, n * self.neuron.state_bits)
+
+    def problems(self, shapes, payloads):
+        """Register ranges and shapes that fit."""
+        yield from self.neuron.problems()
+        for shape in shapes.get("x", []):
+            if shape != self.out_shape:
+                yield f"input has shape {shape}, the neurons {self.out_shape}", "they are fed one to one"
+        bound = sum(max(abs(p.low), abs(p.high)) for p in payloads.get("x", []))
+        if bound * min(self.neuron.gain, 1e6) * (1 << MANT_SHIFT) >= LIMIT:
+            yield f"worst-case current {bound} overflows the 24-bit state", "clip the host's integers to a smaller range"
+
+    def state(self, batch: int) -> dict[str, np.ndarray]:
+        return self.neuron.state((batch, *self.out_shape))
+
+    def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
+        return self.neuron.step(state, total(inputs["x"]), 0, None).astype(np.int32)
+
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
+        arrived = nonzero(inputs["x"])
+        n = int(np.prod(self.shape))
+        return {"spike_in": arrived, "synop": arrived, "neuron_update": np.full(len(out), n), "spike_out": per_sample(out)}
+
+    def accumulate(self, alu, inputs: Inputs, t: int):
+        acc = np.zeros(self.out_shape, np.int64)
+        for x in inputs["x"]:
+            where = np.nonzero(x[0])
+            alu.add(acc, where, x[0][where])
+        return acc, total(inputs["x"])[0]
+
+    @classmethod
+    def examples(cls, rng: np.random.Generator):
+        op = cls(shape=(6, 3), neuron=Cuba(4096, 2048, 90))
+        yield op, [{"x": (rng.integers(-80, 120, (2, 6, 3)).astype(np.int32),)} for _ in range(5)]
+        op = cls(shape=(4, 2), neuron=Cuba(2048, 256, 150))
+        yield op, [{"x": tuple(rng.integers(0, 90, (2, 4, 2)).astype(np.int32) for _ in range(2))} for _ in range(5)]

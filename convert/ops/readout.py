@@ -1,0 +1,147 @@
+"""Class accumulators: every spike of the residual stream adds one column of the head; halted tokens keep their value."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from convert.ir import Inputs, Op, Payload, Size, nonzero, register, total
+from convert.synapse import FLOAT_EXACT, exact_bound, weight_problems
+
+REACH = (1 << 23) - 1
+
+
+@register
+class Readout(Op):
+    r"""Linear head on every token, summed over tokens and timesteps (non-leaky, never-firing accumulators).
+
+    .. math::
+        z \leftarrow z + b + D + \sum_k W_k x_{k,t}, \qquad
+        D \leftarrow D + \sum_{k \text{ died at } t} W_k x_{k,t}
+
+    *Last-alive*: a token that halts at timestep t keeps adding the contribution it had then, through D: one add per
+    class and timestep instead of its events. When no token is left, the remaining timesteps would add D + b each time;
+    that is added at once, so the sample can end without changing its logits. These adds exist because of halting and
+    are booked as ``gate_update``.
+
+    Slots: ``before`` and ``after`` bring the credit before the first and after the last gate of this timestep.
+
+    Attributes
+    ----------
+    weight : int [classes, tokens, channels], even
+    bias : int [classes], added each timestep
+    timesteps : int, T
+    """
+
+    kind: ClassVar[str] = "readout"
+    slots: ClassVar[tuple[str, ...]] = ("x*", "before?", "after?")
+    arithmetic: ClassVar[tuple[str, ...]] = ("add",)
+
+    weight: np.ndarray
+    bias: np.ndarray
+    timesteps: int
+
+    @property
+    def classes(self) -> int:
+        return len(self.weight)
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        return (self.classes,)
+
+    @property
+    def payload(self) -> Payload:
+        return Payload(-REACH, REACH)
+
+    @property
+    def size(self) -> Size:
+        return Size(self.classes, int(np.count_nonzero(self.weight)), 8 * self.weight.size + 13 * self.classes, 48 * self.classes)
+
+    @property
+    def dense_ops(self) -> int:
+        return self.weight.size
+
+    def problems(self, shapes, payloads):
+        """Loihi's ranges, exact sums, accumulators that hold T timesteps."""
+        yield from weight_problems(self.weight, self.bias, self.classes)
+        for shape in shapes.get("x", []):
+            if shape != self.weight.shape[1:]:
+                yield f"input has shape {shape}, the head {self.weight.shape[1:]}", "check tokens and channels"
+        if ("before" in shapes) != ("after" in shapes):
+            yield "only one of before and after is connected", "connect the credit before and after the gates, or neither"
+        bound = exact_bound(self.weight.reshape(self.classes, -1), sum(p.high for p in payloads.get("x", [])), self.bias)
+        if bound >= FLOAT_EXACT or bound * self.timesteps > REACH:
+            yield f"worst-case logit {bound} x {self.timesteps} timesteps overflows 24 bits", "lower the head's weights"
+
+    def state(self, batch: int) -> dict[str, np.ndarray]:
+        return {"z": np.zeros((batch, self.classes), np.int32), "held": np.zeros((batch, self.classes), np.int32)}
+
+    @cached_property
+    def fanout(self) -> np.ndarray:
+        """Non-zero synapses that leave each input neuron, int64 [tokens * channels]."""
+        return np.count_nonzero(self.weight, axis=0).ravel()
+
+    @cached_property
+    def columns(self) -> np.ndarray:
+        return self.weight.reshape(self.classes, -1).T.astype(np.float32)
+
+    def synops(self, x: np.ndarray) -> np.ndarray:
+        """Accumulates that a map causes, int64 [batch]."""
+        return x.reshape(len(x), -1).astype(np.int64) @ self.fanout
+
+    def head(self, x: np.ndarray) -> np.ndarray:
+        """Contribution of a map [batch, tokens, channels] to each class, int32 [batch, classes]."""
+        return (x.reshape(len(x), -1).astype(np.float32) @ self.columns).astype(np.int32)
+
+    @staticmethod
+    def died(inputs: Inputs) -> np.ndarray:
+        return (inputs["before"] > 0) & (inputs["after"] == 0)
+
+    def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
+        x = total(inputs["x"])
+        state["z"] += state["held"] + self.head(x) + self.bias.astype(np.int32)
+        if "after" in inputs:
+            died = self.died(inputs)
+            if died.any():
+                state["held"] += self.head(x * died[..., None])
+            over = ~(inputs["after"] > 0).any(1)
+            state["z"] += ((self.timesteps - t) * over)[:, None].astype(np.int32) * (state["held"] + self.bias.astype(np.int32))
+        return state["z"].copy()
+
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
+        holding = np.zeros(len(out), np.int64)
+        if "after" in inputs:
+            dead_before = (inputs["before"] == 0).any(1)
+            over = ~(inputs["after"] > 0).any(1)
+            holding = self.synops(total(inputs["x"]) * self.died(inputs)[..., None])
+            holding += self.classes * (dead_before.astype(np.int64) + over * (self.timesteps - t))
+        return {
+            "spike_in": nonzero(inputs["x"]),
+            "synop": sum(self.synops(x) for x in inputs["x"]),
+            "gate_update": holding,
+            "neuron_update": np.full(len(out), self.classes),
+            "spike_out": np.full(len(out), self.classes),
+        }
+
+    def accumulate(self, alu, inputs: Inputs, t: int):
+        x = total(inputs["x"])[:1]
+        z = np.zeros(self.classes, np.int64)
+        flat = self.weight.reshape(self.classes, -1)
+        for j in np.flatnonzero(x):
+            rows = np.flatnonzero(flat[:, j])
+            for _ in range(int(x.flat[j])):
+                alu.add(z, (rows,), flat[rows, j])
+        return z, self.head(x)[0]
+
+    @classmethod
+    def examples(cls, rng: np.random.Generator):
+        def bits():
+            return rng.integers(0, 2, (3, 4, 5)).astype(np.int32)
+
+        op = cls(weight=rng.integers(-30, 30, (3, 4, 5)) * 2, bias=rng.integers(-9, 9, 3), timesteps=3)
+        yield op, [{"x": (bits(), bits())} for _ in range(3)]
+        alive = [np.array(a, np.int32) for a in ([[9] * 4] * 3, [[9, 0, 3, 3], [0, 0, 0, 5], [9] * 4], [[0] * 4, [0, 0, 0, 1], [4, 0, 0, 0]])]
+        alive.append(np.zeros((3, 4), np.int32))
+        yield op, [{"x": (bits() * (alive[k] > 0)[..., None],), "before": alive[k], "after": alive[k + 1]} for k in range(3)]

@@ -1,0 +1,115 @@
+"""Static synapses on integer weights: the vectorised kernels, true fan-outs and their event-by-event form.
+
+A matrix product in float32 is exact for integers while every partial sum stays below 2^24; `exact_bound` is what the
+design rules compare with that. Dead rows are never gathered, so a halted token costs no arithmetic.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+FLOAT_EXACT = 1 << 24
+WEIGHT_MIN, WEIGHT_MAX = -256, 254  # 8-bit mixed-sign weights of Loihi: even mantissas
+
+
+def exact_bound(rows: np.ndarray, payload_high: int, bias: np.ndarray | int = 0) -> int:
+    """Largest |sum| that any input within the payload can cause; `rows` is [outputs, fan-in]."""
+    return int((np.abs(rows.astype(np.int64)).sum(1) * payload_high + np.abs(bias)).max())
+
+
+def weight_problems(weight: np.ndarray, bias: np.ndarray, outputs: int):
+    """Design rules of Loihi's 8-bit synapses and 13-bit biases: (what, hint)."""
+    if not np.issubdtype(weight.dtype, np.integer):
+        yield f"weights are {weight.dtype}, not integers", "quantise them (neuron.quantize_8bit) before export"
+        return
+    if weight.size == 0:
+        yield "has no weights", "check the layer's sizes"
+        return
+    if weight.min() < WEIGHT_MIN or weight.max() > WEIGHT_MAX:
+        yield f"weights span [{weight.min()}, {weight.max()}], Loihi holds [{WEIGHT_MIN}, {WEIGHT_MAX}]", "clamp them in training"
+    if (weight & 1).any():
+        yield "has odd weights; a mixed-sign synapse drops the lowest bit", "quantise in steps of 2 (neuron.quantize_8bit)"
+    if bias.shape != (outputs,):
+        yield f"bias has shape {bias.shape}, needs ({outputs},)", "give one bias for each output channel"
+    elif np.abs(bias).max(initial=0) > 4095:
+        yield f"bias {int(np.abs(bias).max())} exceeds its 13-bit mantissa (4095)", "lower the bias or rescale the layer"
+
+
+def windows(x: np.ndarray, grid: tuple[int, int], kernel: tuple[int, int], stride: int, padding: int) -> np.ndarray:
+    """Patches of a map [batch, positions, channels] as [batch, out positions, kh * kw * channels], zero padded."""
+    b, _, c = x.shape
+    h, w = grid
+    framed = np.zeros((b, h + 2 * padding, w + 2 * padding, c), x.dtype)
+    framed[:, padding : padding + h, padding : padding + w] = x.reshape(b, h, w, c)
+    view = np.lib.stride_tricks.sliding_window_view(framed, kernel, axis=(1, 2))[:, ::stride, ::stride]
+    return np.ascontiguousarray(view.transpose(0, 1, 2, 4, 5, 3)).reshape(b, view.shape[1] * view.shape[2], -1)
+
+
+def out_grid(grid: tuple[int, int], kernel: tuple[int, int], stride: int, padding: int) -> tuple[int, int]:
+    """Height and width after a convolution."""
+    return tuple((g + 2 * padding - k) // stride + 1 for g, k in zip(grid, kernel))  # type: ignore[return-value]
+
+
+def conv_current(x: np.ndarray, weight: np.ndarray, grid: tuple[int, int], stride: int, padding: int, groups: int) -> np.ndarray:
+    """Weighted sums [batch, out positions, out channels], float32 holding integers; weight is [out, in / groups, kh, kw]."""
+    out, per, kh, kw = weight.shape
+    b, _, c = x.shape
+    if (kh, kw, stride, padding, groups) == (1, 1, 1, 0, 1):
+        return x.astype(np.float32) @ weight.reshape(out, per).T.astype(np.float32)
+    patches = windows(x.astype(np.float32), grid, (kh, kw), stride, padding)
+    patches = patches.reshape(b, -1, kh * kw, groups, c // groups)
+    rows = weight.transpose(0, 2, 3, 1).reshape(groups, out // groups, kh * kw * per).astype(np.float32)
+    parts = [patches[:, :, :, g].reshape(b, patches.shape[1], -1) @ rows[g].T for g in range(groups)]
+    return parts[0] if groups == 1 else np.concatenate(parts, -1)
+
+
+def conv_fanout(weight: np.ndarray, grid: tuple[int, int], stride: int, padding: int, groups: int) -> np.ndarray:
+    """Non-zero synapses that leave each input neuron, int64 [positions, in channels]; border taps that miss do not count."""
+    out, per, kh, kw = weight.shape
+    taps = (weight != 0).reshape(groups, out // groups, per, kh, kw).sum(1).reshape(groups * per, kh, kw)
+    h, w = grid
+    oh, ow = out_grid(grid, (kh, kw), stride, padding)
+    fan = np.zeros((h + 2 * padding, w + 2 * padding, groups * per), np.int64)
+    for dy in range(kh):
+        for dx in range(kw):
+            fan[dy : dy + stride * oh : stride, dx : dx + stride * ow : stride] += taps[:, dy, dx]
+    return fan[padding : padding + h, padding : padding + w].reshape(h * w, -1)
+
+
+def conv_targets(weight: np.ndarray, grid: tuple[int, int], stride: int, padding: int, groups: int, p: int, c: int):
+    """Synapses of one input neuron (position p, channel c): yields (out position, out channels [n], weights [n])."""
+    out, per, kh, kw = weight.shape
+    oh, ow = out_grid(grid, (kh, kw), stride, padding)
+    y, x = divmod(p, grid[1])
+    group, lane = divmod(c, per)
+    first = group * (out // groups)
+    channels = np.arange(first, first + out // groups)
+    for dy in range(kh):
+        for dx in range(kw):
+            oy, rest_y = divmod(y + padding - dy, stride)
+            ox, rest_x = divmod(x + padding - dx, stride)
+            if rest_y == rest_x == 0 and 0 <= oy < oh and 0 <= ox < ow:
+                w = weight[channels, lane, dy, dx]
+                yield oy * ow + ox, channels[w != 0], w[w != 0]
+
+
+def accumulate_conv(alu: Any, x: np.ndarray, weight: np.ndarray, grid: tuple[int, int], stride: int, padding: int, groups: int) -> np.ndarray:
+    """The same sums for one sample [positions, channels], one event after the other: a value n is n unit events."""
+    oh, ow = out_grid(grid, weight.shape[2:], stride, padding)  # type: ignore[arg-type]
+    acc = np.zeros((oh * ow, len(weight)), np.int64)
+    for p, c in zip(*np.nonzero(x)):
+        synapses = list(conv_targets(weight, grid, stride, padding, groups, p, c))
+        for _ in range(int(x[p, c])):
+            for target, channels, w in synapses:
+                alu.add(acc, (target, channels), w)
+    return acc
+
+
+def memory(weight: np.ndarray, in_grid: tuple[int, int], stride: int, padding: int, groups: int) -> tuple[int, int]:
+    """(unrolled non-zero synapses, weight bits stored once)."""
+    return int(conv_fanout(weight, in_grid, stride, padding, groups).sum()), 8 * weight.size
+
+
