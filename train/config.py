@@ -77,7 +77,7 @@ class ModelConfig(Section):
 class TrainConfig(Section):
     """Optimisation with AdamW, warm-up and a cosine."""
 
-    epochs: int = Field(60, ge=1, le=100_000, description="passes over the training images")
+    epochs: int = Field(40, ge=1, le=100_000, description="passes over the training images")
     batch_size: int = Field(64, ge=2, le=65_536, description="images per step")
     lr: float = Field(3e-3, gt=0, le=1, description="peak learning rate")
     weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's decay; not on biases, norms and other one-dimensional parameters")

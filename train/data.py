@@ -117,7 +117,7 @@ def _read(config: DataConfig) -> Arrays:
         return archive.read_npz(config.path) if config.name == "npz" else folder.read_folder(config.path)
     if config.name == "digits":
         if config.path is not None:
-            raise DeployError("data.path", "digits takes no path, it comes with scikit-learn", "leave it out, or use data.name npz or folder")
+            raise DeployError("data.path", "digits takes no path, it comes with scikit-learn", "leave it out, or use name npz or folder")
         return known.digits()
     return known.fashion(config.path) if config.name == "fashion" else known.cifar(config.name, config.path)
 
