@@ -68,7 +68,9 @@ class SpikingConv(Twin):
         return y if self.deployed else self.norm.normalise(y)
 
     def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
-        current = self.current(total(inputs["x"]))
+        x = total(inputs["x"])
+        now.book(x, self.weight.numel() / self.weight.shape[1] / self.stride**2)
+        current = self.current(x)
         v = now.state.get(self.name)
         v = torch.zeros(current.shape[1:]) if v is None else v
         spikes, now.state[self.name] = lif(current, v, HALF, self.block.neuron.threshold, self.deployed)
