@@ -78,7 +78,7 @@ def token_grid(graph: Graph) -> list[int]:
 
 
 def _prove(net: Any, graph: Graph, images: np.ndarray, embedded: np.ndarray) -> None:
-    from train.trace import trace_net
+    from train.tracing import trace_net
 
     import torch
 

@@ -18,7 +18,7 @@ from train.layers.dynamics import MANT, STATE, lif
 from train.layers.folding import FoldedNorm, integers
 from train.models import MODELS, build
 from train.slayer_import import slayer
-from train.trace import trace_net
+from train.tracing import trace_net
 
 torch.set_num_threads(1)
 
