@@ -49,8 +49,10 @@ def test_no_file_shadows_the_standard_library_or_grows_too_long(path):
 
 
 def test_the_integer_side_needs_neither_torch_nor_lava():
-    code = "import sys, convert.engine, convert.netx, convert.host, convert.audit, convert.ir; convert.ir.load_ops(); " \
-           "print([m for m in sys.modules if m.split('.')[0] in ('torch', 'lava', 'train')])"
+    code = (
+        "import sys, convert.engine, convert.netx, convert.host, convert.audit, convert.ir; convert.ir.load_ops(); "
+        "print([m for m in sys.modules if m.split('.')[0] in ('torch', 'lava', 'train')])"
+    )
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
 

@@ -25,8 +25,19 @@ torch.set_num_threads(1)
 
 def config(name: str, **change):
     halting = SimpleNamespace(enabled=name == "stas", gamma=1.5, beta=change.pop("beta", -2.0), slope=0.3, bits=10)
-    base = {"name": name, "dim": 16, "depth": 2, "heads": 4, "mlp_ratio": 2.0, "timesteps": 4, "stem_channels": 8, "stem_stride": 1,
-            "attention_threshold": 1, "embedding_levels": 2, "halting": halting}
+    base = {
+        "name": name,
+        "dim": 16,
+        "depth": 2,
+        "heads": 4,
+        "mlp_ratio": 2.0,
+        "timesteps": 4,
+        "stem_channels": 8,
+        "stem_stride": 1,
+        "attention_threshold": 1,
+        "embedding_levels": 2,
+        "halting": halting,
+    }
     return SimpleNamespace(**{**base, **change})
 
 
@@ -74,8 +85,15 @@ def test_spiking_conv_equals_the_slayer_block(kernel, stride):
     x = (torch.rand(5, 3, 36, 6) < 0.4).float()
     ours = layer({"x": [x]}, Moment(1, 5, 5))
     weight, bias = layer.folded()
-    block = slayer.block.cuba.Conv({"threshold": layer.block.neuron.threshold, "current_decay": 1.0, "voltage_decay": 0.5}, 6, 8, kernel,
-                                   stride=stride, padding=kernel // 2, delay_shift=False)
+    block = slayer.block.cuba.Conv(
+        {"threshold": layer.block.neuron.threshold, "current_decay": 1.0, "voltage_decay": 0.5},
+        6,
+        8,
+        kernel,
+        stride=stride,
+        padding=kernel // 2,
+        delay_shift=False,
+    )
     block.synapse.pre_hook_fx = None
     block.synapse.weight.data = weight.unsqueeze(-1)
     block.neuron.norm = lambda u: u + bias.reshape(1, -1, 1, 1, 1)
