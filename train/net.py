@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -21,12 +22,14 @@ Signals = dict[str, torch.Tensor]
 @dataclass
 class Output:
     """Result of a forward pass: scaled logits [batch, classes] at the exit, mean share of alive (block, timestep, token)
-    cells (1 without gates; straight-through), timesteps run [batch], unscaled cumulative logits [T, batch, classes]."""
+    cells (1 without gates; straight-through), timesteps run [batch], unscaled cumulative logits [T, batch, classes],
+    accumulates per sample relative to a fully active static net (`activity`, differentiable)."""
 
     logits: torch.Tensor
     alive: torch.Tensor
     exit_step: torch.Tensor
     steps: torch.Tensor
+    activity: torch.Tensor
 
 
 class Net(nn.Module):
@@ -75,26 +78,38 @@ class Net(nn.Module):
     def forward(self, x: torch.Tensor) -> Output:
         """Run uint8 images [batch, channels, height, width] over all T timesteps."""
         collected: dict[str, list[torch.Tensor]] = {}
+        work: list[torch.Tensor] = []
         keep = [*self.gates, *(n for n, t in self.named.items() if isinstance(t, Head | Exit))]
-        for signals in self.run(x):
+        for signals in self.run(x, work):
             for name in keep:
                 if name in signals:
                     collected.setdefault(name, []).append(signals[name])
-        return self._output({n: torch.cat(v) for n, v in collected.items()}, len(x))
+        return self._output({n: torch.cat(v) for n, v in collected.items()}, len(x), torch.stack(work).sum() / self.dense_work)
 
-    def run(self, x: torch.Tensor):
+    @cached_property
+    def dense_work(self) -> float:
+        """Accumulates of one sample if every neuron of the static net fired once in every timestep."""
+        phase = self.phase
+        self.set_phase("deployed")
+        ops = self.graph().ops.values()
+        self.set_phase(phase)
+        return float(self.timesteps * sum(op.dense_ops for op in ops if op.kind != "spiking_attention"))
+
+    def run(self, x: torch.Tensor, work: list[torch.Tensor] | None = None):
         """Yield the signals of each chunk of timesteps: one chunk of T without halting, T chunks of one with it."""
         for twin in self.named.values():
             twin.prepare()
         gates = set(self.gates) if self.phase == "deployed" else set()
         skipped = set(self.gates) - gates
-        wiring: dict[str, list[Edge]] = {n: [e for e in self.edges if e.target == n and e.source not in skipped] for n in self.named if n not in skipped}
+        wiring: dict[str, list[Edge]] = {
+            n: [e for e in self.edges if e.target == n and e.source not in skipped] for n in self.named if n not in skipped
+        }
         chunk = 1 if gates else self.timesteps
         state: dict = {}
         fed_back: Signals = {}
         embedded = self.stem(x)
         for first in range(1, self.timesteps + 1, chunk):
-            now = Moment(first, chunk, self.timesteps, state)
+            now = Moment(first, chunk, self.timesteps, state, [] if work is None else work)
             signals: Signals = {INPUT: embedded}
             for name, edges in wiring.items():
                 twin = self.twin(name)
@@ -117,7 +132,7 @@ class Net(nn.Module):
             fed_back = {e.source: signals[e.source] for e in self.edges if e.delay and e.source in signals}
             yield signals
 
-    def _output(self, found: Signals, batch: int) -> Output:
+    def _output(self, found: Signals, batch: int, activity: torch.Tensor) -> Output:
         head, gate = (next(t for t in self.named.values() if isinstance(t, kind)) for kind in (Head, Exit))
         steps, done = found[head.name], found[gate.name][..., 0] > 0
         exit_step = done.float().argmax(0) + 1
@@ -133,7 +148,7 @@ class Net(nn.Module):
         if self.training:
             at = torch.full_like(at, self.timesteps)
         final = steps.gather(0, (at - 1)[None, :, None].expand(1, -1, steps.shape[-1]))[0]
-        return Output(final * head.log_scale.exp(), alive, exit_step, steps)
+        return Output(final * head.log_scale.exp(), alive, exit_step, steps, activity)
 
     def graph(self) -> Graph:
         """The deployed integers as a graph of ops, same names and wiring."""
@@ -142,6 +157,9 @@ class Net(nn.Module):
             (w + 2 * self.stem.padding - self.stem.conv.kernel_size[1]) // self.stem.stride + 1
         )
         return Graph(
-            ops={n: t.to_op() for n, t in self.named.items()}, edges=list(self.edges), timesteps=self.timesteps,
-            input_shape=(positions, self.stem.conv.out_channels), input_payload=Payload(self.stem.low, self.stem.high),
+            ops={n: t.to_op() for n, t in self.named.items()},
+            edges=list(self.edges),
+            timesteps=self.timesteps,
+            input_shape=(positions, self.stem.conv.out_channels),
+            input_payload=Payload(self.stem.low, self.stem.high),
         )

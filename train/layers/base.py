@@ -15,12 +15,20 @@ PHASES = ("float", "deployed")
 
 @dataclass
 class Moment:
-    """Where a forward pass stands: first timestep of the chunk (from 1), its length, T, and the twins' state."""
+    """Where a forward pass stands: first timestep of the chunk (from 1), its length, T, and the twins' state.
+
+    `work` collects the accumulates per sample that the twins' inputs cause (differentiable; border taps counted).
+    """
 
     first: int
     steps: int
     timesteps: int
     state: dict[str, Any] = field(default_factory=dict)
+    work: list[torch.Tensor] = field(default_factory=list)
+
+    def book(self, x: torch.Tensor, fanout: float) -> None:
+        """Book the events of `x`, one sample along axis -3, each reaching `fanout` synapses."""
+        self.work.append(x.sum() * (fanout / x.shape[-3]))
 
 
 class Exports(Protocol):

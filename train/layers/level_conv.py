@@ -36,12 +36,21 @@ class IntegratedConv(Twin):
         self.cached = self.folded() if self.deployed else (self.synapse.weight.squeeze(-1), None)
 
     def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
-        y = map_conv(total(inputs["x"]), *self.cached, self.grid, self.stride, self.padding)
+        x = total(inputs["x"])
+        now.book(x, self.synapse.weight.numel() / self.synapse.weight.shape[1] / self.stride**2)
+        y = map_conv(x, *self.cached, self.grid, self.stride, self.padding)
         if not self.deployed:
             y = self.norm.normalise(y)
         return levels(y / self.theta, 0, self.high)
 
     def to_op(self) -> LevelConv:
         weight, bias = self.folded()
-        return LevelConv(weight=integers(weight), bias=integers(bias), grid=self.grid, theta=int(self.theta * MANT), levels=self.high,
-                         stride=self.stride, padding=self.padding)
+        return LevelConv(
+            weight=integers(weight),
+            bias=integers(bias),
+            grid=self.grid,
+            theta=int(self.theta * MANT),
+            levels=self.high,
+            stride=self.stride,
+            padding=self.padding,
+        )

@@ -42,6 +42,7 @@ class Head(Twin):
 
     def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
         x = total(inputs["x"])
+        now.book(x, self.classes)
         if "before" in inputs:
             living = (inputs["before"] > 0).unsqueeze(-1)
             held = now.state.get((self.name, "held"))
