@@ -73,7 +73,8 @@ class Layout:
         for name, view in self._views(message).items():
             value = beat.signals[name]
             if view.dtype == np.uint8 and value.size and (value.min() < 0 or value.max() > 255):
-                raise DeployError(name, f"sends values in [{value.min()}, {value.max()}], more than its payload allows", "correct the op's `payload`")
+                span = f"[{value.min()}, {value.max()}]"
+                raise DeployError(name, f"sends values in {span}, more than its payload allows", "correct the op's `payload`")
             view[beat.rows] = value
         return message
 

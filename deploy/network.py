@@ -45,7 +45,8 @@ class Network:
         Naming the process that died, failed or hangs. The network is then closed and nothing of it is left.
     """
 
-    def __init__(self, graph: Graph, mapping: str = "chip", batch: int = 8, protocol: str = "async", patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, graph: Graph, mapping: str = "chip", batch: int = 8, protocol: str = "async",
+                 patience_s: float = PATIENCE_S) -> None:
         if protocol not in PROTOCOLS:
             raise DeployError("protocol", f"{protocol!r} is unknown", f"use one of {', '.join(PROTOCOLS)}")
         if batch < 1:
@@ -119,7 +120,7 @@ class Network:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def __enter__(self) -> "Network":
+    def __enter__(self) -> Network:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -178,7 +179,7 @@ class Network:
         for item in ready:
             if item in self._sentinels:
                 process, name = self._sentinels[item]
-                process.join(0)
+                mp.Process.join(process, 1)  # its exit code is known a little after its sentinel
                 raise DeployError(f"process {name}", f"{how_it_died(process.exitcode)} during the run",
                                   "if you did not end it: the machine may be out of memory (dmesg), try a smaller --batch")
 
@@ -195,14 +196,15 @@ class Network:
         runtime, self._runtime = self._runtime, None
         if runtime is None:
             return
-        if not self._failed:
-            orderly = threading.Thread(target=self._stop, args=(runtime,), daemon=True)
-            orderly.start()
-            with contextlib.suppress(KeyboardInterrupt):
+        try:
+            if not self._failed:
+                orderly = threading.Thread(target=self._stop, args=(runtime,), daemon=True)
+                orderly.start()
                 orderly.join(CLOSE_S)
-        self._end()
-        for pipe in (*self.pipes.values(), self._jobs):
-            pipe.close()
+        finally:
+            self._end()
+            for pipe in (*self.pipes.values(), self._jobs):
+                pipe.close()
 
     def _stop(self, runtime: Any) -> None:
         try:
@@ -219,6 +221,14 @@ def _kill(runtime: Any) -> None:
     infrastructure = runtime._messaging_infrastructure
     if infrastructure is None:
         return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a second Ctrl-C must not leave half of it
+    try:
+        _end_all(runtime, infrastructure)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_all(runtime: Any, infrastructure: Any) -> None:
     for actor in infrastructure.actors:
         with contextlib.suppress(ValueError, OSError):  # a closed process object says ValueError
             actor.kill()
@@ -226,6 +236,7 @@ def _kill(runtime: Any) -> None:
         with contextlib.suppress(ValueError, OSError, AssertionError):
             mp.Process.join(actor, 5)
             mp.Process.close(actor)
+    infrastructure.actors.clear()  # Lava's destructors would wait for them again
     with contextlib.suppress(Exception):
         runtime.join()
     _free(infrastructure.smm)

@@ -25,7 +25,7 @@ class Pulses:
         self.table = np.frombuffer(self._raw, np.float64).reshape(rows, FIELDS)
         self.table[:, SINCE] = time.monotonic()
 
-    def of(self, name: str) -> "Pulse":
+    def of(self, name: str) -> Pulse:
         return Pulse(self.table, self.names.index(name))
 
     def helper(self, name: str, pid: int) -> None:
