@@ -1,0 +1,26 @@
+# make demo: set-up and the whole pipeline on an embedded data set. make test: set-up and tests.
+PY := .venv/bin/python
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: setup demo test lint
+
+setup:
+	@./bootstrap.sh
+
+demo: setup
+	$(PY) train/run.py -c conf/digits-spikformer.yml --output runs/demo-static --overwrite
+	$(PY) convert/export.py runs/demo-static
+	$(PY) deploy/run.py runs/demo-static --data test --target int
+	$(PY) train/run.py -c conf/digits-stas.yml --output runs/demo --overwrite
+	$(PY) convert/export.py runs/demo
+	$(PY) deploy/run.py runs/demo --data test --target int --halt off
+	$(PY) deploy/run.py runs/demo --data test --target lava
+	$(PY) deploy/compare.py runs/demo --data test:64 --mapping block
+	$(PY) hw_sim/estimate.py runs/demo --static runs/demo-static
+
+test: setup
+	OMP_NUM_THREADS=1 $(PY) -m pytest
+
+lint: setup
+	$(PY) -m ruff check .
+	$(PY) -m mypy convert hw_sim deploy train

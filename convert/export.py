@@ -1,0 +1,43 @@
+"""python convert/export.py [RUN]: write a trained run as NetX HDF5, ONNX and manifest, or list what would be written."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if not __package__:  # run as a file: the repository root comes first, not convert/
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+from dataclasses import dataclass  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Annotated  # noqa: E402
+
+import tyro  # noqa: E402
+
+from convert import cli  # noqa: E402
+
+
+@dataclass
+class Args:
+    """Export a trained run: model.net (NetX HDF5), embedding.onnx (stays on the host), manifest.json."""
+
+    run: Annotated[Path | None, tyro.conf.Positional] = None
+    """Run folder; the newest one if left out."""
+    output: Path | None = None
+    """Where to write; RUN/export if left out."""
+    dry_run: bool = False
+    """List every op and check the design rules, write nothing."""
+    json: bool = False
+    """Print the list as JSON."""
+
+
+def main() -> None:
+    """Parse the command line and export."""
+    args = cli.parse(Args, "Export a trained run for deployment.")
+    from convert.exporting import export
+
+    export(args.run, args.output, dry_run=args.dry_run, as_json=args.json)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,106 @@
+"""The export itself: torch net in, checked graph, NetX file, ONNX embedding and manifest out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert import cli
+from convert.audit import audit
+from convert.engine import run as run_int
+from convert.host import Host, write_host
+from convert.ir import DeployError, Graph
+from convert.listing import audit_table, op_rows, op_table
+from convert.manifest import write_manifest
+from convert.netx import is_stock_chain, read_graph, write_graph
+from convert.runs import find_run
+
+CHECKED = 64  # validation images on which torch, ONNX and the integer reference must agree before anything is called exported
+
+
+def export(run: Path | None, output: Path | None, *, dry_run: bool = False, as_json: bool = False) -> Path:
+    """Export the run and prove on validation images that file and torch agree; returns the export folder.
+
+    Raises
+    ------
+    DeployError
+        No run, broken design rules (all listed), an embedding that is not exact, an op that multiplies, any divergence.
+    """
+    folder = find_run(run)
+    from train.datasets import load
+    from train.restore import load_run
+
+    config, net = load_run(folder)
+    graph = net.graph()
+    graph.check()
+    stem = net.stem
+    if dry_run:
+        _print(graph, stem.macs, None, as_json)
+        return folder
+    out = output or folder / "export"
+    splits = load(config.data)
+    images = splits.validation.x[:CHECKED]
+    images = np.asarray(images)
+    weight, bias = (v.detach().numpy().astype(np.int64) for v in stem.folded())
+    bound = write_host(out / "embedding.onnx", weight=weight, bias=bias, shift=stem.shift, low=stem.low, high=stem.high, stride=stem.stride,
+                       padding=stem.padding, image_shape=net.image_shape, pixels=stem.pixels)
+    graph.meta = {"model": config.model.name, "dataset": splits.name, "classes": splits.classes}
+    write_graph(graph, out / "model.net")
+    embedded = Host(out / "embedding.onnx").encode(images)
+    _prove(net, read_graph(out / "model.net"), images, embedded)
+    rows = audit(graph, embedded)
+    write_manifest(out, {
+        "name": folder.name, "model": config.model.name, "dataset": splits.name, "data": config.data.model_dump(mode="json"),
+        "classes": len(splits.classes), "labels": splits.classes, "timesteps": graph.timesteps, "halting": net.has_gates,
+        "grid": token_grid(graph), "image_shape": list(net.image_shape), "host_macs": stem.macs, "host_bound": bound,
+        "dense_ops": {n: op.dense_ops for n, op in graph.ops.items()}, "embedding_ops": embedding_ops(graph), "gates": graph.only("token_gate"),
+        "stock_netx": is_stock_chain(graph), "parameters": sum(p.numel() for p in net.parameters()),
+        "ops": op_rows(graph), "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in rows],
+    })
+    _print(graph, stem.macs, rows, as_json)
+    if not as_json:
+        cli.console.print(f"embedding exact: sums below {bound:,} < 2^24; torch, ONNX and the file agree on {len(images)} validation images")
+        cli.console.print(f"wrote {out}/model.net, embedding.onnx, manifest.json; next: python deploy/run.py")
+    return out
+
+
+def embedding_ops(graph: Graph) -> list[str]:
+    """Ops before the first block: patch splitting, its neurons and the replay."""
+    return [n for n in graph.ops if n.split(".")[0] in ("sps", "isps")]
+
+
+def token_grid(graph: Graph) -> list[int]:
+    """[height, width] of the token grid, from the last op on a grid."""
+    grids = [op.out_grid for op in graph.ops.values() if hasattr(op, "out_grid")]
+    return list(grids[-1])
+
+
+def _prove(net: Any, graph: Graph, images: np.ndarray, embedded: np.ndarray) -> None:
+    from train.trace import trace_net
+
+    import torch
+
+    with torch.no_grad():
+        expected = net.stem(torch.from_numpy(images)).int().numpy()
+    if not np.array_equal(expected, embedded):
+        n = int((expected != embedded).sum())
+        raise DeployError("embedding", f"onnxruntime and torch differ in {n} of {expected.size} values", "report this: the bound should exclude it")
+    ours, theirs = run_int(graph, embedded, spikes=True), trace_net(net, images)
+    for name in graph.ops:
+        if not np.array_equal(ours.spikes[name], theirs.spikes[name]):
+            raise DeployError(name, "the exported op differs from torch", "run deploy/compare.py for the first neuron; nothing else was checked")
+    if not np.array_equal(ours.logits, theirs.logits):
+        raise DeployError("readout", "exported logits differ from torch", "run deploy/compare.py")
+
+
+def _print(graph: Graph, macs: int, rows: Any, as_json: bool) -> None:
+    if as_json:
+        cli.print_json({"ops": op_rows(graph), "host_macs": macs, "timesteps": graph.timesteps,
+                        "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in rows or []]})
+        return
+    cli.console.print(op_table(graph))
+    cli.console.print(f"host: embedding, {macs:,} MACs per image, not on chip")
+    if rows is not None:
+        cli.console.print(audit_table(rows))

@@ -1,0 +1,106 @@
+"""The non-spiking input embedding as ONNX on the host: integer-exact in float32, proven by its bound."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from convert.ir import DeployError
+from convert.record import atomic
+from convert.synapse import FLOAT_EXACT
+
+OPSET = 17
+
+
+def host_bound(weight: np.ndarray, bias: np.ndarray, pixels: int) -> int:
+    """Largest |partial sum| that any image with values 0..pixels can cause."""
+    return int((np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(1) * pixels + np.abs(bias.astype(np.int64))).max())
+
+
+def write_host(path: Path, *, weight: np.ndarray, bias: np.ndarray, shift: int, low: int, high: int, stride: int, padding: int,
+               image_shape: tuple[int, int, int], pixels: int) -> int:
+    r"""Write ``clip(floor((W * x + b) 2^-shift), low, high)`` for uint8 images as ONNX; returns the proven bound.
+
+    Parameters
+    ----------
+    weight : int [out, in, kh, kw]; bias : int [out]
+    image_shape : (channels, height, width); pixels : largest value of an image
+
+    Raises
+    ------
+    DeployError
+        If a partial sum could reach 2^24, where float32 stops to be exact.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    bound = host_bound(weight, bias, pixels)
+    if bound >= FLOAT_EXACT:
+        raise DeployError("embedding", f"its sums can reach {bound}, float32 is exact below {FLOAT_EXACT}", "lower the stem's weights or its fan-in")
+    constants = {
+        "weight": weight.astype(np.float32), "bias": bias.astype(np.float32), "scale": np.float32(2.0**-shift), "low": np.float32(low),
+        "high": np.float32(high), "flat": np.array([0, len(weight), -1], np.int64),
+    }
+    nodes = [
+        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("Conv", ["pixels", "weight", "bias"], ["sum"], strides=[stride] * 2, pads=[padding] * 4),
+        helper.make_node("Mul", ["sum", "scale"], ["scaled"]),
+        helper.make_node("Floor", ["scaled"], ["whole"]),
+        helper.make_node("Clip", ["whole", "low", "high"], ["clipped"]),
+        helper.make_node("Reshape", ["clipped", "flat"], ["maps"]),
+        helper.make_node("Transpose", ["maps"], ["tokens"], perm=[0, 2, 1]),
+        helper.make_node("Cast", ["tokens"], ["embedding"], to=TensorProto.INT32),
+    ]
+    graph = helper.make_graph(
+        nodes, "host embedding",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", *image_shape])],
+        [helper.make_tensor_value_info("embedding", TensorProto.INT32, ["batch", None, len(weight)])],
+        [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+    for key, value in (("pixels", pixels), ("bound", bound)):
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, str(value)
+    onnx.checker.check_model(model)
+    with atomic(path) as part:
+        onnx.save(model, part)
+    return bound
+
+
+class Host:
+    """Runs an exported embedding in onnxruntime (one thread, CPU)."""
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        if not Path(path).is_file():
+            raise DeployError(str(path), "no such file", "export the run again: python convert/export.py")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+                self.pixels = int(self.session.get_modelmeta().custom_metadata_map["pixels"])
+        except Exception as e:  # onnxruntime raises many types for a damaged file
+            raise DeployError(str(path), f"not a readable embedding ({str(e).splitlines()[0]})", "export the run again") from None
+        self.image_shape = tuple(self.session.get_inputs()[0].shape[1:])
+
+    def encode(self, images: np.ndarray, chunk: int = 256) -> np.ndarray:
+        """Embed uint8 images [N, channels, height, width]; returns int32 [N, positions, channels].
+
+        Raises
+        ------
+        DeployError
+            For anything but uint8 images of the trained shape and value range.
+        """
+        if images.dtype != np.uint8 or images.shape[1:] != self.image_shape:
+            raise DeployError("images", f"are {images.dtype} {list(images.shape)}, the embedding takes uint8 [N, {', '.join(map(str, self.image_shape))}]",
+                              "use the data set that the net was trained on")
+        if images.size and int(images.max()) > self.pixels:
+            raise DeployError("images", f"hold values up to {int(images.max())}, trained on 0..{self.pixels}", "rescale the images")
+        parts = [self.session.run(None, {"image": images[i : i + chunk]})[0] for i in range(0, len(images), chunk)]
+        return np.concatenate(parts).astype(np.int32)

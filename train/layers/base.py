@@ -1,0 +1,79 @@
+"""What every torch twin of an op has in common: phases, per-sample state, and handing its op over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from convert.ir import Op
+
+PHASES = ("float", "deployed")
+
+
+@dataclass
+class Moment:
+    """Where a forward pass stands: first timestep of the chunk (from 1), its length, T, and the twins' state.
+
+    `work` collects the accumulates per sample that the twins' inputs cause (differentiable; border taps counted).
+    """
+
+    first: int
+    steps: int
+    timesteps: int
+    state: dict[str, Any] = field(default_factory=dict)
+    work: list[torch.Tensor] = field(default_factory=list)
+
+    def book(self, x: torch.Tensor, fanout: float) -> None:
+        """Book the events of `x`, one sample along axis -3, each reaching `fanout` synapses."""
+        self.work.append(x.sum() * (fanout / x.shape[-3]))
+
+
+class Exports(Protocol):
+    def to_op(self) -> Op: ...
+
+
+class Twin(nn.Module):
+    """Torch form of one op. Signals are float tensors [T, batch, *shape] that hold the op's integers.
+
+    In phase ``float`` a twin trains with batch statistics and real weights; in phase ``deployed`` it computes exactly
+    what its op computes, with straight-through gradients. A twin with `once` set works at the first timestep only
+    and its signal has no time axis.
+    """
+
+    once = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name = ""
+        self.phase = "float"
+
+    @property
+    def deployed(self) -> bool:
+        return self.phase == "deployed"
+
+    def prepare(self) -> None:
+        """Called once before each forward pass: fold and quantise what stays the same for all timesteps."""
+
+    def forward(self, inputs: dict[str, Any], now: Moment) -> torch.Tensor:
+        raise TypeError(f"{type(self).__name__} has no forward")
+
+    def to_op(self) -> Op:
+        """The op with the integers as they stand now."""
+        raise TypeError(f"{type(self).__name__} has no op")
+
+
+def total(sources: list[torch.Tensor]) -> torch.Tensor:
+    """Sum of a slot's sources."""
+    out = sources[0]
+    for more in sources[1:]:
+        out = out + more
+    return out
+
+
+def living(inputs: dict[str, Any]) -> torch.Tensor | None:
+    """Mask [T, batch, tokens, 1] of the living tokens from slot ``alive``, without gradient; None where there is none."""
+    credit = inputs.get("alive")
+    return None if credit is None else (credit.detach() > 0).to(credit.dtype).unsqueeze(-1)

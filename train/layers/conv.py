@@ -1,0 +1,87 @@
+"""Torch twin of `convert.ops.conv`: a SLAYER CUBA convolution block with foldable normalisation."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.nn import functional as F
+
+from convert.neuron import Cuba
+from convert.ops.conv import Conv
+from train.layers.base import Moment, Twin, living, total
+from train.layers.dynamics import MANT, alive_bit, lif
+from train.layers.folding import FoldedNorm, integers
+from train.slayer_import import slayer
+
+HALF = 2048  # voltage decay of tau = 2
+
+
+def fitting_threshold(fan_in: int, rate: float = 0.2) -> float:
+    """Power of two near 1.6 sqrt(fan_in * rate): then quantised weights use most of their 8 bits (std about 0.8 of +-4)."""
+    return float(min(32, max(1, 2 ** round(math.log2(1.6 * math.sqrt(fan_in * rate))))))
+
+
+def map_conv(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, grid: tuple[int, int], stride: int, padding: int) -> torch.Tensor:
+    """Convolve token maps [..., positions, channels]; a 1x1 kernel is a matrix product."""
+    if weight.shape[2:] == (1, 1) and stride == 1:
+        return F.linear(x, weight.flatten(1), bias)
+    lead, c = x.shape[:-2], x.shape[-1]
+    image = x.reshape(-1, *grid, c).permute(0, 3, 1, 2)
+    y = F.conv2d(image, weight, bias, stride, padding)
+    return y.permute(0, 2, 3, 1).reshape(*lead, -1, y.shape[1])
+
+
+class SpikingConv(Twin):
+    """Convolution (or token-wise linear layer), normalisation, CUBA neurons.
+
+    Weights, threshold and quantiser are those of ``slayer.block.cuba.Conv`` (current decay 1, voltage decay 1/2, no delay
+    shift); `forward` computes the same spikes as the block does, in [T, batch, positions, channels] and without its
+    loop over int64 tensors. With `branch`, the output's alive bit passes a gradient to the halting score.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, grid: tuple[int, int], stride: int = 1, *, branch: bool = False,
+                 slope: float = 0.3, unit: float = 1024.0) -> None:
+        super().__init__()
+        self.grid, self.stride, self.padding = grid, stride, kernel // 2
+        self.branch, self.slope, self.unit = branch, slope, unit
+        threshold = fitting_threshold(in_channels * kernel * kernel)
+        neuron = {"threshold": threshold, "current_decay": 1.0, "voltage_decay": 0.5}
+        self.block = slayer.block.cuba.Conv(neuron, in_channels, out_channels, kernel, stride=stride, padding=self.padding, delay_shift=False)
+        self.block.synapse.pre_hook_fx = None
+        self.norm = FoldedNorm(out_channels, gain=threshold / 2)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """Raw weights [out, in, kh, kw]."""
+        return self.block.synapse.weight.squeeze(-1)
+
+    def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Deployed weights and bias in SLAYER units."""
+        return self.block.neuron.quantize_8bit(self.norm.fold_weight(self.weight)), self.norm.fold_bias()
+
+    def prepare(self) -> None:
+        self.cached = self.folded() if self.deployed else (self.weight, None)
+
+    def current(self, x: torch.Tensor) -> torch.Tensor:
+        y = map_conv(x, *self.cached, self.grid, self.stride, self.padding)
+        return y if self.deployed else self.norm.normalise(y)
+
+    def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
+        x = total(inputs["x"])
+        now.book(x, self.weight.numel() / self.weight.shape[1] / self.stride**2)
+        current = self.current(x)
+        v = now.state.get(self.name)
+        v = torch.zeros(current.shape[1:]) if v is None else v
+        spikes, now.state[self.name] = lif(current, v, HALF, self.block.neuron.threshold, self.deployed)
+        mask = living(inputs)
+        if mask is None:
+            return spikes
+        if self.branch:
+            mask = alive_bit(inputs["alive"], self.unit, self.slope).unsqueeze(-1)
+        return spikes * mask
+
+    def to_op(self) -> Conv:
+        weight, bias = self.folded()
+        neuron = Cuba(4096, HALF, int(self.block.neuron.threshold * MANT))
+        return Conv(weight=integers(weight), bias=integers(bias), grid=self.grid, stride=self.stride, padding=self.padding, neuron=neuron)

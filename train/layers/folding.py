@@ -1,0 +1,55 @@
+"""Normalisation that folds exactly: batch statistics while training in float, folded integer weights once deployed."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from train.layers.dynamics import MANT, straight_round
+
+BIAS_LIMIT = 4095 / MANT  # Loihi's 13-bit bias mantissa, in SLAYER units
+
+
+class FoldedNorm(nn.Module):
+    r"""Per-channel normalisation of a linear map's output, ``y = g (W x - mu) + beta`` with ``g = gamma / sqrt(var + eps)``.
+
+    Float phase: mu and var of the batch (over batch, time and positions), running means kept. Deployed phase: running
+    values, frozen, folded as ``W' = quantise(g W)``, ``b' = round(beta - g mu)``; gamma, beta and W go on learning
+    through the rounding (straight-through). Channels that no gradient reaches keep their last values.
+    """
+
+    def __init__(self, channels: int, gain: float, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((channels,), float(gain)))
+        self.beta = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("var", torch.ones(channels))
+        self.momentum, self.eps = momentum, 1e-5
+
+    def normalise(self, y: torch.Tensor) -> torch.Tensor:
+        """Normalise [..., channels] with batch statistics in training, with running ones in evaluation."""
+        flat = y.reshape(-1, y.shape[-1])
+        out = F.batch_norm(flat, self.mean, self.var, self.gamma, self.beta, self.training, self.momentum, self.eps)
+        return out.reshape(y.shape)
+
+    def gain(self) -> torch.Tensor:
+        return self.gamma / torch.sqrt(self.var + self.eps)
+
+    def fold_weight(self, weight: torch.Tensor) -> torch.Tensor:
+        """Scale output channel by output channel."""
+        return weight * self.gain().reshape(-1, *[1] * (weight.dim() - 1))
+
+    def fold_bias(self) -> torch.Tensor:
+        """Bias in SLAYER units on the mantissa's grid of 1/64."""
+        bias = self.beta - self.gain() * self.mean
+        return straight_round(bias.clamp(-BIAS_LIMIT, BIAS_LIMIT) * MANT) / MANT
+
+
+def integers(x: torch.Tensor, scale: float = MANT) -> np.ndarray:
+    """Values on a grid of 1 / scale as int32; raises ValueError if one is off the grid."""
+    scaled = x.detach().double() * scale
+    if not torch.equal(scaled, scaled.round()):
+        raise ValueError("values are not on the integer grid: the module is not in its deployed phase")
+    return scaled.round().int().cpu().numpy()

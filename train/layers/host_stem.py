@@ -1,0 +1,69 @@
+"""The non-spiking input embedding: one convolution on pixels, in integers, that stays on the host."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from train.layers.conv import map_conv
+from train.layers.dynamics import levels, straight_round
+from train.layers.folding import FoldedNorm
+
+FINE_BITS = 8  # weights are held on a grid of about 2^-8 of the layer's unit
+
+
+class HostStem(nn.Module):
+    r"""Convolution of uint8 pixels, folded normalisation, rounded down to the chip's integers.
+
+    .. math:: U = \mathrm{clip}\big(\lfloor (W * x + b)\, 2^{-s} \rfloor,\; low,\; high\big)
+
+    W, b are integers, so every partial sum is one too; below 2^24 float32 holds it exactly in any order of summation,
+    in torch and in onnxruntime alike. W is clamped such that this bound holds for every image.
+
+    Parameters
+    ----------
+    pixels : largest pixel value
+    unit : current of one output step in SLAYER units (1/64 for a current in mantissa units, theta for levels)
+    low, high : range of the output
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, grid: tuple[int, int], stride: int, *, pixels: int, unit: float,
+                 gain: float, low: int, high: int) -> None:
+        super().__init__()
+        self.grid, self.stride, self.padding, self.pixels = grid, stride, kernel // 2, pixels
+        self.unit, self.low, self.high = unit, low, high
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, self.padding, bias=False)
+        self.norm = FoldedNorm(out_channels, gain=gain)
+        self.shift = round(math.log2(pixels * (1 << FINE_BITS) * unit))  # W's integer step is then about 2^-8
+        room = (1 << 23) / (in_channels * kernel * kernel * pixels)
+        self.weight_limit = float(min(1 << 15, math.floor(room)))
+        self.phase = "float"
+
+    @property
+    def step(self) -> float:
+        """What one unit of the integer sum is worth, in SLAYER units."""
+        return self.unit / (1 << self.shift)
+
+    def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Integer weights [out, in, kh, kw] for raw pixels and integer bias [out], as floats."""
+        weight = self.norm.fold_weight(self.conv.weight) / (self.pixels * self.step)
+        bias = (self.norm.beta - self.norm.gain() * self.norm.mean) / self.step
+        limit = float(1 << 22)
+        return straight_round(weight.clamp(-self.weight_limit, self.weight_limit)), straight_round(bias.clamp(-limit, limit))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """uint8 [batch, channels, height, width] to integers [batch, positions, out channels]."""
+        maps = x.float().flatten(2).transpose(1, 2)
+        if self.phase == "deployed":
+            y = map_conv(maps, *self.folded(), self.grid, self.stride, self.padding) * 2.0**-self.shift
+            return levels(y, self.low, self.high)
+        y = self.norm.normalise(map_conv(maps / self.pixels, self.conv.weight, None, self.grid, self.stride, self.padding))
+        return levels(y / self.unit, self.low, self.high)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one image."""
+        h, w = ((g + 2 * self.padding - k) // self.stride + 1 for g, k in zip(self.grid, self.conv.kernel_size))
+        return h * w * self.conv.weight.numel()

@@ -1,0 +1,49 @@
+"""Torch twin of `convert.ops.level_conv`: one pass, graded answer."""
+
+from __future__ import annotations
+
+import torch
+
+from convert.ops.level_conv import LevelConv
+from train.layers.base import Moment, Twin, total
+from train.layers.conv import fitting_threshold, map_conv
+from train.layers.dynamics import MANT, levels
+from train.layers.folding import FoldedNorm, integers
+from train.slayer_import import slayer
+
+
+class IntegratedConv(Twin):
+    """Convolution, normalisation, threshold ladder; works once per sample, its signal has no time axis.
+
+    Weights are those of a SLAYER convolution synapse, quantised by SLAYER's 8-bit rule.
+    """
+
+    once = True
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, grid: tuple[int, int], stride: int, high: int) -> None:
+        super().__init__()
+        self.grid, self.stride, self.padding, self.high = grid, stride, kernel // 2, high
+        self.theta = fitting_threshold(in_channels * kernel * kernel) / 2
+        self.synapse = slayer.synapse.Conv(in_channels, out_channels, kernel, stride=stride, padding=self.padding)
+        self.quantise = slayer.neuron.cuba.Neuron(1.0, 1.0, 0.5).quantize_8bit
+        self.norm = FoldedNorm(out_channels, gain=self.theta)
+
+    def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Deployed weights and bias in SLAYER units."""
+        return self.quantise(self.norm.fold_weight(self.synapse.weight.squeeze(-1))), self.norm.fold_bias()
+
+    def prepare(self) -> None:
+        self.cached = self.folded() if self.deployed else (self.synapse.weight.squeeze(-1), None)
+
+    def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
+        x = total(inputs["x"])
+        now.book(x, self.synapse.weight.numel() / self.synapse.weight.shape[1] / self.stride**2)
+        y = map_conv(x, *self.cached, self.grid, self.stride, self.padding)
+        if not self.deployed:
+            y = self.norm.normalise(y)
+        return levels(y / self.theta, 0, self.high)
+
+    def to_op(self) -> LevelConv:
+        weight, bias = self.folded()
+        return LevelConv(weight=integers(weight), bias=integers(bias), grid=self.grid, theta=int(self.theta * MANT), levels=self.high,
+                         stride=self.stride, padding=self.padding)

@@ -1,0 +1,63 @@
+"""Torch twin of `convert.ops.readout`: a linear head on every token, last-alive values kept."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from convert.ops.readout import Readout
+from train.layers.base import Moment, Twin, total
+from train.layers.dynamics import MANT, straight_round
+from train.layers.folding import BIAS_LIMIT, integers
+from train.slayer_import import slayer
+
+
+class Head(Twin):
+    """Cumulative logits [T, batch, classes] in mantissa units.
+
+    `scale` (learned, positive) turns them into the loss's logits; it does not move the maximum and stays in training.
+    """
+
+    def __init__(self, tokens: int, channels: int, classes: int, timesteps: int, spread: float = 0.25) -> None:
+        super().__init__()
+        self.tokens, self.channels, self.classes, self.timesteps = tokens, channels, classes, timesteps
+        self.synapse = slayer.synapse.Dense(tokens * channels, classes)
+        self.quantise = slayer.neuron.cuba.Neuron(1.0, 1.0, 0.5).quantize_8bit
+        nn.init.normal_(self.synapse.weight, std=spread)
+        self.bias = nn.Parameter(torch.zeros(classes))
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(MANT * spread * timesteps * math.sqrt(0.5 * tokens * channels))))
+
+    def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights [classes, tokens * channels] and bias in SLAYER units, quantised once deployed."""
+        weight = self.synapse.weight.reshape(self.classes, -1)
+        if not self.deployed:
+            return weight, self.bias
+        return self.quantise(weight), straight_round(self.bias.clamp(-BIAS_LIMIT, BIAS_LIMIT) * MANT) / MANT
+
+    def prepare(self) -> None:
+        self.cached = self.folded()
+
+    def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
+        x = total(inputs["x"])
+        now.book(x, self.classes)
+        if "before" in inputs:
+            living = (inputs["before"] > 0).unsqueeze(-1)
+            held = now.state.get((self.name, "held"))
+            rows = []
+            for t in range(len(x)):
+                held = x[t] if held is None else torch.where(living[t], x[t], held)
+                rows.append(held)
+            now.state[self.name, "held"] = held
+            x = torch.stack(rows)
+        z = F.linear(x.flatten(-2), *self.cached) * MANT
+        start = now.state.get(self.name)
+        z = z.cumsum(0) if start is None else z.cumsum(0) + start
+        now.state[self.name] = z[-1]
+        return z
+
+    def to_op(self) -> Readout:
+        weight, bias = self.folded()
+        return Readout(integers(weight).reshape(self.classes, self.tokens, self.channels), integers(bias), self.timesteps)

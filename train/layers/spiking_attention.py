@@ -1,0 +1,47 @@
+"""Torch twin of `convert.ops.spiking_attention`."""
+
+from __future__ import annotations
+
+import torch
+
+from convert.neuron import Cuba
+from convert.ops.spiking_attention import SpikingAttention
+from train.layers.base import Moment, Twin, living
+from train.layers.conv import HALF
+from train.layers.dynamics import MANT, lif
+from train.slayer_import import slayer
+
+EXPONENT = 3  # 2^(T-1) at T = 4: a count's halves stay on the threshold's grid
+
+
+class Attention(Twin):
+    """Spiking self-attention on binary q, k, v [T, batch, tokens, channels]; fires at `counts` coincidences (leaky, tau 2)."""
+
+    def __init__(self, tokens: int, channels: int, heads: int, counts: int) -> None:
+        super().__init__()
+        if channels % heads:
+            raise ValueError(f"{channels} channels do not split into {heads} heads")
+        self.tokens, self.channels, self.heads = tokens, channels, heads
+        self.neuron = slayer.neuron.cuba.Neuron(((counts << EXPONENT) - 1) / MANT, 1.0, 0.5)
+
+    @property
+    def order(self) -> str:
+        return "kv" if self.tokens > self.channels // self.heads else "qk"
+
+    def split(self, x: torch.Tensor) -> torch.Tensor:
+        """[T, batch, tokens, channels] to [T, batch, heads, tokens, width]."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(2, 3)
+
+    def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
+        q, k, v = (self.split(inputs[s]) for s in "qkv")
+        y = q @ (k.transpose(-1, -2) @ v) if self.order == "kv" else (q @ k.transpose(-1, -2)) @ v
+        current = y.transpose(2, 3).flatten(-2) * ((1 << EXPONENT) / MANT)
+        state = now.state.get(self.name)
+        state = torch.zeros(current.shape[1:]) if state is None else state
+        spikes, now.state[self.name] = lif(current, state, HALF, self.neuron.threshold, self.deployed)
+        mask = living(inputs)
+        return spikes if mask is None else spikes * mask
+
+    def to_op(self) -> SpikingAttention:
+        neuron = Cuba(4096, HALF, round(self.neuron.threshold * MANT))
+        return SpikingAttention(self.tokens, self.channels, self.heads, EXPONENT, neuron, self.order)

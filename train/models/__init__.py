@@ -1,0 +1,28 @@
+"""Spiking vision transformers as wirings of twins, one file per published system."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from convert.ir import DeployError
+from train.net import Net
+
+MODELS = ("spikformer", "stas")
+
+
+def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: int) -> Net:
+    """Build the model that `config.name` names.
+
+    Parameters
+    ----------
+    config : train.config.ModelConfig
+    image_shape : (channels, height, width)
+    classes : number of classes
+    levels : largest pixel value
+    """
+    if config.name not in MODELS:
+        raise DeployError("model.name", f"unknown model {config.name!r}", f"use one of {', '.join(MODELS)}")
+    make: Callable[..., Net] = import_module(f"train.models.{config.name}").build
+    return make(config, image_shape, classes, levels)

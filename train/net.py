@@ -1,0 +1,160 @@
+"""A spiking net as wiring: named twins and where their inputs come from. Training and export read the same wiring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from convert.ir import INPUT, Edge, Graph, Payload
+from train.layers.base import PHASES, Moment, Twin
+from train.layers.exit_gate import Exit
+from train.layers.host_stem import HostStem
+from train.layers.readout import Head
+from train.layers.token_gate import Gate
+
+Signals = dict[str, torch.Tensor]
+
+
+@dataclass
+class Output:
+    """Result of a forward pass: scaled logits [batch, classes] at the exit, mean share of alive (block, timestep, token)
+    cells (1 without gates; straight-through), timesteps run [batch], unscaled cumulative logits [T, batch, classes],
+    accumulates per sample relative to a fully active static net (`activity`, differentiable)."""
+
+    logits: torch.Tensor
+    alive: torch.Tensor
+    exit_step: torch.Tensor
+    steps: torch.Tensor
+    activity: torch.Tensor
+
+
+class Net(nn.Module):
+    """Host stem, then twins in order. `add` wires them exactly as `convert.ir.Graph.add` does for ops."""
+
+    def __init__(self, stem: HostStem, timesteps: int, image_shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.stem, self.timesteps, self.image_shape = stem, timesteps, image_shape
+        self.twins = nn.ModuleDict()
+        self.edges: list[Edge] = []
+        self.phase = "float"
+
+    def add(self, name: str, twin: Twin, *, delayed: Iterable[str] = (), **sources: str | list[str]) -> str:
+        """Append a twin; returns its name."""
+        twin.name = name
+        self.twins[name.replace(".", "/")] = twin
+        for slot, given in sources.items():
+            for source in [given] if isinstance(given, str) else given:
+                self.edges.append(Edge(source, name, slot, int(slot in delayed)))
+        return name
+
+    def twin(self, name: str) -> Twin:
+        return self.twins[name.replace(".", "/")]  # type: ignore[return-value]
+
+    @property
+    def named(self) -> dict[str, Twin]:
+        """Twins by name, in order."""
+        return {twin.name: twin for twin in self.twins.values()}  # type: ignore[misc]
+
+    @property
+    def gates(self) -> list[str]:
+        return [n for n, t in self.named.items() if isinstance(t, Gate)]
+
+    @property
+    def has_gates(self) -> bool:
+        return bool(self.gates)
+
+    def set_phase(self, phase: str) -> None:
+        """``float``: batch statistics, no halting; ``deployed``: integers and halting as on chip."""
+        if phase not in PHASES:
+            raise ValueError(f"phase {phase!r}: use one of {PHASES}")
+        self.phase = self.stem.phase = phase
+        for twin in self.named.values():
+            twin.phase = phase
+
+    def forward(self, x: torch.Tensor) -> Output:
+        """Run uint8 images [batch, channels, height, width] over all T timesteps."""
+        collected: dict[str, list[torch.Tensor]] = {}
+        work: list[torch.Tensor] = []
+        keep = [*self.gates, *(n for n, t in self.named.items() if isinstance(t, Head | Exit))]
+        for signals in self.run(x, work):
+            for name in keep:
+                if name in signals:
+                    collected.setdefault(name, []).append(signals[name])
+        return self._output({n: torch.cat(v) for n, v in collected.items()}, len(x), torch.stack(work).sum() / self.dense_work)
+
+    @cached_property
+    def dense_work(self) -> float:
+        """Accumulates of one sample if every neuron of the static net fired once in every timestep."""
+        phase = self.phase
+        self.set_phase("deployed")
+        ops = self.graph().ops.values()
+        self.set_phase(phase)
+        return float(self.timesteps * sum(op.dense_ops for op in ops if op.kind != "spiking_attention"))
+
+    def run(self, x: torch.Tensor, work: list[torch.Tensor] | None = None):
+        """Yield the signals of each chunk of timesteps: one chunk of T without halting, T chunks of one with it."""
+        for twin in self.named.values():
+            twin.prepare()
+        gates = set(self.gates) if self.phase == "deployed" else set()
+        skipped = set(self.gates) - gates
+        wiring: dict[str, list[Edge]] = {n: [e for e in self.edges if e.target == n and e.source not in skipped] for n in self.named if n not in skipped}
+        chunk = 1 if gates else self.timesteps
+        state: dict = {}
+        fed_back: Signals = {}
+        embedded = self.stem(x)
+        for first in range(1, self.timesteps + 1, chunk):
+            now = Moment(first, chunk, self.timesteps, state, [] if work is None else work)
+            signals: Signals = {INPUT: embedded}
+            for name, edges in wiring.items():
+                twin = self.twin(name)
+                if twin.once and first > 1:
+                    continue
+                inputs: dict = {}
+                for edge in edges:
+                    if edge.delay:
+                        value = fed_back.get(edge.source)
+                        value = self.twin(edge.source).initial(len(x)) if value is None else value  # type: ignore[operator]
+                    else:
+                        value = signals.get(edge.source)
+                        if value is None:  # a source that works once
+                            continue
+                    if edge.slot == "x":
+                        inputs.setdefault("x", []).append(value)
+                    else:
+                        inputs[edge.slot] = value
+                signals[name] = twin(inputs, now)
+            fed_back = {e.source: signals[e.source] for e in self.edges if e.delay and e.source in signals}
+            yield signals
+
+    def _output(self, found: Signals, batch: int, activity: torch.Tensor) -> Output:
+        head, gate = (next(t for t in self.named.values() if isinstance(t, kind)) for kind in (Head, Exit))
+        steps, done = found[head.name], found[gate.name][..., 0] > 0
+        exit_step = done.float().argmax(0) + 1
+        alive = torch.ones(())
+        at = exit_step.clone()
+        if self.gates and self.gates[0] in found:
+            last = found[self.gates[-1]]
+            entering = [torch.cat([self.twin(self.gates[0]).initial(batch), last[:-1]]), *(found[g] for g in self.gates[:-1])]  # type: ignore[operator]
+            bits = [self.twin(g).alive(credit) for g, credit in zip(self.gates, entering)]  # type: ignore[operator]
+            alive = torch.stack([b.mean() for b in bits]).mean()
+            empty = ~(last.detach() > 0).any(-1)
+            at = torch.where(empty.gather(0, exit_step[None] - 1)[0], self.timesteps, exit_step)  # the rest is added at once
+        if self.training:
+            at = torch.full_like(at, self.timesteps)
+        final = steps.gather(0, (at - 1)[None, :, None].expand(1, -1, steps.shape[-1]))[0]
+        return Output(final * head.log_scale.exp(), alive, exit_step, steps, activity)
+
+    def graph(self) -> Graph:
+        """The deployed integers as a graph of ops, same names and wiring."""
+        h, w = self.stem.grid
+        positions = ((h + 2 * self.stem.padding - self.stem.conv.kernel_size[0]) // self.stem.stride + 1) * (
+            (w + 2 * self.stem.padding - self.stem.conv.kernel_size[1]) // self.stem.stride + 1
+        )
+        return Graph(
+            ops={n: t.to_op() for n, t in self.named.items()}, edges=list(self.edges), timesteps=self.timesteps,
+            input_shape=(positions, self.stem.conv.out_channels), input_payload=Payload(self.stem.low, self.stem.high),
+        )

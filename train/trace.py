@@ -1,0 +1,72 @@
+"""What the trained net computes in torch, as a `Record`: the first of the three targets that `deploy/compare.py` sets side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from convert.engine import Recorder, delayed, done_of
+from convert.record import Record
+from train.layers.readout import Head
+from train.net import Net
+
+
+def trace_net(net: Net, images: np.ndarray, batch: int = 256) -> Record:
+    """Run uint8 images [N, channels, height, width] through the deployed net and record spikes, alive masks, logits, exits.
+
+    Torch computes every timestep of every sample; what lies after a sample's exit is left out, as on chip. Counters
+    stay zero (``meta["counts"]`` is False): torch does not count events.
+    """
+    net.set_phase("deployed")
+    net.eval()
+    graph = net.graph()
+    recorder = Recorder(graph, len(images), spikes=True)
+    head = next(n for n, t in net.named.items() if isinstance(t, Head))
+    exits = [n for n in graph.ops if graph.ops[n].kind == "exit_gate"]
+    with torch.no_grad():
+        for start in range(0, len(images), batch):
+            x = torch.from_numpy(images[start : start + batch])
+            out = net(x)
+            final = out.logits.div(net.twin(head).log_scale.exp()).round().long().numpy()  # type: ignore[operator]
+            _trace_batch(net, recorder, x, np.arange(start, start + len(x)), out.exit_step.numpy(), final, head, exits)
+    return recorder.record(counts=False)
+
+
+def _trace_batch(net: Net, recorder: Recorder, x: torch.Tensor, sample: np.ndarray, exit_step: np.ndarray, final: np.ndarray, head: str,
+                 exits: list[str]) -> None:
+    first, before = 1, {s: net.twin(s).initial(len(x))[0].numpy() for s in recorder.graph.delayed_sources()}  # type: ignore[operator]
+    for signals in net.run(x):
+        steps = signals[head].shape[0]
+        arrays = {n: s.numpy() for n, s in signals.items() if n in recorder.graph.ops}
+        for k in range(steps):
+            t = first + k
+            now = {}
+            for name, value in arrays.items():
+                if net.twin(name).once:
+                    now[name] = value if t == 1 else np.zeros_like(value)
+                else:
+                    now[name] = value[k]
+            for name in set(recorder.graph.ops) - set(now):  # worked once, in an earlier chunk
+                now[name] = np.zeros((len(x), *recorder.graph.ops[name].out_shape))
+            ends = exit_step == t
+            now[head] = np.where(ends[:, None], final, now[head])
+            for name in exits:
+                now[name] = np.stack([ends, now[head].argmax(1)], 1)
+            now |= {delayed(s): v for s, v in before.items()}
+            before = {s: now[s] for s in before}
+            rows = exit_step >= t
+            stamp = np.full(int(rows.sum()), t)
+            ints = {n: np.rint(v[rows]).astype(np.int32) for n, v in now.items()}
+            recorder.signals(sample[rows], stamp, ints)
+            recorder.ended(sample[rows], stamp, done_of(recorder.graph, ints, stamp))
+        first += steps
+
+
+def trace(run: Path, images: np.ndarray) -> Record:
+    """`trace_net` on the finished run in folder `run`."""
+    from train.restore import load_run
+
+    return trace_net(load_run(run)[1], images)
+
