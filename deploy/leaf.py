@@ -166,7 +166,7 @@ class InjectorLeaf(Leaf):
         _, answer = self.feedback.unpack(message)
         if not np.array_equal(answer.sample, self.last.sample) or not np.array_equal(answer.t, self.last.t):
             raise DeployError(
-                "process injector", "the decision that came back is about another timestep", "report this with the graph: it is a fault here"
+                "process injector", "the decision that came back is of another timestep", "report this with the graph: the fault is here"
             )
         stay = self.injector.advance(answer.signals.pop(DONE) > 0)
         return {name: value[stay] for name, value in answer.signals.items()}

@@ -18,11 +18,21 @@ from convert import engine
 from convert.ir import OPS, DeployError, Graph, Op, Payload, nonzero, register
 from convert.neuron import Cuba
 from convert.ops.dense import Dense
+from convert.ops.exit_gate import NEVER, ExitGate
 from deploy.network import Network
-from tests.halting_net import halting_net, samples
+from tests.graphs import CLASSES, TIMESTEPS, halting_graph, halting_input
 
 pytestmark = [pytest.mark.lava, pytest.mark.timeout(120)]
 REPOSITORY = Path(__file__).parent.parent
+samples = halting_input
+
+
+def halting_net() -> Graph:
+    """The shared net with early exit: samples end after 1 to 4 timesteps."""
+    graph = halting_graph()
+    graph.ops["exit"] = ExitGate(CLASSES, TIMESTEPS, np.array([400, 300, 200, NEVER]), "threshold_then_argmax")
+    graph.check()
+    return graph
 
 
 def children(pid: int) -> set[int]:
@@ -204,7 +214,7 @@ def test_error_of_the_caller_ends_everything():
 SCRIPT = """
 import sys
 from deploy.network import Network
-from tests.halting_net import halting_net, samples
+from tests.graphs import CLASSES, TIMESTEPS, halting_graph, halting_input
 network = Network(halting_net(), {mapping!r}, 4, {protocol!r})
 print("running", flush=True)
 while True:
