@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -18,13 +19,15 @@ from convert.engine import Injector, Recorder
 from convert.ir import DeployError, Graph
 from convert.record import Record
 from deploy import mapping as maps
-from deploy import reports
+from deploy import reports, teardown
 from deploy.leaf import InjectorLeaf, StageLeaf
 from deploy.watchdog import COMPUTE, HELPERS, SEND, START, Pulses, how_it_died
 
 PROTOCOLS = ("async", "loihi")
 PATIENCE_S = 7.0  # without a sign of life from anyone for so long, the network hangs
 CLOSE_S = 5.0  # for an orderly end; then processes are killed
+START_S = 60.0  # for all processes to be there
+MEMORY_HINT = "if you did not end it: the machine may be out of memory (dmesg); try a smaller --batch or --mapping chip"
 CHANNEL = 4  # messages that a channel holds; one timestep is under way at a time, so two are needed
 
 
@@ -65,6 +68,7 @@ class Network:
         self.beats = dict.fromkeys(self.plans, 0)  # timesteps that each process reported, over all runs
         self._runtime: Any = None
         self._failed = False
+        self._stillborn: DeployError | None = None
         ends, processes = [], {}
         job_end, self._jobs = mp.Pipe(duplex=False)
         layouts = {n: p.layout for n, p in self.plans.items()}
@@ -90,6 +94,7 @@ class Network:
             raise
         finally:
             for process in processes.values():
+                process.runtime = None  # or its destructor would stop the runtime a second time
                 with contextlib.suppress(ValueError):
                     lava.ProcessServer().processes.remove(process)
             for end in (*ends, job_end):
@@ -102,15 +107,25 @@ class Network:
             def select(self, process, models):
                 return next(m for m in models if m.implements_protocol is wanted)
 
-        # Children inherit the mask, so that Ctrl-C reaches the parent alone and it can end them in order.
+        # Children inherit the mask, so that Ctrl-C reaches the parent alone and it can end them in order. The tracker
+        # comes first because starting it unblocks SIGINT again.
+        resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             first = processes[maps.INJECTOR]
             executable = first.compile(Choice(), {"pypy_channel_size": CHANNEL})
             self._runtime = lava.Runtime(executable, lava.ActorType.MultiProcessing)
-            self._end = weakref.finalize(self, _kill, self._runtime)  # also at exit, should nobody close
+            self._end = weakref.finalize(self, teardown.kill, self._runtime)  # also at exit, should nobody close
             executable.assign_runtime_to_all_processes(self._runtime)
-            self._runtime.initialize()
+            born = threading.Event()
+            names = [process.name for process in executable.proc_builders]
+            threading.Thread(target=self._watch_start, args=(self._runtime, names, born), daemon=True).start()
+            try:
+                self._runtime.initialize()
+            except RuntimeError as e:
+                raise self._stillborn or e from None
+            finally:
+                born.set()
             infrastructure = self._runtime._messaging_infrastructure
             self.pulses.helper(HELPERS[1], infrastructure.smm._manager._process.pid)
             known = self.pulses.pids()
@@ -119,6 +134,22 @@ class Network:
             self._runtime.start(lava.RunSteps(1, blocking=False) if protocol == "async" else lava.RunContinuous())
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _watch_start(self, runtime: Any, names: list[str], born: threading.Event) -> None:
+        """Lava waits without end for a process that dies while it starts; this wakes it up and keeps the name."""
+        deadline = time.monotonic() + START_S
+        while not born.wait(0.1):
+            actors = runtime._messaging_infrastructure.actors if runtime._messaging_infrastructure else []
+            dead = [k for k, actor in enumerate(list(actors)) if not actor.is_alive()]
+            if dead or time.monotonic() > deadline:
+                name = [*names, HELPERS[0]][dead[0]] if dead else maps.INJECTOR
+                what = how_it_died(actors[dead[0]].exitcode) if dead else f"is not ready after {START_S:g} s"
+                self._stillborn = DeployError(f"process {name}", f"{what} while the network started", MEMORY_HINT)
+                error = RuntimeError("start failed")
+                error.trace = ""  # type: ignore[attr-defined]  # Lava prints it
+                for queue in list(getattr(runtime, "exception_q", ())):
+                    queue.put(error)
+                return
 
     def __enter__(self) -> Network:
         return self
@@ -181,7 +212,7 @@ class Network:
                 process, name = self._sentinels[item]
                 mp.Process.join(process, 1)  # its exit code is known a little after its sentinel
                 raise DeployError(f"process {name}", f"{how_it_died(process.exitcode)} during the run",
-                                  "if you did not end it: the machine may be out of memory (dmesg), try a smaller --batch")
+                                  MEMORY_HINT)
 
     def _hanging(self) -> DeployError:
         name, phase, detail = self.pulses.culprit({n: p.senders for n, p in self.plans.items()})
@@ -213,46 +244,3 @@ class Network:
             runtime.stop()
         except Exception:  # whatever is left over is killed
             return
-
-
-def _kill(runtime: Any) -> None:
-    """End every process and free the shared memory of a runtime, whatever state it is in."""
-    runtime._is_started = False  # or its __del__ waits for processes that are gone
-    infrastructure = runtime._messaging_infrastructure
-    if infrastructure is None:
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a second Ctrl-C must not leave half of it
-    try:
-        _end_all(runtime, infrastructure)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _end_all(runtime: Any, infrastructure: Any) -> None:
-    for actor in infrastructure.actors:
-        with contextlib.suppress(ValueError, OSError):  # a closed process object says ValueError
-            actor.kill()
-    for actor in infrastructure.actors:
-        with contextlib.suppress(ValueError, OSError, AssertionError):
-            mp.Process.join(actor, 5)
-            mp.Process.close(actor)
-    infrastructure.actors.clear()  # Lava's destructors would wait for them again
-    with contextlib.suppress(Exception):
-        runtime.join()
-    _free(infrastructure.smm)
-
-
-def _free(memory: Any) -> None:
-    """Shut Lava's memory manager down; unlink by hand what a dead manager leaves."""
-    if memory is None or memory._manager is None:
-        return
-    handles = list(memory._shared_memory_handles)
-    memory._shared_memory_handles.clear()
-    with contextlib.suppress(Exception):
-        memory._manager.shutdown()
-    for handle in handles:
-        with contextlib.suppress(FileNotFoundError):
-            handle.unlink()
-        with contextlib.suppress(BufferError):
-            handle.close()
-    memory._manager = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -203,6 +204,26 @@ def test_process_that_died_while_idle_is_named():
         network.run(samples(2000))
 
 
+def test_process_that_dies_at_the_start_is_named(monkeypatch):
+    def die(leaf):
+        if leaf.plan.name == "block2":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr("deploy.leaf.Leaf.start", die)
+    start = time.monotonic()
+    with pytest.raises(DeployError, match="process block2: was killed by SIGKILL while the network started"):
+        Network(halting_net(), "block", 2)
+    assert time.monotonic() - start < 10
+
+
+def test_no_torch_and_lava_in_one_place():
+    script = "import sys, deploy.network, deploy.lava_import, deploy.lava_processes.stage; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("False\n", "")
+    for path in (REPOSITORY / "deploy").rglob("*.py"):
+        assert path.name == "lava_import.py" or not re.search(r"^\s*(from|import) lava\b", path.read_text(), re.M), path
+
+
 def test_error_of_the_caller_ends_everything():
     def fail(n):
         raise KeyError("mine")
@@ -214,7 +235,7 @@ def test_error_of_the_caller_ends_everything():
 SCRIPT = """
 import sys
 from deploy.network import Network
-from tests.graphs import CLASSES, TIMESTEPS, halting_graph, halting_input
+from tests.test_lava import halting_net, samples
 network = Network(halting_net(), {mapping!r}, 4, {protocol!r})
 print("running", flush=True)
 while True:
