@@ -42,9 +42,11 @@ def compare(args: Args) -> bool:
     bundle = open_export(args.run)
     images, _ = load_images(bundle, args.data)
     embedded = bundle.host.encode(images)
-    options = {"batch": args.batch, "mapping": args.mapping, "protocol": args.protocol}
     with ExitStack() as stack:
-        targets = [stack.enter_context(Target(n, bundle.graph, run_of(bundle.folder), **options)) for n in names]
+        targets = [
+            stack.enter_context(Target(n, bundle.graph, run_of(bundle.folder), batch=args.batch, mapping=args.mapping, protocol=args.protocol))
+            for n in names
+        ]
         progress = stack.enter_context(bar(" = ".join(names), len(images)))
         totals, found = _compare(bundle.graph, targets, images, embedded, lambda n: progress.advance(progress.task_ids[0], n))
     spikes = int(sum(total[1] for total in totals.values()))

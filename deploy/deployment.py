@@ -50,15 +50,16 @@ def deploy(args: Args) -> Path:
         fit = max(1, SPIKES_MAX // spike_bytes(graph, 1))
         raise DeployError("--record spikes", f"{len(images)} images need {need / 2**30:.1f} GiB", f"record fewer: --data {split}:{fit}")
     embedded = bundle.host.encode(images)
-    options = {"batch": args.batch, "mapping": args.mapping, "protocol": args.protocol, "patience_s": args.patience}
-    with Target(args.target, graph, run_of(bundle.folder), **options) as target:
+    with Target(args.target, graph, run_of(bundle.folder), batch=args.batch, mapping=args.mapping, protocol=args.protocol,
+                patience_s=args.patience) as target:
         start = time.perf_counter()
         with bar(f"{args.target}, {split}", len(images)) as progress:
             record = target.run(images, embedded, labels, spikes=spikes, progress=lambda n: progress.advance(progress.task_ids[0], n))
         seconds = time.perf_counter() - start
     record.meta |= {
         "samples": list(range(len(images))), "dataset": bundle.manifest["dataset"], "split": split, "target": args.target,
-        "mapping": args.mapping if args.target == "lava" else None, "halt": args.halt, "images_per_s": len(images) / seconds,
+        "mapping": args.mapping if args.target == "lava" else None,
+        "protocol": args.protocol if args.target == "lava" else None, "halt": args.halt, "images_per_s": len(images) / seconds,
         "name": bundle.manifest["name"], "model": bundle.manifest["model"],
     }
     folder = args.output or run_of(bundle.folder) / "deploy"

@@ -134,7 +134,9 @@ class InjectorLeaf(Leaf):
         self.pulse.enter(RECV)
         message = receive(0)
         self.pulse.enter(COMPUTE, -1)
-        back = self._advance(message) if self.injector is not None else None
+        back = None
+        if self.injector is not None and self.last is not None:
+            back = self._advance(self.injector, self.last, message)
         if self.injector is not None and self.injector.finished:
             self.injector = None
             send(self.plan.layout.empty(FLUSH))
@@ -162,11 +164,11 @@ class InjectorLeaf(Leaf):
         self.reporter.add(beat, {}, told, None)
         return True
 
-    def _advance(self, message: np.ndarray) -> Signals:
+    def _advance(self, injector: Injector, last: Beat, message: np.ndarray) -> Signals:
         _, answer = self.feedback.unpack(message)
-        if not np.array_equal(answer.sample, self.last.sample) or not np.array_equal(answer.t, self.last.t):
+        if not np.array_equal(answer.sample, last.sample) or not np.array_equal(answer.t, last.t):
             raise DeployError(
                 "process injector", "the decision that came back is of another timestep", "report this with the graph: the fault is here"
             )
-        stay = self.injector.advance(answer.signals.pop(DONE) > 0)
+        stay = injector.advance(answer.signals.pop(DONE) > 0)
         return {name: value[stay] for name, value in answer.signals.items()}
