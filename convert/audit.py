@@ -98,5 +98,7 @@ def audit(graph: Graph, inputs: np.ndarray) -> list[OpAudit]:
         feedback = {s: beat.signals[s][stay] for s in graph.delayed_sources()}
     for row in rows.values():
         if not row.exact:
-            raise DeployError(row.name, f"counted {row.counted} accumulates, doing them took {row.used['add']}", "the op's `events` is wrong")
+            raise DeployError(
+                row.name, f"counted {row.counted} accumulates, doing them took {row.used['add']}", "the op's `events` is wrong"
+            )
     return list(rows.values())

@@ -45,7 +45,9 @@ def run(main: Callable[[], None]) -> None:
         if os.environ.get("SPIKEGATE_DEBUG"):
             raise
         name = f"{e.filename}: " if e.filename else ""
-        errors.print(f"error: {name}{e.strerror or e}\n  hint: check the path, its permissions and the free space", style="red", markup=False)
+        errors.print(
+            f"error: {name}{e.strerror or e}\n  hint: check the path, its permissions and the free space", style="red", markup=False
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         errors.print("interrupted", style="red")

@@ -91,14 +91,17 @@ class Injector:
         self.stepwise = shape[1:] == (graph.timesteps, *graph.input_shape)
         if not self.stepwise and shape[1:] != tuple(graph.input_shape):
             raise DeployError(
-                "input", f"has shape {list(shape)}, the net takes [samples, {', '.join(map(str, graph.input_shape))}]",
+                "input",
+                f"has shape {list(shape)}, the net takes [samples, {', '.join(map(str, graph.input_shape))}]",
                 "pass the host embedding's output, or spikes with a timestep axis after the first",
             )
         if not np.issubdtype(inputs.dtype, np.integer):
             raise DeployError("input", f"is {inputs.dtype}, not integer", "the chip takes integers: quantise on the host")
         low, high = graph.input_payload.low, graph.input_payload.high
         if inputs.size and (inputs.min() < low or inputs.max() > high):
-            raise DeployError("input", f"values span [{inputs.min()}, {inputs.max()}], the net takes [{low}, {high}]", "use the exported embedding")
+            raise DeployError(
+                "input", f"values span [{inputs.min()}, {inputs.max()}], the net takes [{low}, {high}]", "use the exported embedding"
+            )
         self.sample = np.arange(min(width, len(inputs)))
         self.rows = np.arange(len(self.sample))
         self.t = np.ones(len(self.sample), np.int64)
@@ -190,8 +193,15 @@ def done_of(graph: Graph, signals: Signals, t: np.ndarray) -> np.ndarray:
     return signals[gates[0]][:, 0] > 0 if gates else t >= graph.timesteps
 
 
-def run(graph: Graph, inputs: np.ndarray, labels: np.ndarray | None = None, *, batch: int = 64, spikes: bool = False,
-        progress: Callable[[int], None] | None = None) -> Record:
+def run(
+    graph: Graph,
+    inputs: np.ndarray,
+    labels: np.ndarray | None = None,
+    *,
+    batch: int = 64,
+    spikes: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Record:
     """Run all samples on the integer reference.
 
     Parameters

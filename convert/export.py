@@ -8,13 +8,13 @@ import sys
 if not __package__:  # run as a file: the repository root comes first, not convert/
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-from dataclasses import dataclass  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Annotated  # noqa: E402
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
 
-import tyro  # noqa: E402
+import tyro
 
-from convert import cli  # noqa: E402
+from convert import cli
 
 
 @dataclass

@@ -44,24 +44,52 @@ def export(run: Path | None, output: Path | None, *, dry_run: bool = False, as_j
     images = splits.validation.x[:CHECKED]
     images = np.asarray(images)
     weight, bias = (v.detach().numpy().astype(np.int64) for v in stem.folded())
-    bound = write_host(out / "embedding.onnx", weight=weight, bias=bias, shift=stem.shift, low=stem.low, high=stem.high, stride=stem.stride,
-                       padding=stem.padding, image_shape=net.image_shape, pixels=stem.pixels)
+    bound = write_host(
+        out / "embedding.onnx",
+        weight=weight,
+        bias=bias,
+        shift=stem.shift,
+        low=stem.low,
+        high=stem.high,
+        stride=stem.stride,
+        padding=stem.padding,
+        image_shape=net.image_shape,
+        pixels=stem.pixels,
+    )
     graph.meta = {"model": config.model.name, "dataset": splits.name, "classes": splits.classes}
     write_graph(graph, out / "model.net")
     embedded = Host(out / "embedding.onnx").encode(images)
     _prove(net, read_graph(out / "model.net"), images, embedded)
     rows = audit(graph, embedded)
-    write_manifest(out, {
-        "name": folder.name, "model": config.model.name, "dataset": splits.name, "data": config.data.model_dump(mode="json"),
-        "classes": len(splits.classes), "labels": splits.classes, "timesteps": graph.timesteps, "halting": net.has_gates,
-        "grid": token_grid(graph), "image_shape": list(net.image_shape), "host_macs": stem.macs, "host_bound": bound,
-        "dense_ops": {n: op.dense_ops for n, op in graph.ops.items()}, "embedding_ops": embedding_ops(graph), "gates": graph.only("token_gate"),
-        "stock_netx": is_stock_chain(graph), "parameters": sum(p.numel() for p in net.parameters()),
-        "ops": op_rows(graph), "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in rows],
-    })
+    write_manifest(
+        out,
+        {
+            "name": folder.name,
+            "model": config.model.name,
+            "dataset": splits.name,
+            "data": config.data.model_dump(mode="json"),
+            "classes": len(splits.classes),
+            "labels": splits.classes,
+            "timesteps": graph.timesteps,
+            "halting": net.has_gates,
+            "grid": token_grid(graph),
+            "image_shape": list(net.image_shape),
+            "host_macs": stem.macs,
+            "host_bound": bound,
+            "dense_ops": {n: op.dense_ops for n, op in graph.ops.items()},
+            "embedding_ops": embedding_ops(graph),
+            "gates": graph.only("token_gate"),
+            "stock_netx": is_stock_chain(graph),
+            "parameters": sum(p.numel() for p in net.parameters()),
+            "ops": op_rows(graph),
+            "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in rows],
+        },
+    )
     _print(graph, stem.macs, rows, as_json)
     if not as_json:
-        cli.console.print(f"embedding exact: sums below {bound:,} < 2^24; torch, ONNX and the file agree on {len(images)} validation images")
+        cli.console.print(
+            f"embedding exact: sums below {bound:,} < 2^24; torch, ONNX and the file agree on {len(images)} validation images"
+        )
         cli.console.print(f"wrote {out}/model.net, embedding.onnx, manifest.json; next: python deploy/run.py")
     return out
 
@@ -78,27 +106,37 @@ def token_grid(graph: Graph) -> list[int]:
 
 
 def _prove(net: Any, graph: Graph, images: np.ndarray, embedded: np.ndarray) -> None:
-    from train.trace import trace_net
-
     import torch
+
+    from train.tracing import trace_net
 
     with torch.no_grad():
         expected = net.stem(torch.from_numpy(images)).int().numpy()
     if not np.array_equal(expected, embedded):
         n = int((expected != embedded).sum())
-        raise DeployError("embedding", f"onnxruntime and torch differ in {n} of {expected.size} values", "report this: the bound should exclude it")
+        raise DeployError(
+            "embedding", f"onnxruntime and torch differ in {n} of {expected.size} values", "report this: the bound should exclude it"
+        )
     ours, theirs = run_int(graph, embedded, spikes=True), trace_net(net, images)
     for name in graph.ops:
         if not np.array_equal(ours.spikes[name], theirs.spikes[name]):
-            raise DeployError(name, "the exported op differs from torch", "run deploy/compare.py for the first neuron; nothing else was checked")
+            raise DeployError(
+                name, "the exported op differs from torch", "run deploy/compare.py for the first neuron; nothing else was checked"
+            )
     if not np.array_equal(ours.logits, theirs.logits):
         raise DeployError("readout", "exported logits differ from torch", "run deploy/compare.py")
 
 
 def _print(graph: Graph, macs: int, rows: Any, as_json: bool) -> None:
     if as_json:
-        cli.print_json({"ops": op_rows(graph), "host_macs": macs, "timesteps": graph.timesteps,
-                        "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in rows or []]})
+        cli.print_json(
+            {
+                "ops": op_rows(graph),
+                "host_macs": macs,
+                "timesteps": graph.timesteps,
+                "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in rows or []],
+            }
+        )
         return
     cli.console.print(op_table(graph))
     cli.console.print(f"host: embedding, {macs:,} MACs per image, not on chip")

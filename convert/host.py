@@ -19,8 +19,19 @@ def host_bound(weight: np.ndarray, bias: np.ndarray, pixels: int) -> int:
     return int((np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(1) * pixels + np.abs(bias.astype(np.int64))).max())
 
 
-def write_host(path: Path, *, weight: np.ndarray, bias: np.ndarray, shift: int, low: int, high: int, stride: int, padding: int,
-               image_shape: tuple[int, int, int], pixels: int) -> int:
+def write_host(
+    path: Path,
+    *,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    shift: int,
+    low: int,
+    high: int,
+    stride: int,
+    padding: int,
+    image_shape: tuple[int, int, int],
+    pixels: int,
+) -> int:
     r"""Write ``clip(floor((W * x + b) 2^-shift), low, high)`` for uint8 images as ONNX; returns the proven bound.
 
     Parameters
@@ -38,10 +49,16 @@ def write_host(path: Path, *, weight: np.ndarray, bias: np.ndarray, shift: int, 
 
     bound = host_bound(weight, bias, pixels)
     if bound >= FLOAT_EXACT:
-        raise DeployError("embedding", f"its sums can reach {bound}, float32 is exact below {FLOAT_EXACT}", "lower the stem's weights or its fan-in")
+        raise DeployError(
+            "embedding", f"its sums can reach {bound}, float32 is exact below {FLOAT_EXACT}", "lower the stem's weights or its fan-in"
+        )
     constants = {
-        "weight": weight.astype(np.float32), "bias": bias.astype(np.float32), "scale": np.float32(2.0**-shift), "low": np.float32(low),
-        "high": np.float32(high), "flat": np.array([0, len(weight), -1], np.int64),
+        "weight": weight.astype(np.float32),
+        "bias": bias.astype(np.float32),
+        "scale": np.float32(2.0**-shift),
+        "low": np.float32(low),
+        "high": np.float32(high),
+        "flat": np.array([0, len(weight), -1], np.int64),
     }
     nodes = [
         helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
@@ -54,7 +71,8 @@ def write_host(path: Path, *, weight: np.ndarray, bias: np.ndarray, shift: int, 
         helper.make_node("Cast", ["tokens"], ["embedding"], to=TensorProto.INT32),
     ]
     graph = helper.make_graph(
-        nodes, "host embedding",
+        nodes,
+        "host embedding",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", *image_shape])],
         [helper.make_tensor_value_info("embedding", TensorProto.INT32, ["batch", None, len(weight)])],
         [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
@@ -98,8 +116,11 @@ class Host:
             For anything but uint8 images of the trained shape and value range.
         """
         if images.dtype != np.uint8 or images.shape[1:] != self.image_shape:
-            raise DeployError("images", f"are {images.dtype} {list(images.shape)}, the embedding takes uint8 [N, {', '.join(map(str, self.image_shape))}]",
-                              "use the data set that the net was trained on")
+            raise DeployError(
+                "images",
+                f"are {images.dtype} {list(images.shape)}, the embedding takes uint8 [N, {', '.join(map(str, self.image_shape))}]",
+                "use the data set that the net was trained on",
+            )
         if images.size and int(images.max()) > self.pixels:
             raise DeployError("images", f"hold values up to {int(images.max())}, trained on 0..{self.pixels}", "rescale the images")
         parts = [self.session.run(None, {"image": images[i : i + chunk]})[0] for i in range(0, len(images), chunk)]

@@ -117,7 +117,7 @@ class Op:
         raise TypeError(f"{type(self).__name__} cannot be audited")
 
     @classmethod
-    def examples(cls, rng: np.random.Generator) -> Iterator[tuple["Op", list[Inputs]]]:
+    def examples(cls, rng: np.random.Generator) -> Iterator[tuple[Op, list[Inputs]]]:
         """Yield (op, inputs for each timestep) for the conformance test."""
         yield from ()
 
@@ -253,7 +253,7 @@ class Graph:
                 yield name, what, hint
             seen.add(name)
 
-    def without(self, kinds: Iterable[str]) -> "Graph":
+    def without(self, kinds: Iterable[str]) -> Graph:
         """The graph without ops of these kinds and without the edges that touch them (halting removed, for instance)."""
         gone = {n for n, op in self.ops.items() if op.kind in set(kinds)}
         return dataclasses.replace(

@@ -16,10 +16,20 @@ def op_rows(graph: Graph) -> list[dict[str, Any]]:
     for name, op in graph.ops.items():
         sources = [("~" if e.delay else "") + e.source for edges in graph.sources(name).values() for e in edges]
         size = op.size
-        rows.append({
-            "name": name, "kind": op.kind, "shape": list(op.out_shape), "sources": sources, "neurons": size.neurons, "synapses": size.synapses,
-            "payload": str(op.payload), "payload_bits": op.payload.bits, "weight_bits": size.weight_bits, "dense_ops": op.dense_ops,
-        })
+        rows.append(
+            {
+                "name": name,
+                "kind": op.kind,
+                "shape": list(op.out_shape),
+                "sources": sources,
+                "neurons": size.neurons,
+                "synapses": size.synapses,
+                "payload": str(op.payload),
+                "payload_bits": op.payload.bits,
+                "weight_bits": size.weight_bits,
+                "dense_ops": op.dense_ops,
+            }
+        )
     return rows
 
 
@@ -34,8 +44,16 @@ def op_table(graph: Graph) -> Table:
     rows = op_rows(graph)
     for r in rows:
         shape = "x".join(map(str, r["shape"]))
-        table.add_row(r["name"], r["kind"], shape, ", ".join(r["sources"]), f"{r['neurons']:,}", f"{r['synapses']:,}", f"{r['weight_bits'] / 1e3:,.1f}",
-                      r["payload"])
+        table.add_row(
+            r["name"],
+            r["kind"],
+            shape,
+            ", ".join(r["sources"]),
+            f"{r['neurons']:,}",
+            f"{r['synapses']:,}",
+            f"{r['weight_bits'] / 1e3:,.1f}",
+            r["payload"],
+        )
     totals = [sum(r[k] for r in rows) for k in ("neurons", "synapses")]
     table.add_section()
     table.add_row("total", "", "", "", *(f"{v:,}" for v in totals), f"{sum(r['weight_bits'] for r in rows) / 1e3:,.1f}", "")

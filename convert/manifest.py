@@ -11,8 +11,24 @@ from convert.ir import DeployError
 from convert.record import atomic
 
 SCHEMA = 1
-REQUIRED = ("schema", "name", "model", "dataset", "data", "classes", "labels", "timesteps", "halting", "grid", "image_shape", "host_macs", "dense_ops",
-            "embedding_ops", "gates", "sha256")
+REQUIRED = (
+    "schema",
+    "name",
+    "model",
+    "dataset",
+    "data",
+    "classes",
+    "labels",
+    "timesteps",
+    "halting",
+    "grid",
+    "image_shape",
+    "host_macs",
+    "dense_ops",
+    "embedding_ops",
+    "gates",
+    "sha256",
+)
 
 
 def sha256(path: Path) -> str:

@@ -56,8 +56,13 @@ def write_graph(graph: Graph, path: Path) -> None:
             _text(layers.create_group("0"), "type", "concat")
             layers["0"].attrs["note"] = "this net has branches, attention or gates: load it with Spikegate, not with stock netx"
         root = f.create_group("graph")
-        root.attrs.update(schema=SCHEMA, timesteps=graph.timesteps, input_shape=list(graph.input_shape),
-                          input_range=[graph.input_payload.low, graph.input_payload.high], meta=json.dumps(graph.meta))
+        root.attrs.update(
+            schema=SCHEMA,
+            timesteps=graph.timesteps,
+            input_shape=list(graph.input_shape),
+            input_range=[graph.input_payload.low, graph.input_payload.high],
+            meta=json.dumps(graph.meta),
+        )
         for i, (name, op) in enumerate(graph.ops.items()):
             group = root.create_group(f"ops/{i:05d}")
             edges = [[e.source, e.slot, e.delay] for e in graph.edges if e.target == name]
@@ -126,8 +131,12 @@ def _read_ours(f: h5py.File, path: Path) -> Graph:
     if schema != SCHEMA:
         raise DeployError(str(path), f"has schema {schema}, this version reads {SCHEMA}", "export it again with this version")
     low, high = (int(v) for v in root.attrs["input_range"])
-    graph = Graph(timesteps=int(root.attrs["timesteps"]), input_shape=tuple(int(v) for v in root.attrs["input_shape"]),
-                  input_payload=Payload(low, high), meta=json.loads(root.attrs["meta"]))
+    graph = Graph(
+        timesteps=int(root.attrs["timesteps"]),
+        input_shape=tuple(int(v) for v in root.attrs["input_shape"]),
+        input_payload=Payload(low, high),
+        meta=json.loads(root.attrs["meta"]),
+    )
     if not 1 <= graph.timesteps <= 4096:
         raise DeployError(str(path), f"{graph.timesteps} timesteps", "a net runs 1 to 4096")
     unknown = []

@@ -63,8 +63,15 @@ def write_stock_layer(layers: h5py.Group, op: Op, in_shape: tuple[int, ...]) -> 
     weight = op.weight  # type: ignore[attr-defined]
     if isinstance(op, Conv):
         group["shape"] = np.array([len(weight), *op.out_grid])
-        for key, value in (("inChannels", weight.shape[1] * op.groups), ("outChannels", len(weight)), ("kernelSize", weight.shape[2:]),
-                           ("stride", (op.stride,) * 2), ("padding", (op.padding,) * 2), ("dilation", (1, 1)), ("groups", op.groups)):
+        for key, value in (
+            ("inChannels", weight.shape[1] * op.groups),
+            ("outChannels", len(weight)),
+            ("kernelSize", weight.shape[2:]),
+            ("stride", (op.stride,) * 2),
+            ("padding", (op.padding,) * 2),
+            ("dilation", (1, 1)),
+            ("groups", op.groups),
+        ):
             group[key] = np.array(value)
     else:
         group["shape"] = np.array([len(weight)])
@@ -76,8 +83,14 @@ def write_stock_layer(layers: h5py.Group, op: Op, in_shape: tuple[int, ...]) -> 
     group.create_dataset("weight", data=weight.astype(np.int32), compression="gzip")
     group["bias"] = op.bias.astype(np.int32)  # type: ignore[attr-defined]
     neuron: Cuba = op.neuron  # type: ignore[attr-defined]
-    for key, value in (("type", "CUBA"), ("iDecay", neuron.i_decay), ("vDecay", neuron.v_decay), ("vThMant", neuron.vth), ("refDelay", 1),
-                       ("gradedSpike", False)):
+    for key, value in (
+        ("type", "CUBA"),
+        ("iDecay", neuron.i_decay),
+        ("vDecay", neuron.v_decay),
+        ("vThMant", neuron.vth),
+        ("refDelay", 1),
+        ("gradedSpike", False),
+    ):
         group[f"neuron/{key}"] = value
     return index
 
@@ -90,7 +103,9 @@ def _neuron(group: h5py.Group, where: str) -> Cuba:
     if kind not in NEURONS:
         raise DeployError(f"{where}/neuron", f"type {kind!r} is not supported", f"use one of {', '.join(NEURONS)}")
     if "weight_exp" in neuron:
-        raise DeployError(f"{where}/neuron", "has a weight exponent, which stock NetX ignores", "train with mean-only normalisation or fold it")
+        raise DeployError(
+            f"{where}/neuron", "has a weight exponent, which stock NetX ignores", "train with mean-only normalisation or fold it"
+        )
     return Cuba(*(_number(neuron, key, f"{where}/neuron") for key in ("iDecay", "vDecay", "vThMant")))
 
 
@@ -117,8 +132,15 @@ def read_stock_layer(group: h5py.Group, where: str, *, grid: tuple[int, ...] = (
         raise DeployError(where, "is dilated", "use kernels without dilation")
     if len(grid) != 2:
         raise DeployError(where, "its input grid is unknown", "put an input layer with its shape first")
-    return Conv(weight=weight, bias=bias, grid=grid, stride=_number(group, "stride", where, 1), padding=_number(group, "padding", where, 0),  # type: ignore[arg-type]
-                groups=_number(group, "groups", where, 1), neuron=_neuron(group, where))
+    return Conv(
+        weight=weight,
+        bias=bias,
+        grid=grid,
+        stride=_number(group, "stride", where, 1),
+        padding=_number(group, "padding", where, 0),  # type: ignore[arg-type]
+        groups=_number(group, "groups", where, 1),
+        neuron=_neuron(group, where),
+    )
 
 
 def read_chain(f: h5py.File, where: str) -> Graph:
@@ -136,7 +158,9 @@ def read_chain(f: h5py.File, where: str) -> Graph:
         kind, here = kind_of(group), f"{where}:layer/{i}"
         if kind == "input":
             if "neuron" in group:
-                raise DeployError(here, "is an input block with neurons, which stock NetX connects to nothing", "feed spikes to the next layer")
+                raise DeployError(
+                    here, "is an input block with neurons, which stock NetX connects to nothing", "feed spikes to the next layer"
+                )
             given = [int(v) for v in read_array(group, "shape", here).ravel()]  # type: ignore[union-attr]
             grid, shape = (tuple(given[1:]), (given[1] * given[2], given[0])) if len(given) == 3 else ((), (int(np.prod(given)),))
             graph.input_shape = shape

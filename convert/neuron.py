@@ -65,8 +65,10 @@ class Cuba:
     @property
     def gain(self) -> float:
         """Largest |v| for inputs bounded by 1 (infinite where nothing leaks)."""
+
         def total(d: int) -> float:
             return DECAY_ONE / d if d else float("inf")
+
         return total(self.i_decay) * total(self.v_decay)
 
     def step(self, state: dict[str, np.ndarray], current: np.ndarray, bias: np.ndarray | int, rows: np.ndarray | None) -> np.ndarray:

@@ -83,9 +83,19 @@ class Record:
         """Write everything but the spikes to an npz, atomically."""
         with atomic(path) as part:
             np.savez_compressed(
-                part, schema=SCHEMA, ops=self.ops, kinds=self.kinds, counters=COUNTERS, counts=self.counts, exit_step=self.exit_step,
-                logits=self.logits, gates=np.array(self.gates, dtype="U"), alive=np.packbits(self.alive),
-                alive_shape=self.alive.shape, labels=np.array([]) if self.labels is None else self.labels, meta=json.dumps(self.meta),
+                part,
+                schema=SCHEMA,
+                ops=self.ops,
+                kinds=self.kinds,
+                counters=COUNTERS,
+                counts=self.counts,
+                exit_step=self.exit_step,
+                logits=self.logits,
+                gates=np.array(self.gates, dtype="U"),
+                alive=np.packbits(self.alive),
+                alive_shape=self.alive.shape,
+                labels=np.array([]) if self.labels is None else self.labels,
+                meta=json.dumps(self.meta),
             )
 
     def save_spikes(self, path: Path) -> None:
@@ -93,7 +103,7 @@ class Record:
             np.savez_compressed(part, **self.spikes)
 
     @classmethod
-    def load(cls, path: Path) -> "Record":
+    def load(cls, path: Path) -> Record:
         """Read an npz written by `save`; a DeployError names what is wrong with a file that is none."""
         hint = "run deploy/run.py again to write it"
         try:
@@ -104,9 +114,15 @@ class Record:
                 alive = np.unpackbits(f["alive"], count=int(np.prod(shape))).reshape(shape).astype(bool)
                 labels = f["labels"]
                 return cls(
-                    ops=[str(n) for n in f["ops"]], kinds=[str(k) for k in f["kinds"]], counts=f["counts"], exit_step=f["exit_step"],
-                    logits=f["logits"], gates=[str(g) for g in f["gates"]], alive=alive,
-                    labels=labels if labels.size else None, meta=json.loads(str(f["meta"])),
+                    ops=[str(n) for n in f["ops"]],
+                    kinds=[str(k) for k in f["kinds"]],
+                    counts=f["counts"],
+                    exit_step=f["exit_step"],
+                    logits=f["logits"],
+                    gates=[str(g) for g in f["gates"]],
+                    alive=alive,
+                    labels=labels if labels.size else None,
+                    meta=json.loads(str(f["meta"])),
                 )
         except FileNotFoundError:
             raise DeployError(str(path), "no such event record", hint) from None

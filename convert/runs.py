@@ -26,7 +26,11 @@ def find_run(given: Path | None, root: Path = ROOT) -> Path:
         if not given.exists():
             raise DeployError(str(given), "no such run", "give a folder that train/run.py wrote, or leave it out for the newest")
         missing = [n for n in ("config.yml", "model.safetensors") if not (given / n).is_file()]
-        raise DeployError(str(given), f"not a finished run: {' and '.join(missing)} missing", "train it with train/run.py (--resume goes on with an unfinished one)")
+        raise DeployError(
+            str(given),
+            f"not a finished run: {' and '.join(missing)} missing",
+            "train it with train/run.py (--resume goes on with an unfinished one)",
+        )
     runs = [p for p in root.iterdir() if is_run(p)] if root.is_dir() else []
     if not runs:
         raise DeployError(str(root), "no finished run here", "train one first: python train/run.py")

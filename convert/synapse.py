@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-
 FLOAT_EXACT = 1 << 24
 WEIGHT_MIN, WEIGHT_MAX = -256, 254  # 8-bit mixed-sign weights of Loihi: even mantissas
 
@@ -96,7 +95,9 @@ def conv_targets(weight: np.ndarray, grid: tuple[int, int], stride: int, padding
                 yield oy * ow + ox, channels[w != 0], w[w != 0]
 
 
-def accumulate_conv(alu: Any, x: np.ndarray, weight: np.ndarray, grid: tuple[int, int], stride: int, padding: int, groups: int) -> np.ndarray:
+def accumulate_conv(
+    alu: Any, x: np.ndarray, weight: np.ndarray, grid: tuple[int, int], stride: int, padding: int, groups: int
+) -> np.ndarray:
     """The same sums for one sample [positions, channels], one event after the other: a value n is n unit events."""
     oh, ow = out_grid(grid, weight.shape[2:], stride, padding)  # type: ignore[arg-type]
     acc = np.zeros((oh * ow, len(weight)), np.int64)
@@ -111,5 +112,3 @@ def accumulate_conv(alu: Any, x: np.ndarray, weight: np.ndarray, grid: tuple[int
 def memory(weight: np.ndarray, in_grid: tuple[int, int], stride: int, padding: int, groups: int) -> tuple[int, int]:
     """(unrolled non-zero synapses, weight bits stored once)."""
     return int(conv_fanout(weight, in_grid, stride, padding, groups).sum()), 8 * weight.size
-
-

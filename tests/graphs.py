@@ -27,7 +27,9 @@ def halting_graph(seed: int = 0, *, gated: bool = True, theta: int = 1014, score
     g = Graph(timesteps=TIMESTEPS, input_shape=(TOKENS, CHANNELS), input_payload=Payload(0, 3))
 
     def linear(out: int, per: int, vth: int = 60) -> Conv:
-        return Conv(weight=rng.integers(-30, 34, (out, per, 1, 1)) * 2, bias=rng.integers(-9, 9, out), grid=(3, 3), neuron=Cuba(4096, 2048, vth))
+        return Conv(
+            weight=rng.integers(-30, 34, (out, per, 1, 1)) * 2, bias=rng.integers(-9, 9, out), grid=(3, 3), neuron=Cuba(4096, 2048, vth)
+        )
 
     chain = "gate2"
     first: dict = {"alive": chain, "delayed": ["alive"]} if gated else {}
@@ -50,7 +52,12 @@ def halting_graph(seed: int = 0, *, gated: bool = True, theta: int = 1014, score
             g.add(f"gate{block}", gate, x=list(stream), chain=chain, delayed=["chain"] if block == 1 else [])
             chain = f"gate{block}"
     ends: dict = {"before": chain, "after": chain, "delayed": ["before"]} if gated else {}
-    g.add("readout", Readout(rng.integers(-20, 20, (CLASSES, TOKENS, CHANNELS)) * 2, rng.integers(-5, 5, CLASSES), TIMESTEPS), x=stream, **ends)
+    g.add(
+        "readout",
+        Readout(rng.integers(-20, 20, (CLASSES, TOKENS, CHANNELS)) * 2, rng.integers(-5, 5, CLASSES), TIMESTEPS),
+        x=stream,
+        **ends,
+    )
     exit_gate = ExitGate(CLASSES, TIMESTEPS, np.full(TIMESTEPS, NEVER))
     g.add("exit", exit_gate, logits="readout", **({"alive": chain} if gated else {}))
     g.check()
@@ -69,10 +76,22 @@ def chain_graph(seed: int = 3, timesteps: int = 6) -> Graph:
     """A plain chain in stock layer types: two convolutions and a dense layer on a 5 x 4 map of 2 channels."""
     rng = np.random.default_rng(seed)
     g = Graph(timesteps=timesteps, input_shape=(20, 2), meta={"input_grid": [5, 4]})
-    g.add("conv1", Conv(weight=rng.integers(-20, 40, (6, 2, 3, 3)) * 2, bias=rng.integers(-20, 20, 6), grid=(5, 4), padding=1, neuron=Cuba(1024, 512, 90)),
-          x="input")
-    g.add("conv2", Conv(weight=rng.integers(-20, 30, (4, 6, 1, 1)) * 2, bias=rng.integers(-20, 20, 4), grid=(5, 4), neuron=Cuba(4096, 2048, 80)),
-          x="conv1")
+    g.add(
+        "conv1",
+        Conv(
+            weight=rng.integers(-20, 40, (6, 2, 3, 3)) * 2,
+            bias=rng.integers(-20, 20, 6),
+            grid=(5, 4),
+            padding=1,
+            neuron=Cuba(1024, 512, 90),
+        ),
+        x="input",
+    )
+    g.add(
+        "conv2",
+        Conv(weight=rng.integers(-20, 30, (4, 6, 1, 1)) * 2, bias=rng.integers(-20, 20, 4), grid=(5, 4), neuron=Cuba(4096, 2048, 80)),
+        x="conv1",
+    )
     g.add("dense", Dense(weight=rng.integers(-30, 40, (7, 80)) * 2, bias=rng.integers(-20, 20, 7), neuron=Cuba(4096, 400, 120)), x="conv2")
     g.check()
     return g

@@ -159,5 +159,5 @@ def test_record_survives_a_file(gated, tmp_path):
     same(again, gated)
     assert again.accuracy == gated.accuracy and again.gates == gated.gates
     (tmp_path / "events.npz").write_bytes(b"not a zip")
-    with pytest.raises(DeployError, match="events.npz"):
+    with pytest.raises(DeployError, match=r"events\.npz"):
         Record.load(tmp_path / "events.npz")

@@ -101,7 +101,9 @@ class Net(nn.Module):
             twin.prepare()
         gates = set(self.gates) if self.phase == "deployed" else set()
         skipped = set(self.gates) - gates
-        wiring: dict[str, list[Edge]] = {n: [e for e in self.edges if e.target == n and e.source not in skipped] for n in self.named if n not in skipped}
+        wiring: dict[str, list[Edge]] = {
+            n: [e for e in self.edges if e.target == n and e.source not in skipped] for n in self.named if n not in skipped
+        }
         chunk = 1 if gates else self.timesteps
         state: dict = {}
         fed_back: Signals = {}
@@ -155,6 +157,9 @@ class Net(nn.Module):
             (w + 2 * self.stem.padding - self.stem.conv.kernel_size[1]) // self.stem.stride + 1
         )
         return Graph(
-            ops={n: t.to_op() for n, t in self.named.items()}, edges=list(self.edges), timesteps=self.timesteps,
-            input_shape=(positions, self.stem.conv.out_channels), input_payload=Payload(self.stem.low, self.stem.high),
+            ops={n: t.to_op() for n, t in self.named.items()},
+            edges=list(self.edges),
+            timesteps=self.timesteps,
+            input_shape=(positions, self.stem.conv.out_channels),
+            input_payload=Payload(self.stem.low, self.stem.high),
         )

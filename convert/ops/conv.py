@@ -87,8 +87,10 @@ class Conv(Op):
         high = sum(p.high for p in payloads.get("x", []))
         bound = synapse.exact_bound(self.weight.reshape(len(self.weight), -1), high, self.bias)
         if bound * min(self.neuron.gain, 1e6) * (1 << MANT_SHIFT) >= LIMIT:
-            yield (f"worst-case input {bound} x gain {self.neuron.gain:g} overflows the 24-bit state",
-                   "lower weights and threshold together, or the number of residual sources")
+            yield (
+                f"worst-case input {bound} x gain {self.neuron.gain:g} overflows the 24-bit state",
+                "lower weights and threshold together, or the number of residual sources",
+            )
 
     def state(self, batch: int) -> dict[str, np.ndarray]:
         return self.neuron.state((batch, *self.out_shape))
@@ -142,7 +144,9 @@ class Conv(Op):
         yield make(5, 3, 3, grid=(5, 4), padding=1), [{"x": (spikes(2, 20, 3),)} for _ in range(4)]
         yield make(4, 1, 3, grid=(6, 6), stride=2, padding=1, groups=2), [{"x": (spikes(2, 36, 2, high=3),)} for _ in range(3)]
         slow = make(6, 4, 1, grid=(3, 3))
-        yield (cls(weight=slow.weight, bias=slow.bias, grid=(3, 3), neuron=Cuba(1024, 300, 90)),
-               [{"x": (spikes(2, 9, 4), spikes(2, 9, 4))} for _ in range(5)])
+        yield (
+            cls(weight=slow.weight, bias=slow.bias, grid=(3, 3), neuron=Cuba(1024, 300, 90)),
+            [{"x": (spikes(2, 9, 4), spikes(2, 9, 4))} for _ in range(5)],
+        )
         credit = np.array([rng.permutation([0, 0, 5, 1, 9, 0, 2, 7, 3]) for _ in range(2)], np.int32)
         yield make(6, 4, 1, grid=(3, 3)), [{"x": (spikes(2, 9, 4),), "alive": credit * (k < 3)} for k in range(4)]

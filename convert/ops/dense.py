@@ -58,8 +58,10 @@ class Dense(Op):
             yield "an input can be negative", "a synapse takes spikes or graded spikes >= 0; put an lif op before it"
         bound = synapse.exact_bound(self.weight, sum(p.high for p in payloads.get("x", [])), self.bias)
         if bound * min(self.neuron.gain, 1e6) * (1 << MANT_SHIFT) >= LIMIT:
-            yield (f"worst-case input {bound} x gain {self.neuron.gain:g} overflows the 24-bit state",
-                   "lower weights and threshold together")
+            yield (
+                f"worst-case input {bound} x gain {self.neuron.gain:g} overflows the 24-bit state",
+                "lower weights and threshold together",
+            )
 
     def state(self, batch: int) -> dict[str, np.ndarray]:
         return self.neuron.state((batch, *self.out_shape))

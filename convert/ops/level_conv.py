@@ -117,7 +117,14 @@ class LevelConv(Op):
 
     @classmethod
     def examples(cls, rng: np.random.Generator):
-        op = cls(weight=rng.integers(-20, 24, (5, 3, 3, 3)) * 2, bias=rng.integers(-9, 9, 5), grid=(5, 5), theta=40, levels=3,
-                 stride=2, padding=1)
+        op = cls(
+            weight=rng.integers(-20, 24, (5, 3, 3, 3)) * 2,
+            bias=rng.integers(-9, 9, 5),
+            grid=(5, 5),
+            theta=40,
+            levels=3,
+            stride=2,
+            padding=1,
+        )
         quiet = np.zeros((2, 25, 3), np.int32)
         yield op, [{"x": (rng.integers(0, 4, (2, 25, 3)).astype(np.int32) if k == 0 else quiet,)} for k in range(3)]

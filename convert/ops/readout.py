@@ -142,6 +142,8 @@ class Readout(Op):
 
         op = cls(weight=rng.integers(-30, 30, (3, 4, 5)) * 2, bias=rng.integers(-9, 9, 3), timesteps=3)
         yield op, [{"x": (bits(), bits())} for _ in range(3)]
-        alive = [np.array(a, np.int32) for a in ([[9] * 4] * 3, [[9, 0, 3, 3], [0, 0, 0, 5], [9] * 4], [[0] * 4, [0, 0, 0, 1], [4, 0, 0, 0]])]
+        alive = [
+            np.array(a, np.int32) for a in ([[9] * 4] * 3, [[9, 0, 3, 3], [0, 0, 0, 5], [9] * 4], [[0] * 4, [0, 0, 0, 1], [4, 0, 0, 0]])
+        ]
         alive.append(np.zeros((3, 4), np.int32))
         yield op, [{"x": (bits() * (alive[k] > 0)[..., None],), "before": alive[k], "after": alive[k + 1]} for k in range(3)]

@@ -137,11 +137,14 @@ class SpikingAttention(Op):
                 for j, e in zip(*np.nonzero(v[h])):
                     live = np.flatnonzero(inner[:, j])
                     alu.add(y[h], (live, e), inner[live, j])
-        return alu.shift(y.transpose(1, 0, 2).reshape(self.out_shape), self.exponent), self.count(inputs)[0].astype(np.int64) << self.exponent
+        return alu.shift(y.transpose(1, 0, 2).reshape(self.out_shape), self.exponent), self.count(inputs)[0].astype(
+            np.int64
+        ) << self.exponent
 
     @classmethod
     def examples(cls, rng: np.random.Generator):
         for order in ("kv", "qk"):
+
             def bits():
                 return (rng.random((2, 6, 8)) < 0.4).astype(np.int32)
 

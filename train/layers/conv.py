@@ -22,7 +22,9 @@ def fitting_threshold(fan_in: int, rate: float = 0.2) -> float:
     return float(min(32, max(1, 2 ** round(math.log2(1.6 * math.sqrt(fan_in * rate))))))
 
 
-def map_conv(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, grid: tuple[int, int], stride: int, padding: int) -> torch.Tensor:
+def map_conv(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, grid: tuple[int, int], stride: int, padding: int
+) -> torch.Tensor:
     """Convolve token maps [..., positions, channels]; a 1x1 kernel is a matrix product."""
     if weight.shape[2:] == (1, 1) and stride == 1:
         return F.linear(x, weight.flatten(1), bias)
@@ -40,14 +42,26 @@ class SpikingConv(Twin):
     loop over int64 tensors. With `branch`, the output's alive bit passes a gradient to the halting score.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, grid: tuple[int, int], stride: int = 1, *, branch: bool = False,
-                 slope: float = 0.3, unit: float = 1024.0) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        grid: tuple[int, int],
+        stride: int = 1,
+        *,
+        branch: bool = False,
+        slope: float = 0.3,
+        unit: float = 1024.0,
+    ) -> None:
         super().__init__()
         self.grid, self.stride, self.padding = grid, stride, kernel // 2
         self.branch, self.slope, self.unit = branch, slope, unit
         threshold = fitting_threshold(in_channels * kernel * kernel)
         neuron = {"threshold": threshold, "current_decay": 1.0, "voltage_decay": 0.5}
-        self.block = slayer.block.cuba.Conv(neuron, in_channels, out_channels, kernel, stride=stride, padding=self.padding, delay_shift=False)
+        self.block = slayer.block.cuba.Conv(
+            neuron, in_channels, out_channels, kernel, stride=stride, padding=self.padding, delay_shift=False
+        )
         self.block.synapse.pre_hook_fx = None
         self.norm = FoldedNorm(out_channels, gain=threshold / 2)
 

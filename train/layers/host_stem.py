@@ -29,8 +29,20 @@ class HostStem(nn.Module):
     low, high : range of the output
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, grid: tuple[int, int], stride: int, *, pixels: int, unit: float,
-                 gain: float, low: int, high: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        grid: tuple[int, int],
+        stride: int,
+        *,
+        pixels: int,
+        unit: float,
+        gain: float,
+        low: int,
+        high: int,
+    ) -> None:
         super().__init__()
         self.grid, self.stride, self.padding, self.pixels = grid, stride, kernel // 2, pixels
         self.unit, self.low, self.high = unit, low, high

@@ -45,5 +45,12 @@ class IntegratedConv(Twin):
 
     def to_op(self) -> LevelConv:
         weight, bias = self.folded()
-        return LevelConv(weight=integers(weight), bias=integers(bias), grid=self.grid, theta=int(self.theta * MANT), levels=self.high,
-                         stride=self.stride, padding=self.padding)
+        return LevelConv(
+            weight=integers(weight),
+            bias=integers(bias),
+            grid=self.grid,
+            theta=int(self.theta * MANT),
+            levels=self.high,
+            stride=self.stride,
+            padding=self.padding,
+        )

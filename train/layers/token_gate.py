@@ -21,7 +21,9 @@ class Gate(Twin):
     largest count. The table is computed once per forward pass, so that training and export read the same integers.
     """
 
-    def __init__(self, tokens: int, high: int, gamma: float = 1.5, beta: float = -6.0, bits: int = 10, slope: float = 0.3, channel: int = 0) -> None:
+    def __init__(
+        self, tokens: int, high: int, gamma: float = 1.5, beta: float = -6.0, bits: int = 10, slope: float = 0.3, channel: int = 0
+    ) -> None:
         super().__init__()
         self.tokens, self.high, self.bits, self.slope, self.channel = tokens, high, bits, slope, channel
         self.beta = nn.Parameter(torch.tensor(float(beta)))

@@ -50,8 +50,15 @@ def add_encoder(net: Net, config: Any, grid: tuple[int, int], residual: list[str
         name = f"block{block}"
         for part in "qkv":
             net.add(f"{name}.{part}", linear(dim, dim), x=list(stream), delayed=feedback, **alive)
-        net.add(f"{name}.attention", Attention(tokens, dim, config.heads, config.attention_threshold), q=f"{name}.q", k=f"{name}.k",
-                v=f"{name}.v", delayed=feedback, **alive)
+        net.add(
+            f"{name}.attention",
+            Attention(tokens, dim, config.heads, config.attention_threshold),
+            q=f"{name}.q",
+            k=f"{name}.k",
+            v=f"{name}.v",
+            delayed=feedback,
+            **alive,
+        )
         stream.append(net.add(f"{name}.proj", linear(dim, dim, branch=True), x=f"{name}.attention", delayed=feedback, **alive))
         net.add(f"{name}.fc1", linear(dim, hidden), x=list(stream), delayed=feedback, **alive)
         stream.append(net.add(f"{name}.fc2", linear(hidden, dim, branch=True), x=f"{name}.fc1", delayed=feedback, **alive))

@@ -25,8 +25,18 @@ def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: 
     """SPS on chip in every timestep; see `train.models.build`."""
     stem_grid, grid = token_grid(config, image_shape)
     positions = stem_grid[0] * stem_grid[1]
-    stem = HostStem(image_shape[0], config.stem_channels, 3, image_shape[1:], config.stem_stride, pixels=levels, unit=1 / MANT,
-                    gain=THRESHOLD / 2, low=-CURRENT, high=CURRENT - 1)
+    stem = HostStem(
+        image_shape[0],
+        config.stem_channels,
+        3,
+        image_shape[1:],
+        config.stem_stride,
+        pixels=levels,
+        unit=1 / MANT,
+        gain=THRESHOLD / 2,
+        low=-CURRENT,
+        high=CURRENT - 1,
+    )
     net = Net(stem, config.timesteps, image_shape)
     shape = (positions, config.stem_channels)
     net.add("sps.replay", Replay(shape, -CURRENT, CURRENT - 1), x="input")

@@ -23,8 +23,9 @@ def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: 
     stem_grid, grid = token_grid(config, image_shape)
     high = config.embedding_levels
     gated = bool(config.halting.enabled)
-    stem = HostStem(image_shape[0], config.stem_channels, 3, image_shape[1:], config.stem_stride, pixels=levels, unit=1.0, gain=1.0,
-                    low=0, high=high)
+    stem = HostStem(
+        image_shape[0], config.stem_channels, 3, image_shape[1:], config.stem_stride, pixels=levels, unit=1.0, gain=1.0, low=0, high=high
+    )
     net = Net(stem, config.timesteps, image_shape)
     net.add("isps.conv", IntegratedConv(config.stem_channels, config.dim, 3, stem_grid, 2, high), x="input")
     net.add("isps.rpe", IntegratedConv(config.dim, config.dim, 3, grid, 1, 1), x="isps.conv")

@@ -34,8 +34,9 @@ def trace_net(net: Net, images: np.ndarray, batch: int = 256) -> Record:
     return recorder.record(counts=False)
 
 
-def _trace_batch(net: Net, recorder: Recorder, x: torch.Tensor, sample: np.ndarray, exit_step: np.ndarray, final: np.ndarray, head: str,
-                 exits: list[str]) -> None:
+def _trace_batch(
+    net: Net, recorder: Recorder, x: torch.Tensor, sample: np.ndarray, exit_step: np.ndarray, final: np.ndarray, head: str, exits: list[str]
+) -> None:
     first, before = 1, {s: net.twin(s).initial(len(x))[0].numpy() for s in recorder.graph.delayed_sources()}  # type: ignore[operator]
     for signals in net.run(x):
         steps = signals[head].shape[0]
@@ -69,4 +70,3 @@ def trace(run: Path, images: np.ndarray) -> Record:
     from train.restore import load_run
 
     return trace_net(load_run(run)[1], images)
-

@@ -1,0 +1,171 @@
+"""Torch twins: the same spikes as SLAYER's own blocks, as their ops, and gradients that reach what must learn."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from convert import engine
+from convert.neuron import Cuba
+from train.layers.base import Moment
+from train.layers.conv import SpikingConv
+from train.layers.dynamics import MANT, STATE, lif
+from train.layers.folding import FoldedNorm, integers
+from train.models import MODELS, build
+from train.slayer_import import slayer
+from train.tracing import trace_net
+
+torch.set_num_threads(1)
+
+
+def config(name: str, **change):
+    halting = SimpleNamespace(enabled=name == "stas", gamma=1.5, beta=change.pop("beta", -2.0), slope=0.3, bits=10)
+    base = {
+        "name": name,
+        "dim": 16,
+        "depth": 2,
+        "heads": 4,
+        "mlp_ratio": 2.0,
+        "timesteps": 4,
+        "stem_channels": 8,
+        "stem_stride": 1,
+        "attention_threshold": 1,
+        "embedding_levels": 2,
+        "halting": halting,
+    }
+    return SimpleNamespace(**{**base, **change})
+
+
+def lively(name: str, **change):
+    """A net in which every op spikes once deployed: random weights, statistics of float passes, biases that excite."""
+    torch.manual_seed(4)
+    net = build(config(name, **change), (1, 8, 8), 5, 16)
+    x = torch.randint(0, 17, (6, 1, 8, 8), dtype=torch.uint8)
+    net.set_phase("float")
+    for _ in range(30):
+        net(x)
+    for module in net.modules():
+        if isinstance(module, FoldedNorm):
+            module.var.clamp_(min=float(module.gamma.abs().max()) ** 2 / 9)  # keeps folded weights inside their 8 bits
+            module.beta.data += module.gamma.data
+    return net, x
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_lif_equals_the_integer_neuron(data):
+    """Property: for any integer currents the torch kernel in its exact form and Loihi's integer neuron agree, state included."""
+    steps, n = 5, 6
+    currents = np.array(data.draw(st.lists(st.lists(st.integers(-9000, 9000), min_size=n, max_size=n), min_size=steps, max_size=steps)))
+    decay = data.draw(st.sampled_from([0, 2048, 4096]))
+    vth = data.draw(st.integers(1, 4095))
+    neuron = Cuba(4096, decay, vth)
+    state = neuron.state((n,))
+    expected = np.stack([neuron.step(state, c, 0, None) for c in currents])
+    spikes, v = lif(torch.tensor(currents, dtype=torch.float32) / MANT, torch.zeros(n), decay, vth / MANT, True)
+    assert np.array_equal(spikes.numpy(), expected)
+    assert np.array_equal(v.numpy() * STATE, state["v"])
+
+
+@pytest.mark.parametrize("kernel, stride", [(1, 1), (3, 1), (3, 2)])
+def test_spiking_conv_equals_the_slayer_block(kernel, stride):
+    """Bit-equal to ``slayer.block.cuba.Conv`` with the same (folded) parameters, bias through its neuron's norm."""
+    torch.manual_seed(0)
+    layer = SpikingConv(6, 8, kernel, (6, 6), stride)
+    layer.norm.mean.normal_(std=0.2)
+    layer.norm.var.fill_(0.05)
+    layer.norm.beta.data.normal_(mean=1.0)
+    layer.name, layer.phase = "layer", "deployed"
+    layer.prepare()
+    x = (torch.rand(5, 3, 36, 6) < 0.4).float()
+    ours = layer({"x": [x]}, Moment(1, 5, 5))
+    weight, bias = layer.folded()
+    block = slayer.block.cuba.Conv(
+        {"threshold": layer.block.neuron.threshold, "current_decay": 1.0, "voltage_decay": 0.5},
+        6,
+        8,
+        kernel,
+        stride=stride,
+        padding=kernel // 2,
+        delay_shift=False,
+    )
+    block.synapse.pre_hook_fx = None
+    block.synapse.weight.data = weight.unsqueeze(-1)
+    block.neuron.norm = lambda u: u + bias.reshape(1, -1, 1, 1, 1)
+    theirs = block(x.permute(1, 3, 2, 0).reshape(3, 6, 6, 6, 5))
+    assert theirs.any()
+    assert torch.equal(theirs.permute(4, 0, 2, 3, 1).reshape(ours.shape), ours)
+
+
+def test_weights_are_quantised_by_slayers_rule():
+    layer = SpikingConv(4, 4, 1, (2, 2))
+    layer.phase = "deployed"
+    weight, _ = layer.folded()
+    q = layer.block.neuron.quantize_8bit(layer.norm.fold_weight(layer.weight), descale=True)
+    assert np.array_equal(integers(weight), q.detach().int().numpy())
+    assert not (integers(weight) & 1).any()
+    with pytest.raises(ValueError, match="grid"):
+        integers(torch.tensor([0.3]))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_op_of_every_model_equals_torch(name):
+    net, x = lively(name)
+    theirs = trace_net(net, x.numpy())
+    graph = net.graph()
+    graph.check()
+    with torch.no_grad():
+        embedded = net.stem(x).int().numpy()
+    ours = engine.run(graph, embedded, spikes=True)
+    active = [n for n in graph.ops if ours.spikes[n].any()]
+    assert len(active) >= len(graph.ops) - 2, f"silent ops prove nothing: {set(graph.ops) - set(active)}"
+    for op in graph.ops:
+        assert np.array_equal(ours.spikes[op], theirs.spikes[op]), op
+    assert np.array_equal(ours.alive, theirs.alive) and np.array_equal(ours.logits, theirs.logits)
+    assert np.array_equal(ours.exit_step, theirs.exit_step)
+    if net.has_gates:
+        assert 0 < ours.mean_tokens < 1
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_do_not_depend_on_batch_mates(name):
+    net, x = lively(name)
+    net.set_phase("deployed")
+    net.eval()
+    with torch.no_grad():
+        together = net(x)
+        for i in range(len(x)):
+            alone = net(x[i : i + 1])
+            assert torch.equal(alone.logits[0], together.logits[i]) and alone.exit_step[0] == together.exit_step[i]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("phase", ["float", "deployed"])
+def test_gradients_reach_every_parameter(name, phase):
+    net, x = lively(name, depth=1)
+    net.set_phase(phase)
+    net.train()
+    out = net(x)
+    (torch.nn.functional.cross_entropy(out.logits, torch.arange(6) % 5) + out.alive + out.activity).backward()
+    silent = [n for n, p in net.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.abs().sum() > 0)]
+    gates = [n for n in silent if "gate" in n]
+    other = [n for n in silent if "gate" not in n]
+    assert not other, other
+    assert phase == "float" or not gates, gates
+
+
+def test_halting_without_score_equals_the_ungated_net():
+    net, x = lively("stas", beta=-60.0)
+    plain, _ = lively("stas", beta=-60.0)
+    plain.edges = [e for e in plain.edges if not (e.source.startswith("gate") or e.target.startswith("gate"))]
+    for name in plain.gates:
+        del plain.twins[name]
+    a, b = trace_net(net, x.numpy()), trace_net(plain, x.numpy())
+    assert a.mean_tokens == 1 and np.array_equal(a.logits, b.logits)
+    for op in b.ops:
+        assert np.array_equal(a.spikes[op], b.spikes[op]), op
