@@ -101,8 +101,10 @@ def _epoch(net: Net, optimizer: torch.optim.Optimizer, splits: Splits, config: C
         set_rate(optimizer, rate)
         out = net(x)
         loss = cross_entropy(out.logits, y, label_smoothing=settings.label_smoothing)
+        if settings.activity:
+            loss = loss + settings.activity * out.activity
         if phase == "deployed" and net.has_gates:
-            loss = loss + settings.ponder * out.alive
+            loss = loss + settings.ponder * (out.alive - settings.alive_target).clamp(min=0)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(net.parameters(), settings.clip or math.inf)
