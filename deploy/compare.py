@@ -1,0 +1,50 @@
+"""python deploy/compare.py [RUN]: prove that torch, the integer reference and Lava agree in every spike, or name where they part."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if not __package__:  # run as a file: the repository root comes first, not deploy/
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from convert import cli
+
+
+@dataclass
+class Args:
+    """Run targets on the same images and compare all that they compute."""
+
+    run: Annotated[Path | None, tyro.conf.Positional] = None
+    """Run folder (or export folder); the newest export if left out."""
+    targets: str = "torch,int,lava"
+    """Two or three of torch, int, lava; the first is what the others are compared with."""
+    data: str = "test:64"
+    """Split and number of images: test, test:64, validation, train."""
+    mapping: Literal["op", "block", "chip"] = "chip"
+    """What one Lava process holds."""
+    batch: int | None = None
+    """Samples in flight; 8 on Lava, 64 on the reference."""
+    protocol: Literal["async", "loihi"] = "async"
+    """async: each process at its own pace; loihi: all in step, one chip step per timestep."""
+    json: bool = False
+    """Print the result as JSON only."""
+
+
+def main() -> None:
+    """Parse the command line and compare; exit 1 at a divergence."""
+    args = cli.parse(Args, "Prove that torch, integer reference and Lava agree, or name the first divergence.")
+    from deploy.comparison import compare
+
+    if not compare(args):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    cli.run(main)

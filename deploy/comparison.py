@@ -1,0 +1,100 @@
+"""What deploy/compare.py does: the same images through several targets, chunk by chunk, and every value compared."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.table import Table
+
+from convert import cli
+from convert.ir import DeployError, Graph
+from convert.runs import run_of
+from deploy.bundle import load_images, open_export, parse_data, spike_bytes
+from deploy.deployment import bar
+from deploy.divergence import Divergence, first_divergence, tally
+from deploy.targets import TARGETS, Target
+
+if TYPE_CHECKING:
+    from deploy.compare import Args
+
+CHUNK = 256  # samples compared at a time, at most
+MEMORY = 1 << 30  # bytes of spikes that one target may hold
+
+
+def parse_targets(text: str) -> list[str]:
+    """``"torch,int"`` as a list of at least two different targets."""
+    names = [n.strip() for n in text.split(",")]
+    unknown = [n for n in names if n not in TARGETS]
+    if unknown:
+        raise DeployError("--targets", f"no target {unknown[0]!r}", f"use {', '.join(TARGETS)}, separated by commas")
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise DeployError("--targets", f"{text!r} leaves nothing to compare", "name two or three different ones, as in --targets int,lava")
+    return names
+
+
+def compare(args: Args) -> bool:
+    """Run and print; whether all targets agree."""
+    names = parse_targets(args.targets)
+    parse_data(args.data)
+    bundle = open_export(args.run)
+    images, _ = load_images(bundle, args.data)
+    embedded = bundle.host.encode(images)
+    with ExitStack() as stack:
+        targets = [
+            stack.enter_context(Target(n, bundle.graph, run_of(bundle.folder), batch=args.batch, mapping=args.mapping, protocol=args.protocol))
+            for n in names
+        ]
+        progress = stack.enter_context(bar(" = ".join(names), len(images)))
+        totals, found = _compare(bundle.graph, targets, images, embedded, lambda n: progress.advance(progress.task_ids[0], n))
+    spikes = int(sum(total[1] for total in totals.values()))
+    values = int(sum(total[0] for total in totals.values()))
+    if args.json:
+        ops = {op: dict(zip(("values", "spikes", "mismatches"), total.tolist())) for op, total in totals.items()}
+        cli.print_json({"targets": names, "images": len(images), "equal": found is None, "spikes": spikes, "values": values, "ops": ops,
+                        "divergence": None if found is None else asdict(found)})
+        return found is None
+    _print(totals, names)
+    if found is not None:
+        cli.console.print(str(found), style="red", soft_wrap=True)
+        return False
+    more = "alive masks, logits and exit steps" + (", and event counters of int and lava" if {"int", "lava"} <= set(names) else "")
+    cli.console.print(f"equal: {spikes:,} spikes compared over {values:,} neuron timesteps of {len(totals)} ops and {len(images)} images "
+                      f"({' = '.join(names)}); so are {more}", soft_wrap=True)
+    return True
+
+
+def _compare(graph: Graph, targets: list[Target], images: np.ndarray, embedded: np.ndarray, advance) -> tuple[
+        dict[str, np.ndarray], Divergence | None]:
+    """Totals by op over all pairs (first target, other target), up to the chunk with the first divergence."""
+    chunk = max(1, min(CHUNK, MEMORY // spike_bytes(graph, 1)))
+    totals = {op: np.zeros(3, np.int64) for op in graph.ops}
+    for start in range(0, len(images), chunk):
+        part = slice(start, start + chunk)
+        records = [target.run(images[part], embedded[part], spikes=True) for target in targets]
+        found = []
+        # Torch counts no events, so counters are compared between the others, whichever comes first.
+        pairs = [(0, k) for k in range(1, len(records))] + ([(1, 2)] if len(records) == 3 else [])
+        for i, j in pairs:
+            if i == 0:
+                for op, total in tally(records[i], records[j]).items():
+                    totals[op] += total
+            parted = first_divergence(records[i], records[j], (targets[i].name, targets[j].name))
+            if parted is not None:
+                found.append(parted.moved(start))
+        if found:
+            return totals, min(found, key=lambda d: (d.sample, d.timestep, list(graph.ops).index(d.op)))
+        advance(len(images[part]))
+    return totals, None
+
+
+def _print(totals: dict[str, np.ndarray], names: list[str]) -> None:
+    table = Table(title=" = ".join(names) + "?", box=None)
+    table.add_column("op")
+    for column in ("neuron timesteps", "spikes", "mismatches"):
+        table.add_column(column, justify="right")
+    for op, (values, spikes, mismatches) in totals.items():
+        table.add_row(op, f"{values:,}", f"{spikes:,}", f"{mismatches:,}", style="red" if mismatches else None)
+    cli.console.print(table)

@@ -1,0 +1,105 @@
+"""What deploy/run.py does: load, run, write result, events, spikes and the first images."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from convert import cli
+from convert.ir import DeployError
+from convert.record import Record, atomic
+from convert.runs import run_of
+from deploy.bundle import load_images, open_export, parse_data, spike_bytes, without_halting
+from deploy.targets import Target
+
+if TYPE_CHECKING:
+    from deploy.run import Args
+
+SPIKES_MAX = 4 << 30  # bytes of memory for recorded spikes
+SHOWN = 16  # images kept for the report
+
+
+def bar(task: str, total: int) -> Progress:
+    """Progress bar on stderr; silent where that is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=cli.errors, transient=True, disable=not cli.errors.is_terminal)
+    progress.add_task(task, total=total)
+    return progress
+
+
+def deploy(args: Args) -> Path:
+    """Run the images and write the files; returns the folder that holds them.
+
+    Raises
+    ------
+    DeployError
+        No export, unknown data, a process that failed, too many spikes to record.
+    """
+    split, _ = parse_data(args.data)
+    bundle = open_export(args.export)
+    images, labels = load_images(bundle, args.data)
+    graph = bundle.graph if args.halt == "on" else without_halting(bundle.graph)
+    spikes = args.record == "spikes"
+    need = spike_bytes(graph, len(images))
+    if spikes and need > SPIKES_MAX:
+        fit = max(1, SPIKES_MAX // spike_bytes(graph, 1))
+        raise DeployError("--record spikes", f"{len(images)} images need {need / 2**30:.1f} GiB", f"record fewer: --data {split}:{fit}")
+    embedded = bundle.host.encode(images)
+    with Target(args.target, graph, run_of(bundle.folder), batch=args.batch, mapping=args.mapping, protocol=args.protocol,
+                patience_s=args.patience) as target:
+        start = time.perf_counter()
+        with bar(f"{args.target}, {split}", len(images)) as progress:
+            record = target.run(images, embedded, labels, spikes=spikes, progress=lambda n: progress.advance(progress.task_ids[0], n))
+        seconds = time.perf_counter() - start
+    record.meta |= {
+        "samples": list(range(len(images))), "dataset": bundle.manifest["dataset"], "split": split, "target": args.target,
+        "mapping": args.mapping if args.target == "lava" else None,
+        "protocol": args.protocol if args.target == "lava" else None, "halt": args.halt, "images_per_s": len(images) / seconds,
+        "name": bundle.manifest["name"], "model": bundle.manifest["model"],
+    }
+    folder = args.output or run_of(bundle.folder) / "deploy"
+    written = write(folder, record, images, spikes)
+    facts = summary(record)
+    if args.json:
+        cli.print_json({**facts, "written": [str(folder / name) for name in written]})
+        return folder
+    where = f"lava, {args.mapping} mapping, {args.protocol}" if args.target == "lava" else "integer reference"
+    print_ = cli.console.print
+    print_(f"{bundle.manifest['model']} on {len(images)} {split} images of {bundle.manifest['dataset']} ({where}, halting {args.halt})")
+    print_(f"  accuracy           {100 * facts['accuracy']:.2f} %")
+    print_(f"  mean tokens        {100 * facts['mean_tokens']:.1f} %")
+    print_(f"  mean timesteps     {facts['mean_timesteps']:.2f} of {graph.timesteps}")
+    print_(f"  chip events        {facts['chip_events_per_inference']:,.0f} per inference")
+    print_(f"  speed              {facts['images_per_s']:.1f} inferences/s")
+    print_(f"wrote {folder}/{', '.join(written)}", soft_wrap=True)
+    return folder
+
+
+def summary(record: Record) -> dict[str, Any]:
+    """Figures of a record, JSON ready."""
+    meta = {k: v for k, v in record.meta.items() if k != "samples"}
+    return {
+        **meta, "images": len(record.exit_step), "accuracy": record.accuracy, "mean_tokens": record.mean_tokens,
+        "mean_timesteps": record.mean_timesteps, "chip_events_per_inference": float(record.chip_events.mean()),
+    }
+
+
+def write(folder: Path, record: Record, images: np.ndarray, spikes: bool) -> list[str]:
+    """Write the record's files, each atomically; files of a run without halting end in ``_off``. Returns their names."""
+    mark = "" if record.meta["halt"] == "on" else "_off"
+    names = [f"result{mark}.json", f"events{mark}.npz", "images.npz"]
+    record.save(folder / names[1])
+    if spikes:
+        names.insert(2, f"spikes{mark}.npz")
+        record.save_spikes(folder / names[2])
+    with atomic(folder / "images.npz") as part:
+        np.savez_compressed(part, images=images[:SHOWN])
+    result = {**summary(record), "prediction": record.prediction.tolist(), "exit_step": record.exit_step.tolist()}
+    with atomic(folder / names[0]) as part:
+        part.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
+    return names

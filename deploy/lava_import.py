@@ -1,0 +1,52 @@
+"""The one place that imports Lava. It needs no torch; what Lava does to multiprocessing at import is tamed here."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import multiprocessing as mp
+import warnings
+
+from convert.ir import DeployError
+
+
+@contextlib.contextmanager
+def _tamed():
+    """Lava calls set_start_method('fork') when imported, which raises if anything chose a method before; it needs fork."""
+    original = mp.set_start_method
+    mp.set_start_method = lambda method, force=False: original(method, force=True)  # type: ignore[assignment]
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+        mp.set_start_method = original  # type: ignore[assignment]
+
+
+try:
+    with _tamed():
+        from lava.magma.core.decorator import implements, requires
+        from lava.magma.core.model.py.model import PyAsyncProcessModel, PyLoihiProcessModel
+        from lava.magma.core.model.py.ports import PyInPort, PyOutPort
+        from lava.magma.core.model.py.type import LavaPyType
+        from lava.magma.core.process.message_interface_enum import ActorType
+        from lava.magma.core.process.ports.ports import InPort, OutPort
+        from lava.magma.core.process.process import AbstractProcess, ProcessServer
+        from lava.magma.core.resources import CPU
+        from lava.magma.core.run_conditions import RunContinuous, RunSteps
+        from lava.magma.core.run_configs import RunConfig
+        from lava.magma.core.sync.protocols.async_protocol import AsyncProtocol
+        from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+        from lava.magma.runtime.runtime import Runtime
+except ImportError as e:
+    raise DeployError("lava", f"cannot be imported ({e})", "pip install lava-nc==0.10.0 (Python 3.10), or use --target int") from e
+
+__all__ = [
+    "CPU", "AbstractProcess", "ActorType", "AsyncProtocol", "InPort", "LavaPyType", "LoihiProtocol", "OutPort", "ProcessServer",
+    "PyAsyncProcessModel", "PyInPort", "PyLoihiProcessModel", "PyOutPort", "RunConfig", "RunContinuous", "RunSteps", "Runtime",
+    "implements", "requires",
+]

@@ -1,0 +1,70 @@
+"""Process that runs an `InjectorLeaf`. Nothing but process classes here: Lava's compiler executes this file again."""
+
+import numpy as np
+
+from deploy.lava_import import (
+    CPU,
+    AbstractProcess,
+    AsyncProtocol,
+    InPort,
+    LavaPyType,
+    LoihiProtocol,
+    OutPort,
+    PyAsyncProcessModel,
+    PyInPort,
+    PyLoihiProcessModel,
+    PyOutPort,
+    implements,
+    requires,
+)
+
+
+class InjectorProcess(AbstractProcess):
+    """Port ``back`` brings the exit process's decision, ``out`` goes to all that hear the injector."""
+
+    def __init__(self, leaf) -> None:
+        super().__init__(name=leaf.plan.name, leaf=leaf)
+        self.back = InPort((leaf.feedback.nbytes,))
+        self.out = OutPort((leaf.plan.layout.nbytes,))
+
+
+class InjectorPorts:
+    """Ports and timestep of both models."""
+
+    back: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.uint8)
+    out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.uint8)
+
+    def begin(self, proc_params) -> None:
+        self.leaf = proc_params["leaf"]
+        self.leaf.start()
+
+    def beat(self) -> bool:
+        return self.leaf.guarded(lambda: self.leaf.beat(lambda k: self.back.recv(), self.out.send))
+
+
+@implements(proc=InjectorProcess, protocol=AsyncProtocol)
+@requires(CPU)
+class InjectorAsync(InjectorPorts, PyAsyncProcessModel):
+    """Runs at its own pace until the parent ends the network."""
+
+    def __init__(self, proc_params) -> None:
+        super().__init__(proc_params)
+        self.begin(proc_params)
+
+    def run_async(self) -> None:
+        while self.beat():
+            pass
+
+
+@implements(proc=InjectorProcess, protocol=LoihiProtocol)
+@requires(CPU)
+class InjectorLoihi(InjectorPorts, PyLoihiProcessModel):
+    """One timestep in each chip step; waits inside a step while the parent has no samples."""
+
+    def __init__(self, proc_params) -> None:
+        super().__init__(proc_params)
+        self.begin(proc_params)
+
+    def run_spk(self) -> None:
+        if not self.beat():
+            self._req_pause = True

@@ -1,0 +1,81 @@
+"""Process that runs a `StageLeaf`. Nothing but process classes here: Lava's compiler executes this file again."""
+
+import numpy as np
+
+from deploy.lava_import import (
+    CPU,
+    AbstractProcess,
+    AsyncProtocol,
+    InPort,
+    LavaPyType,
+    LoihiProtocol,
+    OutPort,
+    PyAsyncProcessModel,
+    PyInPort,
+    PyLoihiProcessModel,
+    PyOutPort,
+    implements,
+    requires,
+)
+
+PORTS = 64  # Lava wants every port as a class attribute, so the largest number of senders is fixed
+
+
+class StageProcess(AbstractProcess):
+    """Ports ``in_0`` .. for one message of each sender, ``out`` to all receivers, ``back`` to the injector."""
+
+    def __init__(self, leaf) -> None:
+        super().__init__(name=leaf.plan.name, leaf=leaf)
+        for k in range(PORTS):
+            setattr(self, f"in_{k}", InPort((leaf.layouts[k].nbytes if k < len(leaf.layouts) else 1,)))
+        self.out = OutPort((leaf.plan.layout.nbytes,))
+        self.back = OutPort((leaf.feedback.nbytes,))
+
+
+class StagePorts:
+    """Ports and timestep of both models."""
+
+    out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.uint8)
+    back: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.uint8)
+
+    def begin(self, proc_params) -> None:
+        self.leaf = proc_params["leaf"]
+        self.leaf.start()
+
+    def receive(self, k: int) -> np.ndarray:
+        return getattr(self, f"in_{k}").recv()
+
+    def beat(self) -> bool:
+        return self.leaf.guarded(lambda: self.leaf.beat(self.receive, self.out.send, self.back.send))
+
+
+for _k in range(PORTS):
+    setattr(StagePorts, f"in_{_k}", LavaPyType(PyInPort.VEC_DENSE, np.uint8))
+
+
+@implements(proc=StageProcess, protocol=AsyncProtocol)
+@requires(CPU)
+class StageAsync(StagePorts, PyAsyncProcessModel):
+    """Runs at its own pace until the end message."""
+
+    def __init__(self, proc_params) -> None:
+        super().__init__(proc_params)
+        self.begin(proc_params)
+
+    def run_async(self) -> None:
+        while self.beat():
+            pass
+
+
+@implements(proc=StageProcess, protocol=LoihiProtocol)
+@requires(CPU)
+class StageLoihi(StagePorts, PyLoihiProcessModel):
+    """One timestep in each chip step."""
+
+    def __init__(self, proc_params) -> None:
+        super().__init__(proc_params)
+        self.begin(proc_params)
+
+    def run_spk(self) -> None:
+        if not self.beat():
+            self._req_pause = True

@@ -1,0 +1,132 @@
+"""Which ops share a Lava process, and who sends what to whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from convert.engine import delayed
+from convert.ir import INPUT, DeployError, Graph, Payload
+from deploy.messages import Layout
+
+MAPPINGS = ("op", "block", "chip")
+INJECTOR = "injector"
+DONE = "done"
+
+
+@dataclass
+class Plan:
+    """One process: its ops, the processes that it hears, its messages, and whether it decides when samples end."""
+
+    name: str
+    ops: list[str]
+    senders: list[str]
+    layout: Layout
+    exits: bool = False
+
+
+def partition(graph: Graph, mapping: str) -> dict[str, list[str]]:
+    """Ops of each process, in graph order.
+
+    ``op``: one process per op. ``block``: ops of one block, told by the name before the first dot, share a process; so do
+    the ops before the first block; every token gate is on its own. ``chip``: the whole net, then readout and exit gate.
+
+    Raises
+    ------
+    DeployError
+        For an unknown mapping, or where two processes would each need the other's result first.
+    """
+    if mapping not in MAPPINGS:
+        raise DeployError("mapping", f"{mapping!r} is unknown", f"use one of {', '.join(MAPPINGS)}")
+    groups: dict[str, list[str]] = {}
+    in_blocks = False
+    for name, op in graph.ops.items():
+        if mapping == "op":
+            group = name
+        elif op.kind in ("readout", "exit_gate"):
+            group = "readout"
+        elif mapping == "chip":
+            group = "chip"
+        elif op.kind == "token_gate":
+            group = name
+        elif "." in name:
+            group, in_blocks = name.split(".")[0], True
+        else:
+            group = name if in_blocks else "embedding"
+        while group in (INJECTOR, INPUT):
+            group += "_"
+        groups.setdefault(group, []).append(name)
+    return order(graph, groups)
+
+
+def exit_process(graph: Graph, groups: dict[str, list[str]]) -> str:
+    """The process that says when a sample is done: the exit gate's, or the last op's where there is no exit gate."""
+    gates = graph.only("exit_gate")
+    last = gates[0] if gates else list(graph.ops)[-1]
+    return next(p for p, names in groups.items() if last in names)
+
+
+def hears(graph: Graph, groups: dict[str, list[str]]) -> dict[str, dict[str, set[str]]]:
+    """process -> sender -> signals that it needs from that sender. The feedback to the injector is not among them."""
+    home = {n: p for p, names in groups.items() for n in names}
+    needs: dict[str, dict[str, set[str]]] = {p: {} for p in groups}
+    for edge in graph.edges:
+        target = home[edge.target]
+        if edge.delay:
+            needs[target].setdefault(INJECTOR, set()).add(delayed(edge.source))
+        elif edge.source == INPUT:
+            needs[target].setdefault(INJECTOR, set()).add(INPUT)
+        elif home[edge.source] != target:
+            needs[target].setdefault(home[edge.source], set()).add(edge.source)
+    last = exit_process(graph, groups)
+    for source in graph.delayed_sources():
+        if home[source] != last:
+            needs[last].setdefault(home[source], set()).add(source)
+    for p in groups:
+        if not needs[p]:
+            needs[p][INJECTOR] = set()
+    return needs
+
+
+def order(graph: Graph, groups: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The groups so that each comes after those it hears; a DeployError names the processes of a cycle."""
+    needs = hears(graph, groups)
+    left, placed = dict(groups), {INJECTOR}
+    ordered: dict[str, list[str]] = {}
+    while left:
+        ready = [p for p in left if needs[p].keys() <= placed]
+        if not ready:
+            raise DeployError(
+                f"process {next(iter(left))}", f"{', '.join(left)} wait for each other within one timestep",
+                "use mapping op or chip, or name the ops of each block so that a block does not read what comes after it",
+            )
+        for p in ready:
+            ordered[p] = left.pop(p)
+            placed.add(p)
+    return ordered
+
+
+def plan(graph: Graph, mapping: str, slots: int) -> dict[str, Plan]:
+    """All processes, the injector first; each after those it hears (but for the injector, which hears the exit process)."""
+    groups = partition(graph, mapping)
+    needs, last = hears(graph, groups), exit_process(graph, groups)
+
+    def layout(sender: str) -> Layout:
+        wanted = {s for p in needs for s in needs[p].get(sender, ())}
+        signals = {}
+        for s in sorted(wanted):
+            source = s.removeprefix(delayed(""))
+            signals[s] = (graph.shape_of(source), graph.payload_of(source))
+        return Layout(sender, slots, signals)
+
+    plans = {INJECTOR: Plan(INJECTOR, [], [last], layout(INJECTOR))}
+    for p, names in groups.items():
+        plans[p] = Plan(p, names, sorted(needs[p]), layout(p), exits=p == last)
+    return plans
+
+
+def feedback_layout(graph: Graph, sender: str, slots: int) -> Layout:
+    """Messages from the exit process to the injector: who is done, and what the next timestep needs of this one."""
+    signals: dict[str, tuple[tuple[int, ...], Payload]] = {DONE: ((), Payload(0, 1))}
+    for source in graph.delayed_sources():
+        signals[source] = (graph.shape_of(source), graph.payload_of(source))
+    return Layout(sender, slots, signals)

@@ -1,0 +1,108 @@
+"""What travels between processes: one byte vector per timestep, a header and the sender's outputs for all slots.
+
+The header (flags; for each slot the sample's number, -1 where it is empty, and its timestep) is the reset wire (timestep 1) and
+the halting wire: it says which sample a slot holds now. A receiver checks that all its messages carry the same one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from convert.engine import Beat, Signals
+from convert.ir import DeployError, Payload
+
+FIRST, SPIKES, FLUSH, END = 1, 2, 4, 8  # flags: a run begins, spikes are recorded, the run is over, the network stops
+EMPTY = -1
+
+
+def dtype_of(payload: Payload) -> np.dtype:
+    """One byte for each value where all of them fit, four otherwise."""
+    return np.dtype(np.uint8 if payload.low >= 0 and payload.high <= 255 else np.int32)
+
+
+class Layout:
+    """Where the header and each signal lie in the messages of one sender.
+
+    Parameters
+    ----------
+    sender : process name, for errors
+    slots : width of the batch; messages always have room for all
+    signals : name -> (shape of one sample, what its values can be)
+    """
+
+    def __init__(self, sender: str, slots: int, signals: dict[str, tuple[tuple[int, ...], Payload]]) -> None:
+        self.sender, self.slots = sender, slots
+        wide_first = sorted(signals.items(), key=lambda item: -dtype_of(item[1][1]).itemsize)
+        self.head = 4 * (1 + 2 * slots)
+        self.fields: list[tuple[str, tuple[int, ...], np.dtype, int, int]] = []
+        at = self.head
+        for name, (shape, payload) in wide_first:
+            dtype = dtype_of(payload)
+            size = slots * int(np.prod(shape)) * dtype.itemsize
+            self.fields.append((name, (slots, *shape), dtype, at, at + size))
+            at += size
+        self.nbytes = at
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, *_ in self.fields]
+
+    def _views(self, message: np.ndarray) -> Signals:
+        return {name: message[a:b].view(dtype).reshape(shape) for name, shape, dtype, a, b in self.fields}
+
+    def empty(self, flags: int = 0) -> np.ndarray:
+        """A message without samples, uint8 [nbytes]."""
+        message = np.zeros(self.nbytes, np.uint8)
+        head = message[: self.head].view(np.int32)
+        head[0] = flags
+        head[1 : 1 + self.slots] = EMPTY
+        return message
+
+    def pack(self, flags: int, beat: Beat) -> np.ndarray:
+        """Message with those of the beat's signals that the layout names, uint8 [nbytes].
+
+        Raises
+        ------
+        DeployError
+            If a value does not fit the payload that its op states.
+        """
+        message = self.empty(flags)
+        head = message[: self.head].view(np.int32)
+        head[1 + beat.rows] = beat.sample
+        head[1 + self.slots + beat.rows] = beat.t
+        for name, view in self._views(message).items():
+            value = beat.signals[name]
+            if view.dtype == np.uint8 and value.size and (value.min() < 0 or value.max() > 255):
+                span = f"[{value.min()}, {value.max()}]"
+                raise DeployError(name, f"sends values in {span}, more than its payload allows", "correct the op's `payload`")
+            view[beat.rows] = value
+        return message
+
+    def unpack(self, message: np.ndarray) -> tuple[int, Beat]:
+        """Flags and beat of a message; signals are int32 [A, *shape] of the A occupied slots."""
+        head = message[: self.head].view(np.int32)
+        sample = head[1 : 1 + self.slots]
+        rows = np.flatnonzero(sample != EMPTY)
+        signals = {name: view[rows].astype(np.int32, copy=False) for name, view in self._views(message).items()}
+        return int(head[0]), Beat(rows, sample[rows].astype(np.int64), head[1 + self.slots :][rows].astype(np.int64), signals)
+
+
+def join(receiver: str, layouts: list[Layout], messages: list[np.ndarray]) -> tuple[int, Beat]:
+    """One beat from a message of each sender.
+
+    Raises
+    ------
+    DeployError
+        Naming the two senders whose headers differ: they are not at the same samples and timesteps.
+    """
+    head = messages[0][: layouts[0].head]
+    for layout, message in zip(layouts[1:], messages[1:]):
+        if not np.array_equal(head, message[: layout.head]):
+            raise DeployError(
+                f"process {receiver}", f"its messages from {layouts[0].sender} and {layout.sender} belong to different timesteps",
+                "this is a fault of the mapping: report it with the graph; --mapping chip avoids it",
+            )
+    flags, beat = layouts[0].unpack(messages[0])
+    for layout, message in zip(layouts[1:], messages[1:]):
+        beat.signals.update(layout.unpack(message)[1].signals)
+    return flags, beat

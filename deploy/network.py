@@ -1,0 +1,246 @@
+"""A graph as a running network of Lava processes: compiled and started once, used for any number of runs, stopped for certain."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing as mp
+import signal
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import numpy as np
+
+from convert.engine import Injector, Recorder
+from convert.ir import DeployError, Graph
+from convert.record import Record
+from deploy import mapping as maps
+from deploy import reports, teardown
+from deploy.leaf import InjectorLeaf, StageLeaf
+from deploy.watchdog import COMPUTE, HELPERS, SEND, START, Pulses, how_it_died
+
+PROTOCOLS = ("async", "loihi")
+PATIENCE_S = 7.0  # without a sign of life from anyone for so long, the network hangs
+CLOSE_S = 5.0  # for an orderly end; then processes are killed
+START_S = 60.0  # for all processes to be there
+MEMORY_HINT = "if you did not end it: the machine may be out of memory (dmesg); try a smaller --batch or --mapping chip"
+CHANNEL = 4  # messages that a channel holds; one timestep is under way at a time, so two are needed
+
+
+class Network:
+    """Context manager around the Lava processes of a graph.
+
+    Parameters
+    ----------
+    graph : the integer graph
+    mapping : "op", "block" or "chip", see `mapping.partition`
+    batch : samples in flight, each in its own slot
+    protocol : "async" (each process at its own pace) or "loihi" (one chip step per timestep, all in step)
+    patience_s : after so many seconds without any progress the process that the others wait for is named and all is stopped
+
+    Raises
+    ------
+    DeployError
+        Naming the process that died, failed or hangs. The network is then closed and nothing of it is left.
+    """
+
+    def __init__(self, graph: Graph, mapping: str = "chip", batch: int = 8, protocol: str = "async",
+                 patience_s: float = PATIENCE_S) -> None:
+        if protocol not in PROTOCOLS:
+            raise DeployError("protocol", f"{protocol!r} is unknown", f"use one of {', '.join(PROTOCOLS)}")
+        if batch < 1:
+            raise DeployError("batch", f"{batch} is no number of slots", "use 1 or more")
+        from deploy import lava_import as lava
+        from deploy.lava_processes import injector, stage
+
+        self.graph, self.batch, self.patience_s = graph, batch, patience_s
+        self.plans = maps.plan(graph, mapping, batch)
+        crowded = [p for p in self.plans.values() if len(p.senders) > stage.PORTS]
+        if crowded:
+            raise DeployError(f"process {crowded[0].name}", f"hears {len(crowded[0].senders)} processes, {stage.PORTS} at most",
+                              "use mapping block or chip")
+        self.pulses = Pulses(list(self.plans))
+        self.pipes: dict[str, Connection] = {}
+        self.beats = dict.fromkeys(self.plans, 0)  # timesteps that each process reported, over all runs
+        self._runtime: Any = None
+        self._failed = False
+        self._stillborn: DeployError | None = None
+        ends, processes = [], {}
+        job_end, self._jobs = mp.Pipe(duplex=False)
+        layouts = {n: p.layout for n, p in self.plans.items()}
+        for name, plan in self.plans.items():
+            self.pipes[name], end = mp.Pipe(duplex=False)
+            ends.append(end)
+            common = (graph, plan, batch, self.pulses.of(name), end)
+            if name == maps.INJECTOR:
+                processes[name] = injector.InjectorProcess(InjectorLeaf(*common, job_end))
+            else:
+                processes[name] = stage.StageProcess(StageLeaf(*common, [layouts[s] for s in plan.senders]))
+        for name, plan in self.plans.items():
+            for k, sender in enumerate(plan.senders):
+                if name == maps.INJECTOR:
+                    processes[sender].back.connect(processes[name].back)
+                else:
+                    processes[sender].out.connect(getattr(processes[name], f"in_{k}"))
+        try:
+            self._start(lava, processes, protocol)
+        except BaseException:
+            self._failed = True
+            self.close()
+            raise
+        finally:
+            for process in processes.values():
+                process.runtime = None  # or its destructor would stop the runtime a second time
+                with contextlib.suppress(ValueError):
+                    lava.ProcessServer().processes.remove(process)
+            for end in (*ends, job_end):
+                end.close()
+
+    def _start(self, lava: Any, processes: dict[str, Any], protocol: str) -> None:
+        wanted = lava.AsyncProtocol if protocol == "async" else lava.LoihiProtocol
+
+        class Choice(lava.RunConfig):
+            def select(self, process, models):
+                return next(m for m in models if m.implements_protocol is wanted)
+
+        # Children inherit the mask, so that Ctrl-C reaches the parent alone and it can end them in order. The tracker
+        # comes first because starting it unblocks SIGINT again.
+        resource_tracker.ensure_running()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            first = processes[maps.INJECTOR]
+            executable = first.compile(Choice(), {"pypy_channel_size": CHANNEL})
+            self._runtime = lava.Runtime(executable, lava.ActorType.MultiProcessing)
+            self._end = weakref.finalize(self, teardown.kill, self._runtime)  # also at exit, should nobody close
+            executable.assign_runtime_to_all_processes(self._runtime)
+            born = threading.Event()
+            names = [process.name for process in executable.proc_builders]
+            threading.Thread(target=self._watch_start, args=(self._runtime, names, born), daemon=True).start()
+            try:
+                self._runtime.initialize()
+            except RuntimeError as e:
+                raise self._stillborn or e from None
+            finally:
+                born.set()
+            infrastructure = self._runtime._messaging_infrastructure
+            self.pulses.helper(HELPERS[1], infrastructure.smm._manager._process.pid)
+            known = self.pulses.pids()
+            self._sentinels = {a.sentinel: (a, known.get(a.pid, HELPERS[0])) for a in infrastructure.actors}
+            self.pulses.helper(HELPERS[0], next(a.pid for a, n in self._sentinels.values() if n == HELPERS[0]))
+            self._runtime.start(lava.RunSteps(1, blocking=False) if protocol == "async" else lava.RunContinuous())
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _watch_start(self, runtime: Any, names: list[str], born: threading.Event) -> None:
+        """Lava waits without end for a process that dies while it starts; this wakes it up and keeps the name."""
+        deadline = time.monotonic() + START_S
+        while not born.wait(0.1):
+            actors = runtime._messaging_infrastructure.actors if runtime._messaging_infrastructure else []
+            dead = [k for k, actor in enumerate(list(actors)) if not actor.is_alive()]
+            if dead or time.monotonic() > deadline:
+                name = [*names, HELPERS[0]][dead[0]] if dead else maps.INJECTOR
+                what = how_it_died(actors[dead[0]].exitcode) if dead else f"is not ready after {START_S:g} s"
+                self._stillborn = DeployError(f"process {name}", f"{what} while the network started", MEMORY_HINT)
+                error = RuntimeError("start failed")
+                error.trace = ""  # type: ignore[attr-defined]  # Lava prints it
+                for queue in list(getattr(runtime, "exception_q", ())):
+                    queue.put(error)
+                return
+
+    def __enter__(self) -> Network:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(self, inputs: np.ndarray, labels: np.ndarray | None = None, *, spikes: bool = False,
+            progress: Callable[[int], None] | None = None) -> Record:
+        """Run samples through the network; parameters and record as of `convert.engine.run`. May be called again."""
+        if self._runtime is None:
+            raise DeployError("network", "is closed", "make a new one")
+        Injector(self.graph, inputs, self.batch)  # refuses unfit inputs here, not in another process
+        recorder = Recorder(self.graph, len(inputs), spikes)
+        if len(inputs):
+            try:
+                # A pipe holds little; the injector may be dead. So it is written beside the watch, not before it.
+                threading.Thread(target=self._send, args=((inputs, spikes),), daemon=True).start()
+                self._collect(recorder, len(inputs), progress)
+            except BaseException:
+                self._failed = True
+                self.close()
+                raise
+        return recorder.record(labels)
+
+    def _send(self, job: Any) -> None:
+        with contextlib.suppress(OSError):
+            self._jobs.send(job)
+
+    def _collect(self, recorder: Recorder, samples: int, progress: Callable[[int], None] | None) -> None:
+        names = {pipe: name for name, pipe in self.pipes.items()}
+        told = dict.fromkeys(self.plans, 0)  # (sample, timestep) pairs from each process
+        ended = 0
+        heard = time.monotonic()
+        while ended < samples or len(set(told.values())) > 1:
+            ready = wait([*names, *self._sentinels], timeout=0.25)
+            pipes = [p for p in ready if p in names]
+            for pipe in pipes:
+                name = names[pipe]
+                try:
+                    message = pipe.recv_bytes()
+                except EOFError:  # its process ended; the sentinel tells
+                    names.pop(pipe)
+                    continue
+                beats, pairs, done = reports.read(self.graph, self.plans[name].ops, message, recorder)
+                self.beats[name] += beats
+                told[name] += pairs
+                if done.any():
+                    ended += int(done.sum())
+                    if progress is not None:
+                        progress(int(done.sum()))
+            if not pipes:
+                self._check_dead(ready)
+                if time.monotonic() - max(heard, self.pulses.last_change) > self.patience_s:
+                    raise self._hanging()
+
+    def _check_dead(self, ready: list) -> None:
+        for item in ready:
+            if item in self._sentinels:
+                process, name = self._sentinels[item]
+                mp.Process.join(process, 1)  # its exit code is known a little after its sentinel
+                raise DeployError(f"process {name}", f"{how_it_died(process.exitcode)} during the run",
+                                  MEMORY_HINT)
+
+    def _hanging(self) -> DeployError:
+        name, phase, detail = self.pulses.culprit({n: p.senders for n, p in self.plans.items()})
+        doing = {START: "never started", COMPUTE: "computes", SEND: "cannot send"}.get(phase, "does not take its messages")
+        if phase == COMPUTE and detail >= 0:
+            doing = f"computes op {list(self.graph.ops)[detail]}"
+        return DeployError(f"process {name}", f"hangs: it {doing} since {self.patience_s:g} s without result",
+                           "if the op really takes so long, use a smaller --batch or more --patience")
+
+    def close(self) -> None:
+        """Stop: in order if all is well, by killing otherwise. Nothing is left: no process, no shared memory."""
+        runtime, self._runtime = self._runtime, None
+        if runtime is None:
+            return
+        try:
+            if not self._failed:
+                orderly = threading.Thread(target=self._stop, args=(runtime,), daemon=True)
+                orderly.start()
+                orderly.join(CLOSE_S)
+        finally:
+            self._end()
+            for pipe in (*self.pipes.values(), self._jobs):
+                pipe.close()
+
+    def _stop(self, runtime: Any) -> None:
+        try:
+            self._jobs.send(None)
+            runtime.wait()
+            runtime.stop()
+        except Exception:  # whatever is left over is killed
+            return

@@ -1,0 +1,86 @@
+"""What a process tells the parent: events, alive masks, logits, exits and, on request, spikes; many timesteps in one message."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from convert.engine import Beat, Recorder, Signals
+from convert.ir import DeployError, Graph
+
+HOLD_S = 0.1  # reports are held back for so long, to send many at once
+HOLD_BYTES = 1 << 20
+
+
+class Reporter:
+    """The sending side, in a process that computes the ops `names`."""
+
+    def __init__(self, graph: Graph, names: list[str], pipe: Connection) -> None:
+        self.graph, self.names, self.pipe = graph, names, pipe
+        self._beats: list[tuple[Beat, dict[str, np.ndarray], Signals, np.ndarray | None]] = []
+        self._bytes, self._sent = 0, 0.0
+
+    def add(self, beat: Beat, counts: dict[str, np.ndarray], signals: Signals, done: np.ndarray | None) -> None:
+        """Report a timestep: events [A, counters] by op, outputs [A, *shape], which samples are done (where it is decided)."""
+        self._beats.append((beat, counts, signals, done))
+        self._bytes += sum(v.nbytes for v in signals.values())
+        if self._bytes > HOLD_BYTES or time.monotonic() - self._sent > HOLD_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what is held back."""
+        if not self._beats:
+            return
+        beats, counts, signals, dones = zip(*self._beats)
+        told: dict[str, Any] = {}
+        for name in signals[0]:
+            value = np.concatenate([s[name] for s in signals])
+            op = self.graph.ops.get(name)
+            told[name] = np.packbits(value) if op is not None and op.payload.binary else value
+        events = np.stack([np.concatenate([c[n] for c in counts]) for n in self.names], 1) if self.names else None
+        done = None if dones[0] is None else np.concatenate(dones)
+        sample, t = np.concatenate([b.sample for b in beats]), np.concatenate([b.t for b in beats])
+        self.pipe.send_bytes(pickle.dumps((sample, t, [len(b.t) for b in beats], events, told, done), protocol=5))
+        self._beats, self._bytes, self._sent = [], 0, time.monotonic()
+
+    def fail(self, where: str, problem: str, hint: str) -> None:
+        """Tell the parent about an error, as the fields of a DeployError."""
+        self.pipe.send_bytes(pickle.dumps((where, problem, hint)))
+
+
+def read(graph: Graph, names: list[str], message: bytes, recorder: Recorder) -> tuple[int, int, np.ndarray]:
+    """Enter a process's message into the record.
+
+    Returns
+    -------
+    timesteps (beats of the network), (sample, timestep) pairs, done [pairs] (all False where it is not decided)
+
+    Raises
+    ------
+    DeployError
+        The one that the process met.
+    """
+    value = pickle.loads(message)
+    if isinstance(value[0], str):
+        raise DeployError(*value)
+    sample, t, lengths, events, told, done = value
+    signals: Signals = {}
+    for name, coded in told.items():
+        op = graph.ops.get(name)
+        if op is not None and op.payload.binary:
+            shape = (len(sample), *op.out_shape)
+            coded = np.unpackbits(coded, count=int(np.prod(shape))).reshape(shape)
+        signals[name] = coded
+    if events is not None:
+        recorder.counted(sample, t, {n: events[:, i] for i, n in enumerate(names)})
+    ends = np.cumsum(lengths)
+    for a, b in zip(ends - lengths, ends):  # one timestep after the other: logits of a net without readout add up
+        recorder.signals(sample[a:b], t[a:b], {n: v[a:b] for n, v in signals.items()})
+    if done is None:
+        return len(lengths), len(sample), np.zeros(len(sample), bool)
+    recorder.ended(sample, t, done)
+    return len(lengths), len(sample), done

@@ -1,0 +1,57 @@
+"""python deploy/run.py [EXPORT]: run an exported net on Lava's CPU simulator (or the integer reference) and record its events."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if not __package__:  # run as a file: the repository root comes first, not deploy/
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from convert import cli
+
+
+@dataclass
+class Args:
+    """Deploy an exported net and record what happens."""
+
+    export: Annotated[Path | None, tyro.conf.Positional] = None
+    """Export folder, or the run that holds it; the newest one if left out."""
+    data: str = "test"
+    """Split and number of images: test, test:64, validation, train."""
+    target: Literal["lava", "int"] = "lava"
+    """Lava processes, or the integer reference (equal, and faster)."""
+    mapping: Literal["op", "block", "chip"] = "chip"
+    """What one Lava process holds."""
+    halt: Literal["on", "off"] = "on"
+    """off: token gates removed and no early exit, for comparison."""
+    record: Literal["events", "spikes"] = "events"
+    """spikes: keep every op's spikes too."""
+    batch: int | None = None
+    """Samples in flight; 8 on Lava, 64 on the reference."""
+    protocol: Literal["async", "loihi"] = "async"
+    """async: each process at its own pace; loihi: all in step, one chip step per timestep."""
+    patience: float = 7.0
+    """Seconds without any progress after which the process that hangs is named and all is stopped."""
+    json: bool = False
+    """Print the result as JSON only."""
+    output: Path | None = None
+    """Where to write; RUN/deploy if left out."""
+
+
+def main() -> None:
+    """Parse the command line and deploy."""
+    args = cli.parse(Args, "Run an exported net on Lava or on the integer reference.")
+    from deploy.deployment import deploy
+
+    deploy(args)
+
+
+if __name__ == "__main__":
+    cli.run(main)

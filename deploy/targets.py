@@ -1,0 +1,59 @@
+"""The ways to run the same images: "int" (the integer reference), "lava" (processes), "torch" (the trained net)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from convert import engine
+from convert.ir import DeployError, Graph
+from convert.record import Record
+
+TARGETS = ("torch", "int", "lava")
+BATCH = {"int": 64, "lava": 8}
+Progress = Callable[[int], None]
+
+
+class Target:
+    """Context manager: `run` images and their embedding through one target, any number of times.
+
+    Parameters
+    ----------
+    name : one of `TARGETS`
+    run_folder : where the trained net lies; only torch reads it
+    batch : samples in flight, None for the target's default; mapping, protocol, patience_s : see `network.Network`
+    """
+
+    def __init__(self, name: str, graph: Graph, run_folder: Path, *, batch: int | None = None, mapping: str = "chip",
+                 protocol: str = "async", patience_s: float | None = None) -> None:
+        if name not in TARGETS:
+            raise DeployError("target", f"{name!r} is unknown", f"use {', '.join(TARGETS)}")
+        if batch is not None and batch < 1:
+            raise DeployError("--batch", f"{batch} is no number of samples", "use 1 or more")
+        self.name, self.graph, self.run_folder = name, graph, run_folder
+        self.batch = batch or BATCH.get(name, 64)
+        self.network = None
+        if name == "lava":
+            from deploy.network import PATIENCE_S, Network
+
+            self.network = Network(graph, mapping, self.batch, protocol, patience_s or PATIENCE_S)
+
+    def __enter__(self) -> Target:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.network is not None:
+            self.network.close()
+
+    def run(self, images: np.ndarray, embedded: np.ndarray, labels: np.ndarray | None = None, *, spikes: bool = False,
+            progress: Progress | None = None) -> Record:
+        """Record of the images uint8 [N, channels, height, width], whose embedding is int32 [N, *graph.input_shape]."""
+        if self.network is not None:
+            return self.network.run(embedded, labels, spikes=spikes, progress=progress)
+        if self.name == "int":
+            return engine.run(self.graph, embedded, labels, batch=self.batch, spikes=spikes, progress=progress)
+        from train.trace import trace
+
+        return trace(self.run_folder, images)

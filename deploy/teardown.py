@@ -1,0 +1,51 @@
+"""The end of a Lava runtime, whatever state it is in: no process, no semaphore, no shared memory is left."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing as mp
+import signal
+from typing import Any
+
+
+def kill(runtime: Any) -> None:
+    """End every process and free the shared memory of a runtime, whatever state it is in."""
+    runtime._is_started = False  # or its __del__ waits for processes that are gone
+    infrastructure = runtime._messaging_infrastructure
+    if infrastructure is None:
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a second Ctrl-C must not leave half of it
+    try:
+        _end_all(runtime, infrastructure)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_all(runtime: Any, infrastructure: Any) -> None:
+    for actor in infrastructure.actors:
+        with contextlib.suppress(ValueError, OSError):  # a closed process object says ValueError
+            actor.kill()
+    for actor in infrastructure.actors:
+        with contextlib.suppress(ValueError, OSError, AssertionError):
+            mp.Process.join(actor, 5)
+            mp.Process.close(actor)
+    infrastructure.actors.clear()  # Lava's destructors would wait for them again
+    with contextlib.suppress(Exception):
+        runtime.join()
+    _free(infrastructure.smm)
+
+
+def _free(memory: Any) -> None:
+    """Shut Lava's memory manager down; unlink by hand what a dead manager leaves."""
+    if memory is None or memory._manager is None:
+        return
+    handles = list(memory._shared_memory_handles)
+    memory._shared_memory_handles.clear()
+    with contextlib.suppress(Exception):
+        memory._manager.shutdown()
+    for handle in handles:
+        with contextlib.suppress(FileNotFoundError):
+            handle.unlink()
+        with contextlib.suppress(BufferError):
+            handle.close()
+    memory._manager = None

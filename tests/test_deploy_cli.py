@@ -1,0 +1,181 @@
+"""deploy/run.py and deploy/compare.py from the command line: what they write, and how they refuse."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convert import engine
+from convert.host import write_host
+from convert.ir import DeployError
+from convert.manifest import write_manifest
+from convert.netx import write_graph
+from convert.record import Record
+from deploy import compare, run
+from deploy.bundle import parse_data, without_halting
+from deploy.comparison import compare as compare_run
+from deploy.comparison import parse_targets
+from deploy.deployment import deploy
+from tests.graphs import CHANNELS, halting_graph
+
+REPOSITORY = Path(__file__).parent.parent
+IMAGES = 20
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory) -> Path:
+    """A run folder with an export of the shared halting net on 6 x 6 images."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny" / "export"
+    folder.mkdir(parents=True)
+    graph = halting_graph(scores=300)
+    write_graph(graph, folder / "model.net")
+    weight = np.random.default_rng(5).integers(-2, 6, (CHANNELS, 1, 2, 2))
+    write_host(folder / "embedding.onnx", weight=weight, bias=np.zeros(CHANNELS, int), shift=5, low=0, high=3, stride=2, padding=0,
+               image_shape=(1, 6, 6), pixels=16)
+    write_manifest(folder, {
+        "name": "tiny", "model": "halting", "dataset": "noise", "data": {"name": "noise"}, "classes": 3, "labels": ["a", "b", "c"],
+        "timesteps": graph.timesteps, "halting": True, "grid": [3, 3], "image_shape": [1, 6, 6], "host_macs": 1, "dense_ops": {},
+        "embedding_ops": ["inject"], "gates": graph.only("token_gate"),
+    })
+    return folder
+
+
+@pytest.fixture
+def images(monkeypatch) -> np.ndarray:
+    """The data set that the export's manifest names."""
+    rng = np.random.default_rng(6)
+    x, y = rng.integers(0, 17, (IMAGES, 1, 6, 6)).astype(np.uint8), rng.integers(0, 3, IMAGES)
+
+    def load_split(data, split):
+        assert data == {"name": "noise"} and split == "test"
+        return x, y
+
+    monkeypatch.setitem(sys.modules, "convert.data", types.SimpleNamespace(load_split=load_split))
+    return x
+
+
+def embed(export: Path, x: np.ndarray) -> np.ndarray:
+    from convert.host import Host
+
+    return Host(export / "embedding.onnx").encode(x)
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("target", ["int", "lava"])
+def test_deploy_writes_what_happened(export, images, target, tmp_path, capsys):
+    folder = deploy(run.Args(export, data="test:17", target=target, record="spikes", output=tmp_path / "out"))
+    reference = engine.run(halting_graph(scores=300), embed(export, images[:17]), spikes=True)
+    record = Record.load(folder / "events.npz")
+    assert np.array_equal(record.counts, reference.counts) and np.array_equal(record.alive, reference.alive)
+    assert np.array_equal(record.logits, reference.logits) and record.labels is not None
+    meta = record.meta
+    assert meta["samples"] == list(range(17)) and meta["images_per_s"] > 0
+    assert (meta["dataset"], meta["split"], meta["target"], meta["halt"]) == ("noise", "test", target, "on")
+    assert meta["mapping"] == ("chip" if target == "lava" else None)
+    with np.load(folder / "spikes.npz") as spikes:
+        assert all(np.array_equal(spikes[n], reference.spikes[n]) for n in reference.ops)
+    with np.load(folder / "images.npz") as shown:
+        assert np.array_equal(shown["images"], images[:16])
+    result = json.loads((folder / "result.json").read_text())
+    assert result["images"] == 17 and result["prediction"] == reference.prediction.tolist()
+    out = capsys.readouterr().out
+    assert "accuracy" in out and "chip events" in out and "events.npz" in out.splitlines()[-1]
+
+
+def test_halt_off_removes_the_gates_and_keeps_the_other_result(export, images, capsys):
+    graph = halting_graph(scores=300)
+    assert without_halting(graph).only("token_gate") == []
+    on = deploy(run.Args(export, target="int"))
+    capsys.readouterr()
+    off = deploy(run.Args(export, target="int", halt="off", json=True))
+    assert on == off == export.parent / "deploy"
+    assert json.loads(capsys.readouterr().out)["mean_tokens"] == 1.0
+    assert sorted(p.name for p in on.iterdir()) == ["events.npz", "events_off.npz", "images.npz", "result.json", "result_off.json"]
+    halted, static = Record.load(on / "events.npz"), Record.load(on / "events_off.npz")
+    assert static.mean_timesteps == 4 and static.chip_events.sum() > halted.chip_events.sum()
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("mapping", ["block", "chip"])
+def test_compare_proves_equality_in_chunks(export, images, mapping, capsys, monkeypatch):
+    monkeypatch.setattr("deploy.comparison.CHUNK", 6)
+    assert compare_run(compare.Args(export, targets="int,lava", data="test", mapping=mapping))
+    out = capsys.readouterr().out
+    spikes = sum(np.count_nonzero(s) for s in engine.run(halting_graph(scores=300), embed(export, images), spikes=True).spikes.values())
+    assert f"equal: {spikes:,} spikes compared" in out.splitlines()[-1] and "block1.fc1" in out
+
+
+def test_compare_names_the_first_divergence(export, images, capsys, monkeypatch):
+    """Another net on the side of torch: one weight of block2.fc2 negated."""
+    def trace(folder, x):
+        graph = halting_graph(scores=300)
+        graph.ops["block2.fc2"].weight[3] *= -1
+        record = engine.run(graph, embed(export, x), spikes=True)
+        record.meta["counts"] = False
+        return record
+
+    monkeypatch.setitem(sys.modules, "train.trace", types.SimpleNamespace(trace=trace))
+    monkeypatch.setattr("deploy.comparison.CHUNK", 6)
+    assert not compare_run(compare.Args(export, targets="torch,int", data="test"))
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert "first divergence: spike at op block2.fc2, timestep" in last and "channel 3" in last and "torch has" in last
+    assert not compare_run(compare.Args(export, targets="torch,int", data="test", json=True))
+    told = json.loads(capsys.readouterr().out)
+    assert told["equal"] is False and told["divergence"]["op"] == "block2.fc2"
+
+
+@pytest.mark.parametrize("text, said", [("tset", "no split"), ("test:", "no number"), ("test:0", "no number"), ("test:-4", "no number"),
+                                        ("test:4x", "no number"), ("", "no split")])
+def test_bad_data_is_refused(text, said):
+    with pytest.raises(DeployError, match=said):
+        parse_data(text)
+
+
+@pytest.mark.parametrize("text", ["int", "int,int", "int,chip", ""])
+def test_bad_targets_are_refused(text):
+    with pytest.raises(DeployError, match="--targets"):
+        parse_targets(text)
+
+
+def test_more_images_than_there_are(export, images):
+    with pytest.raises(DeployError, match=f"asks for 999 images, test has {IMAGES}"):
+        deploy(run.Args(export, data="test:999", target="int"))
+
+
+def test_spikes_that_do_not_fit_are_refused_before_the_run(export, images, monkeypatch):
+    monkeypatch.setattr("deploy.deployment.SPIKES_MAX", 100_000)
+    with pytest.raises(DeployError, match=r"record fewer: --data test:\d+"):
+        deploy(run.Args(export, target="int", record="spikes"))
+
+
+@pytest.mark.parametrize("batch", [0, -1])
+def test_batch_of_nothing_is_refused(export, images, batch):
+    with pytest.raises(DeployError, match="--batch"):
+        deploy(run.Args(export, target="int", batch=batch))
+
+
+@pytest.mark.parametrize("script", ["run.py", "compare.py"])
+@pytest.mark.parametrize("args, code, said", [
+    (["no/such/export"], 1, "no such export"), (["--dta", "test"], 2, "--data"), (["--data", "nope"], 1, "no split 'nope'"),
+    (["--mapping", "core"], 2, "chip"), (["--help"], 0, "--mapping"),
+])
+def test_command_line(script, args, code, said, tmp_path):
+    command = [sys.executable, str(REPOSITORY / "deploy" / script), *args]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code, done.stderr
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_damaged_export_is_named(export, tmp_path):
+    for name in ("model.net", "embedding.onnx", "manifest.json"):
+        (tmp_path / name).write_bytes((export / name).read_bytes())
+    (tmp_path / "model.net").write_bytes(b"nonsense")
+    with pytest.raises(DeployError, match="differs from what was exported"):
+        deploy(run.Args(tmp_path, target="int"))

@@ -1,0 +1,276 @@
+"""Lava processes against the integer reference: exactly equal, in every mapping and protocol; and they always end."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convert import engine
+from convert.ir import OPS, DeployError, Graph, Op, Payload, nonzero, register
+from convert.neuron import Cuba
+from convert.ops.dense import Dense
+from convert.ops.exit_gate import NEVER, ExitGate
+from deploy.network import Network
+from tests.graphs import CLASSES, TIMESTEPS, halting_graph, halting_input
+
+pytestmark = [pytest.mark.lava, pytest.mark.timeout(120)]
+REPOSITORY = Path(__file__).parent.parent
+samples = halting_input
+
+
+def halting_net() -> Graph:
+    """The shared net with early exit: samples end after 1 to 4 timesteps."""
+    graph = halting_graph()
+    graph.ops["exit"] = ExitGate(CLASSES, TIMESTEPS, np.array([400, 300, 200, NEVER]), "threshold_then_argmax")
+    graph.check()
+    return graph
+
+
+def children(pid: int) -> set[int]:
+    """Live child processes, without Python's resource tracker, which serves until its parent ends."""
+    found = set()
+    for stat in glob.glob("/proc/[0-9]*/stat"):
+        try:
+            fields = Path(stat).read_text().rsplit(")", 1)[1].split()
+            line = Path(stat).with_name("cmdline").read_bytes()
+        except OSError:
+            continue
+        if int(fields[1]) == pid and fields[0] != "Z" and b"resource_tracker" not in line:
+            found.add(int(stat.split("/")[2]))
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_left():
+    """Every test here leaves no process and no shared memory behind."""
+    before = children(os.getpid()), set(os.listdir("/dev/shm"))
+    yield
+    assert children(os.getpid()) <= before[0]
+    assert set(os.listdir("/dev/shm")) <= before[1]
+
+
+def assert_equal(a, b):
+    assert a.ops == b.ops and a.spikes.keys() == b.spikes.keys()
+    for name in a.spikes:
+        assert np.array_equal(a.spikes[name], b.spikes[name]), name
+    for field in ("alive", "counts", "logits", "exit_step"):
+        assert np.array_equal(getattr(a, field), getattr(b, field)), field
+
+
+@pytest.mark.parametrize("protocol", ["async", "loihi"])
+@pytest.mark.parametrize("mapping", ["op", "block", "chip"])
+def test_equals_reference_run_after_run(mapping, protocol):
+    graph = halting_net()
+    with Network(graph, mapping, 4, protocol) as network:
+        for x in (samples(11), samples(3, seed=2), samples(9, seed=3)):  # fewer samples than slots, too
+            reference = engine.run(graph, x, spikes=True, batch=7)
+            assert_equal(network.run(x, spikes=True), reference)
+        assert network.run(samples(5)).spikes == {}
+
+
+@pytest.mark.parametrize("batch", [1, 3, 20])
+def test_batch_changes_nothing(batch):
+    graph, x = halting_net(), samples(10)
+    told = []
+    with Network(graph, "chip", batch) as network:
+        record = network.run(x, np.arange(10) % 3, spikes=True, progress=told.append)
+    assert_equal(record, engine.run(graph, x, spikes=True))
+    assert sum(told) == 10 and record.labels is not None
+
+
+def test_halted_samples_cost_no_timesteps():
+    graph, x = halting_net(), samples(12)
+    reference = engine.run(graph, x, batch=1)
+    with Network(graph, "block", 1) as network:
+        network.run(x)
+    assert reference.exit_step.sum() < len(x) * graph.timesteps
+    assert set(network.beats.values()) == {reference.exit_step.sum()}  # of injector and of every stage
+
+
+def test_static_net_without_gates_and_stepwise_input():
+    rng = np.random.default_rng(0)
+    graph = Graph(timesteps=3, input_shape=(6,))
+    for name, source, (out, per) in (("fc1", "input", (5, 6)), ("fc2", "fc1", (4, 5))):
+        graph.add(name, Dense(rng.integers(-20, 40, (out, per)) * 2, rng.integers(-9, 9, out), Cuba(4096, 2048, 40)), x=source)
+    graph.check()
+    x = rng.integers(0, 2, (7, 3, 6))
+    reference = engine.run(graph, x, spikes=True)
+    for mapping in ("op", "chip"):
+        with Network(graph, mapping, 2) as network:
+            assert_equal(network.run(x, spikes=True), reference)
+
+
+def test_unfit_input_is_refused_and_network_lives_on():
+    graph = halting_net()
+    with Network(graph, "chip", 2) as network:
+        with pytest.raises(DeployError, match="values span"):
+            network.run(samples(2) + 100)
+        assert network.run(samples(0)).logits.shape == (0, 3)
+        assert_equal(network.run(samples(2)), engine.run(graph, samples(2)))
+    with pytest.raises(DeployError, match="is closed"):
+        network.run(samples(2))
+
+
+@register
+class Troubled(Op):
+    """Passes its input on until `at`; then does what a test wants."""
+
+    kind = "troubled_for_tests"
+    at: int
+    trouble: str
+
+    @property
+    def out_shape(self):
+        return (9, 8)
+
+    @property
+    def payload(self):
+        return Payload(0, 3)
+
+    def step(self, state, inputs, t):
+        if (t >= self.at).any():
+            if self.trouble == "sleep":
+                time.sleep(1000)
+            if self.trouble == "raise":
+                raise ZeroDivisionError("on purpose")
+            if self.trouble == "lie":
+                return inputs["x"][0] + 300
+        return inputs["x"][0]
+
+    def events(self, inputs, out, t):
+        return {"spike_out": nonzero([out])}
+
+
+OPS.pop("troubled_for_tests")  # not one of the project's ops
+
+
+def troubled(trouble: str) -> Graph:
+    """`halting_net` with an op in trouble from the second timestep on."""
+    graph = halting_net()
+    graph.ops["mid"] = Troubled(2, trouble)
+    for i, edge in enumerate(graph.edges):
+        if edge.source == "inject":
+            graph.edges[i] = type(edge)("mid", edge.target, edge.slot, edge.delay)
+    graph.edges.append(type(graph.edges[0])("inject", "mid", "x"))
+    graph.ops = {n: graph.ops[n] for n in ("inject", "mid", *(n for n in graph.ops if n not in ("inject", "mid")))}
+    return graph
+
+
+@pytest.mark.parametrize("protocol", ["async", "loihi"])
+@pytest.mark.parametrize("trouble, words", [("raise", "process mid: op mid failed: ZeroDivisionError: on purpose"),
+                                            ("sleep", "process mid: hangs: it computes op mid"), ("lie", "mid: sends values in")])
+def test_trouble_is_named(trouble, words, protocol):
+    network = Network(troubled(trouble), "op", 4, protocol, patience_s=3)
+    start = time.monotonic()
+    with pytest.raises(DeployError) as caught:
+        network.run(samples(20))
+    assert time.monotonic() - start < 10
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["block2", "gate1", "injector", "runtime service"])
+@pytest.mark.parametrize("how, words", [(signal.SIGKILL, "was killed by SIGKILL"), (signal.SIGSTOP, "hangs")])
+def test_killed_or_stopped_process_is_named(name, how, words):
+    if how is signal.SIGSTOP and name == "runtime service":
+        pytest.skip("has nothing to do while processes run at their own pace")
+    graph, x = halting_net(), samples(4000)
+    network = Network(graph, "block", 4, patience_s=3)
+    pid = {n: p for p, n in network.pulses.pids().items()}[name]
+    killer = threading.Timer(0.7, os.kill, (pid, how))
+    killer.start()
+    start = time.monotonic()
+    with pytest.raises(DeployError) as caught:
+        network.run(x)
+    killer.join()
+    assert time.monotonic() - start < 10
+    assert f"process {name}: " in str(caught.value) and words in str(caught.value)
+
+
+def test_process_that_died_while_idle_is_named():
+    network = Network(halting_net(), "chip", 2)
+    network.run(samples(3))
+    os.kill({n: p for p, n in network.pulses.pids().items()}["chip"], signal.SIGKILL)
+    with pytest.raises(DeployError, match="process chip: was killed"):
+        network.run(samples(2000))
+
+
+def test_process_that_dies_at_the_start_is_named(monkeypatch):
+    def die(leaf):
+        if leaf.plan.name == "block2":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr("deploy.leaf.Leaf.start", die)
+    start = time.monotonic()
+    with pytest.raises(DeployError, match="process block2: was killed by SIGKILL while the network started"):
+        Network(halting_net(), "block", 2)
+    assert time.monotonic() - start < 10
+
+
+def test_no_torch_and_lava_in_one_place():
+    script = "import sys, deploy.network, deploy.lava_import, deploy.lava_processes.stage; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("False\n", "")
+    for path in (REPOSITORY / "deploy").rglob("*.py"):
+        assert path.name == "lava_import.py" or not re.search(r"^\s*(from|import) lava\b", path.read_text(), re.M), path
+
+
+def test_error_of_the_caller_ends_everything():
+    def fail(n):
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"), Network(halting_net(), "block", 4) as network:
+        network.run(samples(50), progress=fail)
+
+
+SCRIPT = """
+import sys
+from deploy.network import Network
+from tests.test_lava import halting_net, samples
+network = Network(halting_net(), {mapping!r}, 4, {protocol!r})
+print("running", flush=True)
+while True:
+    network.run(samples(3000))
+"""
+
+
+def group_of(pgid: int) -> set[int]:
+    """Live processes of a process group."""
+    found = set()
+    for stat in glob.glob("/proc/[0-9]*/stat"):
+        try:
+            fields = Path(stat).read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if int(fields[2]) == pgid and fields[0] != "Z":
+            found.add(int(stat.split("/")[2]))
+    return found
+
+
+@pytest.mark.parametrize("mapping, protocol", [("block", "async"), ("chip", "loihi")])
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_ctrl_c_or_death_of_the_parent_leaves_nothing(mapping, protocol, end):
+    command = [sys.executable, "-c", SCRIPT.format(mapping=mapping, protocol=protocol)]
+    child = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, text=True)
+    assert child.stdout.readline() == "running\n"
+    time.sleep(0.5)
+    if end is signal.SIGINT:
+        os.killpg(child.pid, end)  # as a terminal does
+    else:
+        child.kill()
+    _, errors = child.communicate(timeout=20)
+    if end is signal.SIGINT:
+        assert errors.count("Traceback") == 1 and "KeyboardInterrupt" in errors, errors
+    deadline = time.monotonic() + 10
+    while group_of(child.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not group_of(child.pid)

@@ -1,0 +1,81 @@
+"""Which op goes into which process, and what the messages between them hold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from convert.engine import Beat
+from convert.ir import DeployError, Payload
+from deploy.mapping import INJECTOR, partition, plan
+from deploy.messages import FIRST, Layout, join
+from tests.graphs import chain_graph, halting_graph
+
+
+def test_partition():
+    graph = halting_graph()
+    assert partition(graph, "op") == {n: [n] for n in graph.ops}
+    blocks = partition(graph, "block")
+    assert list(blocks) == ["embedding", "block1", "gate1", "block2", "gate2", "readout"]
+    assert blocks["readout"] == ["readout", "exit"] and len(blocks["block1"]) == 7
+    chip = partition(graph, "chip")
+    assert list(chip) == ["chip", "readout"] and chip["chip"] == [n for n in graph.ops if n not in ("readout", "exit")]
+    assert partition(chain_graph(), "chip") == {"chip": ["conv1", "conv2", "dense"]}
+
+
+def test_every_process_hears_only_what_comes_before_it():
+    graph = halting_graph()
+    for mapping in ("op", "block", "chip"):
+        plans = plan(graph, mapping, 4)
+        names = list(plans)
+        assert names[0] == INJECTOR and plans[INJECTOR].senders == [names[-1]] and plans[names[-1]].exits
+        for k, name in enumerate(names[1:], 1):
+            assert set(plans[name].senders) <= set(names[:k]), name
+    assert plan(graph, "block", 4)["block1"].senders == ["embedding", INJECTOR]
+
+
+def test_cycle_of_processes_is_named():
+    graph = halting_graph()
+    graph.ops = {("block1.late" if n == "block2.q" else n): op for n, op in graph.ops.items()}  # block1 then needs gate1
+    graph.edges = [type(e)(*("block1.late" if v == "block2.q" else v for v in (e.source, e.target)), e.slot, e.delay) for e in graph.edges]
+    with pytest.raises(DeployError, match="block1, gate1.* wait for each other"):
+        partition(graph, "block")
+    assert "block1.late" in partition(graph, "op")
+
+
+def test_unknown_mapping():
+    with pytest.raises(DeployError, match="core"):
+        partition(halting_graph(), "core")
+
+
+def beat(**signals) -> Beat:
+    return Beat(np.array([0, 2]), np.array([7, 3]), np.array([1, 4]), signals)
+
+
+def test_message_round_trip():
+    layout = Layout("here", 3, {"x": ((2, 2), Payload(0, 255)), "z": ((5,), Payload(-9, 1 << 20))})
+    x = np.random.default_rng(0).integers(0, 256, (2, 2, 2)).astype(np.int32)
+    z = np.random.default_rng(1).integers(-9, 1 << 20, (2, 5)).astype(np.int32)
+    message = layout.pack(FIRST, beat(x=x, z=z, other=z))
+    assert message.dtype == np.uint8 and message.nbytes == layout.nbytes == 4 * 7 + 3 * (4 + 20)
+    flags, back = layout.unpack(message)
+    assert flags == FIRST and back.signals.keys() == {"x", "z"}
+    for got, want in ((back.rows, [0, 2]), (back.sample, [7, 3]), (back.t, [1, 4]), (back.signals["x"], x), (back.signals["z"], z)):
+        assert np.array_equal(got, want)
+    assert len(layout.unpack(layout.empty())[1].rows) == 0
+
+
+def test_messages_of_different_timesteps_are_refused():
+    layouts = [Layout("left", 3, {"x": ((1,), Payload(0, 1))}), Layout("right", 3, {"y": ((1,), Payload(0, 1))})]
+    one = np.ones((2, 1), np.int32)
+    now, later = beat(x=one, y=one), beat(x=one, y=one)
+    later.t = later.t + 1
+    assert set(join("me", layouts, [layouts[0].pack(0, now), layouts[1].pack(0, now)])[1].signals) == {"x", "y"}
+    with pytest.raises(DeployError, match="process me: its messages from left and right belong to different timesteps"):
+        join("me", layouts, [layouts[0].pack(0, now), layouts[1].pack(0, later)])
+
+
+def test_value_beyond_its_payload_is_refused():
+    layout = Layout("here", 3, {"x": ((1,), Payload(0, 7))})
+    with pytest.raises(DeployError, match=r"x: sends values in \[-1, 256\]"):
+        layout.pack(0, beat(x=np.array([[-1], [256]])))
