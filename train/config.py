@@ -88,7 +88,7 @@ class TrainConfig(Section):
     float_share: float = Field(0.5, ge=0, lt=1, description="share of the epochs before weights, neurons and halting are as deployed")
     ponder: float = Field(3.0, ge=0, le=1000, description="weight in the loss of the mean share of alive (block, timestep, token) cells")
     alive_target: float = Field(0.0, ge=0, le=1, description="mean share of alive cells below which `ponder` stops to press")
-    activity: float = Field(0.0, ge=0, le=1000, description="weight in the loss of the accumulates relative to a fully active net (sparser spikes)")
+    activity: float = Field(0.0, ge=0, le=1000, description="weight in the loss of the accumulates relative to a fully active net")
     threads: int = Field(2, ge=1, le=1024, description="CPU threads; another number may change the last bits of the weights")
     eval_batch: int = Field(256, ge=1, le=65_536, description="images per step of an evaluation")
 

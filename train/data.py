@@ -149,14 +149,14 @@ def _images(found: Arrays, part: str, where: str) -> Images:
 def _classes(found: Arrays, train: Images, test: Images, where: str) -> list[str]:
     """Class names, after a check of the labels against them."""
     count = len(found.classes) or int(train.y.max()) + 1
+    if count < 2:
+        raise DeployError(f"{where}: train labels", "there is only one class", "give at least two")
     for part, images in (("train", train), ("test", test)):
         wrong = torch.nonzero((images.y < 0) | (images.y >= count)).flatten()
         if len(wrong):
             at = int(wrong[0])
             raise DeployError(f"{where}: {part} labels", f"label {int(images.y[at])} at position {at}, but there are {count} classes",
                               f"labels are 0..{count - 1}; {len(wrong)} of {len(images)} are not")
-    if count < 2:
-        raise DeployError(f"{where}: train labels", "there is only one class", "give at least two")
     if count > len(train):
         what = f"name {count} classes, but there are {len(train)} images"
         raise DeployError(f"{where}: train labels", what, "number the classes 0, 1, 2, ...")

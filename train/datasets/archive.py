@@ -20,9 +20,10 @@ def read_npz(path: Path) -> Arrays:
     if path.is_dir():
         raise DeployError(str(path), "is a folder, not an npz file", "use --data.name folder for a tree of images")
     try:
-        with np.load(path, allow_pickle=False) as f:
-            if not isinstance(f, np.lib.npyio.NpzFile):
-                raise DeployError(str(path), "a single array, not an npz file", HINT)
+        f = np.load(path, allow_pickle=False)
+        if not isinstance(f, np.lib.npyio.NpzFile):
+            raise DeployError(str(path), "a single array, not an npz file", HINT)
+        with f:
             missing = [k for k in KEYS if k not in f.files]
             if missing:
                 raise DeployError(str(path), f"lacks {', '.join(missing)} (it has {', '.join(f.files) or 'nothing'})", HINT)
