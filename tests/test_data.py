@@ -12,11 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
+from convert.data import stratified
+from convert.datasets import idx
 from convert.ir import DeployError
 from train.augment import Augment
 from train.config import DataConfig
-from train.data import load, stratified
-from train.datasets import idx
+from train.data import load
 
 
 def config(name: str, path: Path | None = None, **more) -> DataConfig:

@@ -1,4 +1,4 @@
-"""Readers of image sets: each returns `Arrays`, checked by nobody yet (train/data.py does that)."""
+"""Readers of image sets: each returns `Arrays`, checked by nobody yet (convert/data.py does that)."""
 
 from __future__ import annotations
 

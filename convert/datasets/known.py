@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from convert.datasets import Arrays
+from convert.datasets.archive import read_npz
+from convert.datasets.folder import read_folder
+from convert.datasets.idx import has_idx, read_idx_folder
 from convert.ir import DeployError
-from train.datasets import Arrays
-from train.datasets.archive import read_npz
-from train.datasets.folder import read_folder
-from train.datasets.idx import has_idx, read_idx_folder
 
 FASHION_CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mnist
@@ -26,7 +26,7 @@ def digits() -> Arrays:
     """1,797 images of 8x8 pixels with 17 grey levels; the set has no official split, so 360 of it, stratified, are the test part."""
     from sklearn.datasets import load_digits
 
-    from train.data import stratified
+    from convert.data import stratified
 
     found = load_digits()
     x, y = found.images.astype(np.uint8), found.target.astype(np.int64)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from convert.datasets import Arrays
 from convert.ir import DeployError
-from train.datasets import Arrays
 
 KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 HINT = "write it with numpy.savez(path, train_images=..., train_labels=..., test_images=..., test_labels=..., classes=[names])"

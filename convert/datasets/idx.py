@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from convert.datasets import Arrays
 from convert.ir import DeployError
-from train.datasets import Arrays
 
 UNSIGNED_BYTE = 8
 LARGEST = 1 << 31  # bytes of one array; a header that claims more is damaged
