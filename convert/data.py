@@ -105,7 +105,8 @@ def _read(name: str, path: Path | None) -> Arrays:
         return archive.read_npz(path) if name == "npz" else folder.read_folder(path)
     if name == "digits":
         if path is not None:
-            raise DeployError("data.path", "digits takes no path, it comes with scikit-learn", "leave it out, or use data.name npz or folder")
+            what = "digits takes no path, it comes with scikit-learn"
+            raise DeployError("data.path", what, "leave it out, or use data.name npz or folder")
         return known.digits()
     if name == "fashion":
         return known.fashion(path)

@@ -57,10 +57,13 @@ def test_the_integer_side_needs_neither_torch_nor_lava():
     assert out.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("script", ["train/run.py", "convert/export.py", "deploy/run.py", "deploy/compare.py", "hw_sim/estimate.py"])
-def test_every_command_has_help_and_suggests_the_nearest_option(script, tmp_path):
+COMMANDS = {"train/run.py": "output", "convert/export.py": "output", "deploy/run.py": "mapping", "deploy/compare.py": "targets", "hw_sim/estimate.py": "costs"}
+
+
+@pytest.mark.parametrize("script, option", COMMANDS.items())
+def test_every_command_has_help_and_suggests_the_nearest_option(script, option, tmp_path):
     help_text = subprocess.run([sys.executable, ROOT / script, "--help"], cwd=tmp_path, capture_output=True, text=True)
     assert help_text.returncode == 0 and "--" in help_text.stdout
-    wrong = subprocess.run([sys.executable, ROOT / script, "--outpit", "x"], cwd=tmp_path, capture_output=True, text=True)
+    wrong = subprocess.run([sys.executable, ROOT / script, f"--{option[:-2]}{option[-1]}", "x"], cwd=tmp_path, capture_output=True, text=True)
     assert wrong.returncode == 2
-    assert "output" in wrong.stdout + wrong.stderr and "Traceback" not in wrong.stderr
+    assert option in wrong.stdout + wrong.stderr and "Traceback" not in wrong.stderr
