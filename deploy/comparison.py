@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from convert import cli
 from convert.ir import DeployError, Graph
+from convert.record import atomic
 from convert.runs import run_of
 from deploy.bundle import load_images, open_export, parse_data, spike_bytes
 from deploy.deployment import bar
@@ -43,26 +45,28 @@ def compare(args: Args) -> bool:
     images, _ = load_images(bundle, args.data)
     embedded = bundle.host.encode(images)
     with ExitStack() as stack:
-        targets = [
-            stack.enter_context(Target(n, bundle.graph, run_of(bundle.folder), batch=args.batch, mapping=args.mapping, protocol=args.protocol))
-            for n in names
-        ]
+        folder, more = run_of(bundle.folder), (args.batch, args.mapping, args.protocol, args.patience)
+        targets = [stack.enter_context(Target(n, bundle.graph, folder, *more)) for n in names]
         progress = stack.enter_context(bar(" = ".join(names), len(images)))
         totals, found = _compare(bundle.graph, targets, images, embedded, lambda n: progress.advance(progress.task_ids[0], n))
     spikes = int(sum(total[1] for total in totals.values()))
     values = int(sum(total[0] for total in totals.values()))
+    ops = {op: dict(zip(("values", "spikes", "mismatches"), total.tolist())) for op, total in totals.items()}
+    result = {"targets": names, "images": len(images), "data": args.data, "equal": found is None, "spikes": spikes, "values": values,
+              "ops": ops, "divergence": None if found is None else asdict(found)}
+    if args.output is not None:
+        with atomic(args.output) as part:
+            part.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
     if args.json:
-        ops = {op: dict(zip(("values", "spikes", "mismatches"), total.tolist())) for op, total in totals.items()}
-        cli.print_json({"targets": names, "images": len(images), "equal": found is None, "spikes": spikes, "values": values, "ops": ops,
-                        "divergence": None if found is None else asdict(found)})
+        cli.print_json(result)
         return found is None
     _print(totals, names)
     if found is not None:
         cli.console.print(str(found), style="red", soft_wrap=True)
         return False
-    more = "alive masks, logits and exit steps" + (", and event counters of int and lava" if {"int", "lava"} <= set(names) else "")
+    rest = "alive masks, logits and exit steps" + (", and event counters of int and lava" if {"int", "lava"} <= set(names) else "")
     cli.console.print(f"equal: {spikes:,} spikes compared over {values:,} neuron timesteps of {len(totals)} ops and {len(images)} images "
-                      f"({' = '.join(names)}); so are {more}", soft_wrap=True)
+                      f"({' = '.join(names)}); so are {rest}", soft_wrap=True)
     return True
 
 
