@@ -14,7 +14,7 @@ from rich.console import Console
 from convert.ir import DeployError
 
 T = TypeVar("T")
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 errors = Console(stderr=True, highlight=False)
 
 

@@ -29,7 +29,7 @@ def export(run: Path | None, output: Path | None, *, dry_run: bool = False, as_j
         No run, broken design rules (all listed), an embedding that is not exact, an op that multiplies, any divergence.
     """
     folder = find_run(run)
-    from train.datasets import load
+    from train.data import load
     from train.restore import load_run
 
     config, net = load_run(folder)
@@ -41,8 +41,7 @@ def export(run: Path | None, output: Path | None, *, dry_run: bool = False, as_j
         return folder
     out = output or folder / "export"
     splits = load(config.data)
-    images = splits.validation.x[:CHECKED]
-    images = np.asarray(images)
+    images = splits.validation.x[:CHECKED].numpy()
     weight, bias = (v.detach().numpy().astype(np.int64) for v in stem.folded())
     bound = write_host(
         out / "embedding.onnx",

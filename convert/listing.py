@@ -36,8 +36,9 @@ def op_rows(graph: Graph) -> list[dict[str, Any]]:
 def op_table(graph: Graph) -> Table:
     """The same as a rich table; a ``~`` before a source marks an edge that acts one timestep later."""
     table = Table(title=f"{len(graph.ops)} ops, {graph.timesteps} timesteps", title_justify="left")
-    for column in ("op", "type", "shape", "from"):
-        table.add_column(column, overflow="fold")
+    for column in ("op", "type", "shape"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("from", overflow="fold")
     for column in ("neurons", "synapses", "weight kbit"):
         table.add_column(column, justify="right")
     table.add_column("payload")
@@ -63,8 +64,8 @@ def op_table(graph: Graph) -> Table:
 def audit_table(rows: list[OpAudit]) -> Table:
     """What each op's synaptic path did for one sample, on a unit that cannot multiply."""
     table = Table(title="accumulate-only audit, one sample, all timesteps", title_justify="left")
-    table.add_column("op")
-    table.add_column("operations")
+    table.add_column("op", no_wrap=True)
+    table.add_column("operations", no_wrap=True)
     for column in ("adds", "ANDs", "shifts", "compares", "MACs"):
         table.add_column(column, justify="right")
     table.add_column("= events")

@@ -149,8 +149,11 @@ class atomic:
 
     def __exit__(self, kind, error, trace) -> None:
         if error is None:
-            os.replace(self.part, self.path)
-            return
+            try:
+                os.replace(self.part, self.path)
+                return
+            except OSError as e:
+                error = e
         self.part.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise DeployError(

@@ -54,6 +54,6 @@ class Target:
             return self.network.run(embedded, labels, spikes=spikes, progress=progress)
         if self.name == "int":
             return engine.run(self.graph, embedded, labels, batch=self.batch, spikes=spikes, progress=progress)
-        from train.trace import trace
+        from train.tracing import trace
 
         return trace(self.run_folder, images)

@@ -1,0 +1,126 @@
+"""Weights and training state as safetensors: tensors by name, the rest as JSON in the header. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from convert.ir import DeployError
+from convert.record import atomic
+
+SCHEMA = "1"
+MODEL, OPTIMIZER, RANDOM = "model/", "optimizer/", "random/"
+SHOWN = 5  # problems that one message names
+
+
+@dataclass
+class State:
+    """Where a training run stands after `epoch` finished epochs. `history` holds one row of metrics per epoch."""
+
+    config_hash: str
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def write(path: Path, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
+    """Write tensors and JSON facts atomically, with a digest over the tensors."""
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    body = save(plain, {"schema": SCHEMA, "digest": _digest(plain), "facts": json.dumps(facts)})
+    with atomic(path) as part:
+        part.write_bytes(body)
+
+
+def read(path: Path, hint: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors and facts that `write` wrote; a DeployError with `hint` for a missing, cut, altered or foreign file."""
+    try:
+        with safe_open(path, "pt") as f:
+            header = f.metadata() or {}
+            tensors = {name: f.get_tensor(name) for name in f.keys()}
+        facts = json.loads(header["facts"])
+        schema, digest = header["schema"], header["digest"]
+    except FileNotFoundError:
+        raise DeployError(str(path), "no such file", hint) from None
+    except KeyError as e:
+        raise DeployError(str(path), f"not written by train/run.py ({e} missing in its header)", hint) from None
+    except (SafetensorError, OSError, ValueError, RuntimeError) as e:
+        raise DeployError(str(path), f"cut or corrupt ({e})", hint) from None
+    if schema != SCHEMA:
+        raise DeployError(str(path), f"schema {schema}, this version reads {SCHEMA}", hint)
+    if digest != _digest(tensors):
+        raise DeployError(str(path), "corrupt: its tensors do not match its digest", hint)
+    return tensors, facts
+
+
+def save_checkpoint(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
+    """Write everything that an exact continuation needs: weights, optimizer, random states, progress."""
+    names = {id(p): name for name, p in net.named_parameters()}
+    tensors = {MODEL + name: tensor for name, tensor in net.state_dict().items()}
+    for parameter, slots in optimizer.state.items():
+        tensors |= {f"{OPTIMIZER}{names[id(parameter)]}/{slot}": torch.as_tensor(value) for slot, value in slots.items()}
+    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    tensors[RANDOM + "torch"] = torch.get_rng_state()
+    tensors[RANDOM + "numpy"] = torch.from_numpy(keys.astype(np.int64))
+    write(path, tensors, {"state": asdict(state), "numpy": [kind, position, has_gauss, gauss], "python": random.getstate()})
+
+
+def load_checkpoint(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer) -> State:
+    """Put net, optimizer and random states back as `save_checkpoint` found them; returns the progress."""
+    hint = "the run cannot be resumed from it; start a new one"
+    tensors, facts = read(path, hint)
+    fill(net, {n[len(MODEL):]: t for n, t in tensors.items() if n.startswith(MODEL)}, path, hint)
+    try:
+        for name, parameter in net.named_parameters():
+            start = f"{OPTIMIZER}{name}/"
+            slots = {n[len(start):]: t for n, t in tensors.items() if n.startswith(start)}
+            odd = [n for n, t in slots.items() if t.ndim and t.shape != parameter.shape]
+            if odd:
+                raise DeployError(str(path), f"optimizer state {odd[0]} of {name} has shape {tuple(slots[odd[0]].shape)}", hint)
+            if slots:
+                optimizer.state[parameter] = slots
+        kind, position, has_gauss, gauss = facts["numpy"]
+        np.random.set_state((kind, tensors[RANDOM + "numpy"].numpy().astype(np.uint32), position, has_gauss, gauss))
+        version, keys, gauss = facts["python"]
+        random.setstate((version, tuple(keys), gauss))
+        torch.set_rng_state(tensors[RANDOM + "torch"])
+        return State(**facts["state"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as e:
+        raise DeployError(str(path), f"not a complete checkpoint ({e})", hint) from None
+
+
+def fill(net: nn.Module, tensors: dict[str, torch.Tensor], path: Path, hint: str) -> None:
+    """Copy `tensors` into `net`, or raise one DeployError that names missing, unknown, misshapen and non-finite ones."""
+    wanted = net.state_dict()
+    found = [f"{n} is missing" for n in wanted if n not in tensors]
+    found += [f"{n} is not part of this model" for n in tensors if n not in wanted]
+    for name in [n for n in wanted if n in tensors]:
+        have, want = tensors[name], wanted[name]
+        if have.shape != want.shape or have.dtype != want.dtype:
+            found.append(f"{name} is {have.dtype} {tuple(have.shape)}, the model needs {want.dtype} {tuple(want.shape)}")
+        elif have.is_floating_point() and not torch.isfinite(have).all():
+            found.append(f"{name} holds nan or inf")
+    if found:
+        more = f"\n  - and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        raise DeployError(str(path), "does not fit the model:" + "".join(f"\n  - {line}" for line in found[:SHOWN]) + more, hint)
+    net.load_state_dict(tensors)
+
+
+def _digest(tensors: dict[str, torch.Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes."""
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()

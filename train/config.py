@@ -1,0 +1,194 @@
+"""Settings of a training run: three sections with ranges, defaults per data set, and one list of everything that is wrong."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import tyro
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from convert.ir import DeployError
+
+DATASETS = ("digits", "fashion", "cifar10", "cifar100", "npz", "folder")
+HALTING_BY_DEFAULT = ("stas",)
+# Settings that may differ between two runs of the same training: they change where and how fast it runs, not what it trains.
+FREE = ("data.path", "train.threads", "train.eval_batch")
+
+
+class Section(BaseModel):
+    """Unknown keys, infinities and nan are refused."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """Which images, and how they are split and varied."""
+
+    name: Literal["digits", "fashion", "cifar10", "cifar100", "npz", "folder"] = Field("digits", description="data set")
+    path: Path | None = Field(None, description="local copy: an npz file, a folder with train/ and test/, or the downloaded files")
+    validation: float = Field(0.1, ge=0.01, le=0.5, description="share of the training images kept for validation")
+    seed: int = Field(0, ge=0, description="seed of the validation split")
+    augment: bool | None = Field(None, description="random shifts (and flips for photographs); None: the data set's own default")
+    limit_train: int | None = Field(None, ge=1, description="train on this many images only, equally many per class; None: all")
+
+    @model_validator(mode="after")
+    def _own_default(self) -> DataConfig:
+        if self.augment is None:
+            self.augment = self.name not in ("npz", "folder")
+        return self
+
+
+class HaltingConfig(Section):
+    """Token halting: a token's score is sigmoid(gamma * count + beta), and the token halts when its scores sum to 0.99."""
+
+    enabled: bool | None = Field(None, description="halt tokens; None: the model's own default")
+    gamma: float = Field(1.5, gt=0, le=64, description="gain of the score per spike count")
+    beta: float = Field(-6.0, ge=-64, le=64, description="offset of the score before training (it is learned)")
+    slope: float = Field(0.3, gt=0, le=16, description="width of the surrogate gradient of the alive bit, in units of score")
+    bits: int = Field(10, ge=4, le=16, description="bits of a score")
+
+
+class ModelConfig(Section):
+    """The spiking vision transformer."""
+
+    name: Literal["stas", "spikformer"] = Field("stas", description="model, one of train/models")
+    dim: int = Field(32, ge=4, le=1024, description="channels per token")
+    depth: int = Field(1, ge=1, le=24, description="transformer blocks")
+    heads: int = Field(4, ge=1, le=64, description="attention heads; divides dim")
+    mlp_ratio: float = Field(2.0, gt=0, le=8, description="hidden channels of the MLP as a multiple of dim")
+    timesteps: int = Field(4, ge=1, le=16, description="timesteps T per sample at most")
+    stem_channels: int = Field(16, ge=1, le=512, description="channels of the host's convolution")
+    stem_stride: int = Field(1, ge=1, le=4, description="stride of the host's convolution, in pixels")
+    attention_threshold: int = Field(2, ge=1, le=4096, description="threshold of the attention neurons, in spike counts")
+    embedding_levels: int = Field(3, ge=1, le=255, description="largest value of a graded event of the embedding (stas)")
+    halting: HaltingConfig = Field(default_factory=HaltingConfig, description="token halting")
+
+    @model_validator(mode="after")
+    def _own_default(self) -> ModelConfig:
+        if self.halting.enabled is None:
+            self.halting.enabled = self.name in HALTING_BY_DEFAULT
+        return self
+
+
+class TrainConfig(Section):
+    """Optimisation with AdamW, warm-up and a cosine."""
+
+    epochs: int = Field(40, ge=1, le=100_000, description="passes over the training images")
+    batch_size: int = Field(64, ge=2, le=65_536, description="images per step")
+    lr: float = Field(3e-3, gt=0, le=1, description="peak learning rate")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's decay; not on biases, norms and other one-dimensional parameters")
+    warmup_epochs: float = Field(1.0, ge=0, description="epochs of linear warm-up")
+    label_smoothing: float = Field(0.05, ge=0, lt=1, description="share of the target spread over all classes")
+    clip: float = Field(1.0, ge=0, description="largest gradient norm; 0: no clipping")
+    seed: Annotated[int, tyro.conf.arg(aliases=["--seed"])] = Field(0, ge=0, lt=2**32, description="seed of weights and order")
+    float_share: float = Field(0.5, ge=0, lt=1, description="share of the epochs before weights, neurons and halting are as deployed")
+    ponder: float = Field(3.0, ge=0, le=1000, description="weight in the loss of the mean share of alive (block, timestep, token) cells")
+    alive_target: float = Field(0.0, ge=0, le=1, description="mean share of alive cells below which `ponder` stops to press")
+    activity: float = Field(0.0, ge=0, le=1000, description="weight in the loss of the accumulates relative to a fully active net")
+    threads: int = Field(2, ge=1, le=1024, description="CPU threads; another number may change the last bits of the weights")
+    eval_batch: int = Field(256, ge=1, le=65_536, description="images per step of an evaluation")
+
+
+class Config(Section):
+    """Everything that a training run needs."""
+
+    data: DataConfig = Field(default_factory=DataConfig, description="data set")
+    model: ModelConfig = Field(default_factory=ModelConfig, description="model")
+    train: TrainConfig = Field(default_factory=TrainConfig, description="training")
+    output: Path | None = Field(None, description="run folder to write; None: the next free runs/<data>-<model>-<k>")
+    resume: bool | Path = Field(False, description="go on with the newest unfinished run, or with the run folder named")
+
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """The sections as plain YAML types, without `output` and `resume`."""
+        return self.model_dump(mode="json", exclude={"output", "resume"})
+
+    def decisive(self) -> dict[str, Any]:
+        """Dotted key -> value of all settings that decide the weights."""
+        return {k: v for k, v in flat(self.facts()).items() if k not in FREE}
+
+    @property
+    def hash(self) -> str:
+        """Sixteen hex digits over `decisive`: ties weights to their settings."""
+        return hashlib.sha256(json.dumps(self.decisive(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+GREY: dict[str, Any] = {
+    "model": {"dim": 64, "depth": 2, "stem_channels": 16, "stem_stride": 2},
+    "train": {"epochs": 6, "warmup_epochs": 0.3},
+}
+PHOTO: dict[str, Any] = {
+    "model": {"dim": 64, "depth": 2, "stem_channels": 32, "stem_stride": 2},
+    "train": {"epochs": 8, "warmup_epochs": 0.5},
+}
+DATASET_DEFAULTS: dict[str, dict[str, Any]] = {"fashion": GREY, "cifar10": PHOTO, "cifar100": PHOTO}
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted key -> value."""
+    out: dict[str, Any] = {}
+    for key, value in tree.items():
+        out |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return out
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` on top of `base`, mapping by mapping; neither is changed."""
+    out = dict(base)
+    for key, value in over.items():
+        out[key] = merge(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
+    return out
+
+
+def check(values: dict[str, Any], where: str) -> Config:
+    """Make a Config, or raise one DeployError that lists every problem of `values` with its dotted key. `where`: file or command."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as e:
+        found = [_explain(error["loc"], error) for error in e.errors(include_url=False)]
+    if len(found) == 1:
+        key, what, hint = found[0]
+        raise DeployError(f"{where}: {key}" if key else where, what, hint)
+    lines = "".join(f"\n  - {key}: {what} ({hint})" for key, what, hint in found)
+    raise DeployError(where, f"{len(found)} problems:{lines}", "mend each key named above; train/run.py --help lists all keys")
+
+
+def _explain(loc: tuple[int | str, ...], error: Any) -> tuple[str, str, str]:
+    """(dotted key, what is wrong, what to do) of one pydantic error."""
+    key = ".".join(str(part) for part in loc)
+    if error["type"] == "extra_forbidden":
+        return key, "unknown key", _nearest(loc)
+    section = _section(loc[:-1])
+    info = section.model_fields.get(str(loc[-1])) if section and loc else None
+    hint = info.description if info and info.description else "see train/run.py --help"
+    if error["type"] == "literal_error" and info:
+        close = difflib.get_close_matches(str(error["input"]), get_args(info.annotation), 1)
+        hint = f"did you mean {close[0]}?" if close else hint
+    if error["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        return key, f"must be a section of keys, not {error['input']!r}", f"indent its keys below {key}:"
+    return key, f"{error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r}", hint
+
+
+def _section(loc: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The model class that a path leads to."""
+    here: type[BaseModel] = Config
+    for part in loc:
+        info = here.model_fields.get(str(part))
+        if info is None or not isinstance(info.annotation, type) or not issubclass(info.annotation, BaseModel):
+            return None
+        here = info.annotation
+    return here
+
+
+def _nearest(loc: tuple[int | str, ...]) -> str:
+    """Which key may have been meant: in the same section by spelling, or the same word in another section."""
+    section, word = _section(loc[:-1]), str(loc[-1])
+    names = list(section.model_fields) if section else []
+    close = difflib.get_close_matches(word, names, 1)
+    if close:
+        return f"did you mean {'.'.join([*map(str, loc[:-1]), close[0]])}?"
+    elsewhere = [k for k in flat(Config().model_dump()) if k.rsplit(".", 1)[-1] == word]
+    return f"did you mean {elsewhere[0]}?" if elsewhere else f"known keys: {', '.join(names)}"

@@ -1,0 +1,29 @@
+"""Accuracy and adaptivity of a net over a set of images."""
+
+from __future__ import annotations
+
+import torch
+
+from train.data import Images
+from train.net import Net
+
+
+@torch.no_grad()
+def evaluate(net: Net, images: Images, batch: int) -> dict[str, float]:
+    """Run `net` as it stands (same phase) in eval mode, `batch` images at a time.
+
+    Returns ``accuracy`` (share of right predictions), ``mean_tokens`` (mean share of alive (block, timestep, token)
+    cells, 1 for a static net) and ``mean_timesteps`` (run per image).
+    """
+    training = net.training
+    net.eval()
+    right, cells, steps = 0, 0.0, 0
+    try:
+        for x, y in images.in_order(batch):
+            out = net(x)
+            right += int((out.logits.argmax(1) == y).sum())
+            cells += float(out.alive) * len(y)
+            steps += int(out.exit_step.sum())
+    finally:
+        net.train(training)
+    return {"accuracy": right / len(images), "mean_tokens": cells / len(images), "mean_timesteps": steps / len(images)}

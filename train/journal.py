@@ -1,0 +1,82 @@
+"""What a training run tells: a progress bar or plain lines, TensorBoard scalars, and metrics.json."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from convert.cli import console
+from convert.record import atomic
+from train import machine
+from train.checkpoint import State
+from train.runfolder import METRICS
+
+SCALARS = ("loss", "train_accuracy", "validation_accuracy", "mean_tokens", "mean_timesteps", "learning_rate", "images_per_second")
+
+
+class Journal:
+    """Open for the length of a run; `row` after each epoch, `finish` with the test's result. A bar only on a terminal."""
+
+    def __init__(self, run: Path, epochs: int, state: State, parameters: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.run, self.epochs, self.state, self.parameters = run, epochs, state, parameters
+        self.board = SummaryWriter(str(run / "tensorboard"), purge_step=state.epoch + 1)
+        self.bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task("", total=None)
+
+    def __enter__(self) -> Journal:
+        self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bar.stop()
+        with suppress(OSError):  # a full disk is reported where the weights are written
+            self.board.close()
+
+    def epoch(self, number: int, phase: str, steps: int) -> None:
+        """Epoch `number` (from 1) begins."""
+        self.bar.reset(self.task, total=steps, description=f"epoch {number}/{self.epochs} {phase}")
+
+    def step(self) -> None:
+        self.bar.advance(self.task)
+
+    def row(self, row: dict[str, Any]) -> None:
+        """Print, plot and save one epoch's metrics, which are the last of the state's history."""
+        adaptive = f", tokens {row['mean_tokens']:.0%}, timesteps {row['mean_timesteps']:.2f}" if row["phase"] == "deployed" else ""
+        console.print(
+            f"epoch {row['epoch']}/{self.epochs} {row['phase']}: loss {row['loss']:.3f}, train {row['train_accuracy']:.2%}, "
+            f"validation {row['validation_accuracy']:.2%}{adaptive}, {row['seconds']:.1f} s", markup=False, soft_wrap=True,
+        )
+        for name in SCALARS:
+            self.board.add_scalar(name, row[name], row["epoch"])
+        self._write({})
+
+    def finish(self, test: dict[str, float], images: int) -> None:
+        """Print, plot and save the test result of the final weights."""
+        console.print(
+            f"test accuracy {test['accuracy']:.2%} over {images} images, tokens {test['mean_tokens']:.0%}, "
+            f"timesteps {test['mean_timesteps']:.2f}, {self.state.seconds:.1f} s in all", markup=False, soft_wrap=True,
+        )
+        self.board.add_scalar("test_accuracy", test["accuracy"], self.epochs)
+        self._write({"test": test | {"images": images}})
+
+    def _write(self, more: dict[str, Any]) -> None:
+        history = self.state.history
+        seconds = sum(row["seconds"] for row in history)
+        seen = sum(row["images_per_second"] * row["seconds"] for row in history)
+        facts = {
+            "schema": 1, "config_hash": self.state.config_hash, "parameters": self.parameters, "epochs": history,
+            "total_seconds": round(self.state.seconds, 3), "images_per_second": round(seen / seconds, 1) if seconds else 0.0,
+            "machine": machine.describe(), **more,
+        }
+        with atomic(self.run / METRICS) as part:
+            part.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,66 @@
+"""A trained net from its run folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from convert.ir import DeployError
+from convert.runs import find_run
+from train import checkpoint, models
+from train.config import Config
+from train.net import Net
+from train.options import from_yaml
+from train.runfolder import CONFIG, WEIGHTS
+
+HINT = "train again with train/run.py"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a net needs to know of its data: image shape (channels, height, width), class names, largest pixel value."""
+
+    config_hash: str
+    dataset: str
+    image_shape: tuple[int, int, int]
+    classes: list[str]
+    levels: int
+
+
+def save_weights(path: Path, net: Net, facts: Facts) -> None:
+    """Write the final weights with the facts in the header."""
+    checkpoint.write(path, net.state_dict(), asdict(facts))
+
+
+def read_facts(run: Path) -> Facts:
+    """The facts in the header of a run's weights."""
+    return _facts(run, checkpoint.read(run / WEIGHTS, HINT)[1])
+
+
+def load_run(run: Path) -> tuple[Config, Net]:
+    """Settings and net of a finished run, in eval mode and phase ``deployed``.
+
+    Raises
+    ------
+    DeployError
+        Missing, corrupt or foreign files; settings changed since training; tensors missing, unknown, misshapen or not finite.
+    """
+    run = find_run(run)
+    config = from_yaml(run / CONFIG)
+    tensors, header = checkpoint.read(run / WEIGHTS, HINT)
+    facts = _facts(run, header)
+    if facts.config_hash != config.hash:
+        what = "not the settings that the weights were trained with (the file was changed, or another version wrote it)"
+        raise DeployError(str(run / CONFIG), what, f"undo the change, or {HINT}")
+    net = models.build(config.model, facts.image_shape, len(facts.classes), facts.levels)
+    checkpoint.fill(net, tensors, run / WEIGHTS, HINT)
+    net.set_phase("deployed")
+    net.eval()
+    return config, net
+
+
+def _facts(run: Path, header: dict) -> Facts:
+    try:
+        return Facts(**(header | {"image_shape": tuple(int(n) for n in header["image_shape"])}))
+    except (KeyError, TypeError, ValueError) as e:
+        raise DeployError(str(run / WEIGHTS), f"its header is incomplete ({e})", HINT) from None
