@@ -120,7 +120,7 @@ def test_compare_names_the_first_divergence(export, images, capsys, monkeypatch,
         record.meta["counts"] = False
         return record
 
-    monkeypatch.setitem(sys.modules, "train.trace", types.SimpleNamespace(trace=trace))
+    monkeypatch.setitem(sys.modules, "train.tracing", types.SimpleNamespace(trace=trace))
     monkeypatch.setattr("deploy.comparison.CHUNK", 6)
     assert not compare_run(compare.Args(export, targets="torch,int", data="test"))
     last = capsys.readouterr().out.splitlines()[-1]
