@@ -72,7 +72,7 @@ def compare(args: Args) -> bool:
 
 def _compare(graph: Graph, targets: list[Target], images: np.ndarray, embedded: np.ndarray, advance) -> tuple[
         dict[str, np.ndarray], Divergence | None]:
-    """Totals by op over all pairs (first target, other target), up to the chunk with the first divergence."""
+    """Totals by op (values and spikes once, mismatches of all pairs), up to the chunk with the first divergence."""
     chunk = max(1, min(CHUNK, MEMORY // spike_bytes(graph, 1)))
     totals = {op: np.zeros(3, np.int64) for op in graph.ops}
     for start in range(0, len(images), chunk):
@@ -82,9 +82,8 @@ def _compare(graph: Graph, targets: list[Target], images: np.ndarray, embedded: 
         # Torch counts no events, so counters are compared between the others, whichever comes first.
         pairs = [(0, k) for k in range(1, len(records))] + ([(1, 2)] if len(records) == 3 else [])
         for i, j in pairs:
-            if i == 0:
-                for op, total in tally(records[i], records[j]).items():
-                    totals[op] += total
+            for op, total in tally(records[i], records[j]).items():
+                totals[op] += total if (i, j) == (0, 1) else total * [0, 0, 1]  # each spike is counted once
             parted = first_divergence(records[i], records[j], (targets[i].name, targets[j].name))
             if parted is not None:
                 found.append(parted.moved(start))
