@@ -33,8 +33,12 @@ class Args:
     """Samples in flight; 8 on Lava, 64 on the reference."""
     protocol: Literal["async", "loihi"] = "async"
     """async: each process at its own pace; loihi: all in step, one chip step per timestep."""
+    patience: float = 7.0
+    """Seconds without any progress after which the process that hangs is named and all is stopped."""
     json: bool = False
     """Print the result as JSON only."""
+    output: Path | None = None
+    """File that the result is written to as JSON, too."""
 
 
 def main() -> None:

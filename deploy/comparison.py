@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from convert import cli
 from convert.ir import DeployError, Graph
+from convert.record import atomic
 from convert.runs import run_of
 from deploy.bundle import load_images, open_export, parse_data, spike_bytes
 from deploy.deployment import bar
@@ -43,32 +45,34 @@ def compare(args: Args) -> bool:
     images, _ = load_images(bundle, args.data)
     embedded = bundle.host.encode(images)
     with ExitStack() as stack:
-        targets = [
-            stack.enter_context(Target(n, bundle.graph, run_of(bundle.folder), batch=args.batch, mapping=args.mapping, protocol=args.protocol))
-            for n in names
-        ]
+        folder, more = run_of(bundle.folder), (args.batch, args.mapping, args.protocol, args.patience)
+        targets = [stack.enter_context(Target(n, bundle.graph, folder, *more)) for n in names]
         progress = stack.enter_context(bar(" = ".join(names), len(images)))
         totals, found = _compare(bundle.graph, targets, images, embedded, lambda n: progress.advance(progress.task_ids[0], n))
     spikes = int(sum(total[1] for total in totals.values()))
     values = int(sum(total[0] for total in totals.values()))
+    ops = {op: dict(zip(("values", "spikes", "mismatches"), total.tolist())) for op, total in totals.items()}
+    result = {"targets": names, "images": len(images), "data": args.data, "equal": found is None, "spikes": spikes, "values": values,
+              "ops": ops, "divergence": None if found is None else asdict(found)}
+    if args.output is not None:
+        with atomic(args.output) as part:
+            part.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
     if args.json:
-        ops = {op: dict(zip(("values", "spikes", "mismatches"), total.tolist())) for op, total in totals.items()}
-        cli.print_json({"targets": names, "images": len(images), "equal": found is None, "spikes": spikes, "values": values, "ops": ops,
-                        "divergence": None if found is None else asdict(found)})
+        cli.print_json(result)
         return found is None
     _print(totals, names)
     if found is not None:
         cli.console.print(str(found), style="red", soft_wrap=True)
         return False
-    more = "alive masks, logits and exit steps" + (", and event counters of int and lava" if {"int", "lava"} <= set(names) else "")
+    rest = "alive masks, logits and exit steps" + (", and event counters of int and lava" if {"int", "lava"} <= set(names) else "")
     cli.console.print(f"equal: {spikes:,} spikes compared over {values:,} neuron timesteps of {len(totals)} ops and {len(images)} images "
-                      f"({' = '.join(names)}); so are {more}", soft_wrap=True)
+                      f"({' = '.join(names)}); so are {rest}", soft_wrap=True)
     return True
 
 
 def _compare(graph: Graph, targets: list[Target], images: np.ndarray, embedded: np.ndarray, advance) -> tuple[
         dict[str, np.ndarray], Divergence | None]:
-    """Totals by op over all pairs (first target, other target), up to the chunk with the first divergence."""
+    """Totals by op (values and spikes once, mismatches of all pairs), up to the chunk with the first divergence."""
     chunk = max(1, min(CHUNK, MEMORY // spike_bytes(graph, 1)))
     totals = {op: np.zeros(3, np.int64) for op in graph.ops}
     for start in range(0, len(images), chunk):
@@ -78,9 +82,8 @@ def _compare(graph: Graph, targets: list[Target], images: np.ndarray, embedded: 
         # Torch counts no events, so counters are compared between the others, whichever comes first.
         pairs = [(0, k) for k in range(1, len(records))] + ([(1, 2)] if len(records) == 3 else [])
         for i, j in pairs:
-            if i == 0:
-                for op, total in tally(records[i], records[j]).items():
-                    totals[op] += total
+            for op, total in tally(records[i], records[j]).items():
+                totals[op] += total if (i, j) == (0, 1) else total * [0, 0, 1]  # each spike is counted once
             parted = first_divergence(records[i], records[j], (targets[i].name, targets[j].name))
             if parted is not None:
                 found.append(parted.moved(start))

@@ -7,6 +7,7 @@ import io
 import logging
 import multiprocessing as mp
 import warnings
+from types import SimpleNamespace
 
 from convert.ir import DeployError
 
@@ -45,8 +46,24 @@ try:
 except ImportError as e:
     raise DeployError("lava", f"cannot be imported ({e})", "pip install lava-nc==0.10.0 (Python 3.10), or use --target int") from e
 
+
+
+def lava_modules(netx: bool = False) -> SimpleNamespace:
+    """Stock parts that run a NetX file as lava-dl does: `source`, `sink`, `RunSteps`, `Loihi2SimCfg` and, if asked, `netx`."""
+    with _tamed():
+        from lava.magma.core.run_configs import Loihi2SimCfg
+        from lava.proc.io import sink, source
+
+        parts = SimpleNamespace(source=source, sink=sink, RunSteps=RunSteps, Loihi2SimCfg=Loihi2SimCfg)
+        if netx:
+            from lava.lib.dl.netx import hdf5
+
+            parts.netx = hdf5
+    return parts
+
+
 __all__ = [
     "CPU", "AbstractProcess", "ActorType", "AsyncProtocol", "InPort", "LavaPyType", "LoihiProtocol", "OutPort", "ProcessServer",
     "PyAsyncProcessModel", "PyInPort", "PyLoihiProcessModel", "PyOutPort", "RunConfig", "RunContinuous", "RunSteps", "Runtime",
-    "implements", "requires",
+    "implements", "lava_modules", "requires",
 ]

@@ -90,8 +90,8 @@ class StageLeaf(Leaf):
             return False
         if flags & FLUSH:
             send(self.plan.layout.empty(FLUSH))
-            self.pulse.finished()
             self.reporter.flush()
+            self.pulse.finished()
             return True
         if flags & FIRST or self.stage is None:
             self.stage = Stage(self.graph, self.plan.ops, self.slots)
@@ -103,9 +103,9 @@ class StageLeaf(Leaf):
         done = self._decide(beat) if self.plan.exits else None
         self.pulse.enter(SEND)
         send(out)
-        self.pulse.finished()
         told = {n: beat.signals[n] for n in self.plan.ops if self.spikes or n in self.facts}
         self.reporter.add(beat, dict(self.stage.counts), told, done)
+        self.pulse.finished()
         return True
 
     def _enter(self, name: str, inputs: dict, t: np.ndarray) -> None:
@@ -140,8 +140,8 @@ class InjectorLeaf(Leaf):
         if self.injector is not None and self.injector.finished:
             self.injector = None
             send(self.plan.layout.empty(FLUSH))
-            self.pulse.finished()
             self.reporter.flush()
+            self.pulse.finished()
             return True
         flags = 0
         if self.injector is None:
@@ -159,9 +159,9 @@ class InjectorLeaf(Leaf):
         out = self.plan.layout.pack(flags, beat)
         self.pulse.enter(SEND)
         send(out)
-        self.pulse.finished()
         told = {self.credit: beat.signals[self.credit]} if self.credit in beat.signals else {}
         self.reporter.add(beat, {}, told, None)
+        self.pulse.finished()
         return True
 
     def _advance(self, injector: Injector, last: Beat, message: np.ndarray) -> Signals:

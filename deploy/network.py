@@ -115,7 +115,7 @@ class Network:
             first = processes[maps.INJECTOR]
             executable = first.compile(Choice(), {"pypy_channel_size": CHANNEL})
             self._runtime = lava.Runtime(executable, lava.ActorType.MultiProcessing)
-            self._end = weakref.finalize(self, teardown.kill, self._runtime)  # also at exit, should nobody close
+            self._end = weakref.finalize(self, teardown.kill, self._runtime, segments := [])  # also at exit, should nobody close
             executable.assign_runtime_to_all_processes(self._runtime)
             born = threading.Event()
             names = [process.name for process in executable.proc_builders]
@@ -127,6 +127,7 @@ class Network:
             finally:
                 born.set()
             infrastructure = self._runtime._messaging_infrastructure
+            segments += infrastructure.smm._shared_memory_handles
             self.pulses.helper(HELPERS[1], infrastructure.smm._manager._process.pid)
             known = self.pulses.pids()
             self._sentinels = {a.sentinel: (a, known.get(a.pid, HELPERS[0])) for a in infrastructure.actors}
@@ -215,6 +216,9 @@ class Network:
                                   MEMORY_HINT)
 
     def _hanging(self) -> DeployError:
+        stopped = self.pulses.stopped()
+        if stopped is not None:
+            return DeployError(f"process {stopped}", "hangs: a signal or a debugger has stopped it", "continue it (kill -CONT), run again")
         name, phase, detail = self.pulses.culprit({n: p.senders for n, p in self.plans.items()})
         doing = {START: "never started", COMPUTE: "computes", SEND: "cannot send"}.get(phase, "does not take its messages")
         if phase == COMPUTE and detail >= 0:

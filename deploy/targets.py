@@ -26,7 +26,7 @@ class Target:
     batch : samples in flight, None for the target's default; mapping, protocol, patience_s : see `network.Network`
     """
 
-    def __init__(self, name: str, graph: Graph, run_folder: Path, *, batch: int | None = None, mapping: str = "chip",
+    def __init__(self, name: str, graph: Graph, run_folder: Path, batch: int | None = None, mapping: str = "chip",
                  protocol: str = "async", patience_s: float | None = None) -> None:
         if name not in TARGETS:
             raise DeployError("target", f"{name!r} is unknown", f"use {', '.join(TARGETS)}")

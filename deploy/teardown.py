@@ -8,20 +8,20 @@ import signal
 from typing import Any
 
 
-def kill(runtime: Any) -> None:
-    """End every process and free the shared memory of a runtime, whatever state it is in."""
+def kill(runtime: Any, segments: list) -> None:
+    """End every process of a runtime and free its shared memory; `segments` are the handles known since it started."""
     runtime._is_started = False  # or its __del__ waits for processes that are gone
     infrastructure = runtime._messaging_infrastructure
     if infrastructure is None:
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a second Ctrl-C must not leave half of it
     try:
-        _end_all(runtime, infrastructure)
+        _end_all(runtime, infrastructure, segments)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _end_all(runtime: Any, infrastructure: Any) -> None:
+def _end_all(runtime: Any, infrastructure: Any, segments: list) -> None:
     for actor in infrastructure.actors:
         with contextlib.suppress(ValueError, OSError):  # a closed process object says ValueError
             actor.kill()
@@ -32,20 +32,15 @@ def _end_all(runtime: Any, infrastructure: Any) -> None:
     infrastructure.actors.clear()  # Lava's destructors would wait for them again
     with contextlib.suppress(Exception):
         runtime.join()
-    _free(infrastructure.smm)
-
-
-def _free(memory: Any) -> None:
-    """Shut Lava's memory manager down; unlink by hand what a dead manager leaves."""
-    if memory is None or memory._manager is None:
-        return
-    handles = list(memory._shared_memory_handles)
-    memory._shared_memory_handles.clear()
-    with contextlib.suppress(Exception):
-        memory._manager.shutdown()
-    for handle in handles:
+    memory = infrastructure.smm
+    if memory is not None and memory._manager is not None:
+        segments = [*segments, *memory._shared_memory_handles]
+        memory._shared_memory_handles.clear()
+        with contextlib.suppress(Exception):
+            memory._manager.shutdown()
+        memory._manager = None
+    for handle in segments:  # the manager has done this, unless it was killed
         with contextlib.suppress(FileNotFoundError):
             handle.unlink()
         with contextlib.suppress(BufferError):
             handle.close()
-    memory._manager = None

@@ -41,6 +41,15 @@ class Pulses:
         """When any process last changed its phase, s on the monotonic clock."""
         return float(self.table[: len(self.names), SINCE].max())
 
+    def stopped(self) -> str | None:
+        """A process that a signal has stopped (SIGSTOP, a debugger), by what the kernel says of it."""
+        for pid, name in self.pids().items():
+            with contextlib.suppress(OSError, IndexError):
+                with open(f"/proc/{pid}/stat") as f:
+                    if f.read().rsplit(")", 1)[1].split()[0] in "Tt":
+                        return name
+        return None
+
     def culprit(self, senders: dict[str, list[str]]) -> tuple[str, int, int]:
         """The process that the others wait for: (name, phase, detail).
 
@@ -74,8 +83,9 @@ class Pulse:
         self.row[PHASE], self.row[DETAIL], self.row[SINCE] = phase, detail, time.monotonic()
 
     def finished(self) -> None:
-        """A timestep was handed on."""
+        """A timestep was handed on and reported."""
         self.row[BEATS] += 1
+        self.enter(RECV)
 
     def end_all(self) -> None:
         """Kill every process of the network, this one last: the parent is gone and nobody else would."""

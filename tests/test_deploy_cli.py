@@ -111,7 +111,7 @@ def test_compare_proves_equality_in_chunks(export, images, mapping, capsys, monk
     assert f"equal: {spikes:,} spikes compared" in out.splitlines()[-1] and "block1.fc1" in out
 
 
-def test_compare_names_the_first_divergence(export, images, capsys, monkeypatch):
+def test_compare_names_the_first_divergence(export, images, capsys, monkeypatch, tmp_path):
     """Another net on the side of torch: one weight of block2.fc2 negated."""
     def trace(folder, x):
         graph = halting_graph(scores=300)
@@ -120,13 +120,14 @@ def test_compare_names_the_first_divergence(export, images, capsys, monkeypatch)
         record.meta["counts"] = False
         return record
 
-    monkeypatch.setitem(sys.modules, "train.trace", types.SimpleNamespace(trace=trace))
+    monkeypatch.setitem(sys.modules, "train.tracing", types.SimpleNamespace(trace=trace))
     monkeypatch.setattr("deploy.comparison.CHUNK", 6)
     assert not compare_run(compare.Args(export, targets="torch,int", data="test"))
     last = capsys.readouterr().out.splitlines()[-1]
     assert "first divergence: spike at op block2.fc2, timestep" in last and "channel 3" in last and "torch has" in last
-    assert not compare_run(compare.Args(export, targets="torch,int", data="test", json=True))
+    assert not compare_run(compare.Args(export, targets="torch,int", data="test", json=True, output=tmp_path / "result.json"))
     told = json.loads(capsys.readouterr().out)
+    assert told == json.loads((tmp_path / "result.json").read_text())
     assert told["equal"] is False and told["divergence"]["op"] == "block2.fc2"
 
 

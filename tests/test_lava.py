@@ -179,21 +179,29 @@ def test_trouble_is_named(trouble, words, protocol):
 
 
 @pytest.mark.parametrize("name", ["block2", "gate1", "injector", "runtime service"])
-@pytest.mark.parametrize("how, words", [(signal.SIGKILL, "was killed by SIGKILL"), (signal.SIGSTOP, "hangs")])
+@pytest.mark.parametrize("how, words", [(signal.SIGKILL, "was killed by SIGKILL"), (signal.SIGSTOP, "hangs: a signal")])
 def test_killed_or_stopped_process_is_named(name, how, words):
-    if how is signal.SIGSTOP and name == "runtime service":
-        pytest.skip("has nothing to do while processes run at their own pace")
-    graph, x = halting_net(), samples(4000)
-    network = Network(graph, "block", 4, patience_s=3)
+    network = Network(halting_net(), "block", 4, "loihi", patience_s=3)  # here the runtime service takes part in every step
     pid = {n: p for p, n in network.pulses.pids().items()}[name]
     killer = threading.Timer(0.7, os.kill, (pid, how))
     killer.start()
     start = time.monotonic()
     with pytest.raises(DeployError) as caught:
-        network.run(x)
+        network.run(samples(4000))
     killer.join()
     assert time.monotonic() - start < 10
     assert f"process {name}: " in str(caught.value) and words in str(caught.value)
+
+
+def test_without_the_kernels_word_the_waiting_neighbours_are_not_named(monkeypatch):
+    monkeypatch.setattr("deploy.watchdog.Pulses.stopped", lambda pulses: None)
+    network = Network(halting_net(), "block", 4, patience_s=3)
+    pid = {n: p for p, n in network.pulses.pids().items()}["gate1"]
+    killer = threading.Timer(0.7, os.kill, (pid, signal.SIGSTOP))
+    killer.start()
+    with pytest.raises(DeployError, match="process gate1: hangs: it "):
+        network.run(samples(4000))
+    killer.join()
 
 
 def test_process_that_died_while_idle_is_named():
@@ -202,6 +210,12 @@ def test_process_that_died_while_idle_is_named():
     os.kill({n: p for p, n in network.pulses.pids().items()}["chip"], signal.SIGKILL)
     with pytest.raises(DeployError, match="process chip: was killed"):
         network.run(samples(2000))
+
+
+def test_shared_memory_goes_even_if_its_manager_was_killed():
+    with Network(halting_net(), "chip", 2) as network:
+        os.kill({n: p for p, n in network.pulses.pids().items()}["memory manager"], signal.SIGKILL)
+        assert_equal(network.run(samples(5)), engine.run(halting_net(), samples(5)))
 
 
 def test_process_that_dies_at_the_start_is_named(monkeypatch):

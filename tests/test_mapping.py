@@ -38,7 +38,7 @@ def test_cycle_of_processes_is_named():
     graph = halting_graph()
     graph.ops = {("block1.late" if n == "block2.q" else n): op for n, op in graph.ops.items()}  # block1 then needs gate1
     graph.edges = [type(e)(*("block1.late" if v == "block2.q" else v for v in (e.source, e.target)), e.slot, e.delay) for e in graph.edges]
-    with pytest.raises(DeployError, match="block1, gate1.* wait for each other"):
+    with pytest.raises(DeployError, match=r"block1, gate1.* wait for each other"):
         partition(graph, "block")
     assert "block1.late" in partition(graph, "op")
 
