@@ -8,10 +8,11 @@ setup:
 	@./bootstrap.sh
 
 demo: setup
-	$(PY) train/run.py -c conf/digits-spikformer.yml --output runs/demo-static --overwrite
+	rm -rf runs/demo runs/demo-static
+	$(PY) train/run.py -c conf/digits-spikformer.yml --output runs/demo-static
 	$(PY) convert/export.py runs/demo-static
 	$(PY) deploy/run.py runs/demo-static --data test --target int
-	$(PY) train/run.py -c conf/digits-stas.yml --output runs/demo --overwrite
+	$(PY) train/run.py -c conf/digits-stas.yml --output runs/demo
 	$(PY) convert/export.py runs/demo
 	$(PY) deploy/run.py runs/demo --data test --target int --halt off
 	$(PY) deploy/run.py runs/demo --data test --target lava

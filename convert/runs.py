@@ -7,6 +7,7 @@ from pathlib import Path
 from convert.ir import DeployError
 
 ROOT = Path("runs")
+ZOO = Path(__file__).parents[1] / "zoo"  # trained and exported nets that come with the repository
 EXPORT_FILES = ("model.net", "embedding.onnx", "manifest.json")
 
 
@@ -38,8 +39,14 @@ def find_run(given: Path | None, root: Path = ROOT) -> Path:
 
 
 def find_export(given: Path | None, root: Path = ROOT) -> Path:
-    """The export folder named (or the one inside the run named), or the newest one under `root`."""
+    """The export folder named (or the one inside the run named, or ``zoo:<name>``), or the newest one under `root`."""
     if given is not None:
+        if str(given).startswith("zoo:"):
+            known = sorted(p.name for p in ZOO.iterdir() if is_export(p)) if ZOO.is_dir() else []
+            name = str(given).removeprefix("zoo:")
+            if name not in known:
+                raise DeployError(str(given), "no such net in the zoo", f"there are {', '.join(known) or 'none'}")
+            return ZOO / name
         for path in (given, given / "export"):
             if is_export(path):
                 return path
@@ -52,6 +59,8 @@ def find_export(given: Path | None, root: Path = ROOT) -> Path:
     return max(exports, key=lambda p: (p / "manifest.json").stat().st_mtime)
 
 
-def run_of(export: Path) -> Path:
-    """The folder that holds deploy/ and report/ for an export: its run, or the export folder itself."""
+def run_of(export: Path, root: Path = ROOT) -> Path:
+    """The folder that holds deploy/ and report/ for an export: its run; for a net of the zoo, a folder under `root`."""
+    if export.resolve().parent == ZOO.resolve():
+        return root / f"zoo-{export.name}"
     return export.parent if export.name == "export" else export

@@ -28,7 +28,8 @@ def partition(graph: Graph, mapping: str) -> dict[str, list[str]]:
     """Ops of each process, in graph order.
 
     ``op``: one process per op. ``block``: ops of one block, told by the name before the first dot, share a process; so do
-    the ops before the first block; every token gate is on its own. ``chip``: the whole net, then readout and exit gate.
+    the ops before the first block; every token gate and the exit gate are on their own. ``chip``: the whole net, then
+    readout and exit gate.
 
     Raises
     ------
@@ -42,11 +43,11 @@ def partition(graph: Graph, mapping: str) -> dict[str, list[str]]:
     for name, op in graph.ops.items():
         if mapping == "op":
             group = name
-        elif op.kind in ("readout", "exit_gate"):
+        elif op.kind == "readout" or (op.kind == "exit_gate" and mapping == "chip"):
             group = "readout"
         elif mapping == "chip":
             group = "chip"
-        elif op.kind == "token_gate":
+        elif op.kind in ("token_gate", "exit_gate"):
             group = name
         elif "." in name:
             group, in_blocks = name.split(".")[0], True

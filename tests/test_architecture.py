@@ -57,13 +57,20 @@ def test_the_integer_side_needs_neither_torch_nor_lava():
     assert out.stdout.strip() == "[]"
 
 
-COMMANDS = {"train/run.py": "output", "convert/export.py": "output", "deploy/run.py": "mapping", "deploy/compare.py": "targets", "hw_sim/estimate.py": "costs"}
+COMMANDS = {
+    "train/run.py": "output",
+    "convert/export.py": "output",
+    "deploy/run.py": "mapping",
+    "deploy/compare.py": "targets",
+    "hw_sim/estimate.py": "costs",
+}
 
 
 @pytest.mark.parametrize("script, option", COMMANDS.items())
 def test_every_command_has_help_and_suggests_the_nearest_option(script, option, tmp_path):
     help_text = subprocess.run([sys.executable, ROOT / script, "--help"], cwd=tmp_path, capture_output=True, text=True)
     assert help_text.returncode == 0 and "--" in help_text.stdout
-    wrong = subprocess.run([sys.executable, ROOT / script, f"--{option[:-2]}{option[-1]}", "x"], cwd=tmp_path, capture_output=True, text=True)
+    typo = f"--{option[:-2]}{option[-1]}"
+    wrong = subprocess.run([sys.executable, ROOT / script, typo, "x"], cwd=tmp_path, capture_output=True, text=True)
     assert wrong.returncode == 2
     assert option in wrong.stdout + wrong.stderr and "Traceback" not in wrong.stderr

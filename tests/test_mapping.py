@@ -16,8 +16,8 @@ def test_partition():
     graph = halting_graph()
     assert partition(graph, "op") == {n: [n] for n in graph.ops}
     blocks = partition(graph, "block")
-    assert list(blocks) == ["embedding", "block1", "gate1", "block2", "gate2", "readout"]
-    assert blocks["readout"] == ["readout", "exit"] and len(blocks["block1"]) == 7
+    assert list(blocks) == ["embedding", "block1", "gate1", "block2", "gate2", "readout", "exit"]
+    assert blocks["readout"] == ["readout"] and blocks["exit"] == ["exit"] and len(blocks["block1"]) == 7
     chip = partition(graph, "chip")
     assert list(chip) == ["chip", "readout"] and chip["chip"] == [n for n in graph.ops if n not in ("readout", "exit")]
     assert partition(chain_graph(), "chip") == {"chip": ["conv1", "conv2", "dense"]}
