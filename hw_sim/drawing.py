@@ -40,7 +40,7 @@ WIDTH = 4.5  # inches; with 9 pt text legible on a phone and not coarse in half 
 
 
 def bars(nets: dict[str, dict[str, float]], note: str = "") -> str:
-    """Stacked horizontal bars of energy, one per net: {name: {component: pJ}} -> SVG text. `note` stands above."""
+    """Stacked horizontal bars of energy, one per net: {name: {component: pJ}} -> SVG text. `note` goes to the axis label."""
     names = list(nets)
     used = [c for c in COMPONENTS if any(v[c] for v in nets.values())]
     top = max(sum(v.values()) for v in nets.values())
@@ -55,7 +55,7 @@ def bars(nets: dict[str, dict[str, float]], note: str = "") -> str:
                 left += width
             ax.text(left + 0.012 * top / factor, y, energy_text(left * factor), va="center")
         ax.set_xlim(0, 1.2 * top / factor or 1)
-        _finish(ax, names, f"energy per inference in {unit}")
+        _finish(ax, names, f"energy per inference in {unit}", note)
         fig.legend(
             loc="upper left",
             ncols=3,
@@ -66,13 +66,11 @@ def bars(nets: dict[str, dict[str, float]], note: str = "") -> str:
             bbox_to_anchor=(0, 1),
             borderaxespad=0.1,
         )
-        if note:
-            fig.text(0.99, 0.02, note, ha="right", color=SPENT)
         return _svg(fig)
 
 
-def waterfall(before: tuple[str, float], rows: dict[str, float], after: tuple[str, float]) -> str:
-    """From the baseline's energy down to the halting net's, in pJ; `rows` are savings (negative = spent) -> SVG text."""
+def waterfall(before: tuple[str, float], rows: dict[str, float], after: tuple[str, float], note: str = "") -> str:
+    """From the baseline's energy down to the halting net's, in pJ; `rows` are savings (negative = spent); `note` as in `bars`."""
     names = [before[0], *rows, after[0]]
     top = max(before[1], after[1], *(before[1] - np.cumsum(list(rows.values())))) or 1.0
     factor, unit = unit_for(top)
@@ -91,7 +89,7 @@ def waterfall(before: tuple[str, float], rows: dict[str, float], after: tuple[st
         ax.barh(len(names) - 1, after[1] / factor, 0.62, color=COLOURS["synapses"], linewidth=0)
         ax.text((after[1] + 0.012 * top) / factor, len(names) - 1, energy_text(after[1]), va="center")
         ax.set_xlim(0, 1.2 * top / factor)
-        _finish(ax, names, f"chip energy per inference in {unit}")
+        _finish(ax, names, f"chip energy per inference in {unit}", note)
         return _svg(fig)
 
 
@@ -156,11 +154,11 @@ def _axes(height: float, *, top: float, left: float = 0.33, bottom: float = 0.42
     return fig, ax
 
 
-def _finish(ax: Axes, names: list[str], label: str) -> None:
+def _finish(ax: Axes, names: list[str], label: str, note: str) -> None:
     ax.set_yticks(range(len(names)), names)
     ax.invert_yaxis()
     ax.tick_params(axis="y", length=0)
-    ax.set_xlabel(label)
+    ax.set_xlabel(f"{label} ({note})" if note else label)
     ax.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
     ax.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
     ax.spines[["top", "right", "left"]].set_visible(False)

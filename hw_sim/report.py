@@ -31,7 +31,9 @@ def drawings(e: Estimate) -> dict[str, str]:
         if e.saving is not None:
             before, after = e.saving.ends_pj(table)
             rows = {ROWS[n]: v for n, v in e.saving.rows_pj(table).items()}
-            out[f"saving-{table.name}"] = drawing.waterfall((LABELS[e.saving.baseline], before), rows, (LABELS[e.main], after))
+            out[f"saving-{table.name}"] = drawing.waterfall(
+                (LABELS[e.saving.baseline], before), rows, (LABELS[e.main], after), "partial" if partial else ""
+            )
     record = e.nets[e.main].record
     if record.gates:
         alive = record.alive[:, :, : len(record.gates)].mean(3)

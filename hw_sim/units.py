@@ -17,8 +17,9 @@ def digits(value: float, significant: int = 3) -> str:
     """`value` with so many significant digits, never in exponent form."""
     if not value or not math.isfinite(value):
         return "0" if not value else str(value)
+    value = float(f"{value:.{significant}g}")  # first, so that 0.9996 counts as 1
     places = significant - 1 - math.floor(math.log10(abs(value)))
-    return f"{round(value, places):,.{max(0, places)}f}"
+    return f"{value:,.{max(0, places)}f}"
 
 
 def energy_text(pj: float) -> str:

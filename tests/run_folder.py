@@ -24,14 +24,16 @@ def adaptive_graph(margin: int = 800) -> Graph:
     """Token gates, and an exit once the leading class is `margin` ahead."""
     g = halting_graph()
     exit_gate = g.ops["exit"]
-    g.ops["exit"] = dataclasses.replace(exit_gate, margin=np.full(g.timesteps, margin), policy="threshold_then_argmax")  # type: ignore[type-var]
+    margins = np.full(g.timesteps, margin)
+    g.ops["exit"] = dataclasses.replace(exit_gate, margin=margins, policy="threshold_then_argmax")  # type: ignore[type-var]
     return g
 
 
 def without_halting(graph: Graph) -> Graph:
     """The same net, every token and every timestep."""
     plain = graph.without(["token_gate"])
-    plain.ops["exit"] = dataclasses.replace(plain.ops["exit"], margin=np.full(plain.timesteps, NEVER), policy="fixed_window")  # type: ignore[type-var]
+    never = np.full(plain.timesteps, NEVER)
+    plain.ops["exit"] = dataclasses.replace(plain.ops["exit"], margin=never, policy="fixed_window")  # type: ignore[type-var]
     return plain
 
 
@@ -57,8 +59,8 @@ def write_export(folder: Path, graph: Graph, *, halting: bool, embedding: tuple[
     manifest = {
         "schema": 1, "name": folder.name, "model": "stas" if halting else "spikformer", "dataset": dataset, "data": {}, "classes": CLASSES,
         "labels": ["disc", "bar", "ring"], "timesteps": graph.timesteps, "halting": halting, "grid": [3, 3], "image_shape": [3, 12, 12],
-        "host_macs": 5000 if halting else 4000, "dense_ops": {n: op.dense_ops for n, op in graph.ops.items()}, "embedding_ops": list(embedding),
-        "gates": graph.only("token_gate"), "sha256": {}, "ops": op_rows(graph),
+        "host_macs": 5000 if halting else 4000, "dense_ops": {n: op.dense_ops for n, op in graph.ops.items()},
+        "embedding_ops": list(embedding), "gates": graph.only("token_gate"), "sha256": {}, "ops": op_rows(graph),
     }
     (export / "manifest.json").write_text(json.dumps(manifest))
 
@@ -66,7 +68,8 @@ def write_export(folder: Path, graph: Graph, *, halting: bool, embedding: tuple[
 def record_of(graph: Graph, halt: str = "on", samples: int = SAMPLES, **meta) -> Record:
     """Events of the shared test input, with labels and the facts that a deployment notes."""
     record = run(graph, halting_input(samples), np.arange(samples) % CLASSES)
-    record.meta = {"samples": list(range(samples)), "dataset": "shapes", "split": "test", "target": "int", "halt": halt, "images_per_s": 20.0} | meta
+    facts = {"samples": list(range(samples)), "dataset": "shapes", "split": "test", "target": "int", "halt": halt, "images_per_s": 20.0}
+    record.meta = facts | meta
     return record
 
 
