@@ -159,7 +159,8 @@ def _images(e: Estimate, images: np.ndarray | None) -> list[dict[str, Any]]:
     share = record.alive[: len(images), :, : len(record.gates)].mean((1, 2)).reshape(-1, height, width)
     names = {k: str(v) for k, v in enumerate(manifest["labels"])}
     out = []
-    for i, image in enumerate(images):
+    bright = images * (255 / max(1, int(images.max())))  # digits, for instance, have 17 grey levels
+    for i, image in enumerate(bright.astype(np.uint8)):
         predicted = int(record.prediction[i])
         truth = None if record.labels is None else int(record.labels[i])
         out.append(
