@@ -1,0 +1,45 @@
+"""python hw_sim/estimate.py [RUN]: energy per inference from the recorded events, by several cost tables, and an HTML report."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if not __package__:  # run as a file: the repository root comes first, not hw_sim/
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from convert import cli
+
+
+@dataclass
+class Args:
+    """Price the events of a deployed net and compare it with its static twin."""
+
+    run: Annotated[Path | None, tyro.conf.Positional] = None
+    """Run folder or export folder; the newest export if left out."""
+    static: Path | None = None
+    """Run or export of the static twin; the newest static run with events of the same images if left out."""
+    costs: list[str] = field(default_factory=lambda: ["paper45", "loihi1-davies"])
+    """Cost tables, by name or as paths of YAML files."""
+    json: bool = False
+    """Print the figures as JSON only."""
+    output: Path | None = None
+    """Where to write; RUN/report if left out."""
+
+
+def main() -> None:
+    """Parse the command line, price, write and print."""
+    args = cli.parse(Args, "Energy per inference of a deployed net, from its recorded events.")
+    from hw_sim.estimating import run
+
+    run(args.run, args.static, args.costs, args.output, as_json=args.json)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,100 @@
+"""The saving split adds up exactly, and each row holds what its name says."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from convert.ir import DeployError
+from hw_sim.cost_tables import QUANTITIES, load_table
+from hw_sim.energy import price_ledger
+from hw_sim.ledger import Ledger, NetInfo, book, quantities
+from hw_sim.saving import split
+from tests.run_folder import adaptive_graph, record_of, static_graph, without_halting
+
+SYNOP = QUANTITIES.index("synop")
+
+
+def info_of(graph, *embedding: str) -> NetInfo:
+    return NetInfo(embedding_ops=frozenset(embedding), sources={n: [e.source for e in graph.edges if e.target == n] for n in graph.ops})
+
+
+@pytest.fixture(scope="module")
+def runs():
+    """Ledgers of adaptive, halting off and static net, and the records of the first two."""
+    graph, static = adaptive_graph(), static_graph()
+    on, off = record_of(graph), record_of(without_halting(graph), "off")
+    info, info_static = info_of(graph, "inject"), info_of(static, "inject", "sps.conv")
+    ledgers = book(on, info), book(off, info), book(record_of(static), info_static)
+    assert 1 < on.mean_timesteps < 4 and on.mean_tokens < 0.9  # both kinds of halting happen
+    return *ledgers, on, off
+
+
+def test_rows_add_up_exactly(runs):
+    on, off, static, record, _ = runs
+    for given in ((off, static), (None, static), (off, None)):
+        saving = split(on, *given, record.exit_step)
+        assert saving is not None
+        total = sum(saving.rows.values())
+        assert total.dtype == np.int64 and np.array_equal(total, saving.before - saving.after)
+    assert split(on, None, None, record.exit_step) is None
+
+
+def test_rows_of_energy_add_up_to_the_difference_of_the_totals(runs):
+    on, off, static, record, _ = runs
+    saving = split(on, off, static, record.exit_step)
+    for name in ("paper45", "loihi1-davies"):
+        table = load_table(name)
+        before, after = saving.ends_pj(table)
+        assert (before, after) == pytest.approx((price_ledger(static, table).chip_pj, price_ledger(on, table).chip_pj))
+        assert sum(saving.rows_pj(table).values()) == pytest.approx(before - after)
+
+
+def test_random_ledgers_add_up_too(rng):
+    for _ in range(20):
+        groups = rng.integers(0, 10**9, (3, 5, 3, 3, len(QUANTITIES)))
+        on, off, static = (Ledger([], [], np.zeros(0), np.zeros(0), g, 0) for g in groups)
+        saving = split(on, off, static, rng.integers(1, 4, 5))
+        assert np.array_equal(sum(saving.rows.values()), static.total - on.total)
+
+
+def test_token_and_timestep_halting_are_told_apart_by_the_exit(runs):
+    on, off, static, record, record_off = runs
+    tokens = timesteps = 0
+    for record_, sign in ((record_off, 1), (record, -1)):
+        q = quantities(record_.counts)[..., SYNOP]
+        gate = np.array([k in ("token_gate", "exit_gate") for k in record_.kinds])
+        for n, exit_step in enumerate(record.exit_step):
+            tokens += sign * q[n, :exit_step, ~gate].sum()
+            timesteps += sign * q[n, exit_step:, ~gate].sum()
+    saving = split(on, off, static, record.exit_step)
+    assert saving.rows["token_halting"][SYNOP] == tokens > 0
+    assert saving.rows["timestep_halting"][SYNOP] == timesteps > 0
+
+
+def test_embedding_and_backbone_rows(runs):
+    on, off, static, record, _ = runs
+    saving = split(on, off, static, record.exit_step)
+    ops = dict(zip(static.ops, static.work.sum(0)))
+    embedding = ops["inject"] + ops["sps.conv"] - off.work[:, off.ops.index("inject")].sum(0)
+    assert np.array_equal(saving.rows["embedding_once"], embedding) and embedding[SYNOP] > 0
+    body = static.total - off.total - embedding - static.gates.sum((0, 1)) + off.gates.sum((0, 1))
+    assert np.array_equal(saving.rows["backbone_difference"], body)
+
+
+def test_gates_cost_and_halting_that_never_happens_saves_nothing(runs):
+    on, off, static, record, _ = runs
+    saving = split(on, off, static, record.exit_step)
+    assert saving.rows["gates"][QUANTITIES.index("gate_update")] < 0
+    idle = split(off, off, None, np.full(len(record.exit_step), 4))
+    assert not any(row.any() for row in idle.rows.values())
+
+
+def test_records_of_other_samples_or_timesteps_are_refused(runs):
+    on, off, static, record, _ = runs
+    with pytest.raises(DeployError, match="11 and 10 samples"):
+        split(on, dataclasses.replace(off, groups=off.groups[:10]), static, record.exit_step)
+    with pytest.raises(DeployError, match="3 without"):
+        split(on, dataclasses.replace(off, groups=off.groups[:, :3]), static, record.exit_step)
