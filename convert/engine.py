@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,7 +145,7 @@ class Injector:
 class Recorder:
     """Collects what stages and exit gate report, from any driver, into a `Record`."""
 
-    def __init__(self, graph: Graph, samples: int, spikes: bool) -> None:
+    def __init__(self, graph: Graph, samples: int, spikes: bool | Collection[str]) -> None:
         self.graph, self.names = graph, list(graph.ops)
         self.gates = graph.only("token_gate")
         readout = graph.only("readout")
@@ -158,7 +158,8 @@ class Recorder:
         self.exit_step = np.zeros(samples, np.int64)
         self.logits = np.zeros((samples, classes), np.int64)
         self.alive = np.zeros((samples, t, len(self.gates) + 1, tokens), bool)
-        self.spikes = {n: np.zeros((samples, t, *op.out_shape), np.int32) for n, op in graph.ops.items()} if spikes else {}
+        kept = [] if spikes is False else self.names if spikes is True else spikes
+        self.spikes = {n: np.zeros((samples, t, *graph.ops[n].out_shape), np.int32) for n in kept}
 
     def counted(self, sample: np.ndarray, t: np.ndarray, counts: dict[str, np.ndarray]) -> None:
         for name, values in counts.items():
@@ -199,7 +200,7 @@ def run(
     labels: np.ndarray | None = None,
     *,
     batch: int = 64,
-    spikes: bool = False,
+    spikes: bool | Collection[str] = False,
     progress: Callable[[int], None] | None = None,
 ) -> Record:
     """Run all samples on the integer reference.
@@ -209,7 +210,7 @@ def run(
     inputs : int [N, *graph.input_shape], or [N, T, *graph.input_shape]
     labels : int [N], optional
     batch : samples in flight; changes nothing but speed
-    spikes : keep every op's output (N * T * neurons * 4 bytes)
+    spikes : keep every op's output (N * T * neurons * 4 bytes), or that of the ops named
     progress : called with the number of samples that just ended
 
     Raises

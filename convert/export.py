@@ -25,6 +25,8 @@ class Args:
     """Run folder; the newest one if left out."""
     output: Path | None = None
     """Where to write; RUN/export if left out."""
+    exit_drop: float | None = None
+    """Calibrate the exit gate's margins: share of the validation answers that may change by it. Left out: no margin."""
     dry_run: bool = False
     """List every op and check the design rules, write nothing."""
     json: bool = False
@@ -36,7 +38,7 @@ def main() -> None:
     args = cli.parse(Args, "Export a trained run for deployment.")
     from convert.exporting import export
 
-    export(args.run, args.output, dry_run=args.dry_run, as_json=args.json)
+    export(args.run, args.output, exit_drop=args.exit_drop, dry_run=args.dry_run, as_json=args.json)
 
 
 if __name__ == "__main__":

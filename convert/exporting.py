@@ -9,6 +9,7 @@ import numpy as np
 
 from convert import cli
 from convert.audit import audit
+from convert.calibrate import calibrate_margin, with_margin
 from convert.engine import run as run_int
 from convert.host import Host, write_host
 from convert.ir import DeployError, Graph
@@ -20,7 +21,7 @@ from convert.runs import find_run
 CHECKED = 64  # validation images on which torch, ONNX and the integer reference must agree before anything is called exported
 
 
-def export(run: Path | None, output: Path | None, *, dry_run: bool = False, as_json: bool = False) -> Path:
+def export(run: Path | None, output: Path | None, *, exit_drop: float | None = None, dry_run: bool = False, as_json: bool = False) -> Path:
     """Export the run and prove on validation images that file and torch agree; returns the export folder.
 
     Raises
@@ -31,6 +32,7 @@ def export(run: Path | None, output: Path | None, *, dry_run: bool = False, as_j
     folder = find_run(run)
     from train.data import load
     from train.restore import load_run
+    from train.tracing import set_margin
 
     config, net = load_run(folder)
     graph = net.graph()
@@ -56,8 +58,13 @@ def export(run: Path | None, output: Path | None, *, dry_run: bool = False, as_j
         pixels=stem.pixels,
     )
     graph.meta = {"model": config.model.name, "dataset": splits.name, "classes": splits.classes}
+    host = Host(out / "embedding.onnx")
+    if exit_drop is not None:
+        whole = splits.validation
+        graph = with_margin(graph, calibrate_margin(graph, host.encode(whole.x.numpy()), exit_drop))
+        set_margin(net, graph.ops[graph.only("exit_gate")[0]].margin)  # type: ignore[attr-defined]
     write_graph(graph, out / "model.net")
-    embedded = Host(out / "embedding.onnx").encode(images)
+    embedded = host.encode(images)
     _prove(net, read_graph(out / "model.net"), images, embedded)
     rows = audit(graph, embedded)
     write_manifest(
@@ -70,7 +77,7 @@ def export(run: Path | None, output: Path | None, *, dry_run: bool = False, as_j
             "classes": len(splits.classes),
             "labels": splits.classes,
             "timesteps": graph.timesteps,
-            "halting": net.has_gates,
+            "halting": net.has_gates or exit_drop is not None,
             "grid": token_grid(graph),
             "image_shape": list(net.image_shape),
             "host_macs": stem.macs,
@@ -78,6 +85,7 @@ def export(run: Path | None, output: Path | None, *, dry_run: bool = False, as_j
             "dense_ops": {n: op.dense_ops for n, op in graph.ops.items()},
             "embedding_ops": embedding_ops(graph),
             "gates": graph.only("token_gate"),
+            "exit_drop": exit_drop,
             "stock_netx": is_stock_chain(graph),
             "parameters": sum(p.numel() for p in net.parameters()),
             "ops": op_rows(graph),
@@ -89,6 +97,11 @@ def export(run: Path | None, output: Path | None, *, dry_run: bool = False, as_j
         cli.console.print(
             f"embedding exact: sums below {bound:,} < 2^24; torch, ONNX and the file agree on {len(images)} validation images"
         )
+        gate = graph.ops[graph.only("exit_gate")[0]]
+        margins = [int(m) for m in gate.margin[:-1]]  # type: ignore[attr-defined]
+        if exit_drop is not None:
+            count = len(splits.validation)
+            cli.console.print(f"exit margins at timesteps 1..{graph.timesteps - 1}: {margins}, calibrated on {count} validation images")
         cli.console.print(f"wrote {out}/model.net, embedding.onnx, manifest.json; next: python deploy/run.py")
     return out
 

@@ -64,3 +64,8 @@ def run_of(export: Path, root: Path = ROOT) -> Path:
     if export.resolve().parent == ZOO.resolve():
         return root / f"zoo-{export.name}"
     return export.parent if export.name == "export" else export
+
+
+def trained_in(export: Path) -> Path:
+    """The folder with an export's trained weights: its run, or the export itself where both lie together (zoo)."""
+    return export if is_run(export) else export.parent

@@ -13,7 +13,7 @@ from rich.table import Table
 from convert import cli
 from convert.ir import DeployError, Graph
 from convert.record import atomic
-from convert.runs import run_of
+from convert.runs import trained_in
 from deploy.bundle import load_images, open_export, parse_data, spike_bytes
 from deploy.deployment import bar
 from deploy.divergence import Divergence, first_divergence, tally
@@ -45,7 +45,7 @@ def compare(args: Args) -> bool:
     images, _ = load_images(bundle, args.data)
     embedded = bundle.host.encode(images)
     with ExitStack() as stack:
-        folder, more = run_of(bundle.folder), (args.batch, args.mapping, args.protocol, args.patience)
+        folder, more = trained_in(bundle.folder), (args.batch, args.mapping, args.protocol, args.patience)
         targets = [stack.enter_context(Target(n, bundle.graph, folder, *more)) for n in names]
         progress = stack.enter_context(bar(" = ".join(names), len(images)))
         totals, found = _compare(bundle.graph, targets, images, embedded, lambda n: progress.advance(progress.task_ids[0], n))

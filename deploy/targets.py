@@ -56,4 +56,5 @@ class Target:
             return engine.run(self.graph, embedded, labels, batch=self.batch, spikes=spikes, progress=progress)
         from train.tracing import trace
 
-        return trace(self.run_folder, images)
+        gates = self.graph.only("exit_gate")
+        return trace(self.run_folder, images, self.graph.ops[gates[0]].margin if gates else None)  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ import torch
 
 from convert.engine import Recorder, delayed, done_of
 from convert.record import Record
+from train.layers.exit_gate import Exit
 from train.layers.readout import Head
 from train.net import Net
 
@@ -58,6 +59,8 @@ def _trace_batch(
             now |= {delayed(s): v for s, v in before.items()}
             before = {s: now[s] for s in before}
             rows = exit_step >= t
+            if not rows.any():
+                return
             stamp = np.full(int(rows.sum()), t)
             ints = {n: np.rint(v[rows]).astype(np.int32) for n, v in now.items()}
             recorder.signals(sample[rows], stamp, ints)
@@ -65,8 +68,17 @@ def _trace_batch(
         first += steps
 
 
-def trace(run: Path, images: np.ndarray) -> Record:
-    """`trace_net` on the finished run in folder `run`."""
+def trace(run: Path, images: np.ndarray, margin: np.ndarray | None = None) -> Record:
+    """`trace_net` on the finished run in folder `run`; `margin` [T] are the exit gate's, which the export calibrated."""
     from train.restore import load_run
 
-    return trace_net(load_run(run)[1], images)
+    net = load_run(run)[1]
+    set_margin(net, margin)
+    return trace_net(net, images)
+
+
+def set_margin(net: Net, margin: np.ndarray | None) -> None:
+    """Give the net's exit gate the exported margins."""
+    for twin in net.named.values():
+        if isinstance(twin, Exit) and margin is not None:
+            twin.margin.copy_(torch.from_numpy(np.asarray(margin, np.int64)))

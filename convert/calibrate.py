@@ -1,0 +1,68 @@
+"""Margins of the exit gate: when is the leading class far enough ahead that waiting would not change the answer?"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from convert import engine
+from convert.ir import DeployError, Graph
+from convert.ops.exit_gate import NEVER, ExitGate
+
+
+def with_margin(graph: Graph, margin: np.ndarray) -> Graph:
+    """The graph with other margins in its exit gate; all `NEVER` is policy ``fixed_window``."""
+    name = _gate(graph)
+    policy = "fixed_window" if (margin >= NEVER).all() else "threshold_then_argmax"
+    gate = dataclasses.replace(graph.ops[name], margin=np.asarray(margin, np.int64), policy=policy)  # type: ignore[type-var]
+    return dataclasses.replace(graph, ops={**graph.ops, name: gate})
+
+
+def calibrate_margin(graph: Graph, inputs: np.ndarray, drop: float) -> np.ndarray:
+    """Smallest margins that change at most the share `drop` of the answers on a validation split.
+
+    Timestep by timestep, the margin is set just above the lead of the samples whose answer would differ from the one at
+    their end, but for the share `drop` (of all samples, over all timesteps). Answers that change, right or wrong, are
+    counted rather than errors: errors are too few on a small split to tell much. Labels are not needed.
+
+    Parameters
+    ----------
+    inputs : int [N, *graph.input_shape], the embedded validation images
+    drop : share of the validation images, 0 or more
+
+    Returns
+    -------
+    int64 [T], `NEVER` at T
+    """
+    if not 0 <= drop < 1:
+        raise DeployError("--exit-drop", f"{drop} is no share of images", "give for instance 0.002 for 0.2 points")
+    if not len(inputs):
+        raise DeployError("--exit-drop", "there are no validation images", "train with data.validation above 0")
+    margin = np.full(graph.timesteps, NEVER, np.int64)
+    readout = graph.only("readout")[0]
+    record = engine.run(with_margin(graph, margin), inputs, spikes=[readout])
+    z, end = record.spikes[readout], record.exit_step
+    budget = int(drop * len(inputs))
+    going = np.ones(len(inputs), bool)
+    for t in range(1, graph.timesteps):
+        candidates = np.flatnonzero(going & (end > t))
+        if not len(candidates):
+            break
+        top = np.sort(z[candidates, t - 1], axis=1)
+        lead = top[:, -1] - top[:, -2]
+        changed = z[candidates, t - 1].argmax(1) != record.prediction[candidates]
+        share = budget // (graph.timesteps - t)
+        worst = np.sort(lead[changed])[::-1]
+        margin[t - 1] = max(1, int(worst[share]) + 1) if len(worst) > share else 1
+        leaves = lead >= margin[t - 1]
+        budget -= int(changed[leaves].sum())
+        going[candidates[leaves]] = False
+    return margin
+
+
+def _gate(graph: Graph) -> str:
+    gates = [n for n, op in graph.ops.items() if isinstance(op, ExitGate)]
+    if not gates:
+        raise DeployError("graph", "has no exit gate", "only nets with a readout and an exit gate can end early")
+    return gates[0]
