@@ -87,6 +87,11 @@ def test_quantities_keep_every_event_of_a_real_run():
     assert np.array_equal(q[..., QUANTITIES.index("synop")], counts[..., COUNTERS.index("synop")])
 
 
+def test_delayed_sources_count_as_sources():
+    manifest = {"host_macs": 7, "embedding_ops": ["a"], "dense_ops": {"a": 3}, "ops": [{"name": "b", "sources": ["a", "~gate"]}]}
+    assert NetInfo.from_manifest(manifest) == NetInfo(7, frozenset({"a"}), {"b": ["a", "gate"]}, {"a": 3})
+
+
 def test_messages_to_gates_are_spikes_times_edges_to_gates():
     graph = adaptive_graph()
     record = record_of(graph)

@@ -165,16 +165,19 @@ def test_a_static_run_alone(folder):
 
 
 def test_the_newest_twin_of_the_same_dataset_and_images_is_taken(folder):
-    for name, dataset, samples, time in (("other", "digits", 11, 3e9), ("fewer", "shapes", 10, 4e9), ("newer", "shapes", 11, 2e9)):
+    for name, dataset, samples, time in (("other", "digits", 11, 3e9), ("validation", "shapes", 11, 4e9), ("newer", "shapes", 11, 2e9)):
         write_export(folder / "runs" / name, static_graph(), halting=False, dataset=dataset)
         record_of(static_graph(), samples=samples, dataset=dataset).save(folder / "runs" / name / "deploy" / "events.npz")
         os.utime(folder / "runs" / name / "export" / "manifest.json", (time, time))
+    record_of(static_graph(), split="validation").save(folder / "runs" / "validation" / "deploy" / "events.npz")
+    shutil.copytree(folder / "runs/adaptive", folder / "runs/halting")  # newest of all, same images, but no static net
+    os.utime(folder / "runs/halting/export/manifest.json", (5e9, 5e9))
     assert estimated(folder)["nets"]["static"]["name"] == "newer"
     with pytest.raises(DeployError, match="other images") as e:
-        run(folder / "runs/adaptive", folder / "runs/fewer", TABLES, None)
+        run(folder / "runs/adaptive", folder / "runs/validation", TABLES, None)
     assert e.value.hint.endswith("--data test:11")
     with pytest.raises(DeployError, match="halting gates"):
-        run(folder / "runs/static/../adaptive", folder / "runs/adaptive", TABLES, None)
+        run(folder / "runs/adaptive", folder / "runs/halting", TABLES, None)
 
 
 def broken(folder: Path, what: str) -> list[str]:
