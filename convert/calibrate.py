@@ -10,6 +10,8 @@ from convert import engine
 from convert.ir import DeployError, Graph
 from convert.ops.exit_gate import NEVER, ExitGate
 
+ENOUGH = 1000  # validation images; below, shifted copies join
+
 
 def with_margin(graph: Graph, margin: np.ndarray) -> Graph:
     """The graph with other margins in its exit gate; all `NEVER` is policy ``fixed_window``."""
@@ -59,6 +61,16 @@ def calibrate_margin(graph: Graph, inputs: np.ndarray, drop: float) -> np.ndarra
         budget -= int(changed[leaves].sum())
         going[candidates[leaves]] = False
     return margin
+
+
+def with_shifts(images: np.ndarray) -> np.ndarray:
+    """Images uint8 [N, C, H, W] and their copies moved by one pixel in eight directions, zero filled, [9 N, C, H, W].
+
+    A small validation split says too little of rare cases; what training draws from at random stands in for them.
+    """
+    framed = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    h, w = images.shape[2:]
+    return np.concatenate([framed[:, :, y : y + h, x : x + w] for y in range(3) for x in range(3)])
 
 
 def _gate(graph: Graph) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from convert import cli
 from convert.audit import audit
-from convert.calibrate import calibrate_margin, with_margin
+from convert.calibrate import ENOUGH, calibrate_margin, with_margin, with_shifts
 from convert.engine import run as run_int
 from convert.host import Host, write_host
 from convert.ir import DeployError, Graph
@@ -60,8 +60,9 @@ def export(run: Path | None, output: Path | None, *, exit_drop: float | None = N
     graph.meta = {"model": config.model.name, "dataset": splits.name, "classes": splits.classes}
     host = Host(out / "embedding.onnx")
     if exit_drop is not None:
-        whole = splits.validation
-        graph = with_margin(graph, calibrate_margin(graph, host.encode(whole.x.numpy()), exit_drop))
+        whole = splits.validation.x.numpy()
+        whole = whole if len(whole) >= ENOUGH else with_shifts(whole)
+        graph = with_margin(graph, calibrate_margin(graph, host.encode(whole), exit_drop))
         set_margin(net, graph.ops[graph.only("exit_gate")[0]].margin)  # type: ignore[attr-defined]
     write_graph(graph, out / "model.net")
     embedded = host.encode(images)
@@ -100,7 +101,7 @@ def export(run: Path | None, output: Path | None, *, exit_drop: float | None = N
         gate = graph.ops[graph.only("exit_gate")[0]]
         margins = [int(m) for m in gate.margin[:-1]]  # type: ignore[attr-defined]
         if exit_drop is not None:
-            count = len(splits.validation)
+            count = f"{len(whole):,}" + (" (with shifted copies)" if len(whole) > len(splits.validation) else "")
             cli.console.print(f"exit margins at timesteps 1..{graph.timesteps - 1}: {margins}, calibrated on {count} validation images")
         cli.console.print(f"wrote {out}/model.net, embedding.onnx, manifest.json; next: python deploy/run.py")
     return out
