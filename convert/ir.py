@@ -11,9 +11,10 @@ import importlib
 import pkgutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+from typing_extensions import dataclass_transform
 
 INPUT = "input"  # name of the host's signal
 COUNTERS = ("spike_in", "synop", "attention_ac", "neuron_update", "gate_update", "spike_out", "message")
@@ -133,9 +134,11 @@ class Edge:
 
 
 OPS: dict[str, type[Op]] = {}
+OpType = TypeVar("OpType", bound=Op)
 
 
-def register(cls: type[Op]) -> type[Op]:
+@dataclass_transform(eq_default=False, frozen_default=True)
+def register(cls: type[OpType]) -> type[OpType]:
     """Class decorator: make the op a frozen dataclass and enter it under its `kind`."""
     cls = dataclass(frozen=True, eq=False)(cls)
     if cls.kind in OPS and OPS[cls.kind].__qualname__ != cls.__qualname__:

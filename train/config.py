@@ -17,6 +17,8 @@ DATASETS = ("digits", "fashion", "cifar10", "cifar100", "npz", "folder")
 HALTING_BY_DEFAULT = ("stas",)
 # Settings that may differ between two runs of the same training: they change where and how fast it runs, not what it trains.
 FREE = ("data.path", "train.threads", "train.eval_batch")
+# Settings that came later: left unset they decide nothing, so that older runs keep their hash.
+LATER = ("train.start",)
 
 
 class Section(BaseModel):
@@ -77,7 +79,7 @@ class ModelConfig(Section):
 class TrainConfig(Section):
     """Optimisation with AdamW, warm-up and a cosine."""
 
-    epochs: int = Field(40, ge=1, le=100_000, description="passes over the training images")
+    epochs: int = Field(60, ge=1, le=100_000, description="passes over the training images")
     batch_size: int = Field(64, ge=2, le=65_536, description="images per step")
     lr: float = Field(3e-3, gt=0, le=1, description="peak learning rate")
     weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's decay; not on biases, norms and other one-dimensional parameters")
@@ -87,6 +89,7 @@ class TrainConfig(Section):
     seed: Annotated[int, tyro.conf.arg(aliases=["--seed"])] = Field(0, ge=0, lt=2**32, description="seed of weights and order")
     float_share: float = Field(0.5, ge=0, lt=1, description="share of the epochs before weights, neurons and halting are as deployed")
     ponder: float = Field(3.0, ge=0, le=1000, description="weight in the loss of the mean share of alive (block, timestep, token) cells")
+    start: Path | None = Field(None, description="finished run whose weights training starts from; None: random weights")
     alive_target: float = Field(0.0, ge=0, le=1, description="mean share of alive cells below which `ponder` stops to press")
     activity: float = Field(0.0, ge=0, le=1000, description="weight in the loss of the accumulates relative to a fully active net")
     threads: int = Field(2, ge=1, le=1024, description="CPU threads; another number may change the last bits of the weights")
@@ -108,7 +111,7 @@ class Config(Section):
 
     def decisive(self) -> dict[str, Any]:
         """Dotted key -> value of all settings that decide the weights."""
-        return {k: v for k, v in flat(self.facts()).items() if k not in FREE}
+        return {k: v for k, v in flat(self.facts()).items() if k not in FREE and not (k in LATER and v is None)}
 
     @property
     def hash(self) -> str:
@@ -116,6 +119,10 @@ class Config(Section):
         return hashlib.sha256(json.dumps(self.decisive(), sort_keys=True).encode()).hexdigest()[:16]
 
 
+DIGITS: dict[str, Any] = {
+    "model": {"depth": 2, "attention_threshold": 1, "embedding_levels": 2, "halting": {"beta": -5.0}},
+    "train": {"activity": 0.3, "ponder": 2.0, "alive_target": 0.6, "threads": 1},
+}
 GREY: dict[str, Any] = {
     "model": {"dim": 64, "depth": 2, "stem_channels": 16, "stem_stride": 2},
     "train": {"epochs": 6, "warmup_epochs": 0.3},
@@ -124,7 +131,7 @@ PHOTO: dict[str, Any] = {
     "model": {"dim": 64, "depth": 2, "stem_channels": 32, "stem_stride": 2},
     "train": {"epochs": 8, "warmup_epochs": 0.5},
 }
-DATASET_DEFAULTS: dict[str, dict[str, Any]] = {"fashion": GREY, "cifar10": PHOTO, "cifar100": PHOTO}
+DATASET_DEFAULTS: dict[str, dict[str, Any]] = {"digits": DIGITS, "fashion": GREY, "cifar10": PHOTO, "cifar100": PHOTO}
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -23,7 +23,7 @@ from train.journal import Journal
 from train.net import Net
 from train.optimize import learning_rate, make_optimizer, set_rate
 from train.options import from_yaml, write_yaml
-from train.restore import Facts, save_weights
+from train.restore import Facts, save_weights, start_from
 from train.runfolder import CHECKPOINT, CONFIG, WEIGHTS, claim, find_unfinished
 
 
@@ -54,6 +54,8 @@ def fit(config: Config) -> Path:
         if state.config_hash != config.hash:
             raise DeployError(str(run / CONFIG), "changed since the run was begun", "undo the change, or start a new run")
     else:
+        if config.train.start is not None:
+            start_from(config.train.start, net)
         write_yaml(config, run / CONFIG)
     parameters = sum(p.numel() for p in net.parameters())
     console.print(

@@ -106,7 +106,7 @@ def _early(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def _defaults(values: dict[str, Any]) -> dict[str, Any]:
     data = values.get("data")
-    name = data.get("name") if isinstance(data, dict) else None
+    name = data.get("name", "digits") if isinstance(data, dict) else "digits"
     return DATASET_DEFAULTS.get(name, {}) if isinstance(name, str) else {}
 
 

@@ -59,6 +59,12 @@ def load_run(run: Path) -> tuple[Config, Net]:
     return config, net
 
 
+def start_from(run: Path, net: Net) -> None:
+    """Fill `net` with the weights of a finished run of the same model (warm start)."""
+    tensors, _ = checkpoint.read(find_run(run) / WEIGHTS, HINT)
+    checkpoint.fill(net, tensors, run / WEIGHTS, "start from a run with the same model settings, or leave train.start out")
+
+
 def _facts(run: Path, header: dict) -> Facts:
     try:
         return Facts(**(header | {"image_shape": tuple(int(n) for n in header["image_shape"])}))

@@ -1,0 +1,49 @@
+"""The README's example runs as it stands, and the nets of the zoo work at once."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convert import engine
+from convert.audit import audit
+from convert.data import load_split
+from convert.host import Host
+from convert.manifest import read_manifest
+from convert.netx import read_graph
+from convert.runs import ZOO, find_export
+
+ROOT = Path(__file__).parents[1]
+NETS = sorted(p.name for p in ZOO.iterdir())
+
+
+@pytest.mark.lava
+@pytest.mark.timeout(120)
+def test_the_example_of_the_readme_runs(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    exec(compile(block, "README.md", "exec"), {})
+    assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_zoo_nets_are_complete_and_accumulate_only(name):
+    export = find_export(Path(f"zoo:{name}"))
+    manifest = read_manifest(export)  # verifies the hashes
+    graph = read_graph(export / "model.net")
+    metrics = json.loads((export / "metrics.json").read_text())
+    assert metrics["test"]["accuracy"] > 0.85
+    images = np.random.default_rng(0).integers(0, 17, (1, *manifest["image_shape"])).astype(np.uint8)
+    assert all(row.macs == 0 and row.exact for row in audit(graph, Host(export / "embedding.onnx").encode(images)))
+
+
+@pytest.mark.parametrize("name", [n for n in NETS if n.endswith("digits")])
+def test_zoo_accuracy_is_what_its_log_says(name):
+    export = find_export(Path(f"zoo:{name}"))
+    images, labels = load_split(read_manifest(export)["data"], "test")
+    record = engine.run(read_graph(export / "model.net"), Host(export / "embedding.onnx").encode(images), labels)
+    assert record.accuracy == pytest.approx(json.loads((export / "metrics.json").read_text())["test"]["accuracy"])
