@@ -17,3 +17,14 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20)
+
+
+LAVA_FILES = ("test_lava", "test_deploy_cli", "test_pipeline", "test_readme")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests that start Lava share one worker: some check that no process and no shared memory is left on the machine."""
+    for item in items:
+        lava = item.get_closest_marker("lava") or item.path.stem in LAVA_FILES
+        item.add_marker(pytest.mark.xdist_group("lava" if lava else item.path.stem))
