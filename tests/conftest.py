@@ -1,6 +1,7 @@
 """Strict arithmetic everywhere: an overflow of a 24-bit register raises in tests (users get a warning)."""
 
 import os
+import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -12,6 +13,11 @@ from convert.neuron import Strict
 
 def pytest_configure(config: pytest.Config) -> None:
     Strict.raises = True
+
+
+def hear_ctrl_c() -> None:
+    """For a child process: a test run in the background ignores SIGINT, and its children would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from convert.neuron import Cuba
 from convert.ops.dense import Dense
 from convert.ops.exit_gate import NEVER, ExitGate
 from deploy.network import Network
+from tests.conftest import hear_ctrl_c
 from tests.graphs import CLASSES, TIMESTEPS, halting_graph, halting_input
 
 pytestmark = [pytest.mark.lava, pytest.mark.timeout(120)]
@@ -274,7 +275,8 @@ def group_of(pgid: int) -> set[int]:
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 def test_ctrl_c_or_death_of_the_parent_leaves_nothing(mapping, protocol, end):
     command = [sys.executable, "-c", SCRIPT.format(mapping=mapping, protocol=protocol)]
-    child = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    child = subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True, text=True, preexec_fn=hear_ctrl_c, **pipes)
     assert child.stdout.readline() == "running\n"
     time.sleep(0.5)
     if end is signal.SIGINT:
