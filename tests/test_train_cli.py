@@ -63,7 +63,8 @@ def test_a_real_run_stopped_by_a_signal_resumes_to_the_same_weights(tmp_path):
     whole = run(tmp_path, *settings, "--output", "whole")
     assert whole.returncode == 0, whole.stderr
     assert "wrote whole/" in whole.stdout and "python convert/export.py whole" in whole.stdout
-    part = subprocess.Popen([*RUN, *settings], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    part = subprocess.Popen([*RUN, *settings], cwd=tmp_path, text=True, preexec_fn=hear_ctrl_c, **pipes)
     last = tmp_path / "runs" / "digits-stas-1" / "last.ckpt"
     deadline = time.monotonic() + 120
     while not last.exists() and part.poll() is None and time.monotonic() < deadline:
