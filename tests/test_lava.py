@@ -277,16 +277,20 @@ def test_ctrl_c_or_death_of_the_parent_leaves_nothing(mapping, protocol, end):
     command = [sys.executable, "-c", SCRIPT.format(mapping=mapping, protocol=protocol)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     child = subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True, text=True, preexec_fn=hear_ctrl_c, **pipes)
-    assert child.stdout.readline() == "running\n"
-    time.sleep(0.5)
-    if end is signal.SIGINT:
-        os.killpg(child.pid, end)  # as a terminal does
-    else:
-        child.kill()
-    _, errors = child.communicate(timeout=20)
-    if end is signal.SIGINT:
-        assert errors.count("Traceback") == 1 and "KeyboardInterrupt" in errors, errors
-    deadline = time.monotonic() + 10
-    while group_of(child.pid) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not group_of(child.pid)
+    try:
+        assert child.stdout.readline() == "running\n"
+        time.sleep(0.5)
+        if end is signal.SIGINT:
+            os.killpg(child.pid, end)  # as a terminal does
+        else:
+            child.kill()
+        _, errors = child.communicate(timeout=20)
+        if end is signal.SIGINT:
+            assert errors.count("Traceback") == 1 and "KeyboardInterrupt" in errors, errors
+        deadline = time.monotonic() + 10
+        while group_of(child.pid) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not group_of(child.pid)
+    finally:
+        for pid in group_of(child.pid):
+            os.kill(pid, signal.SIGKILL)
