@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from convert.ir import COUNTERS, INPUT, DeployError, Graph
+from convert.ir import COUNTERS, INPUT, MUTE, SKIP, DeployError, Graph, Inputs
 from convert.record import Record
 
 Signals = dict[str, np.ndarray]
@@ -49,7 +49,7 @@ class Stage:
             self._wiring[n] = {
                 slot: (slot in listed, [delayed(e.source) if e.delay else e.source for e in edges]) for slot, edges in slots.items()
             }
-        self._fanout = {n: len(graph.consumers(n)) for n in names}
+        self._fanout = {n: sum(getattr(graph.ops[e.target], "copies", 1) for e in graph.consumers(n)) for n in names}
 
     def _fit(self, rows: np.ndarray) -> None:
         """Drop the state of slots that will not be used again."""
@@ -71,15 +71,38 @@ class Stage:
             inputs = {}
             for slot, (listed, sources) in self._wiring[name].items():
                 inputs[slot] = tuple(beat.signals[s] for s in sources) if listed else beat.signals[sources[0]]
-            if self.tap is not None:
-                self.tap(name, inputs, beat.t)
-            out = beat.signals[name] = op.step(state, inputs, beat.t)
-            events = op.events(inputs, out, beat.t)
-            counts = np.zeros((len(out), len(COUNTERS)), np.int64)
-            for counter, values in events.items():
-                counts[:, COUNTERS.index(counter)] = values
-            counts[:, COUNTERS.index("message")] = events["spike_out"] * self._fanout[name]
-            self.counts[name] = counts
+            open_rows = np.flatnonzero(inputs["open"][:, 0] != SKIP) if "open" in inputs else None
+            if open_rows is None or len(open_rows) == len(beat.t):
+                beat.signals[name], self.counts[name] = self._compute(name, state, inputs, beat.t)
+            else:
+                self._compute_open(name, inputs, beat, open_rows)
+
+    def _compute(self, name: str, state: dict[str, np.ndarray], inputs: Inputs, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Output and events of one op."""
+        if self.tap is not None:
+            self.tap(name, inputs, t)
+        op = self.ops[name]
+        out = op.step(state, inputs, t)
+        if "open" in inputs:
+            out[inputs["open"][:, 0] == MUTE] = 0
+        events = op.events(inputs, out, t)
+        counts = np.zeros((len(out), len(COUNTERS)), np.int64)
+        for counter, values in events.items():
+            counts[:, COUNTERS.index(counter)] = values
+        counts[:, COUNTERS.index("message")] = events["spike_out"] * self._fanout[name]
+        return out, counts
+
+    def _compute_open(self, name: str, inputs: Inputs, beat: Beat, rows: np.ndarray) -> None:
+        """The op for the samples whose timestep is not masked; for the others nothing is computed and the state stays."""
+        out = beat.signals[name] = np.zeros((len(beat.t), *self.ops[name].out_shape), np.int32)
+        counts = self.counts[name] = np.zeros((len(beat.t), len(COUNTERS)), np.int64)
+        if not len(rows):
+            return
+        part = {s: tuple(a[rows] for a in v) if isinstance(v, tuple) else v[rows] for s, v in inputs.items()}
+        state = {k: v[rows] for k, v in self.state[name].items()}
+        out[rows], counts[rows] = self._compute(name, state, part, beat.t[rows])
+        for k, v in state.items():
+            self.state[name][k][rows] = v
 
 
 class Injector:

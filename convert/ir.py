@@ -18,6 +18,7 @@ from typing_extensions import dataclass_transform
 
 INPUT = "input"  # name of the host's signal
 COUNTERS = ("spike_in", "synop", "attention_ac", "neuron_update", "gate_update", "spike_out", "message")
+SKIP, OPEN, MUTE, HOLD = 0, 1, 2, 3  # words of a timestep mask on slot `open`: see ops/timestep_gate.py
 Counts = dict[str, np.ndarray]  # counter -> int64 [batch]
 Inputs = dict[str, Any]  # slot -> array, or tuple of arrays for the many-source slot "x"; absent slots are missing
 
@@ -65,12 +66,15 @@ class Op:
 
     Input slots are named in `slots`; a trailing ``?`` marks an optional one, ``*`` a slot that takes a list of
     sources whose values add up (W(x + y) = Wx + Wy). Slot ``alive`` receives the credit of each token [batch, tokens]:
-    a token with credit 0 is halted, costs nothing and sends nothing.
+    a token with credit 0 is halted, costs nothing and sends nothing. Slot ``open`` receives the word of a timestep mask
+    [batch, 1]: in a skipped timestep the engine does not call the op at all, in a muted one it drops the output; an op
+    that takes the slot heeds `held` itself. `copies` is for ops whose output is a current (see ops/current.py).
     """
 
     kind: ClassVar[str]
     slots: ClassVar[tuple[str, ...]] = ("x*",)
     arithmetic: ClassVar[tuple[str, ...]] = ()  # integer operations on the synaptic path and in the update
+    copies: int  # synapse copies of an op that drives its consumers' dendrites; other ops have none
 
     @property
     def out_shape(self) -> tuple[int, ...]:
@@ -170,6 +174,11 @@ def per_sample(values: np.ndarray) -> np.ndarray:
     return values.reshape(len(values), -1).sum(1, dtype=np.int64)
 
 
+def held(inputs: Inputs) -> np.ndarray | None:
+    """Samples whose neurons integrate without firing in this timestep, bool [batch]; None where no mask is connected."""
+    return inputs["open"][:, 0] == HOLD if "open" in inputs else None
+
+
 def nonzero(sources: Iterable[np.ndarray]) -> np.ndarray:
     """Number of events of a slot's sources, int64 [batch]."""
     return sum(np.count_nonzero(s.reshape(len(s), -1), axis=1).astype(np.int64) for s in sources)  # type: ignore[return-value]
@@ -254,6 +263,10 @@ class Graph:
                     yield name, f"sources of slot {slot!r} differ in shape: {given}", "sources that add up need equal shapes"
             for what, hint in op.problems(shapes, payloads):
                 yield name, what, hint
+            if any(e.source == INPUT or self.ops[e.source].kind != "timestep_gate" for e in slots.get("open", [])):
+                yield name, "slot 'open' is not fed by a timestep gate", "connect an op of kind timestep_gate"
+            if hasattr(op, "copies") and op.copies != len(self.consumers(name)):
+                yield name, f"has {op.copies} copies of its synapses for {len(self.consumers(name))} consumers", "give each consumer its own"
             seen.add(name)
 
     def without(self, kinds: Iterable[str]) -> Graph:

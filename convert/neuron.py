@@ -71,9 +71,17 @@ class Cuba:
 
         return total(self.i_decay) * total(self.v_decay)
 
-    def step(self, state: dict[str, np.ndarray], current: np.ndarray, bias: np.ndarray | int, rows: np.ndarray | None) -> np.ndarray:
+    def step(
+        self,
+        state: dict[str, np.ndarray],
+        current: np.ndarray,
+        bias: np.ndarray | int,
+        rows: np.ndarray | None,
+        hold: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Integrate `current` (mantissa units, int) and fire. `rows` selects the updated part of the state, None is all.
 
+        `hold` bool [batch] marks samples whose neurons integrate but neither fire nor reset in this timestep.
         Returns binary spikes of `current`'s shape. Rows not selected are not computed at all.
         """
         v = state["v"] if rows is None else state["v"][rows]
@@ -88,6 +96,9 @@ class Cuba:
             _overflow("voltage v")
             v = np.clip(v, -LIMIT + 1, LIMIT - 1)
         spikes = v > (self.vth << MANT_SHIFT)
+        if hold is not None and hold.any():
+            held = hold if rows is None else hold[np.nonzero(rows)[0]]
+            spikes[held] = False
         v[spikes] = 0
         for name, value in (("u", u), ("v", v)):
             if name in state:

@@ -57,6 +57,8 @@ def graph_around(op: Op, steps) -> tuple[Graph, np.ndarray]:
         wiring.setdefault(slot, []).append(f"{slot}{i}")
         columns.append(flat)
         at += flat.shape[2]
+    if not columns:  # an op that follows its clock alone
+        columns, at = [np.zeros((2, len(steps), 1))], 1
     signal = np.concatenate(columns, 2).astype(np.int32)
     graph.input_shape, graph.input_payload = (at,), Payload(int(signal.min()), int(signal.max()))
     graph.add("op", disguised(op), **wiring)

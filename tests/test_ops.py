@@ -24,6 +24,8 @@ def cases():
 
 
 def batch_of(inputs) -> int:
+    if not inputs:  # an op that follows its clock alone
+        return 2
     first = next(iter(inputs.values()))
     return len(first[0] if isinstance(first, tuple) else first)
 
@@ -123,6 +125,8 @@ def test_netx_round_trip_keeps_every_field(op, steps, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("op, steps", cases())
 def test_design_rules_refuse_a_foreign_shape_by_name(op, steps):
+    if not op.slots:
+        pytest.skip("has no input")
     graph = Graph(timesteps=1, input_shape=(3, 17), input_payload=Payload(-3, 3))
     graph.ops["odd"] = op
     graph.edges = [dataclasses.replace(Graph_edge, target="odd", slot=s.rstrip("*?")) for s in op.slots]

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from convert import synapse
-from convert.ir import Inputs, Op, Size, nonzero, per_sample, register, total
+from convert.ir import Inputs, Op, Size, held, nonzero, per_sample, register, total
 from convert.neuron import LIMIT, MANT_SHIFT, Cuba
 
 
@@ -30,7 +30,7 @@ class Conv(Op):
     """
 
     kind: ClassVar[str] = "conv"
-    slots: ClassVar[tuple[str, ...]] = ("x*", "alive?")
+    slots: ClassVar[tuple[str, ...]] = ("x*", "alive?", "open?")
     arithmetic: ClassVar[tuple[str, ...]] = ("add", "compare", "leak")
 
     weight: np.ndarray
@@ -106,10 +106,10 @@ class Conv(Op):
     def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         x = total(inputs["x"])
         if "alive" not in inputs:
-            return self.neuron.step(state, self.current(x), self.bias, None).astype(np.int32)
+            return self.neuron.step(state, self.current(x), self.bias, None, held(inputs)).astype(np.int32)
         alive = inputs["alive"] > 0
         out = np.zeros((len(x), *self.out_shape), np.int32)
-        out[alive] = self.neuron.step(state, self.current(x[alive][None])[0], self.bias, alive)
+        out[alive] = self.neuron.step(state, self.current(x[alive][None])[0], self.bias, alive, held(inputs))
         return out
 
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from convert.ir import Inputs, Op, Size, nonzero, per_sample, register, total
+from convert.ir import Inputs, Op, Size, held, nonzero, per_sample, register, total
 from convert.neuron import LIMIT, MANT_SHIFT, Cuba
 
 
@@ -24,6 +24,7 @@ class Lif(Op):
     """
 
     kind: ClassVar[str] = "lif"
+    slots: ClassVar[tuple[str, ...]] = ("x*", "open?")
     arithmetic: ClassVar[tuple[str, ...]] = ("add", "compare", "leak")
 
     shape: tuple[int, ...]
@@ -52,7 +53,7 @@ class Lif(Op):
         return self.neuron.state((batch, *self.out_shape))
 
     def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
-        return self.neuron.step(state, total(inputs["x"]), 0, None).astype(np.int32)
+        return self.neuron.step(state, total(inputs["x"]), 0, None, held(inputs)).astype(np.int32)
 
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
         arrived = nonzero(inputs["x"])

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from convert.ir import Inputs, Op, Size, nonzero, per_sample, register
+from convert.ir import Inputs, Op, Size, held, nonzero, per_sample, register
 from convert.neuron import LIMIT, MANT_SHIFT, Cuba
 from convert.synapse import FLOAT_EXACT
 
@@ -34,7 +34,7 @@ class SpikingAttention(Op):
     """
 
     kind: ClassVar[str] = "spiking_attention"
-    slots: ClassVar[tuple[str, ...]] = ("q", "k", "v", "alive?")
+    slots: ClassVar[tuple[str, ...]] = ("q", "k", "v", "alive?", "open?")
     arithmetic: ClassVar[tuple[str, ...]] = ("and", "add", "shift", "compare", "leak")
 
     tokens: int
@@ -96,10 +96,10 @@ class SpikingAttention(Op):
     def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         drive = self.count(inputs).astype(np.int64) << self.exponent
         if "alive" not in inputs:
-            return self.neuron.step(state, drive, 0, None).astype(np.int32)
+            return self.neuron.step(state, drive, 0, None, held(inputs)).astype(np.int32)
         alive = inputs["alive"] > 0
         out = np.zeros((len(drive), *self.out_shape), np.int32)
-        out[alive] = self.neuron.step(state, drive[alive], 0, alive)
+        out[alive] = self.neuron.step(state, drive[alive], 0, alive, held(inputs))
         return out
 
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
