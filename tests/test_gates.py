@@ -20,7 +20,7 @@ from convert.ops.token_mix import TokenMix
 from train.layers.base import Moment
 from train.layers.conv import SpikingConv
 from train.layers.dynamics import MANT
-from train.layers.max_pool import Pool
+from train.layers.max_pool import MaxPool as PoolTwin
 from train.layers.multiscale_gate import MultiscaleAttention
 from train.layers.qk_channel_gate import ChannelAttention
 from train.layers.qk_token_gate import TokenAttention
@@ -168,7 +168,7 @@ def test_gradient_passes_each_gate_open_or_closed(name):
 def test_max_pool_is_torchs_on_bits(data):
     grid = data.draw(st.integers(2, 7)), data.draw(st.integers(2, 7))
     kernel, stride, padding = data.draw(st.sampled_from([(3, 2, 1), (2, 2, 0), (3, 1, 1), (2, 1, 0), (2, 2, 1)]))
-    op, twin = MaxPool(grid, 3, kernel, stride, padding), Pool(3, grid, kernel, stride, padding)
+    op, twin = MaxPool(grid, 3, kernel, stride, padding), PoolTwin(3, kernel, grid, stride, padding)
     x = draw_bits(data, (2, grid[0] * grid[1], 3))
     image = torch.tensor(x, dtype=torch.float32).reshape(2, *grid, 3).permute(0, 3, 1, 2)
     expected = F.max_pool2d(image, kernel, stride, padding)
@@ -201,7 +201,7 @@ def test_max_pool_refuses_a_residual_stream():
 
 def test_a_silent_window_is_told_to_spike():
     layer = SpikingConv(2, 4, 3, (4, 4))
-    layer.name, pool = "conv", Pool(4, (4, 4), 2, 2, 0)
+    layer.name, pool = "conv", PoolTwin(4, 2, (4, 4), 2, 0)
     layer.prepare()
     spikes = layer({"x": [(torch.rand(3, 5, 16, 2) < 0.5).float()]}, Moment(1, 3, 3))
     pool({"x": [spikes]}, Moment(1, 3, 3)).square().sum().backward()

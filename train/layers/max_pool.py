@@ -5,22 +5,23 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from convert.ops.max_pool import MaxPool
+from convert.ops import max_pool
 from convert.synapse import out_grid
 from train.layers.base import Moment, Twin
 from train.layers.dynamics import reached
 
 
-class Pool(Twin):
+class MaxPool(Twin):
     """OR over windows of one map of bits [T, batch, positions, channels].
 
     Backward, every spike site of a window receives the surrogate's slope at the window's count: a silent window is
     thus told to spike, which the maximum's own gradient tells only its first position.
     """
 
-    def __init__(self, channels: int, grid: tuple[int, int], kernel: int = 3, stride: int = 2, padding: int = 1) -> None:
+    def __init__(self, channels: int, kernel: int, grid: tuple[int, int], stride: int = 1, padding: int | None = None) -> None:
         super().__init__()
-        self.channels, self.grid, self.kernel, self.stride, self.padding = channels, grid, kernel, stride, padding
+        self.channels, self.kernel, self.grid, self.stride = channels, kernel, grid, stride
+        self.padding = kernel // 2 if padding is None else padding
 
     @property
     def out_grid(self) -> tuple[int, int]:
@@ -33,5 +34,5 @@ class Pool(Twin):
         count = F.avg_pool2d(image, self.kernel, self.stride, self.padding, divisor_override=1)
         return reached(count, 1).flatten(2).transpose(1, 2).reshape(*x.shape[:2], -1, self.channels)
 
-    def to_op(self) -> MaxPool:
-        return MaxPool(self.grid, self.channels, self.kernel, self.stride, self.padding)
+    def to_op(self) -> max_pool.MaxPool:
+        return max_pool.MaxPool(self.grid, self.channels, self.kernel, self.stride, self.padding)
