@@ -124,3 +124,23 @@ class _Round(torch.autograd.Function):
 def straight_round(x: torch.Tensor) -> torch.Tensor:
     """Round to integers, straight-through."""
     return _Round.apply(x)
+
+
+class _Reached(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, n, bound, alpha):
+        ctx.save_for_backward(n)
+        ctx.constants = bound, alpha
+        return (n >= bound).to(n.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (n,) = ctx.saved_tensors
+        bound, alpha = ctx.constants
+        slope = n.sub(bound - 0.5).mul_(1.5707963 * alpha).square_().add_(1.0).reciprocal_()
+        return slope.mul_(0.5 * alpha).mul_(grad), None, None
+
+
+def reached(n: torch.Tensor, bound: int, alpha: float = 1.0) -> torch.Tensor:
+    """``n >= bound`` for integer counts, as 0 or 1; backward, an arctan surrogate centred between `bound` - 1 and `bound`."""
+    return _Reached.apply(n, bound, alpha)
