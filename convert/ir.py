@@ -198,14 +198,15 @@ class Graph:
     input_payload: Payload = Payload(0, 1)
     meta: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, name: str, op: Op, *, delayed: Iterable[str] = (), **sources: str | list[str]) -> None:
-        """Append `op`; `sources` name, for each slot, where its signal comes from; slots in `delayed` act one step later."""
+    def add(self, name: str, op: Op, *, delayed: Iterable[str] = (), **sources: str | list[str]) -> str:
+        """Append `op`; `sources` name, for each slot, what feeds it; slots in `delayed` act one step later. Returns the name."""
         if name in self.ops or name == INPUT:
             raise DeployError(name, "this op name is taken", "give every op its own name")
         self.ops[name] = op
         for slot, given in sources.items():
             for source in [given] if isinstance(given, str) else given:
                 self.edges.append(Edge(source, name, slot, int(slot in delayed)))
+        return name
 
     def sources(self, name: str) -> dict[str, list[Edge]]:
         """Incoming edges of an op by slot, in the order of its slots."""
