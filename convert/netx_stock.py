@@ -9,6 +9,7 @@ from convert.ir import INPUT, DeployError, Graph, Op
 from convert.neuron import Cuba
 from convert.ops.conv import Conv
 from convert.ops.dense import Dense
+from convert.synapse import Padding, pair
 
 MAX_ELEMENTS = 1 << 28
 NEURONS = ("CUBA", "LOIHI")
@@ -44,6 +45,14 @@ def _number(group: h5py.Group, key: str, where: str, default: int | None = None)
     return int(value.flat[0])
 
 
+def _padding(group: h5py.Group, where: str) -> Padding:
+    """One number where both axes agree, else (rows, columns)."""
+    value = read_array(group, "padding", where, optional=True)
+    if value is None or value.size != 2 or value.flat[0] == value.flat[1]:
+        return _number(group, "padding", where, 0)
+    return int(value.flat[0]), int(value.flat[1])
+
+
 def kind_of(group: h5py.Group) -> str:
     value = group["type"][()]
     value = value.flat[0] if isinstance(value, np.ndarray) else value
@@ -68,7 +77,7 @@ def write_stock_layer(layers: h5py.Group, op: Op, in_shape: tuple[int, ...]) -> 
             ("outChannels", len(weight)),
             ("kernelSize", weight.shape[2:]),
             ("stride", (op.stride,) * 2),
-            ("padding", (op.padding,) * 2),
+            ("padding", pair(op.padding)),
             ("dilation", (1, 1)),
             ("groups", op.groups),
         ):
@@ -137,7 +146,7 @@ def read_stock_layer(group: h5py.Group, where: str, *, grid: tuple[int, ...] = (
         bias=bias,
         grid=grid,
         stride=_number(group, "stride", where, 1),
-        padding=_number(group, "padding", where, 0),  # type: ignore[arg-type]
+        padding=_padding(group, where),
         groups=_number(group, "groups", where, 1),
         neuron=_neuron(group, where),
     )

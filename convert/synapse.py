@@ -12,6 +12,7 @@ import numpy as np
 
 FLOAT_EXACT = 1 << 24
 WEIGHT_MIN, WEIGHT_MAX = -256, 254  # 8-bit mixed-sign weights of Loihi: even mantissas
+Padding = int | tuple[int, int]
 
 
 def exact_bound(rows: np.ndarray, payload_high: int, bias: np.ndarray | int = 0) -> int:
@@ -37,22 +38,28 @@ def weight_problems(weight: np.ndarray, bias: np.ndarray, outputs: int):
         yield f"bias {int(np.abs(bias).max())} exceeds its 13-bit mantissa (4095)", "lower the bias or rescale the layer"
 
 
-def windows(x: np.ndarray, grid: tuple[int, int], kernel: tuple[int, int], stride: int, padding: int) -> np.ndarray:
+def pair(padding: Padding) -> tuple[int, int]:
+    """Padding (rows, columns); one number stands for both."""
+    return (padding, padding) if isinstance(padding, int | np.integer) else (int(padding[0]), int(padding[1]))  # type: ignore[return-value]
+
+
+def windows(x: np.ndarray, grid: tuple[int, int], kernel: tuple[int, int], stride: int, padding: Padding) -> np.ndarray:
     """Patches of a map [batch, positions, channels] as [batch, out positions, kh * kw * channels], zero padded."""
     b, _, c = x.shape
     h, w = grid
-    framed = np.zeros((b, h + 2 * padding, w + 2 * padding, c), x.dtype)
-    framed[:, padding : padding + h, padding : padding + w] = x.reshape(b, h, w, c)
+    above, left = pair(padding)
+    framed = np.zeros((b, h + 2 * above, w + 2 * left, c), x.dtype)
+    framed[:, above : above + h, left : left + w] = x.reshape(b, h, w, c)
     view = np.lib.stride_tricks.sliding_window_view(framed, kernel, axis=(1, 2))[:, ::stride, ::stride]
     return np.ascontiguousarray(view.transpose(0, 1, 2, 4, 5, 3)).reshape(b, view.shape[1] * view.shape[2], -1)
 
 
-def out_grid(grid: tuple[int, int], kernel: tuple[int, int], stride: int, padding: int) -> tuple[int, int]:
+def out_grid(grid: tuple[int, int], kernel: tuple[int, int], stride: int, padding: Padding) -> tuple[int, int]:
     """Height and width after a convolution."""
-    return tuple((g + 2 * padding - k) // stride + 1 for g, k in zip(grid, kernel))  # type: ignore[return-value]
+    return tuple((g + 2 * p - k) // stride + 1 for g, p, k in zip(grid, pair(padding), kernel))  # type: ignore[return-value]
 
 
-def conv_current(x: np.ndarray, weight: np.ndarray, grid: tuple[int, int], stride: int, padding: int, groups: int) -> np.ndarray:
+def conv_current(x: np.ndarray, weight: np.ndarray, grid: tuple[int, int], stride: int, padding: Padding, groups: int) -> np.ndarray:
     """Weighted sums [batch, out positions, out channels], float32 holding integers; weight is [out, in / groups, kh, kw]."""
     out, per, kh, kw = weight.shape
     b, _, c = x.shape
@@ -65,38 +72,40 @@ def conv_current(x: np.ndarray, weight: np.ndarray, grid: tuple[int, int], strid
     return parts[0] if groups == 1 else np.concatenate(parts, -1)
 
 
-def conv_fanout(weight: np.ndarray, grid: tuple[int, int], stride: int, padding: int, groups: int) -> np.ndarray:
+def conv_fanout(weight: np.ndarray, grid: tuple[int, int], stride: int, padding: Padding, groups: int) -> np.ndarray:
     """Non-zero synapses that leave each input neuron, int64 [positions, in channels]; border taps that miss do not count."""
     out, per, kh, kw = weight.shape
     taps = (weight != 0).reshape(groups, out // groups, per, kh, kw).sum(1).reshape(groups * per, kh, kw)
     h, w = grid
     oh, ow = out_grid(grid, (kh, kw), stride, padding)
-    fan = np.zeros((h + 2 * padding, w + 2 * padding, groups * per), np.int64)
+    above, left = pair(padding)
+    fan = np.zeros((h + 2 * above, w + 2 * left, groups * per), np.int64)
     for dy in range(kh):
         for dx in range(kw):
             fan[dy : dy + stride * oh : stride, dx : dx + stride * ow : stride] += taps[:, dy, dx]
-    return fan[padding : padding + h, padding : padding + w].reshape(h * w, -1)
+    return fan[above : above + h, left : left + w].reshape(h * w, -1)
 
 
-def conv_targets(weight: np.ndarray, grid: tuple[int, int], stride: int, padding: int, groups: int, p: int, c: int):
+def conv_targets(weight: np.ndarray, grid: tuple[int, int], stride: int, padding: Padding, groups: int, p: int, c: int):
     """Synapses of one input neuron (position p, channel c): yields (out position, out channels [n], weights [n])."""
     out, per, kh, kw = weight.shape
     oh, ow = out_grid(grid, (kh, kw), stride, padding)
     y, x = divmod(p, grid[1])
+    above, left = pair(padding)
     group, lane = divmod(c, per)
     first = group * (out // groups)
     channels = np.arange(first, first + out // groups)
     for dy in range(kh):
         for dx in range(kw):
-            oy, rest_y = divmod(y + padding - dy, stride)
-            ox, rest_x = divmod(x + padding - dx, stride)
+            oy, rest_y = divmod(y + above - dy, stride)
+            ox, rest_x = divmod(x + left - dx, stride)
             if rest_y == rest_x == 0 and 0 <= oy < oh and 0 <= ox < ow:
                 w = weight[channels, lane, dy, dx]
                 yield oy * ow + ox, channels[w != 0], w[w != 0]
 
 
 def accumulate_conv(
-    alu: Any, x: np.ndarray, weight: np.ndarray, grid: tuple[int, int], stride: int, padding: int, groups: int
+    alu: Any, x: np.ndarray, weight: np.ndarray, grid: tuple[int, int], stride: int, padding: Padding, groups: int
 ) -> np.ndarray:
     """The same sums for one sample [positions, channels], one event after the other: a value n is n unit events."""
     oh, ow = out_grid(grid, weight.shape[2:], stride, padding)  # type: ignore[arg-type]
@@ -109,6 +118,6 @@ def accumulate_conv(
     return acc
 
 
-def memory(weight: np.ndarray, in_grid: tuple[int, int], stride: int, padding: int, groups: int) -> tuple[int, int]:
+def memory(weight: np.ndarray, in_grid: tuple[int, int], stride: int, padding: Padding, groups: int) -> tuple[int, int]:
     """(unrolled non-zero synapses, weight bits stored once)."""
     return int(conv_fanout(weight, in_grid, stride, padding, groups).sum()), 8 * weight.size

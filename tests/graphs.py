@@ -119,7 +119,13 @@ def chain_graph(seed: int = 3, timesteps: int = 6) -> Graph:
     )
     g.add(
         "conv2",
-        Conv(weight=rng.integers(-20, 30, (4, 6, 1, 1)) * 2, bias=rng.integers(-20, 20, 4), grid=(5, 4), neuron=Cuba(4096, 2048, 80)),
+        Conv(
+            weight=rng.integers(-20, 30, (4, 6, 1, 3)) * 2,
+            bias=rng.integers(-20, 20, 4),
+            grid=(5, 4),
+            padding=(0, 1),
+            neuron=Cuba(4096, 2048, 80),
+        ),
         x="conv1",
     )
     g.add("dense", Dense(weight=rng.integers(-30, 40, (7, 80)) * 2, bias=rng.integers(-20, 20, 7), neuron=Cuba(4096, 400, 120)), x="conv2")

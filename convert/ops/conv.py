@@ -27,6 +27,7 @@ class Conv(Op):
     weight : int [out, in / groups, kh, kw], even, -256..254
     bias : int [out], 13-bit mantissa, added every timestep
     grid : (height, width) of the input map
+    padding : int, or (rows, columns)
     """
 
     kind: ClassVar[str] = "conv"
@@ -37,12 +38,12 @@ class Conv(Op):
     bias: np.ndarray
     grid: tuple[int, int]
     stride: int = 1
-    padding: int = 0
+    padding: synapse.Padding = 0
     groups: int = 1
     neuron: Cuba = Cuba()
 
     @property
-    def geometry(self) -> tuple[tuple[int, int], int, int, int]:
+    def geometry(self) -> tuple[tuple[int, int], int, synapse.Padding, int]:
         return self.grid, self.stride, self.padding, self.groups
 
     @property
@@ -143,6 +144,8 @@ class Conv(Op):
 
         yield make(5, 3, 3, grid=(5, 4), padding=1), [{"x": (spikes(2, 20, 3),)} for _ in range(4)]
         yield make(4, 1, 3, grid=(6, 6), stride=2, padding=1, groups=2), [{"x": (spikes(2, 36, 2, high=3),)} for _ in range(3)]
+        along = cls(weight=rng.integers(-20, 20, (4, 3, 1, 3)) * 2, bias=rng.integers(-9, 9, 4), grid=(1, 7), padding=(0, 1))
+        yield along, [{"x": (spikes(2, 7, 3),)} for _ in range(3)]
         slow = make(6, 4, 1, grid=(3, 3))
         yield (
             cls(weight=slow.weight, bias=slow.bias, grid=(3, 3), neuron=Cuba(1024, 300, 90)),

@@ -1,0 +1,38 @@
+"""Torch twin of `convert.ops.max_pool`."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from convert.ops import max_pool
+from convert.synapse import out_grid
+from train.layers.base import Moment, Twin
+from train.layers.dynamics import reached
+
+
+class MaxPool(Twin):
+    """OR over windows of one map of bits [T, batch, positions, channels].
+
+    Backward, every spike site of a window receives the surrogate's slope at the window's count: a silent window is
+    thus told to spike, which the maximum's own gradient tells only its first position.
+    """
+
+    def __init__(self, channels: int, kernel: int, grid: tuple[int, int], stride: int = 1, padding: int | None = None) -> None:
+        super().__init__()
+        self.channels, self.kernel, self.grid, self.stride = channels, kernel, grid, stride
+        self.padding = kernel // 2 if padding is None else padding
+
+    @property
+    def out_grid(self) -> tuple[int, int]:
+        return out_grid(self.grid, (self.kernel, self.kernel), self.stride, self.padding)
+
+    def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
+        (x,) = inputs["x"]  # max(x + y) is not max(x) + max(y)
+        now.book(x, self.kernel**2 / self.stride**2)
+        image = x.reshape(-1, *self.grid, self.channels).permute(0, 3, 1, 2)
+        count = F.avg_pool2d(image, self.kernel, self.stride, self.padding, divisor_override=1)
+        return reached(count, 1).flatten(2).transpose(1, 2).reshape(*x.shape[:2], -1, self.channels)
+
+    def to_op(self) -> max_pool.MaxPool:
+        return max_pool.MaxPool(self.grid, self.channels, self.kernel, self.stride, self.padding)

@@ -1,0 +1,29 @@
+"""Torch twin of `convert.ops.multiscale_gate`."""
+
+from __future__ import annotations
+
+import torch
+
+from convert.ops.multiscale_gate import MultiscaleGate
+from train.layers.base import Moment
+from train.layers.dynamics import reached
+from train.layers.gating import GateTwin
+
+
+class MultiscaleAttention(GateTwin):
+    """MSSA on binary q, p, k [T, batch, tokens, channels]: k where the head's q and p together reach `threshold` spikes."""
+
+    maps = ("q", "p", "k")
+
+    def __init__(self, tokens: int, channels: int, heads: int, threshold: int) -> None:
+        super().__init__(tokens, channels, heads)
+        self.threshold = threshold
+
+    def gated(self, now: Moment, maps: list[torch.Tensor]) -> torch.Tensor:
+        q, p, k = maps
+        now.book(q, 1)
+        now.book(p, 1)
+        return (reached(self.count([q, p]), self.threshold) * self.split(k)).flatten(-2)
+
+    def to_op(self) -> MultiscaleGate:
+        return MultiscaleGate(self.tokens, self.channels, self.heads, self.threshold)

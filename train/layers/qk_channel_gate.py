@@ -1,0 +1,24 @@
+"""Torch twin of `convert.ops.qk_channel_gate`."""
+
+from __future__ import annotations
+
+import torch
+
+from convert.ops.qk_channel_gate import QkChannelGate
+from train.layers.base import Moment
+from train.layers.dynamics import reached
+from train.layers.gating import GateTwin
+
+
+class ChannelAttention(GateTwin):
+    """QKCA on binary q, k [T, batch, tokens, channels]: k where the channel's q spikes at any token."""
+
+    maps = ("q", "k")
+
+    def gated(self, now: Moment, maps: list[torch.Tensor]) -> torch.Tensor:
+        q, k = maps
+        now.book(q, 1)
+        return reached(q.sum(-2, keepdim=True), 1) * k
+
+    def to_op(self) -> QkChannelGate:
+        return QkChannelGate(self.tokens, self.channels)
