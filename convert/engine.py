@@ -63,7 +63,7 @@ class Stage:
         """Add each op's output [A, ...] to the beat's signals and its events, int64 [A, counters], to `counts`."""
         self._fit(beat.rows)
         first = beat.t == 1
-        for name, op in self.ops.items():
+        for name in self.names:
             state = self.state[name]
             if first.any():
                 for array in state.values():

@@ -266,7 +266,7 @@ class Graph:
             if any(e.source == INPUT or self.ops[e.source].kind != "timestep_gate" for e in slots.get("open", [])):
                 yield name, "slot 'open' is not fed by a timestep gate", "connect an op of kind timestep_gate"
             if hasattr(op, "copies") and op.copies != len(self.consumers(name)):
-                yield name, f"has {op.copies} copies of its synapses for {len(self.consumers(name))} consumers", "give each consumer its own"
+                yield name, f"has {op.copies} synapse copies for {len(self.consumers(name))} consumers", "give each consumer its own"
             seen.add(name)
 
     def without(self, kinds: Iterable[str]) -> Graph:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -11,11 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convert import engine
+from convert.ir import COUNTERS
 from convert.neuron import Cuba
+from train.config import ModelConfig, merge
 from train.layers.base import Moment
 from train.layers.conv import SpikingConv
 from train.layers.dynamics import MANT, STATE, lif
 from train.layers.folding import FoldedNorm, integers
+from train.layers.timestep_gate import TimestepMask
 from train.models import MODELS, build
 from train.slayer_import import slayer
 from train.tracing import trace_net
@@ -23,22 +24,12 @@ from train.tracing import trace_net
 torch.set_num_threads(1)
 
 
-def config(name: str, **change):
-    halting = SimpleNamespace(enabled=name == "stas", gamma=1.5, beta=change.pop("beta", -2.0), slope=0.3, bits=10)
-    base = {
-        "name": name,
-        "dim": 16,
-        "depth": 2,
-        "heads": 4,
-        "mlp_ratio": 2.0,
-        "timesteps": 4,
-        "stem_channels": 8,
-        "stem_stride": 1,
-        "attention_threshold": 1,
-        "embedding_levels": 2,
-        "halting": halting,
-    }
-    return SimpleNamespace(**{**base, **change})
+SMALL = {"dim": 16, "depth": 2, "heads": 4, "stem_channels": 8, "attention_threshold": 1, "embedding_levels": 2}
+
+
+def config(name: str, *, beta: float = -2.0, **change) -> ModelConfig:
+    halting = {"beta": beta, **change.pop("halting", {})}
+    return ModelConfig(**merge({"name": name, **SMALL, "halting": halting}, change))
 
 
 def lively(name: str, **change):
@@ -53,6 +44,8 @@ def lively(name: str, **change):
         if isinstance(module, FoldedNorm):
             module.var.clamp_(min=float(module.gamma.abs().max()) ** 2 / 9)  # keeps folded weights inside their 8 bits
             module.beta.data += module.gamma.data
+        if isinstance(module, TimestepMask):
+            module.score.data[1 if "fc1" in module.name else 2] = -1.0
     return net, x
 
 
@@ -151,10 +144,10 @@ def test_gradients_reach_every_parameter(name, phase):
     net.set_phase(phase)
     net.train()
     out = net(x)
-    (torch.nn.functional.cross_entropy(out.logits, torch.arange(6) % 5) + out.alive + out.activity).backward()
+    (torch.nn.functional.cross_entropy(out.logits, torch.arange(6) % 5) + out.alive + out.activity + out.open).backward()
     silent = [n for n, p in net.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.abs().sum() > 0)]
-    gates = [n for n in silent if "gate" in n]
-    other = [n for n in silent if "gate" not in n]
+    gates = [n for n in silent if "gate" in n or "open" in n]
+    other = sorted(set(silent) - set(gates))
     assert not other, other
     assert phase == "float" or not gates, gates
 
@@ -169,3 +162,17 @@ def test_halting_without_score_equals_the_ungated_net():
     assert a.mean_tokens == 1 and np.array_equal(a.logits, b.logits)
     for op in b.ops:
         assert np.array_equal(a.spikes[op], b.spikes[op]), op
+
+
+@pytest.mark.parametrize("rule", ["mute", "hold", "skip"])
+def test_timestep_masks_equal_torch_under_every_rule(rule):
+    net, x = lively("dts_vit", mask={"rule": rule})
+    theirs, graph = trace_net(net, x.numpy()), net.graph()
+    with torch.no_grad():
+        ours = engine.run(graph, net.stem(x).int().numpy(), spikes=True)
+    for op in graph.ops:
+        assert np.array_equal(ours.spikes[op], theirs.spikes[op]), op
+    closed = graph.ops["block1.fc1.open"].mask == 0
+    assert closed.any() and not ours.spikes["block1.fc1"][:, closed].any() and ours.spikes["block1.fc1"][:, ~closed].any()
+    updates = ours.counts[:, :, list(graph.ops).index("block1.fc1"), COUNTERS.index("neuron_update")].sum(0)
+    assert (updates[closed] == 0).all() == (rule == "skip") and (updates[~closed] > 0).all()

@@ -14,11 +14,30 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from convert.ir import DeployError
 
 DATASETS = ("digits", "fashion", "cifar10", "cifar100", "npz", "folder")
-HALTING_BY_DEFAULT = ("stas",)
+MODELS = ("spikformer", "at_snn", "dts_vit", "stas", "stmixer", "qkformer", "msvit", "spike_driven")
+# What the published systems switch on; any backbone takes any of them.
+ADAPTIVE = {"at_snn": ("halting", "merge"), "dts_vit": ("mask",), "stas": ("halting",)}
 # Settings that may differ between two runs of the same training: they change where and how fast it runs, not what it trains.
 FREE = ("data.path", "train.threads", "train.eval_batch")
-# Settings that came later: left unset they decide nothing, so that older runs keep their hash.
-LATER = ("train.start",)
+# Settings that came later, with the value that stands for "as before": then they decide nothing, so that older runs keep their hash.
+LATER: dict[str, Any] = {
+    "train.start": None,
+    "train.timestep_weight": 1.0,
+    "train.timestep_target": 0.6,
+    "model.pooling": "stride",
+    "model.residual": "sew",
+    "model.attention": "ssa",
+    "model.gate_threshold": 1,
+    "model.stages": None,
+    "model.embedding": "small",
+    "model.modules": 0,
+    "model.halting.order": "serial",
+    "model.halting.width": 1,
+    "model.merge.enabled": False,
+    "model.merge.delta": 0,
+    "model.mask.enabled": False,
+    "model.mask.rule": "skip",
+}
 
 
 class Section(BaseModel):
@@ -52,12 +71,32 @@ class HaltingConfig(Section):
     beta: float = Field(-6.0, ge=-64, le=64, description="offset of the score before training (it is learned)")
     slope: float = Field(0.3, gt=0, le=16, description="width of the surrogate gradient of the alive bit, in units of score")
     bits: int = Field(10, ge=4, le=16, description="bits of a score")
+    order: Literal["serial", "rectangle"] = Field(
+        "serial", description="scores add up over all blocks of earlier timesteps too (serial), or over earlier blocks and timesteps only"
+    )
+    width: int = Field(1, ge=1, le=64, description="channels whose spikes the score counts")
+
+
+class MergeConfig(Section):
+    """Token merge: neighbouring tokens whose spikes agree go on as one (at_snn)."""
+
+    enabled: bool | None = Field(None, description="merge tokens; None: the model's own default")
+    delta: int = Field(0, ge=0, le=4096, description="how many spikes two tokens may differ in and still merge")
+
+
+class MaskConfig(Section):
+    """Learned timestep masks: one word of T bits for each layer of neurons (dts_vit)."""
+
+    enabled: bool | None = Field(None, description="learn timestep masks; None: the model's own default")
+    rule: Literal["mute", "hold", "skip"] = Field("skip", description="what a masked timestep does: drop spikes, do not fire, or freeze")
 
 
 class ModelConfig(Section):
     """The spiking vision transformer."""
 
-    name: Literal["stas", "spikformer"] = Field("stas", description="model, one of train/models")
+    name: Literal["spikformer", "at_snn", "dts_vit", "stas", "stmixer", "qkformer", "msvit", "spike_driven"] = Field(
+        "stas", description="model, one of train/models"
+    )
     dim: int = Field(32, ge=4, le=1024, description="channels per token")
     depth: int = Field(1, ge=1, le=24, description="transformer blocks")
     heads: int = Field(4, ge=1, le=64, description="attention heads; divides dim")
@@ -67,12 +106,23 @@ class ModelConfig(Section):
     stem_stride: int = Field(1, ge=1, le=4, description="stride of the host's convolution, in pixels")
     attention_threshold: int = Field(2, ge=1, le=4096, description="threshold of the attention neurons, in spike counts")
     embedding_levels: int = Field(3, ge=1, le=255, description="largest value of a graded event of the embedding (stas)")
+    embedding: Literal["small", "published"] = Field("small", description="patch splitting: the small form, or all stages as published")
+    pooling: Literal["stride", "or"] = Field("stride", description="halve a map by a stride of 2, or by an OR over its spikes (max-pool)")
+    residual: Literal["sew", "membrane"] = Field("sew", description="add spikes, or currents before the neuron (qkformer, msvit)")
+    attention: Literal["ssa", "channel"] = Field("ssa", description="attention of the last stage: SSA, or Q-K channel attention (qkformer)")
+    gate_threshold: Literal[1, 2] = Field(1, description="spikes that open the multi-scale gate: 1 as intended, 2 as shipped (msvit)")
+    stages: tuple[int, ...] | None = Field(None, description="blocks of each stage (qkformer, msvit); None: 1 in each, `depth` in the last")
+    modules: int = Field(0, ge=0, le=8, description="surrogate modules that help in training and are not exported (stmixer)")
     halting: HaltingConfig = Field(default_factory=HaltingConfig, description="token halting")
+    merge: MergeConfig = Field(default_factory=MergeConfig, description="token merge")
+    mask: MaskConfig = Field(default_factory=MaskConfig, description="timestep masks")
 
     @model_validator(mode="after")
     def _own_default(self) -> ModelConfig:
-        if self.halting.enabled is None:
-            self.halting.enabled = self.name in HALTING_BY_DEFAULT
+        for part in ("halting", "merge", "mask"):
+            section = getattr(self, part)
+            if section.enabled is None:
+                section.enabled = part in ADAPTIVE.get(self.name, ())
         return self
 
 
@@ -91,6 +141,8 @@ class TrainConfig(Section):
     ponder: float = Field(3.0, ge=0, le=1000, description="weight in the loss of the mean share of alive (block, timestep, token) cells")
     start: Path | None = Field(None, description="finished run whose weights training starts from; None: random weights")
     alive_target: float = Field(0.0, ge=0, le=1, description="mean share of alive cells below which `ponder` stops to press")
+    timestep_weight: float = Field(1.0, ge=0, le=1000, description="weight in the loss of the mean share of open (layer, timestep) masks")
+    timestep_target: float = Field(0.6, ge=0, le=1, description="mean share of open masks below which `timestep_weight` stops to press")
     activity: float = Field(0.0, ge=0, le=1000, description="weight in the loss of the accumulates relative to a fully active net")
     threads: int = Field(2, ge=1, le=1024, description="CPU threads; another number may change the last bits of the weights")
     eval_batch: int = Field(256, ge=1, le=65_536, description="images per step of an evaluation")
@@ -111,7 +163,7 @@ class Config(Section):
 
     def decisive(self) -> dict[str, Any]:
         """Dotted key -> value of all settings that decide the weights."""
-        return {k: v for k, v in flat(self.facts()).items() if k not in FREE and not (k in LATER and v is None)}
+        return {k: v for k, v in flat(self.facts()).items() if k not in FREE and not (k in LATER and v == LATER[k])}
 
     @property
     def hash(self) -> str:
@@ -132,6 +184,15 @@ PHOTO: dict[str, Any] = {
     "train": {"epochs": 8, "warmup_epochs": 0.5},
 }
 DATASET_DEFAULTS: dict[str, dict[str, Any]] = {"digits": DIGITS, "fashion": GREY, "cifar10": PHOTO, "cifar100": PHOTO}
+
+
+# Where a model's own form of a data set's defaults differs.
+MODEL_DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {}
+
+
+def defaults(dataset: str, model: str) -> dict[str, Any]:
+    """Default settings of a data set and a model, nested."""
+    return merge(DATASET_DEFAULTS.get(dataset, {}), MODEL_DEFAULTS.get((dataset, model), {}))
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -107,6 +107,8 @@ def _epoch(net: Net, optimizer: torch.optim.Optimizer, splits: Splits, config: C
             loss = loss + settings.activity * out.activity
         if phase == "deployed" and net.has_gates:
             loss = loss + settings.ponder * (out.alive - settings.alive_target).clamp(min=0)
+        if phase == "deployed" and out.open.requires_grad:
+            loss = loss + settings.timestep_weight * (out.open - settings.timestep_target).clamp(min=0)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(net.parameters(), settings.clip or math.inf)

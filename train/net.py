@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -11,25 +11,30 @@ from torch import nn
 
 from convert.ir import INPUT, Edge, Graph, Payload
 from train.layers.base import PHASES, Moment, Twin
+from train.layers.current import Branch
 from train.layers.exit_gate import Exit
 from train.layers.host_stem import HostStem
 from train.layers.readout import Head
+from train.layers.timestep_gate import TimestepMask
 from train.layers.token_gate import Gate
 
 Signals = dict[str, torch.Tensor]
+LISTS = ("x", "current")  # slots whose sources add up
 
 
 @dataclass
 class Output:
     """Result of a forward pass: scaled logits [batch, classes] at the exit, mean share of alive (block, timestep, token)
     cells (1 without gates; straight-through), timesteps run [batch], unscaled cumulative logits [T, batch, classes],
-    accumulates per sample relative to a fully active static net (`activity`, differentiable)."""
+    accumulates per sample relative to a fully active static net (`activity`, differentiable), mean share of open (timestep
+    mask, timestep) cells (`open`, 1 without masks; straight-through)."""
 
     logits: torch.Tensor
     alive: torch.Tensor
     exit_step: torch.Tensor
     steps: torch.Tensor
     activity: torch.Tensor
+    open: torch.Tensor = field(default_factory=lambda: torch.ones(()))
 
 
 class Net(nn.Module):
@@ -49,6 +54,8 @@ class Net(nn.Module):
         for slot, given in sources.items():
             for source in [given] if isinstance(given, str) else given:
                 self.edges.append(Edge(source, name, slot, int(slot in delayed)))
+                if isinstance(stream := self.named.get(source), Branch):
+                    stream.copies += 1
         return name
 
     def twin(self, name: str) -> Twin:
@@ -62,6 +69,10 @@ class Net(nn.Module):
     @property
     def gates(self) -> list[str]:
         return [n for n, t in self.named.items() if isinstance(t, Gate)]
+
+    @property
+    def masks(self) -> list[TimestepMask]:
+        return [t for t in self.named.values() if isinstance(t, TimestepMask)]
 
     @property
     def has_gates(self) -> bool:
@@ -96,20 +107,19 @@ class Net(nn.Module):
         return float(self.timesteps * sum(op.dense_ops for op in ops if op.kind != "spiking_attention"))
 
     def run(self, x: torch.Tensor, work: list[torch.Tensor] | None = None):
-        """Yield the signals of each chunk of timesteps: one chunk of T without halting, T chunks of one with it."""
+        """Yield the signals of each chunk of timesteps: one chunk of T without feedback, T chunks of one with it."""
         for twin in self.named.values():
             twin.prepare()
-        gates = set(self.gates) if self.phase == "deployed" else set()
-        skipped = set(self.gates) - gates
+        skipped = {n for n, t in self.named.items() if t.halts and self.phase == "float"}
         wiring: dict[str, list[Edge]] = {
             n: [e for e in self.edges if e.target == n and e.source not in skipped] for n in self.named if n not in skipped
         }
-        chunk = 1 if gates else self.timesteps
+        chunk = 1 if any(e.delay for edges in wiring.values() for e in edges) else self.timesteps
         state: dict = {}
         fed_back: Signals = {}
         embedded = self.stem(x)
         for first in range(1, self.timesteps + 1, chunk):
-            now = Moment(first, chunk, self.timesteps, state, [] if work is None else work)
+            now = Moment(first, chunk, self.timesteps, state, [] if work is None else work, len(x))
             signals: Signals = {INPUT: embedded}
             for name, edges in wiring.items():
                 twin = self.twin(name)
@@ -124,8 +134,8 @@ class Net(nn.Module):
                         value = signals.get(edge.source)
                         if value is None:  # a source that works once
                             continue
-                    if edge.slot == "x":
-                        inputs.setdefault("x", []).append(value)
+                    if edge.slot in LISTS:
+                        inputs.setdefault(edge.slot, []).append(value)
                     else:
                         inputs[edge.slot] = value
                 signals[name] = twin(inputs, now)
@@ -148,7 +158,9 @@ class Net(nn.Module):
         if self.training:
             at = torch.full_like(at, self.timesteps)
         final = steps.gather(0, (at - 1)[None, :, None].expand(1, -1, steps.shape[-1]))[0]
-        return Output(final * head.log_scale.exp(), alive, exit_step, steps, activity)
+        masks = self.masks if self.phase == "deployed" else []
+        opened = torch.stack([m.bits().mean() for m in masks]).mean() if masks else torch.ones(())
+        return Output(final * head.log_scale.exp(), alive, exit_step, steps, activity, opened)
 
     def graph(self) -> Graph:
         """The deployed integers as a graph of ops, same names and wiring."""

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, create_model
 from convert import cli
 from convert.ir import DeployError
 from convert.record import atomic
-from train.config import DATASET_DEFAULTS, DATASETS, Config, check, merge
+from train.config import DATASETS, MODELS, Config, check, defaults, merge
 from train.runfolder import CONFIG, find_unfinished
 
 DESCRIPTION = """Train a spiking vision transformer. Every setting of the YAML file is a dotted option, too.
@@ -84,10 +84,11 @@ def from_command_line(args: list[str]) -> Config:
         check(merge(_defaults(values), values), known.config)
         base = merge(base, values)
         rest += ["--config", known.config]
-    if known.data is not None:
-        if known.data in DATASETS:
-            base = merge(base, {"data": {"name": known.data}})
-        rest += ["--data.name", known.data]
+    for key, value, names in (("data", known.data, DATASETS), ("model", known.model, MODELS)):
+        if value is not None:
+            if value in names:
+                base = merge(base, {key: {"name": value}})
+            rest += [f"--{key}.name", value]
     base = merge(_defaults(base), base)
     config = Annotated[Path | None, tyro.conf.arg(aliases=["-c"])], Field(None, description="YAML file with settings, see conf/")
     options = _lenient(Config, {"config": config})
@@ -100,14 +101,18 @@ def _early(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(prog="train/run.py", add_help=False, allow_abbrev=False, usage="train/run.py [-h] [OPTIONS]")
     parser.add_argument("-c", "--config")
     parser.add_argument("--data.name", dest="data")
+    parser.add_argument("--model.name", dest="model")
     parser.add_argument("--resume", nargs="?", const="True")
     return parser.parse_known_args(args)
 
 
 def _defaults(values: dict[str, Any]) -> dict[str, Any]:
-    data = values.get("data")
-    name = data.get("name", "digits") if isinstance(data, dict) else "digits"
-    return DATASET_DEFAULTS.get(name, {}) if isinstance(name, str) else {}
+    def named(section: str, otherwise: str) -> str:
+        given = values.get(section)
+        name = given.get("name", otherwise) if isinstance(given, dict) else otherwise
+        return name if isinstance(name, str) else otherwise
+
+    return defaults(named("data", "digits"), named("model", "stas"))
 
 
 def _lenient(model: type[BaseModel], more: dict[str, Any] | None = None) -> Any:

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from convert.ir import Op
+from convert.ir import HOLD, OPEN, SKIP, Op
+from train.layers.dynamics import lif
 
 PHASES = ("float", "deployed")
 
@@ -25,6 +26,7 @@ class Moment:
     timesteps: int
     state: dict[str, Any] = field(default_factory=dict)
     work: list[torch.Tensor] = field(default_factory=list)
+    batch: int = 1
 
     def book(self, x: torch.Tensor, fanout: float) -> None:
         """Book the events of `x`, one sample along axis -3, each reaching `fanout` synapses."""
@@ -44,6 +46,7 @@ class Twin(nn.Module):
     """
 
     once = False
+    halts = False  # takes part from phase ``deployed`` on
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,3 +80,27 @@ def living(inputs: dict[str, Any]) -> torch.Tensor | None:
     """Mask [T, batch, tokens, 1] of the living tokens from slot ``alive``, without gradient; None where there is none."""
     credit = inputs.get("alive")
     return None if credit is None else (credit.detach() > 0).to(credit.dtype).unsqueeze(-1)
+
+
+def fire(
+    twin: Twin, current: torch.Tensor, neuron: Any, decay: int, inputs: dict[str, Any], now: Moment
+) -> torch.Tensor:
+    """Spikes of a twin's neurons for a chunk's currents [T, batch, ...]: keeps their state, obeys their timestep mask.
+
+    `neuron` is SLAYER's, for its threshold; slot ``open`` carries the words of `convert.ops.timestep_gate` [T, batch, 1].
+    """
+    v = now.state.get(twin.name)
+    v = torch.zeros_like(current[0]) if v is None else v
+    words = inputs.get("open")
+    if words is None:
+        spikes, now.state[twin.name] = lif(current, v, decay, neuron.threshold, twin.deployed)
+        return spikes
+    code = words.detach()[:, 0, 0]
+    straight = (words - words.detach())[:, 0, 0] + (code == OPEN).to(current.dtype)
+    runs = torch.nonzero(code != SKIP).flatten()
+    spikes = torch.zeros_like(current)
+    if len(runs):
+        hold = [bool(h) for h in code[runs] == HOLD]
+        part, now.state[twin.name] = lif(current[runs], v, decay, neuron.threshold, twin.deployed, hold if any(hold) else None)
+        spikes = spikes.index_copy(0, runs, part)
+    return spikes * straight.reshape(-1, *[1] * (current.dim() - 1))

@@ -9,17 +9,26 @@ from torch.nn import functional as F
 
 from convert.neuron import Cuba
 from convert.ops.conv import Conv
-from train.layers.base import Moment, Twin, living, total
-from train.layers.dynamics import MANT, alive_bit, lif
+from train.layers.base import Moment, Twin, fire, living, total
+from train.layers.dynamics import MANT, alive_bit
 from train.layers.folding import FoldedNorm, integers
 from train.slayer_import import slayer
 
 HALF = 2048  # voltage decay of tau = 2
 
 
-def fitting_threshold(fan_in: int, rate: float = 0.2) -> float:
-    """Power of two near 1.6 sqrt(fan_in * rate): then quantised weights use most of their 8 bits (std about 0.8 of +-4)."""
-    return float(min(32, max(1, 2 ** round(math.log2(1.6 * math.sqrt(fan_in * rate))))))
+ROOM = 0.8 * (1 << 23) / (MANT * MANT * 2)  # sum of |weights| that no input can overflow, in SLAYER units, leak 1/2
+
+
+def fitting_threshold(fan_in: int, high: int = 1, rate: float = 0.2) -> float:
+    """Power of two near 1.6 sqrt(fan_in * rate): then quantised weights use most of their 8 bits (std about 0.8 of +-4).
+
+    Wide layers and those whose inputs reach up to `high` get less: the worst-case sum of weights of std
+    theta / 2 / sqrt(fan_in * rate) must fit 24 bits.
+    """
+    spread = high * 0.8 * fan_in * 0.5 / math.sqrt(fan_in * rate)  # mean |weight| sum for theta = 1
+    fits = 2 ** math.floor(math.log2(ROOM / spread))
+    return float(min(32, fits, max(1, 2 ** round(math.log2(1.6 * math.sqrt(fan_in * rate))))))
 
 
 def map_conv(
@@ -39,7 +48,8 @@ class SpikingConv(Twin):
 
     Weights, threshold and quantiser are those of ``slayer.block.cuba.Conv`` (current decay 1, voltage decay 1/2, no delay
     shift); `forward` computes the same spikes as the block does, in [T, batch, positions, channels] and without its
-    loop over int64 tensors. With `branch`, the output's alive bit passes a gradient to the halting score.
+    loop over int64 tensors. `high` is the largest value that its sources add up to. With `branch`, the output's alive bit
+    passes a gradient to the halting score.
     """
 
     def __init__(
@@ -51,13 +61,14 @@ class SpikingConv(Twin):
         stride: int = 1,
         *,
         branch: bool = False,
+        high: int = 1,
         slope: float = 0.3,
         unit: float = 1024.0,
     ) -> None:
         super().__init__()
         self.grid, self.stride, self.padding = grid, stride, kernel // 2
         self.branch, self.slope, self.unit = branch, slope, unit
-        threshold = fitting_threshold(in_channels * kernel * kernel)
+        threshold = fitting_threshold(in_channels * kernel * kernel, high)
         neuron = {"threshold": threshold, "current_decay": 1.0, "voltage_decay": 0.5}
         self.block = slayer.block.cuba.Conv(
             neuron, in_channels, out_channels, kernel, stride=stride, padding=self.padding, delay_shift=False
@@ -85,9 +96,7 @@ class SpikingConv(Twin):
         x = total(inputs["x"])
         now.book(x, self.weight.numel() / self.weight.shape[1] / self.stride**2)
         current = self.current(x)
-        v = now.state.get(self.name)
-        v = torch.zeros(current.shape[1:]) if v is None else v
-        spikes, now.state[self.name] = lif(current, v, HALF, self.block.neuron.threshold, self.deployed)
+        spikes = fire(self, current, self.block.neuron, HALF, inputs, now)
         mask = living(inputs)
         if mask is None:
             return spikes

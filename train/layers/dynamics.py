@@ -14,7 +14,7 @@ MANT = 64.0  # SLAYER's w_scale: weights, biases, thresholds are integers / 64
 
 class _Lif(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, v, keep, threshold, exact, alpha):
+    def forward(ctx, x, v, keep, threshold, exact, alpha, hold):
         steps = x.shape[0]
         potential = torch.empty(x.shape)
         spikes = torch.empty(x.shape)
@@ -25,25 +25,32 @@ class _Lif(torch.autograd.Function):
                 u.mul_(STATE).trunc_().div_(STATE)
             u.add_(x[t])
             s = torch.gt(u, threshold, out=spikes[t])
+            if hold is not None and hold[t]:
+                s.zero_()
             v = torch.where(s > 0, 0.0, u)
         ctx.save_for_backward(potential)
-        ctx.constants = keep, threshold, alpha
+        ctx.constants = keep, threshold, alpha, hold
         return spikes, v
 
     @staticmethod
     def backward(ctx, grad_s, grad_v):
         (potential,) = ctx.saved_tensors
-        keep, threshold, alpha = ctx.constants
+        keep, threshold, alpha, hold = ctx.constants
         slope = potential.sub(threshold).mul_(1.5707963 * alpha / threshold).square_().add_(1.0).reciprocal_()
         slope.mul_(0.5 * alpha / threshold).mul_(grad_s)
         for t in range(len(potential) - 1, -1, -1):
             g = slope[t]
-            g.addcmul_(grad_v, (potential[t] <= threshold).to(g.dtype))
+            if hold is not None and hold[t]:
+                g.copy_(grad_v)
+            else:
+                g.addcmul_(grad_v, (potential[t] <= threshold).to(g.dtype))
             grad_v = g * keep
-        return slope, grad_v, None, None, None, None
+        return slope, grad_v, None, None, None, None, None
 
 
-def lif(x: torch.Tensor, v: torch.Tensor, decay: int, threshold: float, exact: bool, alpha: float = 2.0):
+def lif(
+    x: torch.Tensor, v: torch.Tensor, decay: int, threshold: float, exact: bool, hold: list[bool] | None = None, alpha: float = 2.0
+) -> tuple[torch.Tensor, torch.Tensor]:
     r"""Leaky integrate-and-fire with full current decay and hard reset.
 
     .. math:: v_t = \mathrm{trunc}(v_{t-1} (1 - d / 4096)) + x_t, \quad s_t = [v_t > \vartheta], \quad v_t \leftarrow v_t (1 - s_t)
@@ -55,6 +62,7 @@ def lif(x: torch.Tensor, v: torch.Tensor, decay: int, threshold: float, exact: b
     x : float [T, ...], input current in SLAYER units
     v : float [...], voltage before the first step
     decay : voltage decay in 1/4096; 0, 2048 and 4096 are exact in float32
+    hold : timesteps in which the neurons integrate but neither fire nor reset
     exact : round the decayed voltage towards zero as the chip does (the deployed form)
 
     Returns
@@ -63,7 +71,7 @@ def lif(x: torch.Tensor, v: torch.Tensor, decay: int, threshold: float, exact: b
     """
     if exact and decay not in (0, 2048, 4096):
         raise ValueError(f"decay {decay} of the exact form must be 0, 2048 or 4096: others need more than float32 holds")
-    return _Lif.apply(x, v, 1.0 - decay / STATE, threshold, exact, alpha)
+    return _Lif.apply(x, v, 1.0 - decay / STATE, threshold, exact, alpha, hold)
 
 
 class _AliveBit(torch.autograd.Function):

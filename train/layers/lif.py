@@ -6,9 +6,9 @@ import torch
 
 from convert.neuron import Cuba
 from convert.ops.lif import Lif
-from train.layers.base import Moment, Twin, total
+from train.layers.base import Moment, Twin, fire, total
 from train.layers.conv import HALF
-from train.layers.dynamics import MANT, lif
+from train.layers.dynamics import MANT
 from train.slayer_import import slayer
 
 
@@ -22,9 +22,7 @@ class Encoder(Twin):
 
     def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
         current = total(inputs["x"]) / MANT
-        v = now.state.get(self.name)
-        v = torch.zeros(current.shape[1:]) if v is None else v
-        spikes, now.state[self.name] = lif(current, v, HALF, self.neuron.threshold, self.deployed)
+        spikes = fire(self, current, self.neuron, HALF, inputs, now)
         return spikes
 
     def to_op(self) -> Lif:

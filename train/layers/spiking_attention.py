@@ -6,9 +6,9 @@ import torch
 
 from convert.neuron import Cuba
 from convert.ops.spiking_attention import SpikingAttention
-from train.layers.base import Moment, Twin, living
+from train.layers.base import Moment, Twin, fire, living
 from train.layers.conv import HALF
-from train.layers.dynamics import MANT, lif
+from train.layers.dynamics import MANT
 from train.slayer_import import slayer
 
 EXPONENT = 3  # 2^(T-1) at T = 4: a count's halves stay on the threshold's grid
@@ -36,9 +36,7 @@ class Attention(Twin):
         q, k, v = (self.split(inputs[s]) for s in "qkv")
         y = q @ (k.transpose(-1, -2) @ v) if self.order == "kv" else (q @ k.transpose(-1, -2)) @ v
         current = y.transpose(2, 3).flatten(-2) * ((1 << EXPONENT) / MANT)
-        state = now.state.get(self.name)
-        state = torch.zeros(current.shape[1:]) if state is None else state
-        spikes, now.state[self.name] = lif(current, state, HALF, self.neuron.threshold, self.deployed)
+        spikes = fire(self, current, self.neuron, HALF, inputs, now)
         mask = living(inputs)
         return spikes if mask is None else spikes * mask
 

@@ -21,6 +21,8 @@ class Gate(Twin):
     largest count. The table is computed once per forward pass, so that training and export read the same integers.
     """
 
+    halts = True
+
     def __init__(
         self, tokens: int, high: int, gamma: float = 1.5, beta: float = -6.0, bits: int = 10, slope: float = 0.3, channel: int = 0
     ) -> None:

@@ -7,9 +7,8 @@ from importlib import import_module
 from typing import Any
 
 from convert.ir import DeployError
+from train.config import MODELS
 from train.net import Net
-
-MODELS = ("spikformer", "stas")
 
 
 def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: int) -> Net:

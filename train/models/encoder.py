@@ -1,70 +1,67 @@
-"""What the Spikformer family shares: geometry, encoder blocks with residuals as lists of sources, head and gates."""
+"""What the Spikformer family shares: geometry and encoder blocks on a stream of added spikes."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from convert.ir import DeployError
-from train.layers.conv import SpikingConv
-from train.layers.exit_gate import Exit
-from train.layers.readout import Head
 from train.layers.spiking_attention import Attention
-from train.layers.token_gate import Gate
-from train.net import Net
+from train.models.halting import TokenHalting
+from train.models.wiring import Spikes, Wiring
 
 
-def token_grid(config: Any, image_shape: tuple[int, int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(grid after the host stem, token grid); both convolutions have stride `stem_stride` and 2."""
-    _, h, w = image_shape
-    halve = lambda n, s: (n - 1) // s + 1  # noqa: E731 - one formula for both convolutions
-    stem = halve(h, config.stem_stride), halve(w, config.stem_stride)
-    tokens = halve(stem[0], 2), halve(stem[1], 2)
+def halve(n: int, stride: int = 2) -> int:
+    """Size of a map's side after a convolution of that stride with same padding."""
+    return (n - 1) // stride + 1
+
+
+def stem_grid(config: Any, image_shape: tuple[int, int, int]) -> tuple[int, int]:
+    """Grid after the host's convolution."""
+    return halve(image_shape[1], config.stem_stride), halve(image_shape[2], config.stem_stride)
+
+
+def token_grid(config: Any, image_shape: tuple[int, int, int], halvings: int = 1) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(grid after the host stem, token grid after `halvings` more)."""
+    stem = tokens = stem_grid(config, image_shape)
+    for _ in range(halvings):
+        tokens = halve(tokens[0]), halve(tokens[1])
     if min(tokens) < 2:
+        h, w = image_shape[1:]
         raise DeployError("model.stem_stride", f"images of {h}x{w} leave a token grid of {tokens}", "use a smaller stem_stride")
-    if config.dim % config.heads:
-        raise DeployError("model.heads", f"{config.heads} heads do not divide dim {config.dim}", "choose heads that divide dim")
+    check_heads(config.dim, config.heads)
     return stem, tokens
 
 
-def add_encoder(net: Net, config: Any, grid: tuple[int, int], residual: list[str], high: int, classes: int) -> None:
-    r"""Append `config.depth` Spikformer blocks and the head to a residual stream of `residual` sources (sum at most `high`).
+def check_heads(dim: int, heads: int) -> None:
+    if dim % heads:
+        raise DeployError("model.heads", f"{heads} heads do not divide dim {dim}", "choose heads that divide dim")
+
+
+def add_blocks(
+    wiring: Wiring, stream: Spikes, grid: tuple[int, int], halting: TokenHalting | None, *, blocks: int, prefix: str = "block"
+) -> None:
+    r"""Append Spikformer blocks.
 
     .. math:: x \leftarrow x + \mathrm{SSA}(x), \qquad x \leftarrow x + \mathrm{MLP}(x)
-
-    With halting, a gate after each block reads the stream's halting channel; block 1 of the next timestep obeys the
-    last gate of this one (serial accumulation).
     """
-    tokens, dim, halting = grid[0] * grid[1], config.dim, config.halting
+    config = wiring.config
+    dim, tokens = config.dim, grid[0] * grid[1]
     hidden = round(dim * config.mlp_ratio)
-    gated = bool(halting.enabled)
-    chain = f"gate{config.depth}"
-    shared = {"slope": halting.slope, "unit": float(1 << halting.bits)}
-
-    def linear(i: int, o: int, branch: bool = False) -> SpikingConv:
-        return SpikingConv(i, o, 1, grid, branch=branch, **shared)
-
-    stream = list(residual)
-    for block in range(1, config.depth + 1):
-        alive: dict[str, Any] = {"alive": chain} if gated else {}
-        feedback = ["alive"] if gated and block == 1 else []
-        name = f"block{block}"
+    for block in range(1, blocks + 1):
+        name = f"{prefix}{block}"
         for part in "qkv":
-            net.add(f"{name}.{part}", linear(dim, dim), x=list(stream), delayed=feedback, **alive)
-        net.add(
-            f"{name}.attention",
-            Attention(tokens, dim, config.heads, config.attention_threshold),
-            q=f"{name}.q",
-            k=f"{name}.k",
-            v=f"{name}.v",
-            delayed=feedback,
-            **alive,
-        )
-        stream.append(net.add(f"{name}.proj", linear(dim, dim, branch=True), x=f"{name}.attention", delayed=feedback, **alive))
-        net.add(f"{name}.fc1", linear(dim, hidden), x=list(stream), delayed=feedback, **alive)
-        stream.append(net.add(f"{name}.fc2", linear(hidden, dim, branch=True), x=f"{name}.fc1", delayed=feedback, **alive))
-        if gated:
-            gate = Gate(tokens, high + 2 * block, halting.gamma, halting.beta, halting.bits, halting.slope)
-            chain = net.add(f"gate{block}", gate, x=list(stream), chain=chain, delayed=["chain"] if block == 1 else [])
-    ends: dict[str, Any] = {"before": chain, "after": chain, "delayed": ["before"]} if gated else {}
-    net.add("readout", Head(tokens, dim, classes, config.timesteps), x=stream, **ends)
-    net.add("exit", Exit(classes, config.timesteps), logits="readout", **({"alive": chain} if gated else {}))
+            layer = wiring.linear(dim, dim, grid, high=stream.high)
+            wiring.neurons(f"{name}.{part}", layer, halting, f"{name}.qkv.open", x=stream.sources)
+        attention = Attention(tokens, dim, config.heads, config.attention_threshold)
+        wiring.neurons(f"{name}.attention", attention, halting, q=f"{name}.q", k=f"{name}.k", v=f"{name}.v")
+        stream.add(wiring.neurons(f"{name}.proj", wiring.linear(dim, dim, grid, branch=True), halting, x=f"{name}.attention"))
+        wiring.neurons(f"{name}.fc1", wiring.linear(dim, hidden, grid, high=stream.high), halting, x=stream.sources)
+        stream.add(wiring.neurons(f"{name}.fc2", wiring.linear(hidden, dim, grid, branch=True), halting, x=f"{name}.fc1"))
+        if halting:
+            halting.after_block(block, stream.sources, stream.high)
+
+
+def add_encoder(wiring: Wiring, stream: Spikes, grid: tuple[int, int], classes: int, halting: TokenHalting | None) -> None:
+    """Append `config.depth` blocks, read-out and exit gate."""
+    add_blocks(wiring, stream, grid, halting, blocks=wiring.config.depth)
+    wiring.finish(stream.sources, grid[0] * grid[1], wiring.config.dim, classes, halting)

@@ -1,8 +1,11 @@
 """Spikformer (Zhou et al., ICLR 2023, arXiv 2209.15425): the static baseline.
 
-SPS, then blocks of spiking self-attention and MLP with SEW residuals. Small form: the first convolution is the host's
-(its integers are replayed as a constant current every timestep, direct coding), the others spike on chip; stride-2
-convolutions stand for convolution + max-pool, and the head reads every token instead of their mean.
+SPS, then blocks of spiking self-attention and MLP with SEW residuals. The first convolution is the host's (its integers
+are replayed as a constant current every timestep, direct coding), the others spike on chip. `model.embedding`
+``published`` is SPS stage by stage: four convolutions of dim / 8, / 4, / 2 and dim channels (the first is the host's),
+max-pool after the third and the fourth, position convolution. ``small`` keeps one convolution with its halving. Max-pool
+of spikes is an OR (`model.pooling` or); a stride of 2 in its place is the small nets' default. The head reads every
+token instead of their mean, which costs weights and no events.
 """
 
 from __future__ import annotations
@@ -14,34 +17,53 @@ from train.layers.dynamics import MANT
 from train.layers.host_stem import HostStem
 from train.layers.inject import Replay
 from train.layers.lif import Encoder
-from train.models.encoder import add_encoder, token_grid
+from train.models.encoder import add_encoder, halve, token_grid
+from train.models.halting import TokenHalting
+from train.models.wiring import Spikes, Wiring
 from train.net import Net
 
 CURRENT = 1 << 10  # largest |current| that the host sends, in mantissa units: 16.0
 THRESHOLD = 4.0
 
 
+def direct_coding(config: Any, image_shape: tuple[int, int, int], levels: int, channels: int, timesteps: int) -> tuple[Net, Wiring]:
+    """A net whose host stem sends currents that `sps.encode` turns into spikes, the same current every timestep."""
+    stem = HostStem(
+        image_shape[0], channels, 3, image_shape[1:], config.stem_stride, pixels=levels,
+        unit=1 / MANT, gain=THRESHOLD / 2, low=-CURRENT, high=CURRENT - 1,
+    )  # fmt: skip
+    net = Net(stem, timesteps, image_shape)
+    wiring = Wiring(net, config)
+    shape = (halve(image_shape[1], config.stem_stride) * halve(image_shape[2], config.stem_stride), channels)
+    net.add("sps.replay", Replay(shape, -CURRENT, CURRENT - 1), x="input")
+    wiring.neurons("sps.encode", Encoder(shape, THRESHOLD), x="sps.replay")
+    return net, wiring
+
+
+def halving(wiring: Wiring, name: str, i: int, o: int, grid: tuple[int, int], source: str) -> tuple[str, tuple[int, int]]:
+    """Append a 3x3 convolution that halves the map, by max-pool of its spikes or by a stride of 2; (name, new grid)."""
+    after = halve(grid[0]), halve(grid[1])
+    if wiring.config.pooling == "stride":
+        return wiring.neurons(name, SpikingConv(i, o, 3, grid, stride=2), x=source), after
+    from train.layers.max_pool import MaxPool
+
+    wiring.neurons(name, SpikingConv(i, o, 3, grid), x=source)
+    return wiring.plain(f"{name}.pool", MaxPool(o, 3, grid, stride=2), x=name), after
+
+
 def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: int) -> Net:
     """SPS on chip in every timestep; see `train.models.build`."""
-    stem_grid, grid = token_grid(config, image_shape)
-    positions = stem_grid[0] * stem_grid[1]
-    stem = HostStem(
-        image_shape[0],
-        config.stem_channels,
-        3,
-        image_shape[1:],
-        config.stem_stride,
-        pixels=levels,
-        unit=1 / MANT,
-        gain=THRESHOLD / 2,
-        low=-CURRENT,
-        high=CURRENT - 1,
-    )
-    net = Net(stem, config.timesteps, image_shape)
-    shape = (positions, config.stem_channels)
-    net.add("sps.replay", Replay(shape, -CURRENT, CURRENT - 1), x="input")
-    net.add("sps.encode", Encoder(shape, THRESHOLD), x="sps.replay")
-    net.add("sps.conv", SpikingConv(config.stem_channels, config.dim, 3, stem_grid, stride=2), x="sps.encode")
-    net.add("sps.rpe", SpikingConv(config.dim, config.dim, 3, grid), x="sps.conv")
-    add_encoder(net, config, grid, ["sps.conv", "sps.rpe"], 2, classes)
+    published = config.embedding == "published"
+    stem, grid = token_grid(config, image_shape, 2 if published else 1)
+    channels = config.dim // 8 if published else config.stem_channels
+    net, wiring = direct_coding(config, image_shape, levels, channels, config.timesteps)
+    source, here = "sps.encode", stem
+    if published:
+        source = wiring.neurons("sps.conv1", SpikingConv(channels, config.dim // 4, 3, stem), x=source)
+        source, here = halving(wiring, "sps.conv2", config.dim // 4, config.dim // 2, here, source)
+        channels = config.dim // 2
+    source, here = halving(wiring, "sps.conv", channels, config.dim, here, source)
+    wiring.neurons("sps.rpe", SpikingConv(config.dim, config.dim, 3, grid), x=source)
+    halting = TokenHalting.of(net, config, grid[0] * grid[1], config.depth)
+    add_encoder(wiring, Spikes([source, "sps.rpe"], 2), grid, classes, halting)
     return net

@@ -15,6 +15,8 @@ from train.layers.host_stem import HostStem
 from train.layers.inject import Replay
 from train.layers.level_conv import IntegratedConv
 from train.models.encoder import add_encoder, token_grid
+from train.models.halting import TokenHalting
+from train.models.wiring import Spikes, Wiring
 from train.net import Net
 
 
@@ -22,7 +24,6 @@ def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: 
     """Spikformer's geometry with I-SPS and, where halting is enabled, A-SSA; see `train.models.build`."""
     stem_grid, grid = token_grid(config, image_shape)
     high = config.embedding_levels
-    gated = bool(config.halting.enabled)
     stem = HostStem(
         image_shape[0], config.stem_channels, 3, image_shape[1:], config.stem_stride, pixels=levels, unit=1.0, gain=1.0, low=0, high=high
     )
@@ -30,7 +31,8 @@ def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: 
     net.add("isps.conv", IntegratedConv(config.stem_channels, config.dim, 3, stem_grid, 2, high), x="input")
     net.add("isps.rpe", IntegratedConv(config.dim, config.dim, 3, grid, 1, 1), x="isps.conv")
     shape = (grid[0] * grid[1], config.dim)
-    alive: dict[str, Any] = {"alive": f"gate{config.depth}", "delayed": ["alive"]} if gated else {}
-    net.add("isps.inject", Replay(shape, 0, high + 1), x=["isps.conv", "isps.rpe"], **alive)
-    add_encoder(net, config, grid, ["isps.inject"], high + 1, classes)
+    halting = TokenHalting.of(net, config, shape[0], config.depth)
+    alive, delayed = halting.embedding if halting else ({}, [])
+    net.add("isps.inject", Replay(shape, 0, high + 1), x=["isps.conv", "isps.rpe"], delayed=delayed, **alive)
+    add_encoder(Wiring(net, config), Spikes(["isps.inject"], high + 1), grid, classes, halting)
     return net

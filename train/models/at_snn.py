@@ -1,0 +1,12 @@
+"""AT-SNN (Kang et al., arXiv 2408.12293): Spikformer with token halting and token merge.
+
+Verified from its abstract: ACT-like halting of tokens in a directly trained SNN ViT, token merge by similarity, Spikformer
+as the carrier. Score, order of accumulation and the merge's form are reconstructions (no full text and no code were
+available); `model.halting` and `model.merge` switch each mechanism by itself.
+"""
+
+from __future__ import annotations
+
+from train.models.spikformer import build
+
+__all__ = ["build"]
