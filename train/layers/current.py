@@ -7,13 +7,13 @@ import torch
 from convert.ops.current import Current
 from train.layers.base import Moment, Twin, living, total
 from train.layers.conv import fitting_threshold, map_conv
-from train.layers.dynamics import alive_bit
+from train.layers.dynamics import MANT, alive_bit
 from train.layers.folding import FoldedNorm, integers
 from train.slayer_import import slayer
 
 
 class Branch(Twin):
-    """One branch of a membrane shortcut, float [T, batch, positions, channels] in SLAYER units.
+    """One branch of a membrane shortcut, float [T, batch, positions, channels] in mantissa units.
 
     `theta` is the threshold of the neurons that read the stream; the normalised current starts with half of it as its
     standard deviation. `copies` counts the readers (the net sets it).
@@ -54,7 +54,7 @@ class Branch(Twin):
         x = total(inputs["x"])
         now.book(x, max(1, self.copies) * self.weight.numel() / self.weight.shape[1] / self.stride**2)
         y = map_conv(x, *self.cached, self.grid, self.stride, self.padding)
-        y = y if self.deployed else self.norm.normalise(y)
+        y = (y if self.deployed else self.norm.normalise(y)) * MANT
         if living(inputs) is None:
             return y
         return y * alive_bit(inputs["alive"], self.unit, self.slope).unsqueeze(-1)
