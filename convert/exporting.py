@@ -88,7 +88,7 @@ def export(run: Path | None, output: Path | None, *, exit_drop: float | None = N
             "gates": graph.only("token_gate"),
             "exit_drop": exit_drop,
             "stock_netx": is_stock_chain(graph),
-            "parameters": sum(p.numel() for n, p in net.named_parameters() if not n.startswith("modules_aside")),
+            "parameters": net.parameter_count,
             "ops": op_rows(graph),
             "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in rows],
         },

@@ -58,7 +58,7 @@ def fit(config: Config) -> Path:
         if config.train.start is not None:
             start_from(config.train.start, net)
         write_yaml(config, run / CONFIG)
-    parameters = sum(p.numel() for p in net.parameters())
+    parameters = net.parameter_count
     console.print(
         f"{run}: {config.model.name}, {parameters:,} parameters, {config.data.name} ({len(splits.train):,} train, "
         f"{len(splits.validation):,} validation, {len(splits.test):,} test images)"

@@ -77,6 +77,11 @@ class Net(nn.Module):
         return [t for t in self.named.values() if isinstance(t, TimestepMask)]
 
     @property
+    def parameter_count(self) -> int:
+        """Learned parameters of host and chip, without surrogate modules and SLAYER's fixed decays."""
+        return sum(p.numel() for n, p in self.named_parameters() if p.requires_grad and not n.startswith("modules_aside"))
+
+    @property
     def has_gates(self) -> bool:
         return bool(self.gates)
 

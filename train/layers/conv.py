@@ -12,7 +12,7 @@ from convert.ops.conv import Conv
 from convert.synapse import Padding
 from train.layers.base import Moment, Twin, fire, living, total
 from train.layers.dynamics import MANT, alive_bit
-from train.layers.folding import FoldedNorm, integers
+from train.layers.folding import BIAS_LIMIT, REACH, FoldedNorm, integers, within
 from train.slayer_import import slayer
 
 HALF = 2048  # voltage decay of tau = 2
@@ -81,6 +81,7 @@ class SpikingConv(Twin):
         )
         self.block.synapse.pre_hook_fx = None
         self.norm = FoldedNorm(out_channels, gain=threshold / 2)
+        self.room = (REACH - BIAS_LIMIT) / high
 
     @property
     def weight(self) -> torch.Tensor:
@@ -89,7 +90,8 @@ class SpikingConv(Twin):
 
     def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Deployed weights and bias in SLAYER units."""
-        return self.block.neuron.quantize_8bit(self.norm.fold_weight(self.weight)), self.norm.fold_bias()
+        weight = within(self.norm.fold_weight(self.weight), self.room)
+        return self.block.neuron.quantize_8bit(weight), self.norm.fold_bias()
 
     def prepare(self) -> None:
         self.cached = self.folded() if self.deployed else (self.weight, None)

@@ -3,9 +3,8 @@
 Information-protecting SPS: strided spiking convolutions, and a short path straight from the image that joins the stream as
 a constant current (the host computes it, the chip adds it every timestep). Membrane shortcuts. `model.modules` surrogate
 modules tap the stream in training. Departures from the published net: the short path is the host's 3x3 convolution at
-the stem's resolution, folded onto the token grid, instead of one kernel per patch, and adds to the first dim / 8 channels
-of the main path instead of standing beside 7 / 8 dim channels; neurons before the head fire for each token, instead of
-a head on the stream itself.
+the stem's resolution, folded onto the token grid, instead of one kernel per patch; neurons before the head fire for each
+token, instead of a head on the stream itself.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: 
             name = f"sps.conv{i + 1}"
             source = wiring.neurons(name, SpikingConv(channels, dim // (4, 2, 1)[i], 3, here, stride), x=source)
             here, channels = (halve(here[0], stride), halve(here[1], stride)), dim // (4, 2, 1)[i]
-    stream.branch("sps.conv", channels, source, kernel=3, stride=2, grid=here)
+    stream.branch("sps.conv", channels, source, kernel=3, stride=2, grid=here, silent=short * fold**2)
     taps = [list(stream.currents)]
     for block in range(1, config.depth + 1):
         add_block(wiring, stream, halting, block)
