@@ -38,9 +38,14 @@ NETS = [pytest.param(name, {}, id=name) for name in MODELS] + [
         "rectangle-merge": RECTANGLE | MERGE,
         "merge-alone": MERGE | ALONE,
         "halting-alone": {"merge": {"enabled": False}},
+        "block": {"halting": {"order": "block"}},
+        "time": {"halting": {"order": "time"}},
         "wide": {"halting": {"order": "rectangle", "width": 3}},
     }.items()
 ]
+# The same policies on other backbones; any of them takes any that makes sense.
+ALL = {"halting": {"enabled": True, "width": 4}, "mask": {"enabled": True}}
+NETS += [pytest.param(name, ALL, id=f"{name}-halting-mask") for name in ("stmixer", "spike_driven", "qkformer", "msvit", "at_snn")]
 
 
 def config(name: str, *, beta: float = -2.0, **change) -> ModelConfig:
