@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from convert.ir import DeployError
@@ -79,42 +80,67 @@ def stem_channels(config: Any, share: int) -> int:
 
 
 class SpikeStream:
-    """Stage's residual stream of added spikes (SEW, the models' own form): a branch is a layer with neurons."""
+    """A stage's residual stream of added spikes (SEW, the models' own form): a branch is a layer with neurons."""
 
     def __init__(self, wiring: Wiring, stage: Stage) -> None:
         self.wiring, self.stage, self.sum = wiring, stage, Spikes([], 0)
 
-    def read(self, name: str, halting: TokenHalting | None = None) -> tuple[list[str], int]:
-        """Sources of the next layer and the largest value of their sum."""
-        return self.sum.sources, self.sum.high
-
     def embed(self, name: str, i: int, sources: list[str], high: int, kernel: int, stride: int, grid: Grid) -> None:
         """Add a convolution of an earlier stage's map."""
         self.sum.add(self.wiring.neurons(name, SpikingConv(i, self.stage.channels, kernel, grid, stride, high=high), x=sources))
+
+    def embedded(self, halting: TokenHalting) -> None:
+        """Silence the embedding of dead tokens."""
+        self.sum = Spikes(*halting.embed(self.sum.sources, self.sum.high, self.stage.grid, self.stage.name))
+
+    def read(self, name: str, halting: TokenHalting | None = None) -> tuple[list[str], int]:
+        """Sources of the next layer and the largest value of their sum."""
+        return self.sum.sources, self.sum.high
 
     def branch(self, name: str, i: int, source: str, halting: TokenHalting | None = None) -> None:
         """Add a token-wise linear layer."""
         layer = self.wiring.linear(i, self.stage.channels, self.stage.grid, branch=True)
         self.sum.add(self.wiring.neurons(name, layer, halting, x=source))
 
+    def scored(self) -> tuple[list[str], int]:
+        """What a token gate counts: the stream."""
+        return self.sum.sources, self.sum.high
+
+    def end(self, name: str, halting: TokenHalting | None) -> tuple[list[str], int]:
+        """What the next stage or the head reads."""
+        return self.sum.sources, self.sum.high
+
 
 class CurrentStream:
-    """Stage's residual stream of currents (membrane shortcut, "PA"): neurons stand where it is read, all spikes are binary."""
+    """A stage's residual stream of currents (membrane shortcut, "PA"): neurons stand where it is read, spikes are binary."""
 
     def __init__(self, wiring: Wiring, stage: Stage) -> None:
         self.sum = Membrane(wiring, stage.grid, stage.channels)
-
-    def read(self, name: str, halting: TokenHalting | None = None) -> tuple[list[str], int]:
-        """Append neurons that read the stream; their name and 1."""
-        return [self.sum.spikes(name, halting)], 1
+        self.sum.share = 2 * stage.blocks + 2
 
     def embed(self, name: str, i: int, sources: list[str], high: int, kernel: int, stride: int, grid: Grid) -> None:
         """Add a convolution of an earlier stage's map."""
         self.sum.branch(name, i, sources[0], kernel=kernel, stride=stride, grid=grid)
 
+    def embedded(self, halting: TokenHalting) -> None:
+        """Nothing to silence: the neurons that read the stream obey the gates."""
+
+    def read(self, name: str, halting: Any = None) -> tuple[list[str], int]:
+        """Append neurons that read the stream; their name and 1."""
+        self.last = self.sum.spikes(name, halting)
+        return [self.last], 1
+
     def branch(self, name: str, i: int, source: str, halting: TokenHalting | None = None) -> None:
         """Add a token-wise linear layer."""
         self.sum.branch(name, i, source, halting=halting)
+
+    def scored(self) -> tuple[list[str], int]:
+        """What a token gate counts: the spikes that read the stream last, those of the MLP's input."""
+        return [self.last], 1
+
+    def end(self, name: str, halting: TokenHalting | None) -> tuple[list[str], int]:
+        """What the next stage or the head reads. A token that dies in this timestep still fires here: its last word is kept."""
+        return self.read(name, SimpleNamespace(wires=halting.embedding) if halting else None)
 
 
 Stream = SpikeStream | CurrentStream
@@ -175,7 +201,7 @@ def add_blocks(wiring: Wiring, stage: Stage, stream: Stream, attend: Attend, hal
         layer = wiring.linear(stage.channels, hidden, stage.grid, high=high)
         stream.branch(f"{name}.fc2", hidden, wiring.neurons(f"{name}.fc1", layer, halting, x=sources), halting)
         if halting:
-            halting.after_block(block, *stream.read(f"{name}.out", halting))
+            halting.after_block(block, *stream.scored())
 
 
 def build_hierarchy(
@@ -192,7 +218,9 @@ def build_hierarchy(
         last = stage is stages[-1]
         halting = TokenHalting.of(net, config, stage.tokens, stage.blocks) if last else None
         stream = embed(wiring, stage, sources, high)
+        if halting:
+            stream.embedded(halting)
         add_blocks(wiring, stage, stream, attend_globally if last else attend, halting)
-        sources, high = stream.read(f"{stage.name}.out", halting)
-    wiring.finish(sources, stages[-1].tokens, stages[-1].channels, classes, halting)
+        sources, high = stream.end(f"{stage.name}.out", halting)
+    wiring.finish(sources, stages[-1].tokens, stages[-1].channels, classes, halting, high=high)
     return net
