@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from convert import credit
 from convert.ir import COUNTERS, INPUT, MUTE, SKIP, DeployError, Graph, Inputs
 from convert.record import Record
 
@@ -170,7 +171,8 @@ class Recorder:
 
     def __init__(self, graph: Graph, samples: int, spikes: bool | Collection[str]) -> None:
         self.graph, self.names = graph, list(graph.ops)
-        self.gates = graph.only("token_gate")
+        self.gates, first = credit.gates(graph), credit.start(graph)
+        self.start = delayed(first) if first else None
         readout = graph.only("readout")
         last = self.names[-1]
         tokens = graph.ops[readout[0]].weight.shape[1] if readout else 1  # type: ignore[attr-defined]
@@ -195,20 +197,23 @@ class Recorder:
                 self.spikes[name][sample, t - 1] = value
             if name in self.gates:
                 self.alive[sample, t - 1, self.gates.index(name) + 1] = value > 0
-            if self.gates and name == delayed(self.gates[-1]):
+            if name == self.start:
                 self.alive[sample, t - 1, 0] = value > 0
             if name == self.logits_of:
                 flat = value.reshape(len(value), -1)
                 self.logits[sample] = flat if self.graph.ops[name].kind == "readout" else self.logits[sample] + flat
-        if not self.gates:
-            self.alive[sample, t - 1] = True
+        if self.start is None:
+            self.alive[sample, t - 1, 0] = True
 
     def ended(self, sample: np.ndarray, t: np.ndarray, done: np.ndarray) -> None:
         self.exit_step[sample[done]] = t[done]
 
     def record(self, labels: np.ndarray | None = None, **meta) -> Record:
         kinds = [op.kind for op in self.graph.ops.values()]
-        return Record(self.names, kinds, self.counts, self.exit_step, self.logits, self.gates, self.alive, self.spikes, labels, meta)
+        return Record(
+            self.names, kinds, self.counts, self.exit_step, self.logits, self.gates, self.alive, self.spikes, labels, meta,
+            credit.entering(self.graph),
+        )
 
 
 def done_of(graph: Graph, signals: Signals, t: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from convert import cli
+from convert import cli, credit
 from convert.audit import audit
 from convert.calibrate import ENOUGH, calibrate_margin, with_margin, with_shifts
 from convert.engine import run as run_int
@@ -85,7 +85,7 @@ def export(run: Path | None, output: Path | None, *, exit_drop: float | None = N
             "host_bound": bound,
             "dense_ops": {n: op.dense_ops for n, op in graph.ops.items()},
             "embedding_ops": embedding_ops(graph),
-            "gates": graph.only("token_gate"),
+            "gates": credit.gates(graph),
             "exit_drop": exit_drop,
             "stock_netx": is_stock_chain(graph),
             "parameters": net.parameter_count,

@@ -74,6 +74,9 @@ class Op:
     kind: ClassVar[str]
     slots: ClassVar[tuple[str, ...]] = ("x*",)
     arithmetic: ClassVar[tuple[str, ...]] = ()  # integer operations on the synaptic path and in the update
+    gates_tokens: ClassVar[bool] = False  # its output is the credit of each token
+    halting: ClassVar[bool] = False  # is there for token halting or merging alone: removed with it, its events are its cost
+    stand_in: ClassVar[str] = ""  # slot whose sources take its place when it is removed from a graph
     copies: int  # synapse copies of an op that drives its consumers' dendrites; other ops have none
 
     @property
@@ -195,14 +198,15 @@ class Graph:
     input_payload: Payload = Payload(0, 1)
     meta: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, name: str, op: Op, *, delayed: Iterable[str] = (), **sources: str | list[str]) -> None:
-        """Append `op`; `sources` name, for each slot, where its signal comes from; slots in `delayed` act one step later."""
+    def add(self, name: str, op: Op, *, delayed: Iterable[str] = (), **sources: str | list[str]) -> str:
+        """Append `op`; `sources` name, for each slot, what feeds it; slots in `delayed` act one step later. Returns the name."""
         if name in self.ops or name == INPUT:
             raise DeployError(name, "this op name is taken", "give every op its own name")
         self.ops[name] = op
         for slot, given in sources.items():
             for source in [given] if isinstance(given, str) else given:
                 self.edges.append(Edge(source, name, slot, int(slot in delayed)))
+        return name
 
     def sources(self, name: str) -> dict[str, list[Edge]]:
         """Incoming edges of an op by slot, in the order of its slots."""
@@ -270,10 +274,20 @@ class Graph:
             seen.add(name)
 
     def without(self, kinds: Iterable[str]) -> Graph:
-        """The graph without ops of these kinds and without the edges that touch them (halting removed, for instance)."""
+        """The graph without ops of these kinds. An op's `stand_in` sources take its place; its other edges go with it."""
         gone = {n for n, op in self.ops.items() if op.kind in set(kinds)}
-        return dataclasses.replace(
-            self,
-            ops={n: op for n, op in self.ops.items() if n not in gone},
-            edges=[e for e in self.edges if e.source not in gone and e.target not in gone],
-        )
+
+        def remaining(edge: Edge, seen: frozenset[str] = frozenset()) -> Iterator[Edge]:
+            if edge.source not in gone:
+                yield edge
+            elif edge.source not in seen:  # credit goes round: a ring of removed gates leaves nothing
+                for e in self.sources(edge.source).get(self.ops[edge.source].stand_in, []):
+                    instead = dataclasses.replace(edge, source=e.source, delay=min(1, edge.delay + e.delay))
+                    yield from remaining(instead, seen | {edge.source})
+
+        edges = [r for e in self.edges if e.target not in gone for r in remaining(e)]
+        return dataclasses.replace(self, ops={n: op for n, op in self.ops.items() if n not in gone}, edges=edges)
+
+    def without_halting(self) -> Graph:
+        """The plain net: no token gates, no merging, every token in every timestep."""
+        return self.without({op.kind for op in self.ops.values() if op.halting})

@@ -162,6 +162,9 @@ def _read_fields(group: h5py.Group, cls: type[Op], where: str) -> Op:
     values: dict[str, Any] = {}
     for f in dataclasses.fields(cls):  # type: ignore[arg-type]
         kind = str(f.type)
+        # Files written before a field existed lack it; its default then means what they meant.
+        if f.default is not dataclasses.MISSING and kind != "Cuba" and f.name not in group and f.name not in group.attrs:
+            continue
         if kind.startswith("np."):
             values[f.name] = read_array(group, f.name, where)
         elif kind == "Cuba":

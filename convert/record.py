@@ -32,10 +32,12 @@ class Record:
     logits : int64 [N, K]
         At the exit. `prediction` is their first maximum.
     gates : list of str
-        Names of the token gates, in graph order (empty for a static net).
+        Names of the ops that halt or merge tokens, in graph order (empty for a static net).
     alive : bool [N, T, gates + 1, tokens]
-        Entry g: tokens alive before gate g, so entering block g + 1; the last entry: after the last gate. False after the exit.
+        Entry 0: tokens alive before the first gate; entry g: after gate g, counted from 1. False after the exit.
         A net without gates has one entry, all True until the exit.
+    entering : list of int
+        Entries of `alive` that the blocks obey. In serial order block g + 1 obeys entry g.
     spikes : dict of op name -> int32 [N, T, *shape]
         Only with ``record="spikes"``; zero after the exit.
     """
@@ -50,6 +52,16 @@ class Record:
     spikes: dict[str, np.ndarray] = field(default_factory=dict)
     labels: np.ndarray | None = None
     meta: dict[str, Any] = field(default_factory=dict)
+    entering: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.entering:  # records of serial nets, written before there was anything else
+            self.entering = list(range(max(1, len(self.gates))))
+
+    @property
+    def processed(self) -> np.ndarray:
+        """Tokens that each block processed, bool [N, T, blocks that differ, tokens]."""
+        return self.alive[:, :, self.entering]
 
     @property
     def prediction(self) -> np.ndarray:
@@ -66,9 +78,11 @@ class Record:
 
     @property
     def mean_tokens(self) -> float:
-        """Share of (block, timestep, token) cells that were processed, of all L * T * N cells (1 for a static net)."""
-        entering = self.alive[:, :, : max(1, len(self.gates))]
-        return float(entering.mean())
+        """Share of (block, timestep, token) cells that were processed, of all L * T * N cells (1 for a static net).
+
+        A merged pair is one token.
+        """
+        return float(self.processed.mean())
 
     def total(self, counter: str) -> np.ndarray:
         """Events of one counter per sample, int64 [N]."""
@@ -94,6 +108,7 @@ class Record:
                 gates=np.array(self.gates, dtype="U"),
                 alive=np.packbits(self.alive),
                 alive_shape=self.alive.shape,
+                entering=self.entering,
                 labels=np.array([]) if self.labels is None else self.labels,
                 meta=json.dumps(self.meta),
             )
@@ -123,6 +138,7 @@ class Record:
                     alive=alive,
                     labels=labels if labels.size else None,
                     meta=json.loads(str(f["meta"])),
+                    entering=f["entering"].tolist() if "entering" in f else [],
                 )
         except FileNotFoundError:
             raise DeployError(str(path), "no such event record", hint) from None

@@ -64,8 +64,8 @@ def load_images(bundle: Bundle, data: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def without_halting(graph: Graph) -> Graph:
-    """The same net with its token gates removed and no early exit: every token, every timestep."""
-    plain = graph.without(["token_gate"])
+    """The same net with what halts or merges tokens removed and no early exit: every token, every timestep."""
+    plain = graph.without_halting()
     for name in plain.only("exit_gate"):
         margin = np.full(plain.timesteps, NEVER)
         plain.ops[name] = dataclasses.replace(plain.ops[name], margin=margin, policy="fixed_window")  # type: ignore[type-var]

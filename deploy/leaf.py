@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
+from convert import credit
 from convert.engine import Beat, Injector, Signals, Stage, delayed, done_of
 from convert.ir import DeployError, Graph
 from deploy.mapping import DONE, Plan, feedback_layout
@@ -31,10 +32,9 @@ class Leaf:
         self.reporter = Reporter(graph, plan.ops, pipe)
         self.parent = os.getpid()
         self.where: str | None = None
-        gates = graph.only("token_gate")
-        readout = graph.only("readout")
-        self.credit = delayed(gates[-1]) if gates else ""
-        self.facts = {*gates, readout[0] if readout else list(graph.ops)[-1]}  # reported always: alive masks, logits
+        readout, start = graph.only("readout"), credit.start(graph)
+        self.credit = delayed(start) if start else ""
+        self.facts = {*credit.gates(graph), readout[0] if readout else list(graph.ops)[-1]}  # reported always: alive masks, logits
 
     def start(self) -> None:
         """First thing in the new process."""

@@ -28,7 +28,7 @@ def partition(graph: Graph, mapping: str) -> dict[str, list[str]]:
     """Ops of each process, in graph order.
 
     ``op``: one process per op. ``block``: ops of one block, told by the name before the first dot, share a process; so do
-    the ops before the first block; every token gate and the exit gate are on their own. ``chip``: the whole net, then
+    the ops before the first block; every gate that is not named as part of one is on its own. ``chip``: the whole net, then
     readout and exit gate.
 
     Raises
@@ -47,10 +47,10 @@ def partition(graph: Graph, mapping: str) -> dict[str, list[str]]:
             group = "readout"
         elif mapping == "chip":
             group = "chip"
-        elif op.kind in ("token_gate", "exit_gate"):
-            group = name
         elif "." in name:
             group, in_blocks = name.split(".")[0], True
+        elif op.gates_tokens or op.kind == "exit_gate":
+            group = name
         else:
             group = name if in_blocks else "embedding"
         while group in (INJECTOR, INPUT):

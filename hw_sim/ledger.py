@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from convert.ir import COUNTERS
+from convert.ir import COUNTERS, load_ops
 from convert.record import Record
 from hw_sim.cost_tables import ACTIVE, INACTIVE, QUANTITIES
 
-GATE_KINDS = ("token_gate", "exit_gate")
+GATE_KINDS = ("exit_gate", *(kind for kind, op in load_ops().items() if op.halting))
 GROUPS = ("embedding", "body", "gates")
 CHUNK = 256  # samples at a time: a test set's counts times a few would not fit small machines
 

@@ -63,6 +63,7 @@ def read_events(path: Path, manifest: dict[str, Any], again: str) -> Record:
         and record.exit_step.max(initial=1) <= steps
         and record.alive.ndim == 4
         and record.alive.shape[:3] == (n, steps, len(record.gates) + 1)
+        and set(record.entering) <= set(range(len(record.gates) + 1))
         and (record.labels is None or record.labels.shape == (n,))
         and record.logits.shape[:1] == (n,)
         and len(record.meta.get("samples", range(n))) == n

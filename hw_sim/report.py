@@ -36,7 +36,7 @@ def drawings(e: Estimate) -> dict[str, str]:
             )
     record = e.nets[e.main].record
     if record.gates:
-        alive = record.alive[:, :, : len(record.gates)].mean(3)
+        alive = record.processed.mean(3)
         steps = np.arange(1, alive.shape[1] + 1)
         out["tokens"] = drawing.curve(alive, (record.exit_step[:, None] >= steps).mean(0))
     return out
@@ -156,7 +156,7 @@ def _images(e: Estimate, images: np.ndarray | None) -> list[dict[str, Any]]:
     height, width = manifest["grid"]
     if images is None or not record.gates or record.alive.shape[3] != height * width:
         return []
-    share = record.alive[: len(images), :, : len(record.gates)].mean((1, 2)).reshape(-1, height, width)
+    share = record.processed[: len(images)].mean((1, 2)).reshape(-1, height, width)
     names = {k: str(v) for k, v in enumerate(manifest["labels"])}
     out = []
     bright = images * (255 / max(1, int(images.max())))  # digits, for instance, have 17 grey levels

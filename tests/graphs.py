@@ -10,56 +10,86 @@ from convert.ops.conv import Conv
 from convert.ops.dense import Dense
 from convert.ops.exit_gate import NEVER, ExitGate
 from convert.ops.inject import Inject
+from convert.ops.lif import Lif
 from convert.ops.readout import Readout
+from convert.ops.rectangle_gate import RectangleGate
+from convert.ops.relay import Relay
 from convert.ops.spiking_attention import SpikingAttention
 from convert.ops.token_gate import TokenGate
+from convert.ops.token_merge import TokenMerge
+from convert.ops.token_move import TokenMove
 
 load_ops()
 TOKENS, CHANNELS, CLASSES, TIMESTEPS = 9, 8, 3, 4
 
 
-def halting_graph(seed: int = 0, *, gated: bool = True, theta: int = 1014, scores: int = 120) -> Graph:
+def halting_graph(
+    seed: int = 0,
+    *,
+    gated: bool = True,
+    theta: int = 1014,
+    scores: int = 120,
+    order: str = "serial",
+    delta: int | None = None,
+    spiking: bool = False,
+) -> Graph:
     """Two blocks with attention, token gates, last-alive readout and exit gate on a 3 x 3 token grid.
 
     `scores` is the table's step: larger halts earlier; `theta` huge never halts; the same seed gives the same weights.
+    `order` is "serial" or "rectangle"; with `delta` tokens merge; with `spiking` the embedding fires in every timestep
+    (a relay silences dead tokens), without it an inject replays the host's integers.
     """
     rng = np.random.default_rng(seed)
     g = Graph(timesteps=TIMESTEPS, input_shape=(TOKENS, CHANNELS), input_payload=Payload(0, 3))
 
-    def linear(out: int, per: int, vth: int = 60) -> Conv:
+    def linear(out: int, per: int, vth: int = 60, kernel: int = 1) -> Conv:
         return Conv(
-            weight=rng.integers(-30, 34, (out, per, 1, 1)) * 2, bias=rng.integers(-9, 9, out), grid=(3, 3), neuron=Cuba(4096, 2048, vth)
-        )
+            weight=rng.integers(-30, 34, (out, per, kernel, kernel)) * 2, bias=rng.integers(-9, 9, out), grid=(3, 3), padding=kernel // 2,
+            neuron=Cuba(4096, 2048, vth),
+        )  # fmt: skip
 
-    chain = "gate2"
-    first: dict = {"alive": chain, "delayed": ["alive"]} if gated else {}
-    g.add("inject", Inject((TOKENS, CHANNELS), 0, 3), x="input", **first)
-    stream = ["inject"]
+    def later(slot: str, source: str) -> dict:
+        """Wire a slot to `source`; before `source` is there it means the timestep before."""
+        return {slot: source, "delayed": [] if source in g.ops else [slot]} if source else {}
+
+    raw, high, prefix = ["input"], 3, ""
+    if spiking:
+        g.add("sps.replay", Inject((TOKENS, CHANNELS), 0, 3), x="input")
+        g.add("sps.encode", Lif((TOKENS, CHANNELS), Cuba(4096, 2048, 1)), x="sps.replay")
+        g.add("sps.rpe", linear(CHANNELS, CHANNELS, kernel=3), x="sps.encode")
+        raw, high, prefix = ["sps.encode", "sps.rpe"], 2, "sps."
+    last = ("gate2" if order == "serial" else "gate0") if gated else ""
+    credit = last
+    if delta is not None:
+        credit = g.add(f"{prefix}merge", TokenMerge((3, 3), CHANNELS, delta, theta), x=raw, **later("chain", last))
+        raw = [*raw, g.add(f"{prefix}move", TokenMove((3, 3), CHANNELS, high), x=raw, after=credit)]
+        high *= 2
+    ends = {"before": credit, "after": last, "delayed": ["before"] if credit == last else []} if gated else {}
+    if not spiking:
+        stream = [g.add("inject", Inject((TOKENS, CHANNELS), 0, high), x=raw, **later("alive", credit))]
+    elif credit:
+        stream = [g.add("sps.relay", Relay((TOKENS, CHANNELS), high), x=raw, **later("alive", credit))]
+    else:
+        stream = raw
+    table = scores * np.arange(high + 6)
+    if gated and order == "rectangle":
+        credit = g.add("gate0", TokenGate(TOKENS, table, theta), x=stream, **later("chain", credit))
     for block in (1, 2):
-        alive: dict = {"alive": chain, "delayed": ["alive"] if block == 1 else []} if gated else {}
-        name = f"block{block}"
+        alive, name = later("alive", credit), f"block{block}"
         for part in "qkv":
-            g.add(f"{name}.{part}", linear(CHANNELS, CHANNELS), x=list(stream), **alive)
+            g.add(f"{name}.{part}", linear(CHANNELS, CHANNELS), x=stream, **alive)
         attention = SpikingAttention(TOKENS, CHANNELS, 2, exponent=3, neuron=Cuba(4096, 2048, 15))
         g.add(f"{name}.attention", attention, q=f"{name}.q", k=f"{name}.k", v=f"{name}.v", **alive)
-        g.add(f"{name}.proj", linear(CHANNELS, CHANNELS), x=f"{name}.attention", **alive)
-        stream.append(f"{name}.proj")
-        g.add(f"{name}.fc1", linear(2 * CHANNELS, CHANNELS), x=list(stream), **alive)
-        g.add(f"{name}.fc2", linear(CHANNELS, 2 * CHANNELS), x=f"{name}.fc1", **alive)
-        stream.append(f"{name}.fc2")
-        if gated:
-            gate = TokenGate(TOKENS, scores * np.arange(9), theta)
-            g.add(f"gate{block}", gate, x=list(stream), chain=chain, delayed=["chain"] if block == 1 else [])
-            chain = f"gate{block}"
-    ends: dict = {"before": chain, "after": chain, "delayed": ["before"]} if gated else {}
-    g.add(
-        "readout",
-        Readout(rng.integers(-20, 20, (CLASSES, TOKENS, CHANNELS)) * 2, rng.integers(-5, 5, CLASSES), TIMESTEPS),
-        x=stream,
-        **ends,
-    )
+        stream = [*stream, g.add(f"{name}.proj", linear(CHANNELS, CHANNELS), x=f"{name}.attention", **alive)]
+        g.add(f"{name}.fc1", linear(2 * CHANNELS, CHANNELS), x=stream, **alive)
+        stream = [*stream, g.add(f"{name}.fc2", linear(CHANNELS, 2 * CHANNELS), x=f"{name}.fc1", **alive)]
+        if gated and (order == "serial" or block < 2):
+            gate = TokenGate if order == "serial" else RectangleGate
+            credit = g.add(f"gate{block}", gate(TOKENS, table, theta), x=stream, **later("chain", credit))
+    head = Readout(rng.integers(-20, 20, (CLASSES, TOKENS, CHANNELS)) * 2, rng.integers(-5, 5, CLASSES), TIMESTEPS)
+    g.add("readout", head, x=stream, **ends)
     exit_gate = ExitGate(CLASSES, TIMESTEPS, np.full(TIMESTEPS, NEVER))
-    g.add("exit", exit_gate, logits="readout", **({"alive": chain} if gated else {}))
+    g.add("exit", exit_gate, logits="readout", **({"alive": last} if gated else {}))
     g.check()
     return g
 

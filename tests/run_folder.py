@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from convert.credit import gates
 from convert.engine import run
 from convert.ir import Edge, Graph
 from convert.listing import op_rows
@@ -31,7 +32,7 @@ def adaptive_graph(margin: int = 800) -> Graph:
 
 def without_halting(graph: Graph) -> Graph:
     """The same net, every token and every timestep."""
-    plain = graph.without(["token_gate"])
+    plain = graph.without_halting()
     never = np.full(plain.timesteps, NEVER)
     plain.ops["exit"] = dataclasses.replace(plain.ops["exit"], margin=never, policy="fixed_window")  # type: ignore[type-var]
     return plain
@@ -60,7 +61,7 @@ def write_export(folder: Path, graph: Graph, *, halting: bool, embedding: tuple[
         "schema": 1, "name": folder.name, "model": "stas" if halting else "spikformer", "dataset": dataset, "data": {}, "classes": CLASSES,
         "labels": ["disc", "bar", "ring"], "timesteps": graph.timesteps, "halting": halting, "grid": [3, 3], "image_shape": [3, 12, 12],
         "host_macs": 5000 if halting else 4000, "dense_ops": {n: op.dense_ops for n, op in graph.ops.items()},
-        "embedding_ops": list(embedding), "gates": graph.only("token_gate"), "sha256": {}, "ops": op_rows(graph),
+        "embedding_ops": list(embedding), "gates": gates(graph), "sha256": {}, "ops": op_rows(graph),
     }
     (export / "manifest.json").write_text(json.dumps(manifest))
 

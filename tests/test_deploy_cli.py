@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from convert import engine
+from convert.credit import gates
 from convert.host import write_host
 from convert.ir import DeployError
 from convert.manifest import write_manifest
@@ -41,7 +42,7 @@ def export(tmp_path_factory) -> Path:
     write_manifest(folder, {
         "name": "tiny", "model": "halting", "dataset": "noise", "data": {"name": "noise"}, "classes": 3, "labels": ["a", "b", "c"],
         "timesteps": graph.timesteps, "halting": True, "grid": [3, 3], "image_shape": [1, 6, 6], "host_macs": 1, "dense_ops": {},
-        "embedding_ops": ["inject"], "gates": graph.only("token_gate"),
+        "embedding_ops": ["inject"], "gates": gates(graph),
     })
     return folder
 

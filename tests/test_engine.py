@@ -46,7 +46,7 @@ def test_a_threshold_that_is_never_reached_equals_the_ungated_net():
     x = halting_input()
     never = engine.run(halting_graph(theta=1 << 20), x, spikes=True)
     ungated = engine.run(halting_graph(gated=False), x, spikes=True)
-    removed = engine.run(halting_graph().without(["token_gate"]), x, spikes=True)
+    removed = engine.run(halting_graph().without_halting(), x, spikes=True)
     assert never.mean_tokens == 1
     for other in (ungated, removed):
         assert np.array_equal(never.logits, other.logits)

@@ -38,7 +38,7 @@ OPS.pop(Piece.kind)  # not one of the project's ops
 
 def disguised(op: Op) -> Op:
     """The same op under another kind: the drivers must not take it for the net's own gate or readout."""
-    copy = object.__new__(type("UnderTest", (type(op),), {"kind": "under_test"}))
+    copy = object.__new__(type("UnderTest", (type(op),), {"kind": "under_test", "gates_tokens": False}))
     copy.__dict__.update(op.__dict__)
     return copy
 

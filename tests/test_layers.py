@@ -27,6 +27,22 @@ torch.set_num_threads(1)
 SMALL = {"dim": 16, "depth": 2, "heads": 4, "stem_channels": 8, "attention_threshold": 1, "embedding_levels": 2}
 
 
+# Each model as it is, and every way to halt and merge tokens on both kinds of embedding.
+RECTANGLE, MERGE, ALONE = {"halting": {"order": "rectangle"}}, {"merge": {"enabled": True, "delta": 3}}, {"halting": {"enabled": False}}
+NETS = [pytest.param(name, {}, id=name) for name in MODELS] + [
+    pytest.param(name, change, id=f"{name}-{label}")
+    for name in ("at_snn", "stas")
+    for label, change in {
+        "rectangle": RECTANGLE,
+        "serial-merge": MERGE,
+        "rectangle-merge": RECTANGLE | MERGE,
+        "merge-alone": MERGE | ALONE,
+        "halting-alone": {"merge": {"enabled": False}},
+        "wide": {"halting": {"order": "rectangle", "width": 3}},
+    }.items()
+]
+
+
 def config(name: str, *, beta: float = -2.0, **change) -> ModelConfig:
     halting = {"beta": beta, **change.pop("halting", {})}
     return ModelConfig(**merge({"name": name, **SMALL, "halting": halting}, change))
@@ -106,9 +122,9 @@ def test_weights_are_quantised_by_slayers_rule():
         integers(torch.tensor([0.3]))
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_every_op_of_every_model_equals_torch(name):
-    net, x = lively(name)
+@pytest.mark.parametrize("name, change", NETS)
+def test_every_op_of_every_model_equals_torch(name, change):
+    net, x = lively(name, **change)
     theirs = trace_net(net, x.numpy())
     graph = net.graph()
     graph.check()
@@ -125,9 +141,9 @@ def test_every_op_of_every_model_equals_torch(name):
         assert 0 < ours.mean_tokens < 1
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_logits_do_not_depend_on_batch_mates(name):
-    net, x = lively(name)
+@pytest.mark.parametrize("name, change", NETS)
+def test_logits_do_not_depend_on_batch_mates(name, change):
+    net, x = lively(name, **change)
     net.set_phase("deployed")
     net.eval()
     with torch.no_grad():
@@ -137,10 +153,10 @@ def test_logits_do_not_depend_on_batch_mates(name):
             assert torch.equal(alone.logits[0], together.logits[i]) and alone.exit_step[0] == together.exit_step[i]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name, change", NETS)
 @pytest.mark.parametrize("phase", ["float", "deployed"])
-def test_gradients_reach_every_parameter(name, phase):
-    net, x = lively(name, depth=1)
+def test_gradients_reach_every_parameter(name, change, phase):
+    net, x = lively(name, depth=1, **change)
     net.set_phase(phase)
     net.train()
     out = net(x)

@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import nn
 
+from convert import credit
 from convert.ir import INPUT, Edge, Graph, Payload
 from train.layers.base import PHASES, Moment, Twin, total
 from train.layers.current import Branch
@@ -16,7 +17,6 @@ from train.layers.exit_gate import Exit
 from train.layers.host_stem import HostStem
 from train.layers.readout import Head
 from train.layers.timestep_gate import TimestepMask
-from train.layers.token_gate import Gate
 
 Signals = dict[str, torch.Tensor]
 LISTS = ("x", "current")  # slots whose sources add up
@@ -70,7 +70,7 @@ class Net(nn.Module):
 
     @property
     def gates(self) -> list[str]:
-        return [n for n, t in self.named.items() if isinstance(t, Gate)]
+        return [n for n, t in self.named.items() if t.gates_tokens]
 
     @property
     def masks(self) -> list[TimestepMask]:
@@ -104,18 +104,20 @@ class Net(nn.Module):
                 if name in signals:
                     collected.setdefault(name, []).append(signals[name])
         found = {n: torch.cat(v) for n, v in collected.items()}
-        out = self._output(found, len(x), torch.stack(work).sum() / self.dense_work)
+        out = self._output(found, len(x), torch.stack(work).sum() / self.layout[0])
         out.taps = [m(total([found[n] for n in m.taps])) for m in aside]
         return out
 
     @cached_property
-    def dense_work(self) -> float:
-        """Accumulates of one sample if every neuron of the static net fired once in every timestep."""
+    def layout(self) -> tuple[float, str | None, list[int]]:
+        """Of the deployed net: accumulates of one sample if every neuron fired once in every timestep; which credit
+        comes back, and which credits the blocks obey (`convert.credit`)."""
         phase = self.phase
         self.set_phase("deployed")
-        ops = self.graph().ops.values()
+        graph = self.graph()
         self.set_phase(phase)
-        return float(self.timesteps * sum(op.dense_ops for op in ops if op.kind != "spiking_attention"))
+        dense = sum(op.dense_ops for op in graph.ops.values() if op.kind != "spiking_attention")
+        return float(self.timesteps * dense), credit.start(graph), credit.entering(graph)
 
     def run(self, x: torch.Tensor, work: list[torch.Tensor] | None = None):
         """Yield the signals of each chunk of timesteps: one chunk of T without feedback, T chunks of one with it."""
@@ -160,18 +162,25 @@ class Net(nn.Module):
         alive = torch.ones(())
         at = exit_step.clone()
         if self.gates and self.gates[0] in found:
-            last = found[self.gates[-1]]
-            entering = [torch.cat([self.twin(self.gates[0]).initial(batch), last[:-1]]), *(found[g] for g in self.gates[:-1])]  # type: ignore[operator]
-            bits = [self.twin(g).alive(credit) for g, credit in zip(self.gates, entering)]  # type: ignore[operator]
-            alive = torch.stack([b.mean() for b in bits]).mean()
-            empty = ~(last.detach() > 0).any(-1)
-            at = torch.where(empty.gather(0, exit_step[None] - 1)[0], self.timesteps, exit_step)  # the rest is added at once
+            alive = torch.stack([self._entering(k, found, batch).mean() for k in self.layout[2]]).mean()
+            for e in self.edges:
+                if e.target == gate.name and e.slot == "alive":
+                    empty = ~(found[e.source].detach() > 0).any(-1)
+                    at = torch.where(empty.gather(0, exit_step[None] - 1)[0], self.timesteps, exit_step)  # the rest is added at once
         if self.training:
             at = torch.full_like(at, self.timesteps)
         final = steps.gather(0, (at - 1)[None, :, None].expand(1, -1, steps.shape[-1]))[0]
         masks = self.masks if self.phase == "deployed" else []
         opened = torch.stack([m.bits().mean() for m in masks]).mean() if masks else torch.ones(())
         return Output(final * head.log_scale.exp(), alive, exit_step, steps, activity, opened)
+
+    def _entering(self, entry: int, found: Signals, batch: int) -> torch.Tensor:
+        """Alive bits [T, batch, tokens] of one of the credits that blocks obey, numbered as in `Record.alive`."""
+        if entry:
+            name = self.gates[entry - 1]
+            return self.twin(name).alive(found[name])  # type: ignore[operator]
+        twin = self.twin(self.layout[1])  # type: ignore[arg-type]
+        return twin.alive(torch.cat([twin.initial(batch), found[twin.name][:-1]]))  # type: ignore[operator]
 
     def graph(self) -> Graph:
         """The deployed integers as a graph of ops, same names and wiring."""

@@ -47,6 +47,7 @@ class Twin(nn.Module):
 
     once = False
     halts = False  # takes part from phase ``deployed`` on
+    gates_tokens = False  # its signal is the credit of each token
 
     def __init__(self) -> None:
         super().__init__()

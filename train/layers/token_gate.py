@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from convert.ops.token_gate import TokenGate
+from convert.scoring import ScoringGate
 from train.layers.base import Moment, Twin, total
 from train.layers.dynamics import alive_bit, straight_round
 
@@ -15,19 +16,22 @@ EPS = 0.01  # A-ViT's and ACT's: a token halts when its scores sum to 1 - eps
 
 
 class Gate(Twin):
-    """Credit [T, batch, tokens] left after a block; score ``sigmoid(gamma n + beta)`` of the halting channel's count n.
+    """Credit [T, batch, tokens] left after a block; score ``sigmoid(gamma n + beta)`` of the count n of the halting channels.
 
     beta is learned for each gate (a fixed one caps the score and leaves the ponder weight without grip). `high` is the
     largest count. The table is computed once per forward pass, so that training and export read the same integers.
     """
 
     halts = True
+    gates_tokens = True
+    op: type[ScoringGate] = TokenGate
 
     def __init__(
-        self, tokens: int, high: int, gamma: float = 1.5, beta: float = -6.0, bits: int = 10, slope: float = 0.3, channel: int = 0
-    ) -> None:
+        self, tokens: int, high: int, gamma: float = 1.5, beta: float = -6.0, bits: int = 10, slope: float = 0.3,
+        channel: int = 0, width: int = 1,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.tokens, self.high, self.bits, self.slope, self.channel = tokens, high, bits, slope, channel
+        self.tokens, self.high, self.bits, self.slope, self.channel, self.width = tokens, high, bits, slope, channel, width
         self.beta = nn.Parameter(torch.tensor(float(beta)))
         self.register_buffer("gamma", torch.tensor(float(gamma)))
 
@@ -37,7 +41,7 @@ class Gate(Twin):
 
     @property
     def theta(self) -> int:
-        return math.ceil((1 - EPS) * self.unit)
+        return full_credit(self.bits)
 
     def table(self) -> torch.Tensor:
         """Scores of the counts 0..high in 1 / 2^bits, float [high + 1] holding integers."""
@@ -47,15 +51,16 @@ class Gate(Twin):
     def prepare(self) -> None:
         self.cached = self.table()
 
-    def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
-        n = total([x[..., self.channel] for x in inputs["x"]])
-        credit = inputs["chain"]
+    def scores(self, inputs: dict) -> torch.Tensor:
+        """Scores [T, batch, tokens]; backward, the sigmoid's slope for beta and for the count."""
+        n = total([x[..., self.channel : self.channel + self.width].sum(-1) for x in inputs["x"]])
         h = self.cached[n.detach().long()]
         soft = (h / self.unit).detach()
-        h = h + (self.gamma * self.unit * soft * (1 - soft)) * (n - n.detach())  # the sigmoid's slope for the count
-        alive = (credit.detach() > 0).to(credit.dtype)
-        left = credit - h * alive
-        return left - left.detach().clamp(max=0)  # clip at 0 in value, not in gradient
+        return h + (self.gamma * self.unit * soft * (1 - soft)) * (n - n.detach())
+
+    def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
+        credit = inputs["chain"]
+        return clipped(credit - self.scores(inputs) * (credit.detach() > 0))
 
     def alive(self, credit: torch.Tensor) -> torch.Tensor:
         """Alive bits, straight-through."""
@@ -65,6 +70,16 @@ class Gate(Twin):
         """Credit before the first timestep [1, batch, tokens]."""
         return torch.full((1, batch, self.tokens), float(self.theta))
 
-    def to_op(self) -> TokenGate:
+    def to_op(self) -> ScoringGate:
         table = self.table().detach().round().int().numpy()
-        return TokenGate(self.tokens, table, self.theta, self.channel)
+        return self.op(self.tokens, table, self.theta, self.channel, self.width)
+
+
+def full_credit(bits: int) -> int:
+    """Credit of a token that nothing has scored yet."""
+    return math.ceil((1 - EPS) * (1 << bits))
+
+
+def clipped(left: torch.Tensor) -> torch.Tensor:
+    """At least 0 in value; the gradient goes on below."""
+    return left - left.detach().clamp(max=0)

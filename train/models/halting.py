@@ -1,48 +1,103 @@
-"""Token halting over the blocks of one token grid: which credit each block obeys, and a gate after each."""
+"""Token halting and merging over the blocks of one token grid: which credit each block obeys, and a gate after each."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from convert.ir import DeployError
+from train.layers.rectangle_gate import Rectangle
+from train.layers.relay import Pass
 from train.layers.token_gate import Gate
+from train.layers.token_merge import Merge
+from train.layers.token_move import Move
 from train.net import Net
+
+Wires = tuple[dict[str, Any], list[str]]  # sources, and which of their slots act one timestep later
 
 
 class TokenHalting:
-    """Serial order: a gate after each block; block 1 obeys the last gate of the timestep before.
+    """Credit goes from `merge`, where that is on, from gate to gate; layers read `wires` before they are added.
 
-    Blocks read `wires` before they are added; `after_block` then moves on to the next one.
+    Serial order: a gate after each block; block 1 obeys the last gate of the timestep before. Rectangle order: gate 0 on
+    the embedding obeys itself, a gate after each block but the last obeys the one before, all in the same timestep.
+    A model calls `embed` (or `merged`, `wires`, `start` one by one) for its embedding, then `after_block` for each block.
     """
 
     def __init__(self, net: Net, config: Any, tokens: int, blocks: int, prefix: str = "") -> None:
-        self.net, self.config, self.tokens, self.prefix = net, config, tokens, prefix
-        self.last = f"{prefix}gate{blocks}"
-        self.credit, self.fed_back = self.last, True
+        self.net, self.config, self.tokens, self.blocks, self.prefix = net, config, tokens, blocks, prefix
+        self.gated, self.rectangle = bool(config.halting.enabled), config.halting.order == "rectangle"
+        self.last = f"{prefix}gate{0 if self.rectangle else blocks}" if self.gated else ""
+        self.credit = self.before = self.last
 
     @classmethod
     def of(cls, net: Net, config: Any, tokens: int, blocks: int, prefix: str = "") -> TokenHalting | None:
-        """None where token halting is off."""
-        return cls(net, config, tokens, blocks, prefix) if config.halting.enabled else None
+        """None where token halting and merging are off."""
+        return cls(net, config, tokens, blocks, prefix) if config.halting.enabled or config.merge.enabled else None
+
+    def _wire(self, slot: str, credit: str) -> Wires:
+        """A credit that is not there yet is that of the timestep before."""
+        if not credit:
+            return {}, []
+        return {slot: credit}, [] if credit in self.net.named else [slot]
 
     @property
-    def wires(self) -> tuple[dict[str, Any], list[str]]:
-        """(sources, delayed slots) of a layer in the present block."""
-        return {"alive": self.credit}, ["alive"] if self.fed_back else []
+    def wires(self) -> Wires:
+        """For a layer in the present block."""
+        return self._wire("alive", self.credit)
 
     @property
-    def embedding(self) -> tuple[dict[str, Any], list[str]]:
-        """(sources, delayed slots) of what replays the embedding."""
-        return {"alive": self.last}, ["alive"]
+    def embedding(self) -> Wires:
+        """For what replays the embedding."""
+        return {"alive": self.before}, ["alive"] if self.before == self.last else []
+
+    def merged(self, sources: list[str], high: int, grid: tuple[int, int], prefix: str, once: bool = False) -> tuple[list[str], int]:
+        """Where merging is on: the decision on the embedding's `sources` (at most `high` in sum; `once`: they work at the
+        first timestep only), and the move of what was absorbed. Returns what feeds the relay or replay, and its largest sum."""
+        config = self.config
+        if not config.merge.enabled:
+            return list(sources), high
+        merge = Merge(grid, config.dim, config.merge.delta, config.halting.bits, config.halting.slope)
+        wires, delayed = self._wire("chain", self.last)
+        self.credit = self.before = self.net.add(f"{prefix}.merge", merge, x=list(sources), delayed=delayed, **wires)
+        move = self.net.add(f"{prefix}.move", Move(grid, config.dim, high, once), x=list(sources), after=self.credit)
+        return [*sources, move], 2 * high
+
+    def start(self, stream: list[str], high: int) -> None:
+        """Where the order asks for it, the gate on the embedding."""
+        if self.gated and self.rectangle:
+            self._gate(0, Gate, stream, high)
+
+    def embed(self, sources: list[str], high: int, grid: tuple[int, int], prefix: str) -> tuple[list[str], int]:
+        """For an embedding that spikes in every timestep: merging, a relay that silences dead tokens, the first gate.
+
+        Returns sources and largest sum of the stream that enters block 1.
+        """
+        sources, high = self.merged(sources, high, grid, prefix)
+        alive, delayed = self.wires
+        relay = Pass((self.tokens, self.config.dim), high)
+        stream = [self.net.add(f"{prefix}.relay", relay, x=sources, delayed=delayed, **alive)]
+        self.start(stream, high)
+        return stream, high
 
     def after_block(self, block: int, stream: list[str], high: int) -> None:
-        """Add the gate after `block` (from 1); `stream` are the sources whose counts it scores, at most `high` in sum."""
+        """Add the gate after `block` (from 1); `stream` are the sources whose spikes it counts, at most `high` in sum."""
+        if not self.gated or (self.rectangle and block == self.blocks):
+            return
+        if self.rectangle and self.credit not in self.net.named:
+            raise DeployError("model.halting.order", f"{self.config.name} has no gate on its embedding yet", "use serial")
+        self._gate(block, Rectangle if self.rectangle else Gate, stream, high)
+
+    def _gate(self, number: int, kind: type[Gate], stream: list[str], high: int) -> None:
         halting = self.config.halting
-        gate = Gate(self.tokens, high, halting.gamma, halting.beta, halting.bits, halting.slope)
-        delayed = ["chain"] if self.fed_back else []
-        self.credit = self.net.add(f"{self.prefix}gate{block}", gate, x=list(stream), chain=self.credit, delayed=delayed)
-        self.fed_back = False
+        gate = kind(
+            self.tokens, high * halting.width, halting.gamma, halting.beta, halting.bits, halting.slope, width=halting.width
+        )  # fmt: skip
+        wires, delayed = self._wire("chain", self.credit)
+        self.credit = self.net.add(f"{self.prefix}gate{number}", gate, x=list(stream), delayed=delayed, **wires)
 
     @property
     def ends(self) -> tuple[dict[str, Any], list[str], dict[str, Any]]:
         """(sources and delayed slots of the read-out, sources of the exit gate)."""
-        return {"before": self.last, "after": self.last}, ["before"], {"alive": self.last}
+        if not self.gated:
+            return {}, [], {}
+        return {"before": self.before, "after": self.last}, ["before"] if self.before == self.last else [], {"alive": self.last}

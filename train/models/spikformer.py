@@ -65,5 +65,6 @@ def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: 
     source, here = halving(wiring, "sps.conv", channels, config.dim, here, source)
     wiring.neurons("sps.rpe", SpikingConv(config.dim, config.dim, 3, grid), x=source)
     halting = TokenHalting.of(net, config, grid[0] * grid[1], config.depth)
-    add_encoder(wiring, Spikes([source, "sps.rpe"], 2), grid, classes, halting)
+    stream = halting.embed([source, "sps.rpe"], 2, grid, "sps") if halting else ([source, "sps.rpe"], 2)
+    add_encoder(wiring, Spikes(*stream), grid, classes, halting)
     return net

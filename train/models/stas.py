@@ -32,7 +32,12 @@ def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: 
     net.add("isps.rpe", IntegratedConv(config.dim, config.dim, 3, grid, 1, 1), x="isps.conv")
     shape = (grid[0] * grid[1], config.dim)
     halting = TokenHalting.of(net, config, shape[0], config.depth)
+    sources, high = ["isps.conv", "isps.rpe"], high + 1
+    if halting:
+        sources, high = halting.merged(sources, high, grid, "isps", once=True)
     alive, delayed = halting.embedding if halting else ({}, [])
-    net.add("isps.inject", Replay(shape, 0, high + 1), x=["isps.conv", "isps.rpe"], delayed=delayed, **alive)
-    add_encoder(Wiring(net, config), Spikes(["isps.inject"], high + 1), grid, classes, halting)
+    net.add("isps.inject", Replay(shape, 0, high), x=sources, delayed=delayed, **alive)
+    if halting:
+        halting.start(["isps.inject"], high)
+    add_encoder(Wiring(net, config), Spikes(["isps.inject"], high), grid, classes, halting)
     return net

@@ -1,0 +1,93 @@
+"""Passes a map on for living tokens only: what stands between an embedding that goes on spiking and the blocks."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from convert.ir import Inputs, Op, Payload, Size, nonzero, per_sample, register, total
+
+
+@register
+class Relay(Op):
+    r"""Sum of its sources, silent for halted and absorbed tokens.
+
+    .. math:: y_t = [\text{credit}_t > 0] \odot \sum_{\text{sources } x} x_t
+
+    Convolutions of an embedding read across tokens, so they go on for dead ones; here their events end. It holds
+    nothing (`inject` does). Its work is there because tokens halt, and it is removed with halting. Events: ``synop`` = events of
+    living tokens that arrive, one accumulate each whatever the value, as for every current without a weight.
+
+    Attributes
+    ----------
+    shape : (positions, channels)
+    high : largest sum of the sources
+    """
+
+    kind: ClassVar[str] = "relay"
+    slots: ClassVar[tuple[str, ...]] = ("x*", "alive?")
+    arithmetic: ClassVar[tuple[str, ...]] = ("add",)
+    halting: ClassVar[bool] = True
+    stand_in: ClassVar[str] = "x"
+
+    shape: tuple[int, ...]
+    high: int
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        return tuple(self.shape)
+
+    @property
+    def payload(self) -> Payload:
+        return Payload(0, self.high)
+
+    @property
+    def size(self) -> Size:
+        n = int(np.prod(self.shape))
+        return Size(neurons=n, synapses=n)
+
+    def problems(self, shapes, payloads):
+        """Shapes and ranges that fit."""
+        for shape in shapes.get("x", []):
+            if shape != self.out_shape:
+                yield f"input has shape {shape}, the relay {self.out_shape}", "it is fed one to one"
+        if "alive" in shapes and shapes["alive"] != [self.out_shape[:1]]:
+            yield f"credit of shape {shapes['alive']} does not match {self.out_shape[0]} tokens", "gate and relay need the same tokens"
+        given = payloads.get("x", [])
+        if any(p.low < 0 for p in given) or sum(p.high for p in given) > self.high:
+            yield f"its sources' sum can leave [0, {self.high}]", "state the range that they really have"
+
+    def living(self, inputs: Inputs) -> tuple[np.ndarray, ...]:
+        """The sources without the silenced tokens."""
+        return tuple(x * (inputs["alive"] > 0)[..., None] for x in inputs["x"]) if "alive" in inputs else inputs["x"]
+
+    def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
+        return total(self.living(inputs)).astype(np.int32)
+
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
+        arrived = nonzero(self.living(inputs))
+        tokens = (inputs["alive"] > 0).sum(1) if "alive" in inputs else np.full(len(out), self.shape[0])
+        return {
+            "spike_in": arrived,
+            "synop": arrived,
+            "neuron_update": tokens * int(np.prod(self.shape[1:])),
+            "spike_out": per_sample(out != 0),
+        }
+
+    def accumulate(self, alu, inputs: Inputs, t: int):
+        acc = np.zeros(self.out_shape, np.int64)
+        rows = self.living(inputs)
+        for x in rows:
+            where = np.nonzero(x[0])
+            alu.add(acc, where, x[0][where])
+        return acc, total(tuple(x[:1] for x in rows))[0]
+
+    @classmethod
+    def examples(cls, rng: np.random.Generator):
+        def bits():
+            return rng.integers(0, 2, (2, 4, 3)).astype(np.int32)
+
+        alive = [np.array([[9, 9, 9, -1]] * 2), np.array([[9, 0, 4, -1], [0, 0, 1, 1]]), np.zeros((2, 4))]
+        yield cls((4, 3), 2), [{"x": (bits(), bits()), "alive": a.astype(np.int32)} for a in alive]
+        yield cls((4, 3), 2), [{"x": (bits(), bits())} for _ in range(2)]

@@ -1,0 +1,354 @@
+"""Token halting in both orders and token merging: against their formulas, against nets without the tokens, on Lava."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from convert import credit, engine
+from convert.audit import audit
+from convert.ir import COUNTERS, INPUT, DeployError, Graph, Payload
+from convert.netx import read_graph, write_graph
+from convert.ops.rectangle_gate import RectangleGate
+from convert.ops.relay import Relay
+from convert.ops.token_gate import TokenGate
+from convert.ops.token_merge import ABSORBED, TokenMerge
+from convert.pairs import neighbours
+from deploy.mapping import partition
+from deploy.network import Network
+from tests.graphs import CHANNELS, TIMESTEPS, TOKENS, halting_graph, halting_input
+
+KINDS = [
+    pytest.param(
+        dict(order=order, delta=delta, spiking=spiking, gated=gated, scores=250 if spiking else 120),
+        id=f"{order if gated else 'ungated'}-{'spiking' if spiking else 'inject'}-delta{delta}",
+    )
+    for order, delta, spiking, gated in itertools.product(("serial", "rectangle"), (None, 2), (False, True), (True, False))
+    if gated or (delta is not None and order == "serial")
+]
+WITH_MERGE = [k for k in KINDS if k.values[0]["delta"] is not None]
+GATED = [k for k in KINDS if k.values[0]["gated"]]
+X = halting_input()
+KEPT, TAKEN = neighbours((3, 3))
+
+
+def blocks(graph: Graph, number: int | str = "") -> list[str]:
+    return [n for n in graph.ops if n.startswith(f"block{number}")]
+
+
+def embedding(graph: Graph, record: engine.Record) -> np.ndarray:
+    """What reaches the tokens before anything halts or merges, int [N, T, tokens, channels]."""
+    raw = [n for n in ("sps.encode", "sps.rpe") if n in graph.ops]
+    return sum(record.spikes[n] for n in raw) if raw else np.repeat(X[:, None], TIMESTEPS, 1)
+
+
+# Gates alone -------------------------------------------------------------------------------------------------------
+
+
+def play_rectangle(counts: np.ndarray, tables: np.ndarray, theta: int) -> np.ndarray:
+    """Credits [gates, T, tokens] of gate 0 and rectangle gates fed with counts [gates, T, tokens]."""
+    tokens = counts.shape[2]
+    first, *others = [TokenGate(tokens, tables[0], theta), *(RectangleGate(tokens, t, theta) for t in tables[1:])]
+    states, out, before = [g.state(1) for g in others], np.zeros_like(counts), first.initial(1)
+    for t in range(counts.shape[1]):
+        chain = before = first.step({}, {"x": (counts[0, t][None, :, None],), "chain": before}, np.array([t + 1]))
+        out[0, t] = chain
+        for g, (gate, state) in enumerate(zip(others, states), 1):
+            chain = gate.step(state, {"x": (counts[g, t][None, :, None],), "chain": chain}, np.array([t + 1]))
+            out[g, t] = chain
+    return out
+
+
+@st.composite
+def scores(draw):
+    gates, steps, tokens, theta = draw(st.integers(1, 4)), draw(st.integers(1, 5)), 3, draw(st.integers(1, 200))
+    tables = np.array(draw(st.lists(st.lists(st.integers(0, 90), min_size=4, max_size=4), min_size=gates, max_size=gates)), np.int32)
+    n = draw(st.lists(st.integers(0, 3), min_size=gates * steps * tokens, max_size=gates * steps * tokens))
+    return np.array(n, np.int32).reshape(gates, steps, tokens), tables, theta
+
+
+@settings(max_examples=150, deadline=None)
+@given(scores())
+def test_rectangle_credits_are_the_double_sum_and_never_come_back(drawn):
+    """Property: credit = theta - sum of all scores of blocks so far and timesteps so far, clipped at 0; it only falls."""
+    counts, tables, theta = drawn
+    credits = play_rectangle(*drawn)
+    h = np.stack([tables[g][counts[g]] for g in range(len(tables))])
+    assert np.array_equal(credits, np.maximum(theta - h.cumsum(0).cumsum(1), 0))
+    assert (np.diff(credits, axis=1) <= 0).all() and (np.diff(credits, axis=0) <= 0).all()
+
+
+@settings(max_examples=80, deadline=None)
+@given(scores())
+def test_serial_credits_are_the_running_sum(drawn):
+    counts, tables, theta = drawn
+    gates = [TokenGate(counts.shape[2], t, theta) for t in tables]
+    left, total = gates[0].initial(1), np.zeros(counts.shape[2])
+    for t, g in itertools.product(range(counts.shape[1]), range(len(gates))):
+        left = gates[g].step({}, {"x": (counts[g, t][None, :, None],), "chain": left}, np.array([t + 1]))
+        total += tables[g][counts[g, t]]
+        assert np.array_equal(left[0], np.maximum(theta - total, 0))
+
+
+@pytest.mark.parametrize("kind", [TokenGate, RectangleGate])
+def test_a_wide_score_is_the_sum_over_its_channels(kind):
+    rng = np.random.default_rng(0)
+    table = rng.integers(0, 99, 13).astype(np.int32)
+    x, y = (rng.integers(0, 3, (2, 5, 6)).astype(np.int32) for _ in range(2))
+    wide, narrow = kind(5, table, 500, channel=2, width=3), kind(5, table, 500)
+    chain = np.array([[500, 3, 0, 40, 500], [1, 500, 500, -1, 9]], np.int32)
+    one = np.array([1, 1])
+    summed = (x + y)[..., 2:5].sum(-1, keepdims=True)
+    a = wide.step(wide.state(2), {"x": (x, y), "chain": chain}, one)
+    assert np.array_equal(a, narrow.step(narrow.state(2), {"x": (summed,), "chain": chain}, one))
+    short = list(kind(5, table[:-1], 500, channel=2, width=3).problems({"x": [(5, 6)]}, {"x": [Payload(0, 2), Payload(0, 2)]}))
+    assert len(short) == 1 and "reaches 12" in short[0][0]
+    assert not list(wide.problems({"x": [(5, 6)]}, {"x": [Payload(0, 2), Payload(0, 2)]}))
+    assert "channel 4" in next(iter(wide.problems({"x": [(5, 4)]}, {})))[0]
+
+
+# Merging -----------------------------------------------------------------------------------------------------------
+
+
+def test_candidate_pairs_are_neighbours_in_a_row():
+    kept, absorbed = neighbours((2, 5))
+    assert kept.tolist() == [0, 2, 5, 7] and absorbed.tolist() == [1, 3, 6, 8]
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_merging_equals_its_formula_and_the_decision_stays(data):
+    """Property, against plain loops: decision at t = 1 from spikes, smaller credit for the pair, absorbed for good."""
+    height, width, channels = 2, data.draw(st.integers(2, 5)), 4
+    tokens, delta, theta = height * width, data.draw(st.integers(-1, 5)), 20
+    size = tokens * channels
+    x = np.array(data.draw(st.lists(st.integers(0, 2), min_size=2 * size, max_size=2 * size))).reshape(2, tokens, channels).astype(np.int32)
+    first, later = (np.array(data.draw(st.lists(st.integers(0, theta), min_size=tokens, max_size=tokens)), np.int32) for _ in range(2))
+    op = TokenMerge((height, width), channels, delta, theta)
+    state = op.state(1)
+    outs = [op.step(state, {"x": (x[t][None],), "chain": c[None]}, np.array([t + 1]))[0] for t, c in enumerate((first, later))]
+    for row, column in itertools.product(range(height), range(width // 2)):
+        a = row * width + 2 * column
+        b = a + 1
+        p, q = set(np.flatnonzero(x[0, a])), set(np.flatnonzero(x[0, b]))
+        merged = first[a] > 0 and first[b] > 0 and 2 * len(p & q) >= len(p) + len(q) - delta
+        want = [(min(first[a], first[b]), ABSORBED), (later[a], ABSORBED)] if merged else [(first[a], first[b]), (later[a], later[b])]
+        assert [(o[a], o[b]) for o in outs] == want
+    if width % 2:
+        assert all(np.array_equal(o[width - 1 :: width], c[width - 1 :: width]) for o, c in zip(outs, (first, later)))
+
+
+def by_hand(graph: Graph, keep: np.ndarray) -> Graph:
+    """The net without merging, on the tokens `keep` only; the stream before block 1 comes in from outside, step by step."""
+    plain = graph.without(["token_merge", "token_move"])
+    carrier = "sps.relay" if "sps.relay" in plain.ops else "inject"
+    n, high = len(keep), plain.ops[carrier].high
+    ops, edges = {"inject": Relay((n, CHANNELS), high)}, []
+    for name, op in plain.ops.items():
+        if name in ops or name.startswith("sps."):
+            continue
+        change = {"grid": (1, n)} if op.kind == "conv" else {"weight": op.weight[:, keep]} if op.kind == "readout" else {"tokens": n}
+        ops[name] = op if op.kind == "exit_gate" else dataclasses.replace(op, **change)
+    for e in plain.edges:
+        if e.target == carrier and e.slot == "x":
+            continue
+        source, target = ("inject" if end == carrier else end for end in (e.source, e.target))
+        if source in ops and target in ops:
+            edges.append(dataclasses.replace(e, source=source, target=target))
+    made = Graph(ops, edges, TIMESTEPS, (n, CHANNELS), Payload(0, high))
+    made.edges.append(dataclasses.replace(edges[0], source=INPUT, target="inject", slot="x", delay=0))
+    made.check()
+    return made
+
+
+@pytest.mark.parametrize("kind", WITH_MERGE)
+def test_a_merged_net_equals_one_whose_tokens_were_merged_by_hand(kind):
+    """Delete the absorbed tokens, add their events to their neighbours: every spike, credit and logit of the rest is the same."""
+    graph = halting_graph(**kind)
+    record = engine.run(graph, X, spikes=True)
+    raw = embedding(graph, record)
+    merge = next(n for n, op in graph.ops.items() if op.kind == "token_merge")
+    seen = 0
+    for i in range(len(X)):
+        absorbed = record.spikes[merge][i, 0] == ABSORBED
+        seen += absorbed.sum()
+        stream = raw[i].copy()
+        for a, b in zip(KEPT, TAKEN):
+            stream[:, a] += stream[:, b] * absorbed[b]
+        keep = np.flatnonzero(~absorbed)
+        hand = engine.run(by_hand(graph, keep), stream[None][:, :, keep], spikes=True)
+        assert np.array_equal(hand.logits[0], record.logits[i]) and hand.exit_step[0] == record.exit_step[i]
+        for name in [*blocks(graph), *(n for n in credit.gates(graph) if n != merge)]:
+            assert np.array_equal(hand.spikes[name][0], record.spikes[name][i][:, keep]), name
+            assert not record.spikes[name][i][:, absorbed].any(), name
+    assert 5 < seen < len(X) * 3
+
+
+@pytest.mark.parametrize("kind", WITH_MERGE)
+def test_a_merged_pair_counts_as_one_token(kind):
+    graph = halting_graph(**kind, theta=1 << 20)
+    record = engine.run(graph, X, spikes=True)
+    merge = next(n for n, op in graph.ops.items() if op.kind == "token_merge")
+    absorbed = (record.spikes[merge][:, 0] == ABSORBED).mean()
+    assert 0 < absorbed and record.mean_tokens == pytest.approx(1 - absorbed)
+    off = engine.run(graph.without(["token_merge", "token_move"]), X)
+    assert off.mean_tokens == 1 and record.chip_events.sum() != off.chip_events.sum()
+
+
+# Whole nets --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_work_is_accumulate_only_and_really_adaptive(kind):
+    graph = halting_graph(**kind)
+    rows = audit(graph, X)
+    assert all(r.macs == 0 and r.exact for r in rows)
+    record = engine.run(graph, X)
+    assert 0.1 < record.mean_tokens < 0.99
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_never_halts_nor_merges_equals_the_plain_net(kind):
+    """Scores that are never reached and a delta that never merges; and the same with halting removed from the graph."""
+    graph = halting_graph(**{**kind, "delta": None if kind["delta"] is None else -1}, theta=1 << 20)
+    plain = halting_graph(gated=False, spiking=kind["spiking"])
+    removed = graph.without_halting()
+    assert list(removed.ops) == list(plain.ops) and {op.halting for op in removed.ops.values()} == {False}
+    assert {(e.source, e.target, e.slot) for e in removed.edges} == {(e.source, e.target, e.slot) for e in plain.edges}
+    a, b = (engine.run(g, X, spikes=True) for g in (graph, plain))
+    assert a.mean_tokens == 1 and np.array_equal(a.logits, b.logits)
+    for name in b.ops:
+        assert np.array_equal(a.spikes[name], b.spikes[name]), name
+    for name in blocks(plain):
+        counts = [r.counts[:, :, r.ops.index(name)] for r in (a, b)]
+        for c, counter in enumerate(COUNTERS):
+            same = np.array_equal(counts[0][..., c], counts[1][..., c])
+            # spikes of two sources arrive as one graded event of the relay; more messages go out, to the gates
+            assert same or counter == "message" or (counter == "spike_in" and kind["spiking"]), (name, counter)
+
+
+@pytest.mark.parametrize("kind", GATED)
+def test_halting_can_be_removed_and_merging_kept(kind):
+    graph = halting_graph(**kind).without(["token_gate", "rectangle_gate"])
+    graph.check()
+    only = halting_graph(**{**kind, "gated": False})
+    a, b = (engine.run(g, X, spikes=True) for g in (graph, only))
+    assert np.array_equal(a.logits, b.logits) and all(np.array_equal(a.spikes[n], b.spikes[n]) for n in blocks(only))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dead_tokens_are_as_good_as_deleted(kind):
+    """What a token that no longer counts holds cannot matter: spoil its membranes and its held values, nothing else changes."""
+    graph = halting_graph(**kind)
+    clean = engine.run(graph, X, spikes=True)
+    obeyed = credit.entering(graph)
+    obeyed = obeyed * (2 // len(obeyed))  # with merging alone both blocks obey the same credit
+    stage, injector = engine.Stage(graph, list(graph.ops), len(X)), engine.Injector(graph, X, len(X))
+    feedback, spoilt = None, 0
+    while not injector.finished:
+        beat = injector.beat(feedback)
+        again = beat.t > 1
+        for block, entry in enumerate(obeyed, 1):
+            dead = ~clean.alive[beat.sample, np.maximum(beat.t - 2, 0), entry] & again[:, None]
+            for name in blocks(graph, block):
+                stage.state[name]["v"][dead] = 12345
+            spoilt += dead.sum()
+        if "inject" in graph.ops:
+            stage.state["inject"]["held"][dead_before(clean, graph, beat)] = 1
+        stage.step(beat)
+        for name in graph.ops:
+            assert np.array_equal(beat.signals[name], clean.spikes[name][beat.sample, beat.t - 1]), name
+        stay = injector.advance(engine.done_of(graph, beat.signals, beat.t))
+        feedback = {s: beat.signals[s][stay] for s in graph.delayed_sources()}
+        stage._fit(injector.rows)
+    assert spoilt > 10
+
+
+def dead_before(record: engine.Record, graph: Graph, beat: engine.Beat) -> np.ndarray:
+    """Tokens whose embedding is silent in this timestep and was not to be held anew, bool [A, tokens]."""
+    entry = 1 if any(op.kind == "token_merge" for op in graph.ops.values()) else 0
+    return ~record.alive[beat.sample, beat.t - 1, entry] & (beat.t > 1)[:, None]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dead_is_for_the_rest_of_the_sample_and_silent(kind):
+    graph = halting_graph(**kind)
+    record = engine.run(graph, X, spikes=True)
+    obeyed = credit.entering(graph)
+    for block, entry in zip((1, 2), obeyed * (2 // len(obeyed))):
+        alive = record.alive[:, :, entry]
+        assert (np.diff(alive.astype(int), axis=1) <= 0).all()
+        for name in blocks(graph, block):
+            assert record.spikes[name][alive].any() and not record.spikes[name][~alive].any()
+    carrier = "sps.relay" if kind["spiking"] else "inject"
+    silent = ~record.alive[:, :, 0 if kind["delta"] is None else 1]
+    assert silent.any() and not record.spikes[carrier][silent].any()
+    if kind["spiking"]:
+        assert record.spikes["sps.rpe"][silent].any(), "the embedding goes on for dead tokens; only then the relay matters"
+
+
+@pytest.mark.parametrize("kind", GATED)
+def test_logits_hold_what_a_token_had_when_it_died(kind):
+    """Serial: its stream at the last gate. Rectangle: at gate 0, its embedding alone. An absorbed token holds nothing."""
+    graph = halting_graph(**kind)
+    record = engine.run(graph, X, spikes=True)
+    head = graph.ops["readout"]
+    stream = sum(record.spikes[e.source] for e in graph.sources("readout")["x"])
+    before = record.alive[:, :, 0 if kind["delta"] is None else 1]
+    for i in range(len(X)):
+        held, z = np.zeros((TOKENS, CHANNELS), np.int64), np.zeros(len(head.bias), np.int64)
+        for t in range(TIMESTEPS):
+            if t < record.exit_step[i]:
+                held = np.where(before[i, t][:, None], stream[i, t], held)
+            z += np.einsum("kpc,pc->k", head.weight.astype(np.int64), held) + head.bias
+        assert np.array_equal(z, record.logits[i])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_file_keeps_the_net(kind, tmp_path):
+    graph = halting_graph(**kind)
+    write_graph(graph, tmp_path / "model.net")
+    a, b = (engine.run(g, X) for g in (graph, read_graph(tmp_path / "model.net")))
+    assert np.array_equal(a.counts, b.counts) and a.mean_tokens == b.mean_tokens and a.gates == b.gates
+    a.save(tmp_path / "events.npz")
+    assert engine.Record.load(tmp_path / "events.npz").mean_tokens == a.mean_tokens
+
+
+def test_a_file_from_before_a_field_existed_means_its_default(tmp_path):
+    write_graph(halting_graph(), path := tmp_path / "model.net")
+
+    def gate(f):
+        return next(g for g in f["graph/ops"].values() if g.attrs["kind"] == "token_gate")
+
+    with h5py.File(path, "r+") as f:
+        del gate(f).attrs["width"]
+    assert read_graph(path).ops["gate1"].width == 1
+    with h5py.File(path, "r+") as f:
+        del gate(f).attrs["theta"]
+    with pytest.raises(DeployError, match="field 'theta' is missing"):
+        read_graph(path)
+
+
+@pytest.mark.lava
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("mapping", ["op", "block", "chip"])
+@pytest.mark.parametrize("kind", [k for k in KINDS if k.values[0]["order"] == "rectangle" or not k.values[0]["gated"]])
+def test_lava_equals_the_reference(kind, mapping):
+    if mapping == "op" and kind["delta"] is None:
+        pytest.skip("many processes: the nets that merge have the same gates")
+    graph = halting_graph(**kind)
+    assert sum(map(len, partition(graph, mapping).values())) == len(graph.ops)
+    reference = engine.run(graph, X, spikes=True)
+    with Network(graph, mapping, 4) as network:
+        record = network.run(X, spikes=True)
+    for name in graph.ops:
+        assert np.array_equal(record.spikes[name], reference.spikes[name]), name
+    for field in ("alive", "counts", "logits", "exit_step"):
+        assert np.array_equal(getattr(record, field), getattr(reference, field)), field
+    assert record.mean_tokens == reference.mean_tokens

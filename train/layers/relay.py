@@ -1,0 +1,23 @@
+"""Torch twin of `convert.ops.relay`: passes the embedding on for living tokens."""
+
+from __future__ import annotations
+
+import torch
+
+from convert.ops.relay import Relay
+from train.layers.base import Moment, Twin, living, total
+
+
+class Pass(Twin):
+    """Sum of its sources [T, batch, positions, channels], at most `high`; 0 for tokens without credit."""
+
+    def __init__(self, shape: tuple[int, int], high: int) -> None:
+        super().__init__()
+        self.shape, self.high = shape, high
+
+    def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
+        mask = living(inputs)
+        return total(inputs["x"]) if mask is None else total(inputs["x"]) * mask
+
+    def to_op(self) -> Relay:
+        return Relay(self.shape, self.high)
