@@ -85,9 +85,13 @@ class SpikeStream:
     def __init__(self, wiring: Wiring, stage: Stage) -> None:
         self.wiring, self.stage, self.sum = wiring, stage, Spikes([], 0)
 
-    def embed(self, name: str, i: int, sources: list[str], high: int, kernel: int, stride: int, grid: Grid) -> None:
-        """Add a convolution of an earlier stage's map."""
-        self.sum.add(self.wiring.neurons(name, SpikingConv(i, self.stage.channels, kernel, grid, stride, high=high), x=sources))
+    def embed(
+        self, part: str, i: int, sources: list[str], high: int, kernel: int, stride: int, grid: Grid, pool: MaxPool | None = None
+    ) -> None:
+        """Add a convolution of an earlier stage's map, or the pool of its spikes."""
+        layer = SpikingConv(i, self.stage.channels, kernel, grid, stride, high=high)
+        name = self.wiring.neurons(f"{self.stage.name}.{part}", layer, x=sources)
+        self.sum.add(self.wiring.plain(f"{self.stage.name}.pool", pool, x=name) if pool else name)
 
     def embedded(self, halting: TokenHalting) -> None:
         """Silence the embedding of dead tokens."""
@@ -115,12 +119,14 @@ class CurrentStream:
     """A stage's residual stream of currents (membrane shortcut, "PA"): neurons stand where it is read, spikes are binary."""
 
     def __init__(self, wiring: Wiring, stage: Stage) -> None:
-        self.sum = Membrane(wiring, stage.grid, stage.channels)
+        self.stage, self.sum = stage, Membrane(wiring, stage.grid, stage.channels)
         self.sum.share = 2 * stage.blocks + 2
 
-    def embed(self, name: str, i: int, sources: list[str], high: int, kernel: int, stride: int, grid: Grid) -> None:
-        """Add a convolution of an earlier stage's map."""
-        self.sum.branch(name, i, sources[0], kernel=kernel, stride=stride, grid=grid)
+    def embed(
+        self, part: str, i: int, sources: list[str], high: int, kernel: int, stride: int, grid: Grid, pool: MaxPool | None = None
+    ) -> None:
+        """Add a convolution of an earlier stage's map; its currents cannot be pooled."""
+        self.sum.branch(f"{self.stage.name}.{part}", i, sources[0], kernel=kernel, stride=stride, grid=grid)
 
     def embedded(self, halting: TokenHalting) -> None:
         """Nothing to silence: the neurons that read the stream obey the gates."""
@@ -150,19 +156,21 @@ def embed(wiring: Wiring, stage: Stage, sources: list[str], high: int) -> Stream
     """Append SPEDS: two 3x3 convolutions (one in stage 1) beside a 1x1 shortcut with stride; their sum starts the stage's stream.
 
     The published max-pool stands before the neurons, on currents, and cannot be converted. Here the main path halves the
-    map by the second convolution's stride, or (`model.pooling` or) by an OR over the first one's spikes.
+    map by the second convolution's stride, or (`model.pooling` or) by an OR over spikes: those of the second convolution
+    as in the CIFAR nets, or those of the first as in the ImageNet nets where the second one's currents join the stream.
     """
     stream: Stream = (SpikeStream if wiring.config.residual == "sew" else CurrentStream)(wiring, stage)
-    i, o, grid, main, reach = stage.source_channels, stage.channels, stage.before, sources, high
-    stride = stage.stride
+    i, grid, stride, main, reach = stage.source_channels, stage.before, stage.stride, sources, high
     if stage.number > 1:
-        main = [wiring.neurons(f"{stage.name}.conv1", SpikingConv(i, o, 3, grid, high=high), x=sources)]
-        i, reach = o, 1
-        if wiring.config.pooling == "or":
-            main = [wiring.plain(f"{stage.name}.pool", MaxPool(o, 3, grid, stride), x=main[0])]
-            grid, stride = stage.grid, 1
-    stream.embed(f"{stage.name}.conv", i, main, reach, 3, stride, grid)
-    stream.embed(f"{stage.name}.shortcut", stage.source_channels, sources, high, 1, stage.stride, stage.before)
+        main = [wiring.neurons(f"{stage.name}.conv1", SpikingConv(i, stage.channels, 3, grid, high=high), x=sources)]
+        i, reach = stage.channels, 1
+    pool = None
+    if stride == 2 and wiring.config.pooling == "or":
+        pool, stride = MaxPool(stage.channels, 3, grid, 2), 1
+        if isinstance(stream, CurrentStream):
+            main, grid, pool = [wiring.plain(f"{stage.name}.pool", pool, x=main[0])], stage.grid, None
+    stream.embed("conv", i, main, reach, 3, stride, grid, pool)
+    stream.embed("shortcut", stage.source_channels, sources, high, 1, stage.stride, stage.before)
     return stream
 
 
@@ -177,9 +185,7 @@ def project(
     return made
 
 
-def attend_globally(
-    wiring: Wiring, name: str, stage: Stage, sources: list[str], high: int, halting: TokenHalting | None = None
-) -> str:
+def attend_globally(wiring: Wiring, name: str, stage: Stage, sources: list[str], high: int, halting: TokenHalting | None = None) -> str:
     """Attention of the last stage: SSA, or with `model.attention` channel QKCA, which needs no product of two spike maps."""
     config = wiring.config
     if config.attention == "channel":
