@@ -59,10 +59,21 @@ def load_run(run: Path) -> tuple[Config, Net]:
     return config, net
 
 
-def start_from(run: Path, net: Net) -> None:
-    """Fill `net` with the weights of a finished run of the same model (warm start)."""
-    tensors, _ = checkpoint.read(find_run(run) / WEIGHTS, HINT)
-    checkpoint.fill(net, tensors, run / WEIGHTS, "start from a run with the same model settings, or leave train.start out")
+def start_from(run: Path, net: Net) -> list[str]:
+    """Fill `net` with the weights of a finished run (warm start); returns the parameters that start fresh.
+
+    An adaptive net may start from its static twin: gates and masks are not in the twin's run. Any other tensor that is
+    missing, unknown or misshapen is an error.
+    """
+    run = find_run(run)
+    tensors, _ = checkpoint.read(run / WEIGHTS, HINT)
+    own = net.state_dict()
+    fresh = {n for n, twin in net.named.items() if twin.halts}
+    prefixes = tuple(f"twins.{n.replace('.', '/')}." for n in fresh) + ("modules_aside.",)
+    kept = {n: t for n, t in own.items() if n.startswith(prefixes) and n not in tensors}
+    given = {n: t for n, t in tensors.items() if n in own or not n.startswith("modules_aside.")}
+    checkpoint.fill(net, {**given, **kept}, run / WEIGHTS, "start from a run of the same model or of its static twin, of the same size")
+    return sorted(kept)
 
 
 def _facts(run: Path, header: dict) -> Facts:
