@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from convert.ir import HOLD, OPEN, SKIP, Op
-from train.layers.dynamics import lif
+from train.layers.dynamics import neurons
 
 PHASES = ("float", "deployed")
 
@@ -28,9 +28,24 @@ class Moment:
     work: list[torch.Tensor] = field(default_factory=list)
     batch: int = 1
 
+    sums: dict[tuple[int, ...], torch.Tensor] = field(default_factory=dict)
+
     def book(self, x: torch.Tensor, fanout: float) -> None:
         """Book the events of `x`, one sample along axis -3, each reaching `fanout` synapses."""
-        self.work.append(x.sum() * (fanout / x.shape[-3]))
+        events = getattr(x, "events", None)
+        self.work.append((x.sum() if events is None else events) * (fanout / x.shape[-3]))
+
+    def total(self, sources: list[torch.Tensor]) -> torch.Tensor:
+        """Sum of a slot's sources; layers that read the same stream share it, and a longer stream builds on a shorter one."""
+        if len(sources) == 1:
+            return sources[0]
+        key = tuple(id(s) for s in sources)
+        if key not in self.sums:
+            first, last = self.total(sources[:-1]), sources[-1]
+            self.sums[key] = first + last
+            if hasattr(first, "events") and hasattr(last, "events"):
+                self.sums[key].events = first.events + last.events  # type: ignore[attr-defined]
+        return self.sums[key]
 
 
 class Exports(Protocol):
@@ -84,31 +99,60 @@ def living(inputs: dict[str, Any]) -> torch.Tensor | None:
 
 
 def fire(
-    twin: Twin, current: torch.Tensor, neuron: Any, decay: int, inputs: dict[str, Any], now: Moment
+    twin: Twin,
+    current: torch.Tensor,
+    neuron: Any,
+    decay: int,
+    inputs: dict[str, Any],
+    now: Moment,
+    *,
+    alive: torch.Tensor | None = None,
+    **more: Any,
 ) -> torch.Tensor:
     """Spikes of a twin's neurons for a chunk's currents [T, batch, ...]: keeps their state, obeys their timestep mask.
 
     `neuron` is SLAYER's, for its threshold; slot ``open`` carries the words of `convert.ops.timestep_gate` [T, batch, 1].
+    `alive` [T, batch, ...] multiplies the spikes; `more` are `scale`, `shift` and `norm` of `neurons`. The tensor's attribute
+    ``events`` is the number of spikes, which `Moment.book` reads: its gradient then costs no pass of its own.
     """
     v = now.state.get(twin.name)
-    v = torch.zeros_like(current[0]) if v is None else v
     words = inputs.get("open")
-    if now.steps > 1 and "alive" in inputs:  # a token may come back: its state waits, as on chip
+    if words is None and not (now.steps > 1 and "alive" in inputs):
+        spikes, now.state[twin.name], events = neurons(current, v, decay, neuron.threshold, twin.deployed, alive=alive, **more)
+        spikes.events = events  # type: ignore[attr-defined]
+        return spikes
+    spikes = _masked(twin, affine(current, **more), neuron, decay, inputs, now)
+    return spikes if alive is None else spikes * alive.unsqueeze(-1)
+
+
+def affine(
+    x: torch.Tensor, scale: torch.Tensor | None = None, shift: torch.Tensor | None = None, norm: Any = None
+) -> torch.Tensor:
+    """The currents that `neurons` makes of `x`."""
+    if norm is not None:
+        return norm.normalise(x)
+    x = x if scale is None else x * scale
+    return x if shift is None else x + shift
+
+
+def _masked(twin: Twin, current: torch.Tensor, neuron: Any, decay: int, inputs: dict[str, Any], now: Moment) -> torch.Tensor:
+    """Spikes where timesteps are masked, or where a token may come back and its state waits, as on chip."""
+    words = inputs.get("open")
+    v = now.state.get(twin.name)
+    v = torch.zeros_like(current[0]) if v is None else v
+    if now.steps > 1 and "alive" in inputs:
         credit, parts = inputs["alive"].detach() > 0, []
         for t in range(len(current)):
             single = {"open": words[t : t + 1]} if words is not None else {}
             parts.append(fire(twin, current[t : t + 1], neuron, decay, single, Moment(0, 1, 1, now.state)))
             v = now.state[twin.name] = torch.where(credit[t].unsqueeze(-1), now.state.get(twin.name, v), v)
         return torch.cat(parts)
-    if words is None:
-        spikes, now.state[twin.name] = lif(current, v, decay, neuron.threshold, twin.deployed)
-        return spikes
     code = words.detach()[:, 0, 0]
     straight = (words - words.detach())[:, 0, 0] + (code == OPEN).to(current.dtype)
     runs = torch.nonzero(code != SKIP).flatten()
     spikes = torch.zeros_like(current)
     if len(runs):
         hold = [bool(h) for h in code[runs] == HOLD]
-        part, now.state[twin.name] = lif(current[runs], v, decay, neuron.threshold, twin.deployed, hold if any(hold) else None)
+        part, now.state[twin.name], _ = neurons(current[runs], v, decay, neuron.threshold, twin.deployed, hold=hold)
         spikes = spikes.index_copy(0, runs, part)
     return spikes * straight.reshape(-1, *[1] * (current.dim() - 1))

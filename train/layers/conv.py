@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from convert.neuron import Cuba
 from convert.ops.conv import Conv
 from convert.synapse import Padding
-from train.layers.base import Moment, Twin, fire, living, total
+from train.layers.base import Moment, Twin, fire, living
 from train.layers.dynamics import MANT, alive_bit
 from train.layers.folding import BIAS_LIMIT, REACH, FoldedNorm, integers, within
 from train.slayer_import import slayer
@@ -96,21 +96,16 @@ class SpikingConv(Twin):
     def prepare(self) -> None:
         self.cached = self.folded() if self.deployed else (self.weight, None)
 
-    def current(self, x: torch.Tensor) -> torch.Tensor:
-        y = map_conv(x, *self.cached, self.grid, self.stride, self.padding)
-        return y if self.deployed else self.norm.normalise(y)
-
     def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
-        x = total(inputs["x"])
+        x = now.total(inputs["x"])
         now.book(x, self.weight.numel() / self.weight.shape[1] / self.stride**2)
-        current = self.current(x)
-        spikes = fire(self, current, self.block.neuron, HALF, inputs, now)
+        weight, bias = self.cached
+        y = map_conv(x, weight, None, self.grid, self.stride, self.padding)
         mask = living(inputs)
-        if mask is None:
-            return spikes
-        if self.branch:
-            mask = alive_bit(inputs["alive"], self.unit, self.slope).unsqueeze(-1)
-        return spikes * mask
+        if mask is not None:
+            mask = alive_bit(inputs["alive"], self.unit, self.slope) if self.branch else mask.squeeze(-1)
+        form = {"shift": bias} if self.deployed else self.norm.form()
+        return fire(self, y, self.block.neuron, HALF, inputs, now, alive=mask, **form)
 
     def to_op(self) -> Conv:
         weight, bias = self.folded()

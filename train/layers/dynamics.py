@@ -1,4 +1,4 @@
-"""CUBA neurons over all timesteps of a chunk in one autograd function, with SLAYER's integer arithmetic.
+"""CUBA neurons over all timesteps of a chunk in one autograd function (compiled, see `train.layers.kernels`), with SLAYER's integer arithmetic.
 
 Units are SLAYER's: a weight mantissa of 64 is 1.0 and states are multiples of 1/4096, so every value below 2^12 is
 an exact float32 and equals the chip's integer state / 4096.
@@ -6,7 +6,12 @@ an exact float32 and equals the chip's integer state / 4096.
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
+
+from train.layers import kernels
 
 STATE = 4096.0  # SLAYER's s_scale: states are integers / 4096
 MANT = 64.0  # SLAYER's w_scale: weights, biases, thresholds are integers / 64
@@ -14,44 +19,104 @@ MANT = 64.0  # SLAYER's w_scale: weights, biases, thresholds are integers / 64
 
 class _Lif(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, v, keep, threshold, exact, alpha, hold):
-        steps = x.shape[0]
-        potential = torch.empty(x.shape)
-        spikes = torch.empty(x.shape)
-        for t in range(steps):
-            u = potential[t]
-            torch.mul(v, keep, out=u)
-            if exact:
-                u.mul_(STATE).trunc_().div_(STATE)
-            u.add_(x[t])
-            s = torch.gt(u, threshold, out=spikes[t])
-            if hold is not None and hold[t]:
-                s.zero_()
-            v = torch.where(s > 0, 0.0, u)
-        ctx.save_for_backward(potential)
-        ctx.constants = keep, threshold, alpha, hold
-        return spikes, v
+    def forward(ctx, x, v, scale, shift, alive, norm, keep, threshold, exact, hold, alpha, steps):
+        ctx.set_materialize_grads(False)
+        shape = (steps, *x.shape[1:])
+        channels = shape[-1]
+        x3 = _rows(x)
+        gain = offset = None
+        if norm is not None:
+            mean, var = kernels.moments(x3)
+            count = x3.size // channels
+            gain = 1 / np.sqrt(var + norm.eps)
+            norm.mean.lerp_(torch.from_numpy(mean).float(), norm.momentum)
+            norm.var.lerp_(torch.from_numpy(var * (count / max(1, count - 1))).float(), norm.momentum)
+            a = scale.detach().numpy() * gain
+            offset = mean
+            a, b = a.astype(np.float32), (shift.detach().numpy() - a * mean).astype(np.float32)
+        else:
+            a, b = _per_channel(scale, channels, 1.0), _per_channel(shift, channels, 0.0)
+        state = torch.zeros(shape[1:]) if v is None else v.detach().clone(memory_format=torch.contiguous_format)
+        spikes = torch.empty(shape)
+        lives = EMPTY if alive is None else alive.detach().contiguous().numpy().reshape(steps, -1)
+        held = np.zeros(steps, np.bool_) if hold is None else np.asarray(hold, np.bool_)
+        settings = np.float32(keep), np.float32(threshold), bool(exact), held, lives
+        out = spikes.numpy().reshape(steps, -1, channels)
+        count = kernels.forward(x3, state.numpy().reshape(-1, channels), a, b, *settings, out)
+        ctx.save_for_backward(x, v, scale)
+        ctx.constants = a, b, settings, np.float32(alpha), gain, offset, shape
+        return spikes, state, torch.tensor(count, dtype=torch.float32)
 
     @staticmethod
-    def backward(ctx, grad_s, grad_v):
-        (potential,) = ctx.saved_tensors
-        keep, threshold, alpha, hold = ctx.constants
-        slope = potential.sub(threshold).mul_(1.5707963 * alpha / threshold).square_().add_(1.0).reciprocal_()
-        slope.mul_(0.5 * alpha / threshold).mul_(grad_s)
-        for t in range(len(potential) - 1, -1, -1):
-            g = slope[t]
-            if hold is not None and hold[t]:
-                g.copy_(grad_v)
-            else:
-                g.addcmul_(grad_v, (potential[t] <= threshold).to(g.dtype))
-            grad_v = g * keep
-        return slope, grad_v, None, None, None, None, None
+    def backward(ctx, grad_s, grad_v, grad_count):
+        x, v, scale = ctx.saved_tensors
+        a, b, settings, alpha, gain, offset, shape = ctx.constants
+        steps, channels = shape[0], shape[-1]
+        x3 = _rows(x)
+        rows = x3.shape[1]
+        given = np.zeros((steps, rows, channels), np.float32) if grad_s is None else _rows(grad_s)
+        from_v = EMPTY if grad_v is None else grad_v.contiguous().numpy().reshape(-1, channels)
+        before = np.zeros((rows, channels), np.float32) if v is None else v.detach().contiguous().numpy().reshape(-1, channels)
+        per_count = np.float32(0 if grad_count is None else grad_count.item())
+        to_x, to_v = torch.empty(x.shape), torch.empty(shape[1:])
+        lives = settings[-1]
+        to_alive = np.empty_like(lives)
+        to3 = to_x.numpy().reshape(x3.shape)
+        plain, weighted = kernels.backward(
+            x3, before, a, b, *settings, alpha, given, per_count, from_v, to3, to_v.numpy().reshape(-1, channels), to_alive
+        )
+        if gain is not None:  # batch statistics
+            n = x3.size // channels
+            weighted = (weighted - offset * plain) * gain
+            slope = -(a * weighted / n) * gain
+            rest = -a * plain / n - slope * offset
+            kernels.affine(to3, x3, a, slope.astype(np.float32), rest.astype(np.float32))
+        elif scale is not None:
+            kernels.affine(to3, x3, a, np.zeros(channels, np.float32), np.zeros(channels, np.float32))
+        need = ctx.needs_input_grad
+        return (
+            to_x,
+            to_v if need[1] else None,
+            _summed(weighted, scale) if need[2] else None,
+            torch.from_numpy(plain).float() if need[3] else None,
+            torch.from_numpy(to_alive).reshape(shape[:-1]) if need[4] else None,
+            *[None] * 7,
+        )
 
 
-def lif(
-    x: torch.Tensor, v: torch.Tensor, decay: int, threshold: float, exact: bool, hold: list[bool] | None = None, alpha: float = 2.0
-) -> tuple[torch.Tensor, torch.Tensor]:
-    r"""Leaky integrate-and-fire with full current decay and hard reset.
+EMPTY = np.empty((0, 0), np.float32)
+
+
+def _rows(x: torch.Tensor) -> np.ndarray:
+    """[T, ..., channels] as a contiguous array [T, rows, channels]."""
+    return x.detach().contiguous().numpy().reshape(len(x), -1, x.shape[-1])
+
+
+def _per_channel(value: torch.Tensor | None, channels: int, default: float) -> np.ndarray:
+    return np.full(channels, default, np.float32) if value is None else value.detach().expand(channels).contiguous().numpy()
+
+
+def _summed(grad: np.ndarray, like: torch.Tensor) -> torch.Tensor:
+    """The gradient of one scale for each channel, or of one for all."""
+    each = torch.from_numpy(grad).float()
+    return each if like.shape == each.shape else each.sum().reshape(like.shape)
+
+
+def neurons(
+    x: torch.Tensor,
+    v: torch.Tensor | None,
+    decay: int,
+    threshold: float,
+    exact: bool,
+    *,
+    scale: torch.Tensor | None = None,
+    shift: torch.Tensor | None = None,
+    norm: Any = None,
+    alive: torch.Tensor | None = None,
+    hold: list[bool] | None = None,
+    alpha: float = 2.0,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    r"""Leaky integrate-and-fire with full current decay and hard reset, on the currents ``scale x + shift``.
 
     .. math:: v_t = \mathrm{trunc}(v_{t-1} (1 - d / 4096)) + x_t, \quad s_t = [v_t > \vartheta], \quad v_t \leftarrow v_t (1 - s_t)
 
@@ -59,19 +124,32 @@ def lif(
 
     Parameters
     ----------
-    x : float [T, ...], input current in SLAYER units
-    v : float [...], voltage before the first step
+    x : float [T, ..., channels], in SLAYER units once scaled; where its first axis is expanded, it is read once
+    v : float [..., channels], voltage before the first step; None: zero
     decay : voltage decay in 1/4096; 0, 2048 and 4096 are exact in float32
-    hold : timesteps in which the neurons integrate but neither fire nor reset
     exact : round the decayed voltage towards zero as the chip does (the deployed form)
+    scale, shift : float [channels] or [1]
+    norm : a `FoldedNorm`: normalise `x` with the batch's statistics, keep running ones; `scale` and `shift` are then gamma and beta
+    alive : float [T, ...], multiplies the spikes
+    hold : timesteps in which the neurons integrate but neither fire nor reset
 
     Returns
     -------
-    spikes float [T, ...], voltage float [...] after the last step
+    spikes float [T, ..., channels], voltage float [..., channels] after the last step, number of spikes (differentiable)
     """
     if exact and decay not in (0, 2048, 4096):
         raise ValueError(f"decay {decay} of the exact form must be 0, 2048 or 4096: others need more than float32 holds")
-    return _Lif.apply(x, v, 1.0 - decay / STATE, threshold, exact, alpha, hold)
+    steps = len(x)
+    if steps > 1 and x.stride(0) == 0 and norm is None:
+        x = x[:1]
+    return _Lif.apply(x, v, scale, shift, alive, norm, 1.0 - decay / STATE, threshold, exact, hold, alpha, steps)
+
+
+def lif(
+    x: torch.Tensor, v: torch.Tensor, decay: int, threshold: float, exact: bool, hold: list[bool] | None = None, alpha: float = 2.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Spikes and last voltage of `neurons` on the currents `x` as they are."""
+    return neurons(x, v, decay, threshold, exact, hold=hold, alpha=alpha)[:2]
 
 
 class _AliveBit(torch.autograd.Function):

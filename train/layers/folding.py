@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
@@ -34,6 +36,12 @@ class FoldedNorm(nn.Module):
         flat = y.reshape(-1, y.shape[-1])
         out = F.batch_norm(flat, self.mean, self.var, self.gamma, self.beta, self.training, self.momentum, self.eps)
         return out.reshape(y.shape)
+
+    def form(self) -> dict[str, Any]:
+        """The same for `train.layers.base.fire`, which normalises on the way to its neurons."""
+        if self.training:
+            return {"norm": self, "scale": self.gamma, "shift": self.beta}
+        return {"scale": self.gain(), "shift": self.beta - self.gain() * self.mean}
 
     def gain(self) -> torch.Tensor:
         return self.gamma / torch.sqrt(self.var + self.eps)

@@ -6,7 +6,7 @@ import torch
 
 from convert.neuron import Cuba
 from convert.ops.lif import Lif
-from train.layers.base import Moment, Twin, fire, total
+from train.layers.base import Moment, Twin, fire
 from train.layers.conv import HALF
 from train.layers.dynamics import MANT
 from train.slayer_import import slayer
@@ -21,9 +21,7 @@ class Encoder(Twin):
         self.neuron = slayer.neuron.cuba.Neuron(threshold, 1.0, 0.5)
 
     def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
-        current = total(inputs["x"]) / MANT
-        spikes = fire(self, current, self.neuron, HALF, inputs, now)
-        return spikes
+        return fire(self, now.total(inputs["x"]), self.neuron, HALF, inputs, now, scale=torch.tensor([1 / MANT]))
 
     def to_op(self) -> Lif:
         return Lif(shape=self.shape, neuron=Cuba(4096, HALF, int(self.neuron.threshold * MANT)))

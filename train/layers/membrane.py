@@ -6,7 +6,7 @@ import torch
 
 from convert.neuron import Cuba
 from convert.ops.membrane import Membrane
-from train.layers.base import Moment, Twin, fire, living, total
+from train.layers.base import Moment, Twin, fire, living
 from train.layers.conv import HALF
 from train.layers.dynamics import MANT
 from train.slayer_import import slayer
@@ -21,12 +21,12 @@ class StreamNeurons(Twin):
         self.neuron = slayer.neuron.cuba.Neuron(threshold, 1.0, 0.5)
 
     def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
-        current = total(inputs["current"])
+        current = now.total(inputs["current"])
         if "x" in inputs:
-            current = current + total(inputs["x"])
-        spikes = fire(self, current / MANT, self.neuron, HALF, inputs, now)
+            current = current + now.total(inputs["x"])
         mask = living(inputs)
-        return spikes if mask is None else spikes * mask
+        alive = None if mask is None else mask.squeeze(-1)
+        return fire(self, current, self.neuron, HALF, inputs, now, scale=torch.tensor([1 / MANT]), alive=alive)
 
     def to_op(self) -> Membrane:
         return Membrane(shape=self.shape, neuron=Cuba(4096, HALF, int(self.neuron.threshold * MANT)))

@@ -43,7 +43,7 @@ class Head(Twin):
         self.cached = self.folded()
 
     def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
-        x = total(inputs["x"])
+        x = now.total(inputs["x"])
         now.book(x, self.classes)
         if "before" in inputs:
             living = (inputs["before"] > 0).unsqueeze(-1)

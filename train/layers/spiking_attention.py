@@ -35,10 +35,10 @@ class Attention(Twin):
     def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
         q, k, v = (self.split(inputs[s]) for s in "qkv")
         y = q @ (k.transpose(-1, -2) @ v) if self.order == "kv" else (q @ k.transpose(-1, -2)) @ v
-        current = y.transpose(2, 3).flatten(-2) * ((1 << EXPONENT) / MANT)
-        spikes = fire(self, current, self.neuron, HALF, inputs, now)
         mask = living(inputs)
-        return spikes if mask is None else spikes * mask
+        alive = None if mask is None else mask.squeeze(-1)
+        unit = torch.tensor([(1 << EXPONENT) / MANT])
+        return fire(self, y.transpose(2, 3).flatten(-2), self.neuron, HALF, inputs, now, scale=unit, alive=alive)
 
     def to_op(self) -> SpikingAttention:
         neuron = Cuba(4096, HALF, round(self.neuron.threshold * MANT))

@@ -1,0 +1,177 @@
+"""Compiled passes over CUBA neurons: normalisation, leak, spikes and their gradients in one sweep each.
+
+Arrays are float32 [T, rows, channels], contiguous. A current is ``scale[c] * x + shift[c]``; `x` may have one timestep
+that stands for all. Only what the backward sweep cannot recompute is kept: the potentials are not.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+F = np.float32
+ZERO, ONE = F(0), F(1)
+STATE, GRAIN = F(4096), F(1 / 4096)  # SLAYER's states are integers / 4096
+FLUSH = 64  # rows summed in float32 before they go to float64
+
+compiled = njit(cache=True, nogil=True, error_model="numpy")
+
+
+@compiled
+def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and biased variance of each channel of [T, rows, channels], float64."""
+    steps, rows, channels = x.shape
+    first, second = np.zeros(channels), np.zeros(channels)
+    part1, part2 = np.zeros(channels, F), np.zeros(channels, F)
+    centre = x[0, 0].copy()
+    for t in range(steps):
+        for m in range(rows):
+            row = x[t, m]
+            for c in range(channels):
+                y = row[c] - centre[c]
+                part1[c] += y
+                part2[c] += y * y
+            if m % FLUSH == FLUSH - 1 or m == rows - 1:
+                for c in range(channels):
+                    first[c] += part1[c]
+                    second[c] += part2[c]
+                    part1[c] = ZERO
+                    part2[c] = ZERO
+    count = steps * rows
+    mean, var = np.empty(channels), np.empty(channels)
+    for c in range(channels):
+        offset = first[c] / count
+        mean[c] = centre[c] + offset
+        var[c] = max(0.0, second[c] / count - offset * offset)
+    return mean, var
+
+
+@compiled
+def forward(x, v, scale, shift, keep, theta, exact, hold, alive, spikes):  # type: ignore[no-untyped-def]
+    """Write `spikes`, update the voltages `v` [rows, channels] in place, return the number of spikes.
+
+    `exact` rounds the decayed voltage towards zero as the chip does. `hold` [T]: neither fire nor reset. `alive` [T, rows]
+    multiplies the spikes (empty: all live).
+    """
+    steps, rows, channels = spikes.shape
+    several = x.shape[0] > 1
+    u = np.empty(channels, F)
+    total = 0.0
+    for m in range(rows):
+        for t in range(steps):
+            tx = t if several else 0
+            if exact:
+                for c in range(channels):
+                    u[c] = np.trunc(v[m, c] * keep * STATE) * GRAIN + (x[tx, m, c] * scale[c] + shift[c])
+            else:
+                for c in range(channels):
+                    u[c] = v[m, c] * keep + (x[tx, m, c] * scale[c] + shift[c])
+            if hold[t]:
+                for c in range(channels):
+                    v[m, c] = u[c]
+                    spikes[t, m, c] = ZERO
+                continue
+            fired = np.int32(0)
+            for c in range(channels):
+                s = u[c] > theta
+                spikes[t, m, c] = ONE if s else ZERO
+                v[m, c] = ZERO if s else u[c]
+                fired += np.int32(1) if s else np.int32(0)
+            if alive.size:
+                share = alive[t, m]
+                total += fired * share
+                if share != ONE:
+                    for c in range(channels):
+                        spikes[t, m, c] *= share
+            else:
+                total += fired
+    return total
+
+
+@compiled
+def backward(  # type: ignore[no-untyped-def]
+    x, v, scale, shift, keep, theta, exact, hold, alive, alpha, grad, grad_count, grad_v, out, out_v, out_alive
+):
+    """Gradients of `forward`, from those of the spikes (`grad`), of their number and of the last voltage (empty: zero).
+
+    Writes the gradient of the currents to `out` (summed over time where `x` has one timestep), of the first voltage to
+    `out_v`, of `alive` to `out_alive`. Returns, float64 [channels], the sums of the currents' gradient and of its product with `x`.
+    """
+    steps, rows, channels = grad.shape
+    several = x.shape[0] > 1
+    state, u, g = np.empty(channels, F), np.empty((steps, channels), F), np.empty(channels, F)
+    plain, weighted = np.zeros(channels), np.zeros(channels)
+    part1, part2 = np.zeros(channels, F), np.zeros(channels, F)
+    width, height = F(1.5707963) * alpha / theta, F(0.5) * alpha / theta
+    for m in range(rows):
+        for c in range(channels):
+            state[c] = v[m, c]
+        for t in range(steps):
+            tx = t if several else 0
+            bound = F(np.inf) if hold[t] else theta
+            if exact:
+                for c in range(channels):
+                    u[t, c] = np.trunc(state[c] * keep * STATE) * GRAIN + (x[tx, m, c] * scale[c] + shift[c])
+            else:
+                for c in range(channels):
+                    u[t, c] = state[c] * keep + (x[tx, m, c] * scale[c] + shift[c])
+            for c in range(channels):
+                state[c] = ZERO if u[t, c] > bound else u[t, c]
+            if alive.size:
+                felt = ZERO
+                for c in range(channels):
+                    felt += (grad[t, m, c] + grad_count) if u[t, c] > bound else ZERO
+                out_alive[t, m] = felt
+        for c in range(channels):
+            g[c] = ZERO
+        if grad_v.size:
+            for c in range(channels):
+                g[c] = grad_v[m, c]
+        for back in range(steps):
+            t = steps - 1 - back
+            tx = t if several else 0
+            if not several and back:
+                for c in range(channels):
+                    state[c] = out[0, m, c]
+            else:
+                for c in range(channels):
+                    state[c] = ZERO
+            share = alive[t, m] if alive.size else ONE
+            if hold[t]:
+                for c in range(channels):
+                    out[tx, m, c] = g[c]
+                    g[c] *= keep
+            else:
+                for c in range(channels):
+                    p = u[t, c]
+                    z = (p - theta) * width
+                    later = g[c]
+                    du = height / (ONE + z * z) * ((grad[t, m, c] + grad_count) * share) + (later if p <= theta else ZERO)
+                    out[tx, m, c] = du
+                    g[c] = du * keep
+            for c in range(channels):
+                part1[c] += out[tx, m, c]
+                part2[c] += out[tx, m, c] * x[tx, m, c]
+            if not several:
+                for c in range(channels):
+                    out[tx, m, c] += state[c]
+        for c in range(channels):
+            out_v[m, c] = g[c]
+        if m % FLUSH == FLUSH - 1 or m == rows - 1:
+            for c in range(channels):
+                plain[c] += part1[c]
+                weighted[c] += part2[c]
+                part1[c] = ZERO
+                part2[c] = ZERO
+    return plain, weighted
+
+
+@compiled
+def affine(g, x, a, b, d):  # type: ignore[no-untyped-def]
+    """In place ``g = a[c] g + b[c] x + d[c]``: what batch statistics do to the gradient."""
+    steps, rows, channels = g.shape
+    for t in range(steps):
+        for m in range(rows):
+            to, row = g[t, m], x[t, m]
+            for c in range(channels):
+                to[c] = a[c] * to[c] + b[c] * row[c] + d[c]
