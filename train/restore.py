@@ -60,9 +60,15 @@ def load_run(run: Path) -> tuple[Config, Net]:
 
 
 def start_from(run: Path, net: Net) -> None:
-    """Fill `net` with the weights of a finished run of the same model (warm start)."""
+    """Fill `net` with the weights of a finished run (warm start).
+
+    The run's net may be the same without this net's gates and timestep masks: those then start as new.
+    """
     tensors, _ = checkpoint.read(find_run(run) / WEIGHTS, HINT)
-    checkpoint.fill(net, tensors, run / WEIGHTS, "start from a run with the same model settings, or leave train.start out")
+    gates = tuple(f"twins.{name.replace('.', '/')}." for name, twin in net.named.items() if twin.halts)
+    new = {name: tensor for name, tensor in net.state_dict().items() if name not in tensors and name.startswith(gates)}
+    hint = "start from a run with the same model settings but for halting and masks, or leave train.start out"
+    checkpoint.fill(net, tensors | new, run / WEIGHTS, hint)
 
 
 def _facts(run: Path, header: dict) -> Facts:
