@@ -24,5 +24,6 @@ def entering(graph: Graph) -> list[int]:
     """
     names = gates(graph)
     working = {n for n, op in graph.ops.items() if op.dense_ops}
-    obeyed = {0 if e.delay else names.index(e.source) + 1 for e in graph.edges if e.slot == "alive" and e.target in working}
+    wires = [e for e in graph.edges if e.slot == "alive" and e.target in working and e.source in names]
+    obeyed = {0 if e.delay else names.index(e.source) + 1 for e in wires}
     return sorted(obeyed) or [0]

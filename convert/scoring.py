@@ -24,7 +24,7 @@ class ScoringGate(Op):
     channel, width : int, the first halting channel and how many there are
     """
 
-    slots: ClassVar[tuple[str, ...]] = ("x*", "chain")
+    slots: ClassVar[tuple[str, ...]] = ("x*", "chain?")
     arithmetic: ClassVar[tuple[str, ...]] = ("add", "compare")
     gates_tokens: ClassVar[bool] = True
     halting: ClassVar[bool] = True
@@ -70,6 +70,10 @@ class ScoringGate(Op):
     def initial(self, batch: int) -> np.ndarray:
         return np.full((batch, self.tokens), self.theta, np.int32)
 
+    def credit(self, inputs: Inputs) -> np.ndarray:
+        """Credit from the gate before, int [batch, tokens]; in full where none is connected."""
+        return inputs["chain"] if "chain" in inputs else self.initial(len(inputs["x"][0]))
+
     def halting_channels(self, x: np.ndarray) -> np.ndarray:
         """What the score reads of a map, [batch, tokens, width]."""
         return x[..., self.channel : self.channel + self.width]
@@ -79,7 +83,7 @@ class ScoringGate(Op):
         return self.table[total(tuple(self.halting_channels(x).sum(-1) for x in sources))]
 
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
-        living = inputs["chain"] > 0
+        living = self.credit(inputs) > 0
         read = [self.halting_channels(x) * living[..., None] for x in inputs["x"]]
         return {
             "spike_in": sum((x != 0).sum((1, 2)) for x in read) + living.sum(1),
@@ -90,7 +94,7 @@ class ScoringGate(Op):
 
     def accumulate_scores(self, alu, inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
         """Scores of one sample's living tokens from unit events, and which tokens live."""
-        living = alu.at_least(inputs["chain"][0], 1)
+        living = alu.at_least(self.credit(inputs)[0], 1)
         n = np.zeros(self.tokens, np.int64)
         for x in inputs["x"]:
             for events in (self.halting_channels(x)[0] * living[:, None]).T:

@@ -72,8 +72,10 @@ class HaltingConfig(Section):
     beta: float = Field(-6.0, ge=-64, le=64, description="offset of the score before training (it is learned)")
     slope: float = Field(0.3, gt=0, le=16, description="width of the surrogate gradient of the alive bit, in units of score")
     bits: int = Field(10, ge=4, le=16, description="bits of a score")
-    order: Literal["serial", "rectangle"] = Field(
-        "serial", description="scores add up over all blocks of earlier timesteps too (serial), or over earlier blocks and timesteps only"
+    order: Literal["serial", "rectangle", "block", "time"] = Field(
+        "serial",
+        description="what a token's scores add up over: all that came before (serial), earlier blocks of this and earlier timesteps "
+        "(rectangle), blocks of this timestep (block), timesteps (time)",
     )
     width: int = Field(1, ge=1, le=64, description="channels whose spikes the score counts")
 

@@ -25,21 +25,22 @@ class TokenGate(ScoringGate):
     (arXiv 2112.07658) and STAS's serial check (arXiv 2508.14138, from its public reviews).
 
     Slot ``chain`` brings the credit from the gate before. A dead token sends nothing and is not looked at. Fed with its
-    own credit of the timestep before, the gate sums over time alone: gate 0 of the rectangle order.
+    own credit of the timestep before, the gate sums over time alone: gate 0 of the rectangle order. Without a source, each
+    timestep starts with full credit.
     """
 
     kind: ClassVar[str] = "token_gate"
 
     def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
-        credit = inputs["chain"]
+        credit = self.credit(inputs)
         spent = np.maximum(credit - self.score(inputs["x"]), 0)
         return np.where(credit > 0, spent, 0).astype(np.int32)
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         scores, living = self.accumulate_scores(alu, inputs)
-        left = np.where(living, inputs["chain"][0] - scores, 0)
+        left = np.where(living, self.credit(inputs)[0] - scores, 0)
         left[~alu.at_least(left, 0)] = 0
-        return left, self.step({}, {**inputs, "chain": inputs["chain"][:1], "x": tuple(x[:1] for x in inputs["x"])}, np.array([t]))[0]
+        return left, self.step({}, {"chain": self.credit(inputs)[:1], "x": tuple(x[:1] for x in inputs["x"])}, np.array([t]))[0]
 
     @classmethod
     def examples(cls, rng: np.random.Generator):
@@ -52,3 +53,4 @@ class TokenGate(ScoringGate):
                 steps.append({"x": tuple(rng.integers(0, high + 1, (2, 5, 4)).astype(np.int32) for _ in range(2)), "chain": credit})
                 credit = gate.step({}, steps[-1], np.array([1, 1]))
             yield gate, steps
+        yield op, [{"x": (rng.integers(0, 5, (2, 5, 4)).astype(np.int32),)} for _ in range(2)]

@@ -93,6 +93,13 @@ def fire(
     v = now.state.get(twin.name)
     v = torch.zeros_like(current[0]) if v is None else v
     words = inputs.get("open")
+    if now.steps > 1 and "alive" in inputs:  # a token may come back: its state waits, as on chip
+        credit, parts = inputs["alive"].detach() > 0, []
+        for t in range(len(current)):
+            single = {"open": words[t : t + 1]} if words is not None else {}
+            parts.append(fire(twin, current[t : t + 1], neuron, decay, single, Moment(0, 1, 1, now.state)))
+            v = now.state[twin.name] = torch.where(credit[t].unsqueeze(-1), now.state.get(twin.name, v), v)
+        return torch.cat(parts)
     if words is None:
         spikes, now.state[twin.name] = lif(current, v, decay, neuron.threshold, twin.deployed)
         return spikes

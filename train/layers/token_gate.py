@@ -59,7 +59,7 @@ class Gate(Twin):
         return h + (self.gamma * self.unit * soft * (1 - soft)) * (n - n.detach())
 
     def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
-        credit = inputs["chain"]
+        credit = inputs["chain"] if "chain" in inputs else self.initial(now.batch).expand(now.steps, -1, -1)
         return clipped(credit - self.scores(inputs) * (credit.detach() > 0))
 
     def alive(self, credit: torch.Tensor) -> torch.Tensor:

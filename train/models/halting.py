@@ -19,14 +19,18 @@ class TokenHalting:
     """Credit goes from `merge`, where that is on, from gate to gate; layers read `wires` before they are added.
 
     Serial order: a gate after each block; block 1 obeys the last gate of the timestep before. Rectangle order: gate 0 on
-    the embedding obeys itself, a gate after each block but the last obeys the one before, all in the same timestep.
+    the embedding obeys itself, a gate after each block but the last obeys the one before, all in the same timestep. Two
+    ablations: block order is the rectangle's without memory, each timestep starts with full credit; time order has one
+    gate, after the last block.
     A model calls `embed` (or `merged`, `wires`, `start` one by one) for its embedding, then `after_block` for each block.
     """
 
     def __init__(self, net: Net, config: Any, tokens: int, blocks: int, prefix: str = "") -> None:
         self.net, self.config, self.tokens, self.blocks, self.prefix = net, config, tokens, blocks, prefix
-        self.gated, self.rectangle = bool(config.halting.enabled), config.halting.order == "rectangle"
-        self.last = f"{prefix}gate{0 if self.rectangle else blocks}" if self.gated else ""
+        self.gated, self.order = bool(config.halting.enabled), config.halting.order
+        self.from_embedding = self.order in ("rectangle", "block")
+        number = 0 if self.order == "rectangle" else blocks
+        self.last = f"{prefix}gate{number}" if self.gated and self.order != "block" else ""
         self.credit = self.before = self.last
 
     @classmethod
@@ -48,7 +52,7 @@ class TokenHalting:
     @property
     def embedding(self) -> Wires:
         """For what replays the embedding."""
-        return {"alive": self.before}, ["alive"] if self.before == self.last else []
+        return self._wire("alive", self.before)
 
     def merged(self, sources: list[str], high: int, grid: tuple[int, int], prefix: str, once: bool = False) -> tuple[list[str], int]:
         """Where merging is on: the decision on the embedding's `sources` (at most `high` in sum; `once`: they work at the
@@ -64,7 +68,7 @@ class TokenHalting:
 
     def start(self, stream: list[str], high: int) -> None:
         """Where the order asks for it, the gate on the embedding."""
-        if self.gated and self.rectangle:
+        if self.gated and self.from_embedding:
             self._gate(0, Gate, stream, high)
 
     def embed(self, sources: list[str], high: int, grid: tuple[int, int], prefix: str) -> tuple[list[str], int]:
@@ -81,11 +85,12 @@ class TokenHalting:
 
     def after_block(self, block: int, stream: list[str], high: int) -> None:
         """Add the gate after `block` (from 1); `stream` are the sources whose spikes it counts, at most `high` in sum."""
-        if not self.gated or (self.rectangle and block == self.blocks):
+        ends = block == self.blocks
+        if not self.gated or (ends and self.from_embedding) or (not ends and self.order == "time"):
             return
-        if self.rectangle and self.credit not in self.net.named:
+        if self.from_embedding and self.credit not in self.net.named:
             raise DeployError("model.halting.order", f"{self.config.name} has no gate on its embedding yet", "use serial")
-        self._gate(block, Rectangle if self.rectangle else Gate, stream, high)
+        self._gate(block, Rectangle if self.order == "rectangle" else Gate, stream, high)
 
     def _gate(self, number: int, kind: type[Gate], stream: list[str], high: int) -> None:
         halting = self.config.halting
@@ -98,6 +103,6 @@ class TokenHalting:
     @property
     def ends(self) -> tuple[dict[str, Any], list[str], dict[str, Any]]:
         """(sources and delayed slots of the read-out, sources of the exit gate)."""
-        if not self.gated:
+        if not self.last:
             return {}, [], {}
         return {"before": self.before, "after": self.last}, ["before"] if self.before == self.last else [], {"alive": self.last}

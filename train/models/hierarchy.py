@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from convert.ir import DeployError
@@ -79,42 +80,73 @@ def stem_channels(config: Any, share: int) -> int:
 
 
 class SpikeStream:
-    """Stage's residual stream of added spikes (SEW, the models' own form): a branch is a layer with neurons."""
+    """A stage's residual stream of added spikes (SEW, the models' own form): a branch is a layer with neurons."""
 
     def __init__(self, wiring: Wiring, stage: Stage) -> None:
         self.wiring, self.stage, self.sum = wiring, stage, Spikes([], 0)
 
+    def embed(
+        self, part: str, i: int, sources: list[str], high: int, kernel: int, stride: int, grid: Grid, pool: MaxPool | None = None
+    ) -> None:
+        """Add a convolution of an earlier stage's map, or the pool of its spikes."""
+        layer = SpikingConv(i, self.stage.channels, kernel, grid, stride, high=high)
+        name = self.wiring.neurons(f"{self.stage.name}.{part}", layer, x=sources)
+        self.sum.add(self.wiring.plain(f"{self.stage.name}.pool", pool, x=name) if pool else name)
+
+    def embedded(self, halting: TokenHalting) -> None:
+        """Silence the embedding of dead tokens."""
+        self.sum = Spikes(*halting.embed(self.sum.sources, self.sum.high, self.stage.grid, self.stage.name))
+
     def read(self, name: str, halting: TokenHalting | None = None) -> tuple[list[str], int]:
         """Sources of the next layer and the largest value of their sum."""
         return self.sum.sources, self.sum.high
-
-    def embed(self, name: str, i: int, sources: list[str], high: int, kernel: int, stride: int, grid: Grid) -> None:
-        """Add a convolution of an earlier stage's map."""
-        self.sum.add(self.wiring.neurons(name, SpikingConv(i, self.stage.channels, kernel, grid, stride, high=high), x=sources))
 
     def branch(self, name: str, i: int, source: str, halting: TokenHalting | None = None) -> None:
         """Add a token-wise linear layer."""
         layer = self.wiring.linear(i, self.stage.channels, self.stage.grid, branch=True)
         self.sum.add(self.wiring.neurons(name, layer, halting, x=source))
 
+    def scored(self) -> tuple[list[str], int]:
+        """What a token gate counts: the stream."""
+        return self.sum.sources, self.sum.high
+
+    def end(self, name: str, halting: TokenHalting | None) -> tuple[list[str], int]:
+        """What the next stage or the head reads."""
+        return self.sum.sources, self.sum.high
+
 
 class CurrentStream:
-    """Stage's residual stream of currents (membrane shortcut, "PA"): neurons stand where it is read, all spikes are binary."""
+    """A stage's residual stream of currents (membrane shortcut, "PA"): neurons stand where it is read, spikes are binary."""
 
     def __init__(self, wiring: Wiring, stage: Stage) -> None:
-        self.sum = Membrane(wiring, stage.grid, stage.channels)
+        self.stage, self.sum = stage, Membrane(wiring, stage.grid, stage.channels)
+        self.sum.share = 2 * stage.blocks + 2
 
-    def read(self, name: str, halting: TokenHalting | None = None) -> tuple[list[str], int]:
+    def embed(
+        self, part: str, i: int, sources: list[str], high: int, kernel: int, stride: int, grid: Grid, pool: MaxPool | None = None
+    ) -> None:
+        """Add a convolution of an earlier stage's map; its currents cannot be pooled."""
+        self.sum.branch(f"{self.stage.name}.{part}", i, sources[0], kernel=kernel, stride=stride, grid=grid)
+
+    def embedded(self, halting: TokenHalting) -> None:
+        """Nothing to silence: the neurons that read the stream obey the gates."""
+
+    def read(self, name: str, halting: Any = None) -> tuple[list[str], int]:
         """Append neurons that read the stream; their name and 1."""
-        return [self.sum.spikes(name, halting)], 1
-
-    def embed(self, name: str, i: int, sources: list[str], high: int, kernel: int, stride: int, grid: Grid) -> None:
-        """Add a convolution of an earlier stage's map."""
-        self.sum.branch(name, i, sources[0], kernel=kernel, stride=stride, grid=grid)
+        self.last = self.sum.spikes(name, halting)
+        return [self.last], 1
 
     def branch(self, name: str, i: int, source: str, halting: TokenHalting | None = None) -> None:
         """Add a token-wise linear layer."""
         self.sum.branch(name, i, source, halting=halting)
+
+    def scored(self) -> tuple[list[str], int]:
+        """What a token gate counts: the spikes that read the stream last, those of the MLP's input."""
+        return [self.last], 1
+
+    def end(self, name: str, halting: TokenHalting | None) -> tuple[list[str], int]:
+        """What the next stage or the head reads. A token that dies in this timestep still fires here: its last word is kept."""
+        return self.read(name, SimpleNamespace(wires=halting.embedding) if halting else None)
 
 
 Stream = SpikeStream | CurrentStream
@@ -124,19 +156,21 @@ def embed(wiring: Wiring, stage: Stage, sources: list[str], high: int) -> Stream
     """Append SPEDS: two 3x3 convolutions (one in stage 1) beside a 1x1 shortcut with stride; their sum starts the stage's stream.
 
     The published max-pool stands before the neurons, on currents, and cannot be converted. Here the main path halves the
-    map by the second convolution's stride, or (`model.pooling` or) by an OR over the first one's spikes.
+    map by the second convolution's stride, or (`model.pooling` or) by an OR over spikes: those of the second convolution
+    as in the CIFAR nets, or those of the first as in the ImageNet nets where the second one's currents join the stream.
     """
     stream: Stream = (SpikeStream if wiring.config.residual == "sew" else CurrentStream)(wiring, stage)
-    i, o, grid, main, reach = stage.source_channels, stage.channels, stage.before, sources, high
-    stride = stage.stride
+    i, grid, stride, main, reach = stage.source_channels, stage.before, stage.stride, sources, high
     if stage.number > 1:
-        main = [wiring.neurons(f"{stage.name}.conv1", SpikingConv(i, o, 3, grid, high=high), x=sources)]
-        i, reach = o, 1
-        if wiring.config.pooling == "or":
-            main = [wiring.plain(f"{stage.name}.pool", MaxPool(o, 3, grid, stride), x=main[0])]
-            grid, stride = stage.grid, 1
-    stream.embed(f"{stage.name}.conv", i, main, reach, 3, stride, grid)
-    stream.embed(f"{stage.name}.shortcut", stage.source_channels, sources, high, 1, stage.stride, stage.before)
+        main = [wiring.neurons(f"{stage.name}.conv1", SpikingConv(i, stage.channels, 3, grid, high=high), x=sources)]
+        i, reach = stage.channels, 1
+    pool = None
+    if stride == 2 and wiring.config.pooling == "or":
+        pool, stride = MaxPool(stage.channels, 3, grid, 2), 1
+        if isinstance(stream, CurrentStream):
+            main, grid, pool = [wiring.plain(f"{stage.name}.pool", pool, x=main[0])], stage.grid, None
+    stream.embed("conv", i, main, reach, 3, stride, grid, pool)
+    stream.embed("shortcut", stage.source_channels, sources, high, 1, stage.stride, stage.before)
     return stream
 
 
@@ -151,9 +185,7 @@ def project(
     return made
 
 
-def attend_globally(
-    wiring: Wiring, name: str, stage: Stage, sources: list[str], high: int, halting: TokenHalting | None = None
-) -> str:
+def attend_globally(wiring: Wiring, name: str, stage: Stage, sources: list[str], high: int, halting: TokenHalting | None = None) -> str:
     """Attention of the last stage: SSA, or with `model.attention` channel QKCA, which needs no product of two spike maps."""
     config = wiring.config
     if config.attention == "channel":
@@ -175,7 +207,7 @@ def add_blocks(wiring: Wiring, stage: Stage, stream: Stream, attend: Attend, hal
         layer = wiring.linear(stage.channels, hidden, stage.grid, high=high)
         stream.branch(f"{name}.fc2", hidden, wiring.neurons(f"{name}.fc1", layer, halting, x=sources), halting)
         if halting:
-            halting.after_block(block, *stream.read(f"{name}.out", halting))
+            halting.after_block(block, *stream.scored())
 
 
 def build_hierarchy(
@@ -192,7 +224,9 @@ def build_hierarchy(
         last = stage is stages[-1]
         halting = TokenHalting.of(net, config, stage.tokens, stage.blocks) if last else None
         stream = embed(wiring, stage, sources, high)
+        if halting:
+            stream.embedded(halting)
         add_blocks(wiring, stage, stream, attend_globally if last else attend, halting)
-        sources, high = stream.read(f"{stage.name}.out", halting)
-    wiring.finish(sources, stages[-1].tokens, stages[-1].channels, classes, halting)
+        sources, high = stream.end(f"{stage.name}.out", halting)
+    wiring.finish(sources, stages[-1].tokens, stages[-1].channels, classes, halting, high=high)
     return net

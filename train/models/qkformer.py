@@ -22,9 +22,7 @@ from train.models.wiring import Wiring
 from train.net import Net
 
 
-def attend_to_tokens(
-    wiring: Wiring, name: str, stage: Stage, sources: list[str], high: int, halting: TokenHalting | None = None
-) -> str:
+def attend_to_tokens(wiring: Wiring, name: str, stage: Stage, sources: list[str], high: int, halting: TokenHalting | None = None) -> str:
     """QKTA of a block; returns the gate's name."""
     maps = project(wiring, name, "qk", stage, sources, high, halting)
     return wiring.plain(f"{name}.attention", TokenAttention(stage.tokens, stage.channels, stage.heads), halting, **maps)
