@@ -154,15 +154,21 @@ class Plan(Entry):
             visit(row, [])
         return found
 
-    def point(self, curve: Curve, value: float) -> Row:
-        """A point of a curve as a row of its own."""
+    def points(self, curve: Curve) -> list[Row]:
+        """The points of a curve as rows of their own, in the order of its values."""
+        return [self._point(curve, value) for value in curve.values]
+
+    def _point(self, curve: Curve, value: float) -> Row:
         row = self.row(curve.row)
         section, _, key = curve.knob.partition(".")
         name = f"{row.name}@{key.replace('.', '_')}={value:g}".replace("=", "_")
         if section == "export":
             return row.model_copy(update={"name": name, "run": row.run or row.name, "options": {}, "start": None, "seeds": 1,
                                           "export": row.export | {key: value}})
-        return row.model_copy(update={"name": name, "options": row.options | curve.options | {curve.knob: value}, "seeds": 1})
+        made = row.model_copy(update={"name": name, "options": row.options | curve.options | {curve.knob: value}, "seeds": 1})
+        if self.config(made, 0).decisive() == self.config(row, 0).decisive():  # the row itself is this point: nothing to train again
+            return row.model_copy(update={"name": name, "run": row.name, "options": {}, "start": None, "seeds": 1})
+        return made
 
 
 def nested(options: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,8 @@ def measure_all(work: Bench, rows: list[Row], seeds: int | None, jobs: int) -> d
     try:
         return run_all(work.plan, left, one, jobs=jobs, tell=tell)
     except KeyboardInterrupt:
+        for again in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(again, signal.SIG_IGN)  # a stop often comes twice: to the group, and to this process
         stop_commands()
         raise
 
