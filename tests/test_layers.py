@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convert import engine
-from convert.ir import COUNTERS
+from convert.ir import COUNTERS, DeployError
 from convert.neuron import Cuba
 from train.config import ModelConfig, merge
 from train.layers.base import Moment
@@ -18,6 +18,7 @@ from train.layers.dynamics import MANT, STATE, lif
 from train.layers.folding import FoldedNorm, integers
 from train.layers.timestep_gate import TimestepMask
 from train.models import MODELS, build
+from train.models.halting import TokenHalting
 from train.slayer_import import slayer
 from train.tracing import trace_net
 
@@ -168,16 +169,24 @@ def test_gradients_reach_every_parameter(name, change, phase):
     assert phase == "float" or not gates, gates
 
 
-def test_halting_without_score_equals_the_ungated_net():
-    net, x = lively("stas", beta=-60.0)
-    plain, _ = lively("stas", beta=-60.0)
-    plain.edges = [e for e in plain.edges if not (e.source.startswith("gate") or e.target.startswith("gate"))]
-    for name in plain.gates:
-        del plain.twins[name]
+@pytest.mark.parametrize("order", ["serial", "rectangle"])
+@pytest.mark.parametrize("name", ["stas", "at_snn"])
+def test_halting_without_score_equals_the_ungated_net(name, order):
+    off = {"merge": {"enabled": False}}
+    net, x = lively(name, beta=-60.0, halting={"order": order}, **off)
+    plain, _ = lively(name, halting={"enabled": False}, **off)
     a, b = trace_net(net, x.numpy()), trace_net(plain, x.numpy())
-    assert a.mean_tokens == 1 and np.array_equal(a.logits, b.logits)
+    assert net.gates and not plain.gates and a.mean_tokens == 1 and np.array_equal(a.logits, b.logits)
     for op in b.ops:
         assert np.array_equal(a.spikes[op], b.spikes[op]), op
+
+
+def test_mechanisms_that_a_model_does_not_wire_are_refused():
+    net = lively("at_snn")[0]
+    for change, key in (({}, "model.merge.enabled"), (RECTANGLE | {"merge": {"enabled": False}}, "model.halting.order")):
+        halting = TokenHalting.of(net, config("at_snn", **change), 16, 2, prefix="other.")
+        with pytest.raises(DeployError, match=key):
+            halting.ends
 
 
 @pytest.mark.parametrize("rule", ["mute", "hold", "skip"])

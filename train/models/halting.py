@@ -81,11 +81,17 @@ class TokenHalting:
 
     def after_block(self, block: int, stream: list[str], high: int) -> None:
         """Add the gate after `block` (from 1); `stream` are the sources whose spikes it counts, at most `high` in sum."""
-        if not self.gated or (self.rectangle and block == self.blocks):
-            return
-        if self.rectangle and self.credit not in self.net.named:
-            raise DeployError("model.halting.order", f"{self.config.name} has no gate on its embedding yet", "use serial")
-        self._gate(block, Rectangle if self.rectangle else Gate, stream, high)
+        if self.gated and not (self.rectangle and block == self.blocks):
+            self._check_start()
+            self._gate(block, Rectangle if self.rectangle else Gate, stream, high)
+
+    def leave_blocks(self) -> None:
+        """Layers from here on obey the credit that the timestep began with: a token that dies still tells the head what it had."""
+        self.credit = self.before
+
+    def _check_start(self) -> None:
+        if self.rectangle and self.last not in self.net.named:
+            raise DeployError("model.halting.order", f"{self.config.name} has no gate on its embedding", "use serial")
 
     def _gate(self, number: int, kind: type[Gate], stream: list[str], high: int) -> None:
         halting = self.config.halting
@@ -98,6 +104,9 @@ class TokenHalting:
     @property
     def ends(self) -> tuple[dict[str, Any], list[str], dict[str, Any]]:
         """(sources and delayed slots of the read-out, sources of the exit gate)."""
+        if self.config.merge.enabled and self.before == self.last:
+            raise DeployError("model.merge.enabled", f"{self.config.name} has no embedding of spikes to compare", "switch it off")
         if not self.gated:
             return {}, [], {}
+        self._check_start()
         return {"before": self.before, "after": self.last}, ["before"] if self.before == self.last else [], {"alive": self.last}
