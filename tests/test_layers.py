@@ -186,7 +186,7 @@ def test_mechanisms_that_a_model_does_not_wire_are_refused():
     for change, key in (({}, "model.merge.enabled"), (RECTANGLE | {"merge": {"enabled": False}}, "model.halting.order")):
         halting = TokenHalting.of(net, config("at_snn", **change), 16, 2, prefix="other.")
         with pytest.raises(DeployError, match=key):
-            halting.ends
+            halting.ends  # noqa: B018 - raises
 
 
 @pytest.mark.parametrize("rule", ["mute", "hold", "skip"])
