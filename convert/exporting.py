@@ -88,7 +88,7 @@ def export(run: Path | None, output: Path | None, *, exit_drop: float | None = N
             "gates": credit.gates(graph),
             "exit_drop": exit_drop,
             "stock_netx": is_stock_chain(graph),
-            "parameters": sum(p.numel() for p in net.parameters()),
+            "parameters": net.parameter_count,
             "ops": op_rows(graph),
             "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in rows],
         },

@@ -31,6 +31,7 @@ LATER: dict[str, Any] = {
     "model.stages": None,
     "model.embedding": "small",
     "model.modules": 0,
+    "model.head": "tokens",
     "model.halting.order": "serial",
     "model.halting.width": 1,
     "model.merge.enabled": False,
@@ -112,6 +113,7 @@ class ModelConfig(Section):
     attention: Literal["ssa", "channel"] = Field("ssa", description="attention of the last stage: SSA, or Q-K channel attention (qkformer)")
     gate_threshold: Literal[1, 2] = Field(1, description="spikes that open the multi-scale gate: 1 as intended, 2 as shipped (msvit)")
     stages: tuple[int, ...] | None = Field(None, description="blocks of each stage (qkformer, msvit); None: 1 in each, `depth` in the last")
+    head: Literal["tokens", "mean"] = Field("tokens", description="weights of the head: for every token, or shared (the published mean)")
     modules: int = Field(0, ge=0, le=8, description="surrogate modules that help in training and are not exported (stmixer)")
     halting: HaltingConfig = Field(default_factory=HaltingConfig, description="token halting")
     merge: MergeConfig = Field(default_factory=MergeConfig, description="token merge")

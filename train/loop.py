@@ -20,6 +20,7 @@ from train.config import Config, flat
 from train.data import Splits, load
 from train.evaluate import evaluate
 from train.journal import Journal
+from train.layers.surrogate_module import mutual_loss
 from train.net import Net
 from train.optimize import learning_rate, make_optimizer, set_rate
 from train.options import from_yaml, write_yaml
@@ -57,7 +58,7 @@ def fit(config: Config) -> Path:
         if config.train.start is not None:
             start_from(config.train.start, net)
         write_yaml(config, run / CONFIG)
-    parameters = sum(p.numel() for p in net.parameters())
+    parameters = net.parameter_count
     console.print(
         f"{run}: {config.model.name}, {parameters:,} parameters, {config.data.name} ({len(splits.train):,} train, "
         f"{len(splits.validation):,} validation, {len(splits.test):,} test images)"
@@ -102,7 +103,10 @@ def _epoch(net: Net, optimizer: torch.optim.Optimizer, splits: Splits, config: C
         rate = learning_rate(step, steps, settings)
         set_rate(optimizer, rate)
         out = net(x)
-        loss = cross_entropy(out.logits, y, label_smoothing=settings.label_smoothing)
+        if out.taps:
+            loss = mutual_loss(out.logits, out.taps, y, settings.label_smoothing)
+        else:
+            loss = cross_entropy(out.logits, y, label_smoothing=settings.label_smoothing)
         if settings.activity:
             loss = loss + settings.activity * out.activity
         if phase == "deployed" and net.has_gates:

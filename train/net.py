@@ -11,7 +11,7 @@ from torch import nn
 
 from convert import credit
 from convert.ir import INPUT, Edge, Graph, Payload
-from train.layers.base import PHASES, Moment, Twin
+from train.layers.base import PHASES, Moment, Twin, total
 from train.layers.current import Branch
 from train.layers.exit_gate import Exit
 from train.layers.host_stem import HostStem
@@ -27,7 +27,7 @@ class Output:
     """Result of a forward pass: scaled logits [batch, classes] at the exit, mean share of alive (block, timestep, token)
     cells (1 without gates; straight-through), timesteps run [batch], unscaled cumulative logits [T, batch, classes],
     accumulates per sample relative to a fully active static net (`activity`, differentiable), mean share of open (timestep
-    mask, timestep) cells (`open`, 1 without masks; straight-through)."""
+    mask, timestep) cells (`open`, 1 without masks; straight-through), logits of the surrogate modules (`taps`, in training)."""
 
     logits: torch.Tensor
     alive: torch.Tensor
@@ -35,6 +35,7 @@ class Output:
     steps: torch.Tensor
     activity: torch.Tensor
     open: torch.Tensor = field(default_factory=lambda: torch.ones(()))
+    taps: list[torch.Tensor] = field(default_factory=list)
 
 
 class Net(nn.Module):
@@ -44,6 +45,7 @@ class Net(nn.Module):
         super().__init__()
         self.stem, self.timesteps, self.image_shape = stem, timesteps, image_shape
         self.twins = nn.ModuleDict()
+        self.modules_aside = nn.ModuleList()  # surrogate modules: they help in training and are no part of the graph
         self.edges: list[Edge] = []
         self.phase = "float"
 
@@ -75,6 +77,11 @@ class Net(nn.Module):
         return [t for t in self.named.values() if isinstance(t, TimestepMask)]
 
     @property
+    def parameter_count(self) -> int:
+        """Learned parameters of host and chip, without surrogate modules and SLAYER's fixed decays."""
+        return sum(p.numel() for n, p in self.named_parameters() if p.requires_grad and not n.startswith("modules_aside"))
+
+    @property
     def has_gates(self) -> bool:
         return bool(self.gates)
 
@@ -90,12 +97,16 @@ class Net(nn.Module):
         """Run uint8 images [batch, channels, height, width] over all T timesteps."""
         collected: dict[str, list[torch.Tensor]] = {}
         work: list[torch.Tensor] = []
-        keep = [*self.gates, *(n for n, t in self.named.items() if isinstance(t, Head | Exit))]
+        aside = list(self.modules_aside) if self.training else []
+        keep = {*self.gates, *(n for n, t in self.named.items() if isinstance(t, Head | Exit)), *(n for m in aside for n in m.taps)}
         for signals in self.run(x, work):
             for name in keep:
                 if name in signals:
                     collected.setdefault(name, []).append(signals[name])
-        return self._output({n: torch.cat(v) for n, v in collected.items()}, len(x), torch.stack(work).sum() / self.layout[0])
+        found = {n: torch.cat(v) for n, v in collected.items()}
+        out = self._output(found, len(x), torch.stack(work).sum() / self.layout[0])
+        out.taps = [m(total([found[n] for n in m.taps])) for m in aside]
+        return out
 
     @cached_property
     def layout(self) -> tuple[float, str | None, list[int]]:

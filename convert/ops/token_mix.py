@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from convert import synapse
-from convert.ir import Inputs, Op, Size, nonzero, per_sample, register, total
+from convert.ir import Inputs, Op, Size, held, nonzero, per_sample, register, total
 from convert.neuron import LIMIT, MANT_SHIFT, Cuba
 
 
@@ -30,7 +30,7 @@ class TokenMix(Op):
     """
 
     kind: ClassVar[str] = "token_mix"
-    slots: ClassVar[tuple[str, ...]] = ("x*", "alive?")
+    slots: ClassVar[tuple[str, ...]] = ("x*", "alive?", "open?")
     arithmetic: ClassVar[tuple[str, ...]] = ("add", "compare", "leak")
 
     weight: np.ndarray
@@ -106,10 +106,10 @@ class TokenMix(Op):
     def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         current = self.current(total(self.heard(inputs)))
         if "alive" not in inputs:
-            return self.neuron.step(state, current, 0, None).astype(np.int32)
+            return self.neuron.step(state, current, 0, None, held(inputs)).astype(np.int32)
         alive = inputs["alive"] > 0
         out = np.zeros(current.shape, np.int32)
-        out[alive] = self.neuron.step(state, current[alive], 0, alive)
+        out[alive] = self.neuron.step(state, current[alive], 0, alive, held(inputs))
         return out
 
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):

@@ -9,9 +9,10 @@ from torch.nn import functional as F
 
 from convert.neuron import Cuba
 from convert.ops.conv import Conv
+from convert.synapse import Padding
 from train.layers.base import Moment, Twin, fire, living, total
 from train.layers.dynamics import MANT, alive_bit
-from train.layers.folding import FoldedNorm, integers
+from train.layers.folding import BIAS_LIMIT, REACH, FoldedNorm, integers, within
 from train.slayer_import import slayer
 
 HALF = 2048  # voltage decay of tau = 2
@@ -31,8 +32,13 @@ def fitting_threshold(fan_in: int, high: int = 1, rate: float = 0.2) -> float:
     return float(min(32, fits, max(1, 2 ** round(math.log2(1.6 * math.sqrt(fan_in * rate))))))
 
 
+def same_padding(kernel: int | tuple[int, int]) -> Padding:
+    """Padding that keeps a map's size at stride 1: one number, or (rows, columns) where the kernel is not square."""
+    return kernel // 2 if isinstance(kernel, int) else (kernel[0] // 2, kernel[1] // 2)
+
+
 def map_conv(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, grid: tuple[int, int], stride: int, padding: int
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, grid: tuple[int, int], stride: int, padding: Padding
 ) -> torch.Tensor:
     """Convolve token maps [..., positions, channels]; a 1x1 kernel is a matrix product."""
     if weight.shape[2:] == (1, 1) and stride == 1:
@@ -56,7 +62,7 @@ class SpikingConv(Twin):
         self,
         in_channels: int,
         out_channels: int,
-        kernel: int,
+        kernel: int | tuple[int, int],
         grid: tuple[int, int],
         stride: int = 1,
         *,
@@ -66,15 +72,16 @@ class SpikingConv(Twin):
         unit: float = 1024.0,
     ) -> None:
         super().__init__()
-        self.grid, self.stride, self.padding = grid, stride, kernel // 2
+        self.grid, self.stride, self.padding = grid, stride, same_padding(kernel)
         self.branch, self.slope, self.unit = branch, slope, unit
-        threshold = fitting_threshold(in_channels * kernel * kernel, high)
+        threshold = fitting_threshold(in_channels * math.prod((kernel, kernel) if isinstance(kernel, int) else kernel), high)
         neuron = {"threshold": threshold, "current_decay": 1.0, "voltage_decay": 0.5}
         self.block = slayer.block.cuba.Conv(
             neuron, in_channels, out_channels, kernel, stride=stride, padding=self.padding, delay_shift=False
         )
         self.block.synapse.pre_hook_fx = None
         self.norm = FoldedNorm(out_channels, gain=threshold / 2)
+        self.room = (REACH - BIAS_LIMIT) / high
 
     @property
     def weight(self) -> torch.Tensor:
@@ -83,7 +90,8 @@ class SpikingConv(Twin):
 
     def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Deployed weights and bias in SLAYER units."""
-        return self.block.neuron.quantize_8bit(self.norm.fold_weight(self.weight)), self.norm.fold_bias()
+        weight = within(self.norm.fold_weight(self.weight), self.room)
+        return self.block.neuron.quantize_8bit(weight), self.norm.fold_bias()
 
     def prepare(self) -> None:
         self.cached = self.folded() if self.deployed else (self.weight, None)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import torch
+from torch.nn import functional as F
 
 from convert.ops.current import Current
 from train.layers.base import Moment, Twin, living, total
 from train.layers.conv import fitting_threshold, map_conv
-from train.layers.dynamics import alive_bit
-from train.layers.folding import FoldedNorm, integers
+from train.layers.dynamics import MANT, alive_bit
+from train.layers.folding import REACH, FoldedNorm, integers, within
 from train.slayer_import import slayer
 
 
 class Branch(Twin):
-    """One branch of a membrane shortcut, float [T, batch, positions, channels] in SLAYER units.
+    """One branch of a membrane shortcut, float [T, batch, positions, channels] in mantissa units.
 
     `theta` is the threshold of the neurons that read the stream; the normalised current starts with half of it as its
-    standard deviation. `copies` counts the readers (the net sets it).
+    standard deviation. `share` is the number of branches that share the neurons' range. The first `silent` of the output
+    channels get no synapses. `copies` counts the readers (the net sets it).
     """
 
     def __init__(
@@ -28,16 +30,19 @@ class Branch(Twin):
         stride: int = 1,
         *,
         theta: float | None = None,
+        silent: int = 0,
+        share: int = 1,
         slope: float = 0.3,
         unit: float = 1024.0,
     ) -> None:
         super().__init__()
         self.grid, self.stride, self.padding = grid, stride, kernel // 2
-        self.slope, self.unit, self.copies = slope, unit, 0
+        self.slope, self.unit, self.copies, self.silent = slope, unit, 0, silent
         theta = fitting_threshold(in_channels * kernel * kernel) if theta is None else theta
-        self.synapse = slayer.synapse.Conv(in_channels, out_channels, kernel, stride=stride, padding=self.padding)
+        self.synapse = slayer.synapse.Conv(in_channels, out_channels - silent, kernel, stride=stride, padding=self.padding)
         self.quantise = slayer.neuron.cuba.Neuron(1.0, 1.0, 0.5).quantize_8bit
-        self.norm = FoldedNorm(out_channels, gain=theta / 2)
+        self.norm = FoldedNorm(out_channels - silent, gain=theta / 2)
+        self.room = 0.75 * REACH / share
 
     @property
     def weight(self) -> torch.Tensor:
@@ -45,7 +50,8 @@ class Branch(Twin):
 
     def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Deployed weights and bias in SLAYER units."""
-        return self.quantise(self.norm.fold_weight(self.weight)), self.norm.fold_bias()
+        weight = within(self.norm.fold_weight(self.weight), self.room)
+        return self.quantise(weight), self.norm.fold_bias(self.room / 4)
 
     def prepare(self) -> None:
         self.cached = self.folded() if self.deployed else (self.weight, None)
@@ -54,11 +60,13 @@ class Branch(Twin):
         x = total(inputs["x"])
         now.book(x, max(1, self.copies) * self.weight.numel() / self.weight.shape[1] / self.stride**2)
         y = map_conv(x, *self.cached, self.grid, self.stride, self.padding)
-        y = y if self.deployed else self.norm.normalise(y)
+        y = (y if self.deployed else self.norm.normalise(y)) * MANT
+        y = F.pad(y, (self.silent, 0)) if self.silent else y
         if living(inputs) is None:
             return y
         return y * alive_bit(inputs["alive"], self.unit, self.slope).unsqueeze(-1)
 
     def to_op(self) -> Current:
         weight, bias = self.folded()
+        weight, bias = F.pad(weight, (0,) * 6 + (self.silent, 0)), F.pad(bias, (self.silent, 0))
         return Current(integers(weight), integers(bias), self.grid, self.stride, self.padding, copies=self.copies)

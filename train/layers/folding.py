@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from train.layers.dynamics import MANT, straight_round
 
 BIAS_LIMIT = 4095 / MANT  # Loihi's 13-bit bias mantissa, in SLAYER units
+REACH = 0.95 * (1 << 23) / (MANT * MANT * 2)  # largest current that a 24-bit voltage of leak 1/2 adds up without overflow
 
 
 class FoldedNorm(nn.Module):
@@ -41,10 +42,18 @@ class FoldedNorm(nn.Module):
         """Scale output channel by output channel."""
         return weight * self.gain().reshape(-1, *[1] * (weight.dim() - 1))
 
-    def fold_bias(self) -> torch.Tensor:
+    def fold_bias(self, limit: float = BIAS_LIMIT) -> torch.Tensor:
         """Bias in SLAYER units on the mantissa's grid of 1/64."""
         bias = self.beta - self.gain() * self.mean
-        return straight_round(bias.clamp(-BIAS_LIMIT, BIAS_LIMIT) * MANT) / MANT
+        limit = min(limit, BIAS_LIMIT)
+        return straight_round(bias.clamp(-limit, limit) * MANT) / MANT
+
+
+def within(weight: torch.Tensor, room: float) -> torch.Tensor:
+    """Weights [out, ...] with the rows whose absolute sum exceeds `room` scaled down to it: no input can overflow a register."""
+    sums = weight.detach().abs().flatten(1).sum(1)
+    scale = (room / sums.clamp(min=1e-9)).clamp(max=1.0)
+    return weight * scale.reshape(-1, *[1] * (weight.dim() - 1))
 
 
 def integers(x: torch.Tensor, scale: float = MANT) -> np.ndarray:

@@ -13,7 +13,7 @@ from train.slayer_import import slayer
 
 
 class StreamNeurons(Twin):
-    """CUBA neurons driven by the sum of branches (slot ``current``) and of host integers in mantissa units (slot ``x``)."""
+    """CUBA neurons driven by the sum of branches (slot ``current``) and of host integers (slot ``x``), in mantissa units."""
 
     def __init__(self, shape: tuple[int, int], threshold: float) -> None:
         super().__init__()
@@ -23,8 +23,8 @@ class StreamNeurons(Twin):
     def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
         current = total(inputs["current"])
         if "x" in inputs:
-            current = current + total(inputs["x"]) / MANT
-        spikes = fire(self, current, self.neuron, HALF, inputs, now)
+            current = current + total(inputs["x"])
+        spikes = fire(self, current / MANT, self.neuron, HALF, inputs, now)
         mask = living(inputs)
         return spikes if mask is None else spikes * mask
 

@@ -18,13 +18,14 @@ from train.slayer_import import slayer
 class Head(Twin):
     """Cumulative logits [T, batch, classes] in mantissa units.
 
+    With `shared` weights the tokens are summed first, as in the published nets (their mean, but for a constant).
     `scale` (learned, positive) turns them into the loss's logits; it does not move the maximum and stays in training.
     """
 
-    def __init__(self, tokens: int, channels: int, classes: int, timesteps: int, spread: float = 0.25) -> None:
+    def __init__(self, tokens: int, channels: int, classes: int, timesteps: int, spread: float = 0.25, shared: bool = False) -> None:
         super().__init__()
-        self.tokens, self.channels, self.classes, self.timesteps = tokens, channels, classes, timesteps
-        self.synapse = slayer.synapse.Dense(tokens * channels, classes)
+        self.tokens, self.channels, self.classes, self.timesteps, self.shared = tokens, channels, classes, timesteps, shared
+        self.synapse = slayer.synapse.Dense(channels if shared else tokens * channels, classes)
         self.quantise = slayer.neuron.cuba.Neuron(1.0, 1.0, 0.5).quantize_8bit
         nn.init.normal_(self.synapse.weight, std=spread)
         self.bias = nn.Parameter(torch.zeros(classes))
@@ -33,6 +34,7 @@ class Head(Twin):
     def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Weights [classes, tokens * channels] and bias in SLAYER units, quantised once deployed."""
         weight = self.synapse.weight.reshape(self.classes, -1)
+        weight = weight.repeat(1, self.tokens) if self.shared else weight
         if not self.deployed:
             return weight, self.bias
         return self.quantise(weight), straight_round(self.bias.clamp(-BIAS_LIMIT, BIAS_LIMIT) * MANT) / MANT

@@ -7,9 +7,9 @@ from torch import nn
 
 from convert.neuron import Cuba
 from convert.ops.token_mix import TokenMix
-from train.layers.base import Moment, Twin, living, total
+from train.layers.base import Moment, Twin, fire, living, total
 from train.layers.conv import HALF, fitting_threshold
-from train.layers.dynamics import MANT, lif
+from train.layers.dynamics import MANT
 from train.layers.folding import integers
 from train.slayer_import import slayer
 
@@ -28,7 +28,7 @@ class TokenMixer(Twin):
         if channels % heads:
             raise ValueError(f"{channels} channels do not split into {heads} heads")
         self.tokens, self.channels, self.heads = tokens, channels, heads
-        self.neuron = slayer.neuron.cuba.Neuron(fitting_threshold(tokens, RATE), 1.0, 0.5)
+        self.neuron = slayer.neuron.cuba.Neuron(fitting_threshold(tokens, rate=RATE), 1.0, 0.5)
         self.synapse = slayer.synapse.Dense(tokens, heads * tokens)
         self.synapse.pre_hook_fx = None
         nn.init.normal_(self.synapse.weight, std=float(self.neuron.threshold) / (2 * (tokens * RATE) ** 0.5))
@@ -49,9 +49,7 @@ class TokenMixer(Twin):
         now.book(x, self.tokens)
         split = x.unflatten(-1, (self.heads, -1)).transpose(2, 3)
         current = (self.cached @ split).transpose(2, 3).flatten(-2)
-        v = now.state.get(self.name)
-        v = torch.zeros(current.shape[1:]) if v is None else v
-        spikes, now.state[self.name] = lif(current, v, HALF, self.neuron.threshold, self.deployed)
+        spikes = fire(self, current, self.neuron, HALF, inputs, now)
         return spikes if mask is None else spikes * mask
 
     def to_op(self) -> TokenMix:

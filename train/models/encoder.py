@@ -64,4 +64,4 @@ def add_blocks(
 def add_encoder(wiring: Wiring, stream: Spikes, grid: tuple[int, int], classes: int, halting: TokenHalting | None) -> None:
     """Append `config.depth` blocks, read-out and exit gate."""
     add_blocks(wiring, stream, grid, halting, blocks=wiring.config.depth)
-    wiring.finish(stream.sources, grid[0] * grid[1], wiring.config.dim, classes, halting)
+    wiring.finish(stream.sources, grid[0] * grid[1], wiring.config.dim, classes, halting, high=stream.high)

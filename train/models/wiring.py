@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from convert.ops.readout import REACH
 from train.layers.base import Twin
 from train.layers.conv import SpikingConv
 from train.layers.current import Branch
+from train.layers.dynamics import MANT
 from train.layers.exit_gate import Exit
 from train.layers.membrane import StreamNeurons
 from train.layers.readout import Head
@@ -15,6 +17,7 @@ from train.layers.timestep_gate import TimestepMask
 from train.models.halting import TokenHalting
 from train.net import Net
 
+SPREAD = 0.25  # standard deviation of the head's weights at the start, SLAYER units
 STREAM_THETA = 8.0  # threshold of the neurons on a membrane stream, SLAYER units: one scale for all its branches
 
 
@@ -44,11 +47,16 @@ class Wiring:
         halting = self.config.halting
         return SpikingConv(i, o, 1, grid, branch=branch, high=high, slope=halting.slope, unit=float(1 << halting.bits))
 
-    def finish(self, stream: list[str], tokens: int, channels: int, classes: int, halting: TokenHalting | None = None) -> None:
-        """Append read-out and exit gate."""
-        t = self.config.timesteps
+    def finish(
+        self, stream: list[str], tokens: int, channels: int, classes: int, halting: TokenHalting | None = None, *, high: int = 1
+    ) -> None:
+        """Append read-out and exit gate; the sources of `stream` add up to at most `high`."""
+        t, spread = self.config.timesteps, SPREAD
+        while 0.8 * spread * MANT * tokens * channels * high * t > 0.7 * REACH:
+            spread /= 2  # smaller weights, so that no input can overflow the class accumulators
         ends, delayed, alive = halting.ends if halting else ({}, [], {})
-        self.net.add("readout", Head(tokens, channels, classes, t), x=stream, delayed=delayed, **ends)
+        head = Head(tokens, channels, classes, t, spread, shared=self.config.head == "mean")
+        self.net.add("readout", head, x=stream, delayed=delayed, **ends)
         self.net.add("exit", Exit(classes, t), logits="readout", **alive)
 
 
@@ -69,16 +77,17 @@ class Membrane:
 
     def __init__(self, wiring: Wiring, grid: tuple[int, int], channels: int, theta: float = STREAM_THETA) -> None:
         self.wiring, self.grid, self.channels, self.theta = wiring, grid, channels, theta
+        self.share = 2 * wiring.config.depth + 3  # branches at the end, and the host's constant current
         self.currents: list[str] = []
         self.inputs: list[str] = []  # host integers
 
     def branch(
         self, name: str, i: int, source: str, *, kernel: int = 1, stride: int = 1, grid: tuple[int, int] | None = None,
-        halting: TokenHalting | None = None,
+        silent: int = 0, halting: TokenHalting | None = None,
     ) -> str:
-        """Append synapses from `source` (`i` channels, spikes) into the stream; returns their name."""
+        """Append synapses from `source` (`i` channels, spikes) into the stream, but for its first `silent` channels."""
         shared = {"slope": self.wiring.config.halting.slope, "unit": float(1 << self.wiring.config.halting.bits)}
-        twin = Branch(i, self.channels, kernel, grid or self.grid, stride, theta=self.theta, **shared)
+        twin = Branch(i, self.channels, kernel, grid or self.grid, stride, theta=self.theta, silent=silent, share=self.share, **shared)
         self.currents = [*self.currents, self.wiring.plain(name, twin, halting, x=source)]
         return name
 

@@ -1,0 +1,76 @@
+"""Paper-size nets: parameters and operations as published, one forward pass, one export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from convert import engine
+from convert.netx import read_graph, write_graph
+from train import models
+from train.layers.folding import FoldedNorm
+from train.net import Net
+from train.options import from_yaml
+from train.tracing import trace_net
+
+CONF = Path(__file__).parents[1] / "conf" / "published"
+IMAGE = (3, 32, 32)
+
+
+def build(name: str) -> Net:
+    torch.manual_seed(0)
+    return models.build(from_yaml(CONF / f"{name}.yml").model, IMAGE, 10, 255)
+
+
+def operations(net: Net) -> int:
+    """Operations per timestep by the field's count: every layer once, max-pool free, the host's convolution included."""
+    ops = net.graph().ops.values()
+    chip = sum(op.dense_ops // getattr(op, "copies", 1) for op in ops if op.kind not in ("max_pool", "readout"))
+    head = net.twin("readout")
+    return chip + net.stem.macs + head.channels * head.classes  # type: ignore[operator]
+
+
+def test_spikformer_has_the_published_parameters_and_operations():
+    """9,330,874 with 6,144 in layer norms that are never used and a bias in every linear layer, which its norm's beta repeats."""
+    net = build("spikformer-4-384")
+    redundant = 4 * (4 * 384 + 4 * 384 + 384)
+    scale = 1  # of the head, in training only
+    assert net.parameter_count - scale + redundant + 6144 == 9_330_874
+    net.set_phase("deployed")
+    assert operations(net) == 934_039_296
+
+
+def test_stmixer_has_the_published_parameters():
+    assert round(build("stmixer-4-384-16").parameter_count / 1e6, 2) == 8.22
+
+
+def test_spike_driven_transformer_has_the_published_parameters():
+    assert round(build("spike-driven-2-512").parameter_count / 1e6, 2) == 10.23
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("name", sorted(p.stem for p in CONF.glob("*.yml")))
+def test_a_paper_size_net_runs_and_exports(name, tmp_path):
+    """Random weights with the statistics of a batch, so that it spikes: file = torch, spike by spike."""
+    net = build(name)
+    net.modules_aside = torch.nn.ModuleList()
+    x = torch.randint(0, 256, (2, *IMAGE), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    for module in net.modules():
+        if isinstance(module, FoldedNorm):
+            module.momentum = 1.0
+    with torch.no_grad():
+        net(x)
+    net.set_phase("deployed")
+    write_graph(net.graph(), tmp_path / "model.net")
+    graph = read_graph(tmp_path / "model.net")
+    theirs = trace_net(net, x[:1].numpy())
+    with torch.no_grad():
+        ours = engine.run(graph, net.stem(x[:1]).int().numpy(), spikes=True)
+    silent = [n for n in graph.ops if not ours.spikes[n].any()]
+    assert len(silent) < len(graph.ops) / 3, silent
+    for op in graph.ops:
+        assert np.array_equal(ours.spikes[op], theirs.spikes[op]), op
+    assert np.array_equal(ours.logits, theirs.logits)
