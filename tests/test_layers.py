@@ -42,6 +42,17 @@ NETS = [pytest.param(name, {}, id=name) for name in MODELS] + [
         "wide": {"halting": {"order": "rectangle", "width": 3}},
     }.items()
 ]
+NETS += [
+    pytest.param(name, merge({"halting": {"enabled": True, "width": 3, "beta": beta}}, change), id=f"{name}-{label}")
+    for name, beta, kinds in (  # beta: so that tokens halt and something is left of the net
+        ("spike_driven", -5.0, {"serial": {}, "rectangle": RECTANGLE}),
+        ("stmixer", -3.0, {"serial": {}, "rectangle": RECTANGLE}),
+        ("msvit", -3.0, {"serial": {}}),
+        ("qkformer", -3.0, {"serial": {}, "rectangle-merge": RECTANGLE | MERGE}),
+        ("qkformer", -6.0, {"membrane": RECTANGLE | {"residual": "membrane"}}),
+    )
+    for label, change in kinds.items()
+]
 
 
 def config(name: str, *, beta: float = -2.0, **change) -> ModelConfig:

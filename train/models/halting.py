@@ -20,7 +20,8 @@ class TokenHalting:
 
     Serial order: a gate after each block; block 1 obeys the last gate of the timestep before. Rectangle order: gate 0 on
     the embedding obeys itself, a gate after each block but the last obeys the one before, all in the same timestep.
-    A model calls `embed` (or `merged`, `wires`, `start` one by one) for its embedding, then `after_block` for each block.
+    A model calls `embed` (or `merged`, `embedding`, `start` one by one) for its embedding, `after_block` for each block, and,
+    where neurons stand before the head, `leave_blocks`.
     """
 
     def __init__(self, net: Net, config: Any, tokens: int, blocks: int, prefix: str = "") -> None:
@@ -50,31 +51,35 @@ class TokenHalting:
         """For what replays the embedding."""
         return {"alive": self.before}, ["alive"] if self.before == self.last else []
 
-    def merged(self, sources: list[str], high: int, grid: tuple[int, int], prefix: str, once: bool = False) -> tuple[list[str], int]:
+    def merged(
+        self, sources: list[str], high: int, grid: tuple[int, int], prefix: str, once: bool = False, channels: int | None = None
+    ) -> tuple[list[str], int]:
         """Where merging is on: the decision on the embedding's `sources` (at most `high` in sum; `once`: they work at the
         first timestep only), and the move of what was absorbed. Returns what feeds the relay or replay, and its largest sum."""
-        config = self.config
+        config, channels = self.config, channels or self.config.dim
         if not config.merge.enabled:
             return list(sources), high
-        merge = Merge(grid, config.dim, config.merge.delta, config.halting.bits, config.halting.slope)
+        merge = Merge(grid, channels, config.merge.delta, config.halting.bits, config.halting.slope)
         wires, delayed = self._wire("chain", self.last)
         self.credit = self.before = self.net.add(f"{prefix}.merge", merge, x=list(sources), delayed=delayed, **wires)
-        move = self.net.add(f"{prefix}.move", Move(grid, config.dim, high, once), x=list(sources), after=self.credit)
+        move = self.net.add(f"{prefix}.move", Move(grid, channels, high, once), x=list(sources), after=self.credit)
         return [*sources, move], 2 * high
 
     def start(self, stream: list[str], high: int) -> None:
-        """Where the order asks for it, the gate on the embedding."""
-        if self.gated and self.rectangle:
+        """Where the order asks for it and it is not there yet, the gate on the embedding: on spikes of the stream before block 1."""
+        if self.gated and self.rectangle and self.last not in self.net.named:
             self._gate(0, Gate, stream, high)
 
-    def embed(self, sources: list[str], high: int, grid: tuple[int, int], prefix: str) -> tuple[list[str], int]:
+    def embed(
+        self, sources: list[str], high: int, grid: tuple[int, int], prefix: str, channels: int | None = None
+    ) -> tuple[list[str], int]:
         """For an embedding that spikes in every timestep: merging, a relay that silences dead tokens, the first gate.
 
         Returns sources and largest sum of the stream that enters block 1.
         """
-        sources, high = self.merged(sources, high, grid, prefix)
+        sources, high = self.merged(sources, high, grid, prefix, channels=channels)
         alive, delayed = self.wires
-        relay = Pass((self.tokens, self.config.dim), high)
+        relay = Pass((self.tokens, channels or self.config.dim), high)
         stream = [self.net.add(f"{prefix}.relay", relay, x=sources, delayed=delayed, **alive)]
         self.start(stream, high)
         return stream, high

@@ -92,6 +92,11 @@ class SpikeStream:
         """Add a convolution of an earlier stage's map."""
         self.sum.add(self.wiring.neurons(name, SpikingConv(i, self.stage.channels, kernel, grid, stride, high=high), x=sources))
 
+    def enter(self, halting: TokenHalting) -> None:
+        """Close the embedding: what it sends from here on is that of living tokens, merged ones as one."""
+        stream = halting.embed(self.sum.sources, self.sum.high, self.stage.grid, self.stage.name, self.stage.channels)
+        self.sum = Spikes(*stream)
+
     def branch(self, name: str, i: int, source: str, halting: TokenHalting | None = None) -> None:
         """Add a token-wise linear layer."""
         layer = self.wiring.linear(i, self.stage.channels, self.stage.grid, branch=True)
@@ -111,6 +116,9 @@ class CurrentStream:
     def embed(self, name: str, i: int, sources: list[str], high: int, kernel: int, stride: int, grid: Grid) -> None:
         """Add a convolution of an earlier stage's map."""
         self.sum.branch(name, i, sources[0], kernel=kernel, stride=stride, grid=grid)
+
+    def enter(self, halting: TokenHalting) -> None:
+        """Currents go on; the neurons that read them obey the gates."""
 
     def branch(self, name: str, i: int, source: str, halting: TokenHalting | None = None) -> None:
         """Add a token-wise linear layer."""
@@ -170,6 +178,8 @@ def add_blocks(wiring: Wiring, stage: Stage, stream: Stream, attend: Attend, hal
     for block in range(1, stage.blocks + 1):
         name = f"{stage.name}.block{block}"
         sources, high = stream.read(f"{name}.in", halting)
+        if halting and block == 1:
+            halting.start(sources, high)
         stream.branch(f"{name}.proj", stage.channels, attend(wiring, name, stage, sources, high, halting), halting)
         sources, high = stream.read(f"{name}.mlp", halting)
         layer = wiring.linear(stage.channels, hidden, stage.grid, high=high)
@@ -192,7 +202,11 @@ def build_hierarchy(
         last = stage is stages[-1]
         halting = TokenHalting.of(net, config, stage.tokens, stage.blocks) if last else None
         stream = embed(wiring, stage, sources, high)
+        if halting:
+            stream.enter(halting)
         add_blocks(wiring, stage, stream, attend_globally if last else attend, halting)
+        if halting:
+            halting.leave_blocks()
         sources, high = stream.read(f"{stage.name}.out", halting)
     wiring.finish(sources, stages[-1].tokens, stages[-1].channels, classes, halting)
     return net
