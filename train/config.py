@@ -21,7 +21,9 @@ ADAPTIVE = {"at_snn": ("halting", "merge"), "dts_vit": ("mask",), "stas": ("halt
 FREE = ("data.path", "train.threads", "train.eval_batch")
 # Settings that came later, with the value that stands for "as before": then they decide nothing, so that older runs keep their hash.
 LATER: dict[str, Any] = {
+    "data.flip": None,
     "train.start": None,
+    "train.float_timesteps": None,
     "train.timestep_weight": 1.0,
     "train.timestep_target": 0.6,
     "model.pooling": "stride",
@@ -55,6 +57,7 @@ class DataConfig(Section):
     validation: float = Field(0.1, ge=0.01, le=0.5, description="share of the training images kept for validation")
     seed: int = Field(0, ge=0, description="seed of the validation split")
     augment: bool | None = Field(None, description="random shifts (and flips for photographs); None: the data set's own default")
+    flip: bool | None = Field(None, description="mirror half of the augmented images; None: for fashion, cifar10 and cifar100")
     limit_train: int | None = Field(None, ge=1, description="train on this many images only, equally many per class; None: all")
 
     @model_validator(mode="after")
@@ -142,6 +145,7 @@ class TrainConfig(Section):
     clip: float = Field(1.0, ge=0, description="largest gradient norm; 0: no clipping")
     seed: Annotated[int, tyro.conf.arg(aliases=["--seed"])] = Field(0, ge=0, lt=2**32, description="seed of weights and order")
     float_share: float = Field(0.5, ge=0, lt=1, description="share of the epochs before weights, neurons and halting are as deployed")
+    float_timesteps: int | None = Field(None, ge=1, le=16, description="timesteps of the float epochs; None: those of the model")
     ponder: float = Field(3.0, ge=0, le=1000, description="weight in the loss of the mean share of alive (block, timestep, token) cells")
     start: Path | None = Field(None, description="finished run whose weights training starts from; None: random weights")
     alive_target: float = Field(0.0, ge=0, le=1, description="mean share of alive cells below which `ponder` stops to press")

@@ -70,7 +70,8 @@ def load(config: DataConfig) -> Splits:
     train, validation, test = (_tensors(p) for p in (parts.train, parts.validation, parts.test))
     augment = None
     if config.augment:
-        augment = Augment(shift=max(1, min(train.x.shape[2:]) // 8), flip=config.name in ("fashion", "cifar10", "cifar100"))
+        flip = config.name in ("fashion", "cifar10", "cifar100") if config.flip is None else config.flip
+        augment = Augment(shift=max(1, min(train.x.shape[2:]) // 8), flip=flip)
     return Splits(parts.name, train, validation, test, parts.classes, parts.levels, augment)
 
 

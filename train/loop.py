@@ -47,6 +47,7 @@ def fit(config: Config) -> Path:
     for seed in (random.seed, np.random.seed, torch.manual_seed):
         seed(config.train.seed)
     net = models.build(config.model, splits.image_shape, len(splits.classes), splits.levels)
+    net.float_timesteps = config.train.float_timesteps or net.timesteps
     run = resumed or claim(config.output, f"{config.data.name}-{config.model.name}")
     optimizer = make_optimizer(net, config.train)
     state = State(config.hash)
@@ -56,7 +57,8 @@ def fit(config: Config) -> Path:
             raise DeployError(str(run / CONFIG), "changed since the run was begun", "undo the change, or start a new run")
     else:
         if config.train.start is not None:
-            start_from(config.train.start, net)
+            fresh = start_from(config.train.start, net)
+            console.print(f"starts from {config.train.start}" + (f"; new: {len(fresh)} parameters of gates and masks" if fresh else ""))
         write_yaml(config, run / CONFIG)
     parameters = net.parameter_count
     console.print(

@@ -44,6 +44,7 @@ class Net(nn.Module):
     def __init__(self, stem: HostStem, timesteps: int, image_shape: tuple[int, int, int]) -> None:
         super().__init__()
         self.stem, self.timesteps, self.image_shape = stem, timesteps, image_shape
+        self.float_timesteps = timesteps  # phase ``float`` may run fewer, which costs less
         self.twins = nn.ModuleDict()
         self.modules_aside = nn.ModuleList()  # surrogate modules: they help in training and are no part of the graph
         self.edges: list[Edge] = []
@@ -67,6 +68,11 @@ class Net(nn.Module):
     def named(self) -> dict[str, Twin]:
         """Twins by name, in order."""
         return {twin.name: twin for twin in self.twins.values()}  # type: ignore[misc]
+
+    @property
+    def span(self) -> int:
+        """Timesteps of the present phase."""
+        return self.float_timesteps if self.phase == "float" else self.timesteps
 
     @property
     def gates(self) -> list[str]:
@@ -94,7 +100,7 @@ class Net(nn.Module):
             twin.phase = phase
 
     def forward(self, x: torch.Tensor) -> Output:
-        """Run uint8 images [batch, channels, height, width] over all T timesteps."""
+        """Run uint8 images [batch, channels, height, width] over all timesteps of the phase."""
         collected: dict[str, list[torch.Tensor]] = {}
         work: list[torch.Tensor] = []
         aside = list(self.modules_aside) if self.training else []
@@ -127,12 +133,12 @@ class Net(nn.Module):
         wiring: dict[str, list[Edge]] = {
             n: [e for e in self.edges if e.target == n and e.source not in skipped] for n in self.named if n not in skipped
         }
-        chunk = 1 if any(e.delay for edges in wiring.values() for e in edges) else self.timesteps
+        chunk = 1 if any(e.delay for edges in wiring.values() for e in edges) else self.span
         state: dict = {}
         fed_back: Signals = {}
         embedded = self.stem(x)
-        for first in range(1, self.timesteps + 1, chunk):
-            now = Moment(first, chunk, self.timesteps, state, [] if work is None else work, len(x))
+        for first in range(1, self.span + 1, chunk):
+            now = Moment(first, chunk, self.span, state, [] if work is None else work, len(x))
             signals: Signals = {INPUT: embedded}
             for name, edges in wiring.items():
                 twin = self.twin(name)
@@ -166,13 +172,13 @@ class Net(nn.Module):
             for e in self.edges:
                 if e.target == gate.name and e.slot == "alive":
                     empty = ~(found[e.source].detach() > 0).any(-1)
-                    at = torch.where(empty.gather(0, exit_step[None] - 1)[0], self.timesteps, exit_step)  # the rest is added at once
+                    at = torch.where(empty.gather(0, exit_step[None] - 1)[0], self.span, exit_step)  # the rest is added at once
         if self.training:
-            at = torch.full_like(at, self.timesteps)
+            at = torch.full_like(at, self.span)
         final = steps.gather(0, (at - 1)[None, :, None].expand(1, -1, steps.shape[-1]))[0]
         masks = self.masks if self.phase == "deployed" else []
         opened = torch.stack([m.bits().mean() for m in masks]).mean() if masks else torch.ones(())
-        return Output(final * head.log_scale.exp(), alive, exit_step, steps, activity, opened)
+        return Output(final * (head.log_scale.exp() * (self.timesteps / self.span)), alive, exit_step, steps, activity, opened)
 
     def _entering(self, entry: int, found: Signals, batch: int) -> torch.Tensor:
         """Alive bits [T, batch, tokens] of one of the credits that blocks obey, numbered as in `Record.alive`."""

@@ -59,16 +59,21 @@ def load_run(run: Path) -> tuple[Config, Net]:
     return config, net
 
 
-def start_from(run: Path, net: Net) -> None:
-    """Fill `net` with the weights of a finished run (warm start).
+def start_from(run: Path, net: Net) -> list[str]:
+    """Fill `net` with the weights of a finished run (warm start); returns the parameters that start fresh.
 
-    The run's net may be the same without this net's gates and timestep masks: those then start as new.
+    An adaptive net may start from its static twin: gates and masks are not in the twin's run. Any other tensor that is
+    missing, unknown or misshapen is an error.
     """
-    tensors, _ = checkpoint.read(find_run(run) / WEIGHTS, HINT)
-    gates = tuple(f"twins.{name.replace('.', '/')}." for name, twin in net.named.items() if twin.halts)
-    new = {name: tensor for name, tensor in net.state_dict().items() if name not in tensors and name.startswith(gates)}
-    hint = "start from a run with the same model settings but for halting and masks, or leave train.start out"
-    checkpoint.fill(net, tensors | new, run / WEIGHTS, hint)
+    run = find_run(run)
+    tensors, _ = checkpoint.read(run / WEIGHTS, HINT)
+    own = net.state_dict()
+    fresh = {n for n, twin in net.named.items() if twin.halts}
+    prefixes = tuple(f"twins.{n.replace('.', '/')}." for n in fresh) + ("modules_aside.",)
+    kept = {n: t for n, t in own.items() if n.startswith(prefixes) and n not in tensors}
+    given = {n: t for n, t in tensors.items() if n in own or not n.startswith("modules_aside.")}
+    checkpoint.fill(net, {**given, **kept}, run / WEIGHTS, "start from a run of the same model or of its static twin, of the same size")
+    return sorted(kept)
 
 
 def _facts(run: Path, header: dict) -> Facts:

@@ -24,7 +24,7 @@ class Exit(Twin):
     def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
         z = inputs["logits"].detach()
         t = torch.arange(now.first, now.first + len(z))
-        done = (t >= self.timesteps)[:, None].expand(z.shape[:2])
+        done = (t >= now.timesteps)[:, None].expand(z.shape[:2])
         if "alive" in inputs:
             done = done | ~(inputs["alive"] > 0).any(-1)
         if self.classes > 1:
