@@ -69,11 +69,25 @@ class Bench:
         return "fresh" if {k: found.get(k) for k in self.key(row, seed)} == self.key(row, seed) else "stale"
 
     def done(self, row: Row, seed: int) -> bool:
-        """Nothing is left to do for this net."""
+        """Its JSON is fresh, and of Lava where that is asked for; a base has weights."""
         if row.base:
             return (self.plan.folder(row, seed, self.runs) / WEIGHTS).is_file()
         found = self.read(row, seed)
         return self.state(row, seed) == "fresh" and (not self.lava or bool(found and "lava" in found["exact"]))
+
+    def at_hand(self, row: Row, seed: int) -> bool:
+        """Its run folder is there for others to start from or to be set against (JSON files travel without them)."""
+        folder = self.plan.folder(row, seed, self.runs)
+        return (folder / WEIGHTS).is_file() and (row.base or (folder / "report" / "energy.json").is_file())
+
+    def left(self, nets: Sequence[tuple[Row, int]]) -> list[tuple[Row, int]]:
+        """What is still to do of `nets` (each after what it needs): what is not done, and what that needs and is not at hand."""
+        wanted = {(row.name, seed) for row, seed in nets if not row.base and not self.done(row, seed)}
+        for row, seed in reversed(nets):
+            if (row.name, seed) in wanted:
+                others = [self.plan.row(other) for other in (row.run, row.start, row.twin) if other is not None]
+                wanted |= {(other.name, seed) for other in others if not self.at_hand(other, seed)}
+        return [(row, seed) for row, seed in nets if (row.name, seed) in wanted]
 
 
 def measure(bench: Bench, row: Row, seed: int) -> Path | None:
@@ -111,7 +125,8 @@ def measure(bench: Bench, row: Row, seed: int) -> Path | None:
     images = min(EXACT, json.loads((folder / "deploy" / "result.json").read_text())["images"])
     few = min(EXACT_LAVA, images)
     compared = folder / "exact.json", folder / "exact_lava.json"
-    steps.once("compare", compare(run, "torch,int", images, compared[0]), net)
+    if "@" not in row.name:
+        steps.once("compare", compare(run, "torch,int", images, compared[0]), net)
     if bench.lava:
         steps.once("lava", compare(run, "torch,int,lava", few, compared[1]), net)
     twin = None if row.twin is None else bench.plan.folder(bench.plan.row(row.twin), seed, bench.runs)
@@ -228,7 +243,7 @@ def commit() -> str | None:
 
 
 def ordered(plan: Plan, rows: Sequence[Row], seeds: int | None) -> list[tuple[Row, int]]:
-    """(row, seed) of everything that is needed, each after what it needs; all of seed 0 first. `seeds` limits them."""
+    """(row, seed) of the rows and all that they need, each after what it needs; all of seed 0 first. `seeds` limits them."""
     needed = plan.needed(rows)
     wanted = {r.name: min(r.seeds, seeds or r.seeds) for r in rows}
     for row in reversed(needed):

@@ -45,9 +45,7 @@ def bench(args: Args) -> int:
 
 def measure_all(work: Bench, rows: list[Row], seeds: int | None, jobs: int) -> dict[tuple[str, int], str]:
     """Measure what is not there yet; returns what failed and why."""
-    nets = ordered(work.plan, rows, seeds)
-    left = [(row, seed) for row, seed in nets if not work.done(row, seed)]
-    left = [net for net in left if not net[0].base or any(work.plan.row(net[0].name) in work.plan.needed([row]) for row, _ in left)]
+    left = work.left(ordered(work.plan, rows, seeds))
     if not left:
         return {}
 
