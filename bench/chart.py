@@ -38,7 +38,7 @@ def chart(points: list[dict[str, Any]], label: str, title: str) -> str:
         ax = fig.add_axes((0.09, 0.29, 0.89, 0.65))
         best = sorted((p for p in points if p["front"]), key=lambda p: p["total_pj"])
         xs, ys = [p["total_pj"] / factor for p in best], [100 * p["accuracy"] for p in best]
-        ax.plot(xs, ys, color=FRONT, linewidth=9, alpha=0.75, solid_capstyle="round", solid_joinstyle="round", label="Pareto front", zorder=1)
+        ax.plot(xs, ys, color=FRONT, linewidth=9, alpha=0.75, solid_capstyle="round", label="Pareto front", zorder=1)
         for look, name in zip(LOOKS, dict.fromkeys(p["curve"] for p in points if p["curve"])):
             _curve(ax, [p for p in points if p["curve"] == name], name, look, factor)
         static = [p for p in points if not p["curve"]]
@@ -48,14 +48,16 @@ def chart(points: list[dict[str, Any]], label: str, title: str) -> str:
         if max(energies) > LOG_FROM * min(energies):
             ax.set_xscale("log")
         ax.margins(x=0.09, y=0.07)
-        ax.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(7) if ax.get_xscale() == "linear" else matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+        locators = {"linear": matplotlib.ticker.MaxNLocator(7), "log": matplotlib.ticker.LogLocator(subs=(1, 2, 5))}
+        ax.xaxis.set_major_locator(locators[ax.get_xscale()])
         ax.xaxis.set_major_formatter(lambda v, _: digits(v, 2))
         ax.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
         ax.set(xlabel=f"{label}, in {unit}", ylabel="test accuracy in %", title=title)
         ax.grid(color=SOFT, alpha=0.25, linewidth=0.5)
         ax.spines[["top", "right"]].set_visible(False)
         _labels(fig, ax, static, factor)
-        fig.legend(*ax.get_legend_handles_labels(), loc="lower center", ncols=2, frameon=False, handlelength=3.4, bbox_to_anchor=(0.53, 0.0))
+        told = ax.get_legend_handles_labels()
+        fig.legend(*told, loc="lower center", ncols=2, frameon=False, handlelength=3.4, bbox_to_anchor=(0.53, 0.0))
         return _svg(fig)
 
 
@@ -71,22 +73,26 @@ def _curve(ax: Axes, points: list[dict[str, Any]], name: str, look: tuple[str, s
 def _labels(fig: Figure, ax: Axes, static: list[dict[str, Any]], factor: float) -> None:
     """Names of the static nets beside their stars, pushed apart where they would touch."""
     fig.draw_without_rendering()
-    scale = 72 / fig.dpi
-    at = sorted(((ax.transData.transform((p["total_pj"] / factor, 100 * p["accuracy"])) * scale, p) for p in static), key=lambda v: -v[0][1])
-    right = ax.transData.transform((ax.get_xlim()[1], 0))[0] * scale
-    taken: list[tuple[float, float, float]] = []  # left, right, height of the labels so far
-    for (x, y), point in at:
-        width = 4.6 * len(point["label"])
-        left = x + width + 8 > right
-        start = x - 8 - width if left else x + 8
+
+    def place(point: dict[str, Any]) -> tuple[float, float]:
+        x, y = ax.transData.transform((point["total_pj"] / factor, 100 * point["accuracy"])) * 72 / fig.dpi
+        return float(x), float(y)
+
+    end = ax.transData.transform((ax.get_xlim()[1], 0))[0] * 72 / fig.dpi
+    taken: list[tuple[float, float, float]] = []  # left, right, height of the labels so far, in points
+    for point in sorted(static, key=lambda p: -p["accuracy"]):
+        (x, y), width = place(point), 4.6 * len(point["label"])
+        leftwards = x + width + 8 > end
+        left = x - 8 - width if leftwards else x + 8
         height = y
-        while any(start < r and start + width > l and abs(height - h) < 9.5 for l, r, h in taken):  # noqa: E741
+        while any(left < r and left + width > start and abs(height - h) < 9.5 for start, r, h in taken):
             height -= 1.0
-        taken.append((start, start + width, height))
+        taken.append((left, left + width, height))
+        line = {"arrowstyle": "-", "color": SOFT, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
         ax.annotate(
-            point["label"], (point["total_pj"] / factor, 100 * point["accuracy"]), (-8 if left else 8, height - y - 3), textcoords="offset points",
-            ha="right" if left else "left", fontsize=8, color=INK, zorder=5,
-            arrowprops={"arrowstyle": "-", "color": SOFT, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3} if y - height > 6 else None,
+            point["label"], (point["total_pj"] / factor, 100 * point["accuracy"]), (-8 if leftwards else 8, height - y - 3),
+            textcoords="offset points", ha="right" if leftwards else "left", fontsize=8, color=INK, zorder=5,
+            arrowprops=line if y - height > 6 else None,
         )  # fmt: skip
 
 

@@ -58,9 +58,8 @@ def curves(args: Args) -> int:
         cli.print_json(facts)
     else:
         for p in sorted(points, key=lambda p: p["total_pj"]):
-            told = f"{p['curve'] or 'static'}, {p['label']}"
-            mark = "*" if p["front"] else " "
-            cli.console.print(f"{mark} {told:<55} {energy_text(p['total_pj']):>10} {100 * p['accuracy']:8.2f} %  {p['state']}", markup=False)
+            told = f"{'*' if p['front'] else ' '} {p['curve'] or 'static'}, {p['label']}"
+            cli.console.print(f"{told:<57} {energy_text(p['total_pj']):>10} {100 * p['accuracy']:8.2f} %  {p['state']}", markup=False)
         cli.console.print(f"* on the Pareto front; wrote {folder}/curves.json and {output}", markup=False, soft_wrap=True)
     for (name, seed), why in failed.items():
         cli.errors.print(f"failed: {name}, seed {seed}: {why}", style="red", markup=False, soft_wrap=True)
@@ -94,10 +93,10 @@ def _point(work: Bench, row: Row, table: str) -> Point | None:
     if result is None or table not in result["energy"]:
         return None
     energy = result["energy"][table]
+    same = ("mean_tokens", "mean_timesteps", "mean_layer_timesteps", "images", "epochs")
     return {
-        "row": row.name, "seed": 0, "state": work.state(row, 0), "accuracy": result["accuracy"]["deployed"], "total_pj": total_pj(result, table),
-        "chip_pj": energy["chip_pj"], "host_pj": energy["host_pj"], "mean_tokens": result["mean_tokens"], "epochs": result["epochs"],
-        "mean_timesteps": result["mean_timesteps"], "mean_layer_timesteps": result["mean_layer_timesteps"], "images": result["images"],
+        "row": row.name, "seed": 0, "state": work.state(row, 0), "accuracy": result["accuracy"]["deployed"],
+        "total_pj": total_pj(result, table), "chip_pj": energy["chip_pj"], "host_pj": energy["host_pj"], **{k: result[k] for k in same},
     }  # fmt: skip
 
 
