@@ -29,16 +29,17 @@ def partition(graph: Graph, mapping: str) -> dict[str, list[str]]:
 
     ``op``: one process per op. ``block``: ops of one block, told by the name before the first dot, share a process; so do
     the ops before the first block; every gate that is not named as part of one is on its own. ``chip``: the whole net, then
-    readout and exit gate.
+    readout and exit gate. A block whose later ops need what another process makes of its earlier ones (a gate in its midst)
+    goes on in a process of its own, ``<block>.2`` and so on.
 
     Raises
     ------
     DeployError
-        For an unknown mapping, or where two processes would each need the other's result first.
+        For an unknown mapping.
     """
     if mapping not in MAPPINGS:
         raise DeployError("mapping", f"{mapping!r} is unknown", f"use one of {', '.join(MAPPINGS)}")
-    groups: dict[str, list[str]] = {}
+    wanted: dict[str, str] = {}
     in_blocks = False
     for name, op in graph.ops.items():
         if mapping == "op":
@@ -55,8 +56,31 @@ def partition(graph: Graph, mapping: str) -> dict[str, list[str]]:
             group = name if in_blocks else "embedding"
         while group in (INJECTOR, INPUT):
             group += "_"
-        groups.setdefault(group, []).append(name)
-    return order(graph, groups)
+        wanted[name] = group
+    return order(graph, _split(graph, wanted))
+
+
+def _split(graph: Graph, wanted: dict[str, str]) -> dict[str, list[str]]:
+    """Ops by process: each op in the last process of its group, or in a new one where that would close a ring."""
+    groups: dict[str, list[str]] = {}
+    home: dict[str, str] = {}
+    parts: dict[str, int] = {}
+    heard: dict[str, set[str]] = {}
+
+    def waits_for(process: str, other: str, seen: set[str]) -> bool:
+        seen.add(process)
+        return process == other or any(p not in seen and waits_for(p, other, seen) for p in heard[process])
+
+    for name, group in wanted.items():
+        sources = {home[e.source] for e in graph.edges if e.target == name and not e.delay and e.source != INPUT}
+        process = group if parts.get(group, 1) == 1 else f"{group}.{parts[group]}"
+        if process in groups and any(waits_for(s, process, set()) for s in sources - {process}):
+            parts[group] = parts.get(group, 1) + 1
+            process = f"{group}.{parts[group]}"
+        home[name] = process
+        groups.setdefault(process, []).append(name)
+        heard.setdefault(process, set()).update(sources - {process})
+    return groups
 
 
 def exit_process(graph: Graph, groups: dict[str, list[str]]) -> str:

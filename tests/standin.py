@@ -16,6 +16,11 @@ class StandIn(nn.Module):
         self.levels, self.has_gates, self.phase, self.phases = levels, gated, "float", []
         self.norm, self.drop, self.head = nn.BatchNorm1d(inputs), nn.Dropout(0.1), nn.Linear(inputs, classes)
         self.credit = nn.Parameter(torch.zeros(1))
+        self.timesteps = self.float_timesteps = 4
+
+    @property
+    def parameter_count(self) -> int:
+        return sum(p.numel() for p in self.parameters())
 
     def set_phase(self, phase: str) -> None:
         self.phase = phase

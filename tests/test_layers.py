@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convert import engine
-from convert.ir import COUNTERS
+from convert.ir import COUNTERS, DeployError
 from convert.neuron import Cuba
 from train.config import ModelConfig, merge
 from train.layers.base import Moment
@@ -18,6 +18,7 @@ from train.layers.dynamics import MANT, STATE, lif
 from train.layers.folding import FoldedNorm, integers
 from train.layers.timestep_gate import TimestepMask
 from train.models import MODELS, build
+from train.models.halting import TokenHalting
 from train.slayer_import import slayer
 from train.tracing import trace_net
 
@@ -46,6 +47,17 @@ NETS = [pytest.param(name, {}, id=name) for name in MODELS] + [
 # The same policies on other backbones; any of them takes any that makes sense.
 ALL = {"halting": {"enabled": True, "width": 4, "beta": -6.0}, "mask": {"enabled": True}}
 NETS += [pytest.param(name, ALL, id=f"{name}-halting-mask") for name in ("stmixer", "spike_driven", "qkformer", "msvit", "at_snn")]
+NETS += [
+    pytest.param(name, merge({"halting": {"enabled": True, "width": 3, "beta": beta}}, change), id=f"{name}-{label}")
+    for name, beta, kinds in (  # beta: so that tokens halt and something is left of the net
+        ("spike_driven", -5.0, {"serial": {}, "rectangle": RECTANGLE}),
+        ("stmixer", -3.0, {"serial": {}, "rectangle": RECTANGLE}),
+        ("msvit", -3.0, {"serial": {}}),
+        ("qkformer", -3.0, {"serial": {}, "rectangle-merge": RECTANGLE | MERGE}),
+        ("qkformer", -6.0, {"membrane": RECTANGLE | {"residual": "membrane"}}),
+    )
+    for label, change in kinds.items()
+]
 
 
 def config(name: str, *, beta: float = -2.0, **change) -> ModelConfig:
@@ -174,16 +186,24 @@ def test_gradients_reach_every_parameter(name, change, phase):
     assert phase == "float" or not gates, gates
 
 
-def test_halting_without_score_equals_the_ungated_net():
-    net, x = lively("stas", beta=-60.0)
-    plain, _ = lively("stas", beta=-60.0)
-    plain.edges = [e for e in plain.edges if not (e.source.startswith("gate") or e.target.startswith("gate"))]
-    for name in plain.gates:
-        del plain.twins[name]
+@pytest.mark.parametrize("order", ["serial", "rectangle"])
+@pytest.mark.parametrize("name", ["stas", "at_snn"])
+def test_halting_without_score_equals_the_ungated_net(name, order):
+    off = {"merge": {"enabled": False}}
+    net, x = lively(name, beta=-60.0, halting={"order": order}, **off)
+    plain, _ = lively(name, halting={"enabled": False}, **off)
     a, b = trace_net(net, x.numpy()), trace_net(plain, x.numpy())
-    assert a.mean_tokens == 1 and np.array_equal(a.logits, b.logits)
+    assert net.gates and not plain.gates and a.mean_tokens == 1 and np.array_equal(a.logits, b.logits)
     for op in b.ops:
         assert np.array_equal(a.spikes[op], b.spikes[op]), op
+
+
+def test_mechanisms_that_a_model_does_not_wire_are_refused():
+    net = lively("at_snn")[0]
+    for change, key in (({}, "model.merge.enabled"), (RECTANGLE | {"merge": {"enabled": False}}, "model.halting.order")):
+        halting = TokenHalting.of(net, config("at_snn", **change), 16, 2, prefix="other.")
+        with pytest.raises(DeployError, match=key):
+            halting.ends  # noqa: B018 - raises
 
 
 @pytest.mark.parametrize("rule", ["mute", "hold", "skip"])

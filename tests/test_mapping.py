@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from convert import engine
 from convert.engine import Beat
 from convert.ir import DeployError, Payload
-from deploy.mapping import INJECTOR, partition, plan
+from deploy.mapping import INJECTOR, order, partition, plan
 from deploy.messages import FIRST, Layout, join
-from tests.graphs import chain_graph, halting_graph
+from deploy.network import Network
+from tests.graphs import chain_graph, halting_graph, halting_input
 
 
 def test_partition():
@@ -34,13 +36,26 @@ def test_every_process_hears_only_what_comes_before_it():
     assert plan(graph, "block", 4)["block1"].senders == ["embedding", INJECTOR]
 
 
-def test_cycle_of_processes_is_named():
+@pytest.mark.lava
+@pytest.mark.timeout(120)
+def test_a_block_around_a_gate_goes_on_in_a_second_process():
     graph = halting_graph()
     graph.ops = {("block1.late" if n == "block2.q" else n): op for n, op in graph.ops.items()}  # block1 then needs gate1
     graph.edges = [type(e)(*("block1.late" if v == "block2.q" else v for v in (e.source, e.target)), e.slot, e.delay) for e in graph.edges]
-    with pytest.raises(DeployError, match=r"block1, gate1.* wait for each other"):
-        partition(graph, "block")
+    blocks = partition(graph, "block")
+    assert list(blocks)[1:4] == ["block1", "gate1", "block1.2"] and blocks["block1.2"] == ["block1.late"]
     assert "block1.late" in partition(graph, "op")
+    with Network(graph, "block", 3) as network:
+        record = network.run(halting_input(), spikes=True)
+    reference = engine.run(graph, halting_input(), spikes=True)
+    assert all(np.array_equal(record.spikes[n], reference.spikes[n]) for n in graph.ops)
+
+
+def test_a_ring_of_processes_is_named():
+    graph = halting_graph()
+    ring = {"front": [n for n in graph.ops if n != "gate1"], "gate1": ["gate1"]}
+    with pytest.raises(DeployError, match=r"front, gate1 wait for each other"):
+        order(graph, ring)
 
 
 def test_unknown_mapping():

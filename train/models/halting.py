@@ -22,7 +22,8 @@ class TokenHalting:
     the embedding obeys itself, a gate after each block but the last obeys the one before, all in the same timestep. Two
     ablations: block order is the rectangle's without memory, each timestep starts with full credit; time order has one
     gate, after the last block.
-    A model calls `embed` (or `merged`, `wires`, `start` one by one) for its embedding, then `after_block` for each block.
+    A model calls `embed` (or `merged`, `embedding`, `start` one by one) for its embedding, `after_block` for each block, and,
+    where neurons stand before the head, `leave_blocks`.
     """
 
     def __init__(self, net: Net, config: Any, tokens: int, blocks: int, prefix: str = "") -> None:
@@ -31,6 +32,7 @@ class TokenHalting:
         self.from_embedding = self.order in ("rectangle", "block")
         number = 0 if self.order == "rectangle" else blocks
         self.last = f"{prefix}gate{number}" if self.gated and self.order != "block" else ""
+        self.gate0 = f"{prefix}gate0"
         self.credit = self.before = self.last
 
     @classmethod
@@ -54,31 +56,35 @@ class TokenHalting:
         """For what replays the embedding."""
         return self._wire("alive", self.before)
 
-    def merged(self, sources: list[str], high: int, grid: tuple[int, int], prefix: str, once: bool = False) -> tuple[list[str], int]:
+    def merged(
+        self, sources: list[str], high: int, grid: tuple[int, int], prefix: str, once: bool = False, channels: int | None = None
+    ) -> tuple[list[str], int]:
         """Where merging is on: the decision on the embedding's `sources` (at most `high` in sum; `once`: they work at the
         first timestep only), and the move of what was absorbed. Returns what feeds the relay or replay, and its largest sum."""
-        config = self.config
+        config, channels = self.config, channels or self.config.dim
         if not config.merge.enabled:
             return list(sources), high
-        merge = Merge(grid, config.dim, config.merge.delta, config.halting.bits, config.halting.slope)
+        merge = Merge(grid, channels, config.merge.delta, config.halting.bits, config.halting.slope)
         wires, delayed = self._wire("chain", self.last)
         self.credit = self.before = self.net.add(f"{prefix}.merge", merge, x=list(sources), delayed=delayed, **wires)
-        move = self.net.add(f"{prefix}.move", Move(grid, config.dim, high, once), x=list(sources), after=self.credit)
+        move = self.net.add(f"{prefix}.move", Move(grid, channels, high, once), x=list(sources), after=self.credit)
         return [*sources, move], 2 * high
 
     def start(self, stream: list[str], high: int) -> None:
-        """Where the order asks for it, the gate on the embedding."""
-        if self.gated and self.from_embedding:
+        """Where the order asks for it and it is not there yet, the gate on the embedding: on spikes of the stream before block 1."""
+        if self.gated and self.from_embedding and self.gate0 not in self.net.named:
             self._gate(0, Gate, stream, high)
 
-    def embed(self, sources: list[str], high: int, grid: tuple[int, int], prefix: str) -> tuple[list[str], int]:
+    def embed(
+        self, sources: list[str], high: int, grid: tuple[int, int], prefix: str, channels: int | None = None
+    ) -> tuple[list[str], int]:
         """For an embedding that spikes in every timestep: merging, a relay that silences dead tokens, the first gate.
 
         Returns sources and largest sum of the stream that enters block 1.
         """
-        sources, high = self.merged(sources, high, grid, prefix)
+        sources, high = self.merged(sources, high, grid, prefix, channels=channels)
         alive, delayed = self.wires
-        relay = Pass((self.tokens, self.config.dim), high)
+        relay = Pass((self.tokens, channels or self.config.dim), high)
         stream = [self.net.add(f"{prefix}.relay", relay, x=sources, delayed=delayed, **alive)]
         self.start(stream, high)
         return stream, high
@@ -88,9 +94,16 @@ class TokenHalting:
         ends = block == self.blocks
         if not self.gated or (ends and self.from_embedding) or (not ends and self.order == "time"):
             return
-        if self.from_embedding and self.credit not in self.net.named:
-            raise DeployError("model.halting.order", f"{self.config.name} has no gate on its embedding yet", "use serial")
+        self._check_start()
         self._gate(block, Rectangle if self.order == "rectangle" else Gate, stream, high)
+
+    def leave_blocks(self) -> None:
+        """Layers from here on obey the credit that the timestep began with: a token that dies still tells the head what it had."""
+        self.credit = self.before
+
+    def _check_start(self) -> None:
+        if self.from_embedding and self.gate0 not in self.net.named:
+            raise DeployError("model.halting.order", f"{self.config.name} has no gate on its embedding", "use serial")
 
     def _gate(self, number: int, kind: type[Gate], stream: list[str], high: int) -> None:
         halting = self.config.halting
@@ -103,6 +116,9 @@ class TokenHalting:
     @property
     def ends(self) -> tuple[dict[str, Any], list[str], dict[str, Any]]:
         """(sources and delayed slots of the read-out, sources of the exit gate)."""
+        if self.config.merge.enabled and self.before == self.last:
+            raise DeployError("model.merge.enabled", f"{self.config.name} has no embedding of spikes to compare", "switch it off")
         if not self.last:
             return {}, [], {}
+        self._check_start()
         return {"before": self.before, "after": self.last}, ["before"] if self.before == self.last else [], {"alive": self.last}

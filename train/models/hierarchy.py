@@ -136,6 +136,9 @@ class CurrentStream:
         self.last = self.sum.spikes(name, halting)
         return [self.last], 1
 
+    def enter(self, halting: TokenHalting) -> None:
+        """Currents go on; the neurons that read them obey the gates."""
+
     def branch(self, name: str, i: int, source: str, halting: TokenHalting | None = None) -> None:
         """Add a token-wise linear layer."""
         self.sum.branch(name, i, source, halting=halting)
@@ -202,6 +205,8 @@ def add_blocks(wiring: Wiring, stage: Stage, stream: Stream, attend: Attend, hal
     for block in range(1, stage.blocks + 1):
         name = f"{stage.name}.block{block}"
         sources, high = stream.read(f"{name}.in", halting)
+        if halting and block == 1:
+            halting.start(sources, high)
         stream.branch(f"{name}.proj", stage.channels, attend(wiring, name, stage, sources, high, halting), halting)
         sources, high = stream.read(f"{name}.mlp", halting)
         layer = wiring.linear(stage.channels, hidden, stage.grid, high=high)
@@ -227,6 +232,8 @@ def build_hierarchy(
         if halting:
             stream.embedded(halting)
         add_blocks(wiring, stage, stream, attend_globally if last else attend, halting)
+        if halting:
+            halting.leave_blocks()
         sources, high = stream.end(f"{stage.name}.out", halting)
     wiring.finish(sources, stages[-1].tokens, stages[-1].channels, classes, halting, high=high)
     return net

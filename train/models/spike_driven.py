@@ -35,6 +35,8 @@ def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: 
     stream.branch("sps.rpe", config.dim, stream.spikes("sps.spikes"), kernel=3)
     for block in range(1, config.depth + 1):
         add_block(wiring, stream, halting, block)
+    if halting:
+        halting.leave_blocks()
     last = stream.spikes("head.spikes", halting)
     wiring.finish([last], grid[0] * grid[1], config.dim, classes, halting)
     return net
@@ -44,6 +46,8 @@ def add_block(wiring: Wiring, stream: Membrane, halting: TokenHalting | None, bl
     r"""Append one block: ``x += W_o SDSA(s(x))``, ``x += W_2 s(W_1 s(x))`` with s the neurons."""
     name, dim, grid = f"block{block}", stream.channels, stream.grid
     spikes = stream.spikes(f"{name}.spikes", halting)
+    if halting and block == 1:
+        halting.start([spikes], 1)
     for part in "qkv":
         wiring.neurons(f"{name}.{part}", wiring.linear(dim, dim, grid), halting, f"{name}.qkv.open", x=spikes)
     attention = SpikeDrivenAttention(grid[0] * grid[1], dim)
@@ -60,6 +64,6 @@ def add_mlp(wiring: Wiring, stream: Membrane, halting: TokenHalting | None, bloc
     wiring.neurons(f"{name}.fc1", wiring.linear(dim, hidden, stream.grid), halting, x=spikes)
     stream.branch(f"{name}.fc2", hidden, f"{name}.fc1", halting=halting)
     if halting:
-        halting.after_block(block, [spikes], wiring.config.halting.width)
+        halting.after_block(block, [spikes], 1)
 
 

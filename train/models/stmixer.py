@@ -66,6 +66,8 @@ def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: 
         add_block(wiring, stream, halting, block)
         if block % 2 == 0:
             taps.append(list(stream.currents))
+    if halting:
+        halting.leave_blocks()
     wiring.finish([stream.spikes("head.spikes", halting)], tokens, dim, classes, halting)
     for i, names in enumerate(taps[: config.modules]):
         encoders = max(config.modules - i, 1)
@@ -77,6 +79,8 @@ def add_block(wiring: Wiring, stream: Membrane, halting: TokenHalting | None, bl
     r"""Append one block: ``x += W_2 s(M s(W_1 s(x)))``, ``x += V_2 s(V_1 s(x))`` with s the neurons."""
     name, dim, grid = f"block{block}", stream.channels, stream.grid
     spikes = stream.spikes(f"{name}.spikes", halting)
+    if halting and block == 1:
+        halting.start([spikes], 1)
     first = wiring.neurons(f"{name}.first", wiring.linear(dim, dim, grid), halting, x=spikes)
     mixed = wiring.neurons(f"{name}.mix", TokenMixer(grid[0] * grid[1], dim, wiring.config.heads), halting, x=first)
     stream.branch(f"{name}.second", dim, mixed, halting=halting)

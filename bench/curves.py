@@ -1,0 +1,56 @@
+"""python bench/curves.py [DATASET]: accuracy over energy of each adaptive system along its own setting, with the Pareto front."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+if not __package__:  # run as a file: the repository root comes first, not bench/
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from convert import cli
+
+
+@dataclass
+class Args:
+    """Measure the points that are missing, then write the curves as JSON and SVG."""
+
+    plan: Annotated[str, tyro.conf.Positional] = "digits"
+    """Data set of a plan in bench/systems/, or the path of such a file."""
+    cost: str = "paper45"
+    """Cost table of the energy axis."""
+    jobs: int = 1
+    """Nets that are worked on at a time."""
+    data_path: Path | None = None
+    """Local copy of the data, as train/run.py's --data.path."""
+    report_only: bool = False
+    """Measure nothing, draw what there is."""
+    json: bool = False
+    """Print the points as JSON only."""
+    output: Path | None = None
+    """SVG to write (its JSON lies beside the results); docs/images/curves-DATASET.svg if left out."""
+    runs: Path = Path("runs/bench")
+    """Where the run folders lie."""
+    results: Path | None = None
+    """Where the JSON of each net lies; bench/results if left out."""
+
+
+def main() -> None:
+    """Parse the command line, measure and draw; exit 1 if a net failed."""
+    args = cli.parse(Args, "Accuracy over energy along each adaptive system's own setting.")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    from bench.curving import curves
+
+    if curves(args):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,254 @@
+"""One net of a plan from training to its JSON: the pipeline's own commands, one after another, each skipped if it was done before."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from bench.plan import RESULTS, RUNS, Plan, Row
+from bench.result import result_of
+from convert.ir import DeployError
+from convert.record import atomic
+from train.options import write_yaml
+from train.runfolder import CONFIG, METRICS, WEIGHTS
+
+ROOT = Path(__file__).parents[1]
+EXACT, EXACT_LAVA = 256, 128  # test images on which every spike is compared
+TAIL = 12  # lines of a failed command's log that are shown
+Run = Callable[[list[str], Path], str]
+RUNNING: set[subprocess.Popen] = set()
+
+
+@dataclass
+class Bench:
+    """Where a bench works, and how. `call` runs a command (tests put their own here)."""
+
+    plan: Plan
+    tables: list[str]
+    runs: Path = RUNS
+    results: Path = RESULTS
+    data: Path | None = None
+    lava: bool = False
+    call: Run = field(default=lambda command, log: command_output(command, log))
+
+    def result_path(self, row: Row, seed: int) -> Path:
+        part = "curves" if "@" in row.name else ""
+        return self.results / self.plan.dataset / part / f"{row.name}-{seed}.json"
+
+    def read(self, row: Row, seed: int) -> dict[str, Any] | None:
+        """A row's JSON, stale or not; None if there is none that can be read."""
+        try:
+            return json.loads(self.result_path(row, seed).read_text())
+        except (OSError, ValueError):
+            return None
+
+    def key(self, row: Row, seed: int) -> dict[str, Any]:
+        """What a row's JSON must say to be fresh: the settings that it was trained with, how it was exported, its twin's settings."""
+        twin = None if row.twin is None else self.plan.row(row.twin)
+        return {
+            "config_hash": self.plan.config(row, seed, self.runs).hash,
+            "export": dict(row.export),
+            "twin": None if twin is None else {"row": twin.name, "config_hash": self.plan.config(twin, seed, self.runs).hash},
+        }
+
+    def state(self, row: Row, seed: int) -> str:
+        """``fresh``, ``stale`` (its JSON is of other settings), or ``missing``."""
+        found = self.read(row, seed)
+        if found is None:
+            return "missing"
+        return "fresh" if {k: found.get(k) for k in self.key(row, seed)} == self.key(row, seed) else "stale"
+
+    def done(self, row: Row, seed: int) -> bool:
+        """Its JSON is fresh, and of Lava where that is asked for; a base has weights."""
+        if row.base:
+            return (self.plan.folder(row, seed, self.runs) / WEIGHTS).is_file()
+        found = self.read(row, seed)
+        return self.state(row, seed) == "fresh" and (not self.lava or bool(found and "lava" in found["exact"]))
+
+    def at_hand(self, row: Row, seed: int) -> bool:
+        """Its run folder is there for others to start from or to be set against (JSON files travel without them)."""
+        folder = self.plan.folder(row, seed, self.runs)
+        return (folder / WEIGHTS).is_file() and (row.base or (folder / "report" / "energy.json").is_file())
+
+    def left(self, nets: Sequence[tuple[Row, int]]) -> list[tuple[Row, int]]:
+        """What is still to do of `nets` (each after what it needs): what is not done, and what that needs and is not at hand."""
+        wanted = {(row.name, seed) for row, seed in nets if not row.base and not self.done(row, seed)}
+        for row, seed in reversed(nets):
+            if (row.name, seed) in wanted:
+                others = [self.plan.row(other) for other in (row.run, row.start, row.twin) if other is not None]
+                wanted |= {(other.name, seed) for other in others if not self.at_hand(other, seed)}
+        return [(row, seed) for row, seed in nets if (row.name, seed) in wanted]
+
+
+def measure(bench: Bench, row: Row, seed: int) -> Path | None:
+    """Train, export, deploy, compare and price one net; writes its JSON and returns its path (None for a base).
+
+    Raises
+    ------
+    DeployError
+        With the end of the log of the command that failed.
+    """
+    folder = bench.plan.folder(row, seed, bench.runs)
+    log = bench.runs / bench.plan.dataset / "logs" / f"{folder.name}.log"
+    steps = Steps(folder, log, bench.call)
+    config = bench.plan.config(row, seed, bench.runs)
+    if bench.data is not None:
+        config = config.model_copy(update={"data": config.data.model_copy(update={"path": bench.data})})
+    if not (folder / WEIGHTS).is_file():
+        if row.run is not None:
+            adopt(bench.plan.folder(bench.plan.trained(row), seed, bench.runs), folder)
+        elif (folder / CONFIG).is_file():
+            steps.run("train", ["train/run.py", "--resume", str(folder)])
+        else:
+            settings = log.with_suffix(".yml")
+            write_yaml(config, settings)
+            steps.run("train", ["train/run.py", "-c", str(settings), "--output", str(folder)])
+    if row.base:
+        return None
+    run, drop = str(folder), row.export.get("exit_drop")
+    steps.once("export", ["convert/export.py", run, *([] if drop is None else ["--exit-drop", str(drop)])], folder / WEIGHTS)
+    net = folder / "export" / "manifest.json"
+    manifest = json.loads(net.read_text())
+    steps.once("deploy", ["deploy/run.py", run, "--target", "int", "--json"], net)
+    if manifest["halting"]:
+        steps.once("halt_off", ["deploy/run.py", run, "--target", "int", "--halt", "off", "--json"], net)
+    images = min(EXACT, json.loads((folder / "deploy" / "result.json").read_text())["images"])
+    few = min(EXACT_LAVA, images)
+    compared = folder / "exact.json", folder / "exact_lava.json"
+    if "@" not in row.name:
+        steps.once("compare", compare(run, "torch,int", images, compared[0]), net)
+    if bench.lava:
+        steps.once("lava", compare(run, "torch,int,lava", few, compared[1]), net)
+    twin = None if row.twin is None else bench.plan.folder(bench.plan.row(row.twin), seed, bench.runs)
+    against = ["--static", str(twin)] if manifest["halting"] and twin is not None else []
+    inputs = [net, *([twin / "export" / "manifest.json"] if against and twin else [])]
+    priced = ["hw_sim/estimate.py", run, *against, "--costs", *bench.tables, "--json"]
+    steps.once("estimate", priced, *inputs)
+    path = bench.result_path(row, seed)
+    facts = {
+        "schema": 1, "dataset": bench.plan.dataset, "row": row.name, "seed": seed, "system": row.system, "policy": row.policy,
+        **bench.key(row, seed), "limit_train": config.data.limit_train, "epochs": bench.plan.epochs(row, seed), "seconds": steps.seconds,
+        "train_seconds": sum(trained_for(bench.plan.folder(r, seed, bench.runs)) for r in bench.plan.chain(row)),
+        "commit": commit(), "date": datetime.now(timezone.utc).date().isoformat(),
+    }
+    with atomic(path) as part:
+        part.write_text(json.dumps(facts | result_of(folder), indent=1, sort_keys=True) + "\n")
+    return path
+
+
+def compare(run: str, targets: str, images: int, output: Path) -> list[str]:
+    return ["deploy/compare.py", run, "--targets", targets, "--data", f"test:{images}", "--json", "--output", str(output)]
+
+
+def adopt(source: Path, folder: Path) -> None:
+    """Make a run folder of another run's settings, metrics and weights, the weights last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (CONFIG, METRICS, WEIGHTS):
+        with atomic(folder / name) as part:
+            shutil.copyfile(source / name, part)
+
+
+def trained_for(folder: Path) -> float:
+    """Seconds that a run's training took."""
+    return float(json.loads((folder / METRICS).read_text())["total_seconds"])
+
+
+class Steps:
+    """Commands of one net. ``steps.json`` in its folder says which were done, from which command and which files, in how many seconds."""
+
+    def __init__(self, folder: Path, log: Path, call: Run) -> None:
+        self.folder, self.log, self.call, self.path = folder, log, call, folder / "steps.json"
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            return json.loads(self.path.read_text())
+        except (OSError, ValueError):
+            return {}
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Step -> seconds."""
+        return {name: step["seconds"] for name, step in self._read().items()}
+
+    def run(self, name: str, command: list[str], key: str = "") -> None:
+        """Run a command and note that it was done."""
+        start = time.perf_counter()
+        self.call(command, self.log)
+        done = self._read() | {name: {"key": key, "seconds": round(time.perf_counter() - start, 1)}}
+        with atomic(self.path) as part:
+            part.write_text(json.dumps(done, indent=1) + "\n")
+
+    def once(self, name: str, command: list[str], *inputs: Path) -> None:
+        """Run a command unless it was done with the same words and the same content of its `inputs`."""
+        key = hashlib.sha256(" ".join(command).encode() + b"".join(p.read_bytes() for p in inputs)).hexdigest()[:16]
+        if self._read().get(name, {}).get("key") != key:
+            self.run(name, command, key)
+
+
+def command_output(command: list[str], log: Path) -> str:
+    """Run one of the repository's commands in a process of its own; all that it says goes to `log`, its output is returned.
+
+    Raises
+    ------
+    DeployError
+        If it ends with an error.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    words = [sys.executable, str(ROOT / command[0]), *command[1:]]
+    environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    with log.open("a", encoding="utf-8") as told:
+        told.write(f"$ python {' '.join(command)}\n")
+        told.flush()
+        start = told.tell()
+        with subprocess.Popen(words, stdout=told, stderr=subprocess.STDOUT, env=environment) as process:
+            RUNNING.add(process)
+            code = process.wait()
+            RUNNING.discard(process)
+    output = log.read_bytes()[start:].decode(errors="replace")
+    if code:
+        lines = output.strip().splitlines()[-TAIL:]
+        hint = f"see {log}; what was done is kept, the same bench command goes on from here"
+        raise DeployError(f"python {' '.join(command[:2])}", f"ended with {code}:\n  " + "\n  ".join(lines), hint)
+    return output
+
+
+def stop_commands() -> None:
+    """End the commands that are running; a training keeps its last epoch."""
+    for process in list(RUNNING):
+        process.terminate()
+
+
+def commit() -> str | None:
+    """Commit of the code, with a + if files differ from it; None outside a repository."""
+    def git(*words: str) -> str | None:
+        try:
+            found = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
+        except OSError:
+            return None
+        return found.stdout.strip() if found.returncode == 0 else None
+
+    name = git("rev-parse", "--short=12", "HEAD")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", "train", "convert", "deploy", "hw_sim")
+    return name and name + ("+" if changed else "")
+
+
+def ordered(plan: Plan, rows: Sequence[Row], seeds: int | None) -> list[tuple[Row, int]]:
+    """(row, seed) of the rows and all that they need, each after what it needs; all of seed 0 first. `seeds` limits them."""
+    needed = plan.needed(rows)
+    wanted = {r.name: min(r.seeds, seeds or r.seeds) for r in rows}
+    for row in reversed(needed):
+        for other in (row.run, row.start, row.twin):
+            if other is not None:
+                wanted[other] = max(wanted.get(other, 1), wanted.get(row.name, 1))
+    most = max(wanted.values(), default=0)
+    return [(row, seed) for seed in range(most) for row in needed if seed < wanted[row.name]]

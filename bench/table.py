@@ -1,0 +1,177 @@
+"""The bench's table from its JSON files: for a terminal, as markdown, as plain types; and into the documentation at its markers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from bench.claims import Claim, Result, total_pj
+from bench.plan import Plan, Row
+from hw_sim.units import digits, energy_text
+
+NONE = "-"
+Pair = tuple[Result, Result | None]  # a result and its twin's, of one seed
+
+
+@dataclass(frozen=True)
+class Column:
+    """A figure: its title, how to get it from a result and its twin, how to show it; `spread`: with its range over seeds."""
+
+    title: str
+    get: Callable[[Result, Result | None], float | None]
+    show: Callable[[float], str]
+    spread: bool = False
+
+    def text(self, pairs: Sequence[Pair]) -> str:
+        """Mean over seeds, and the range where there is more than one."""
+        values = [v for v in (self.get(*pair) for pair in pairs) if v is not None]
+        if not values:
+            return NONE
+        mean = self.show(sum(values) / len(values))
+        return mean if not self.spread or len(values) < 2 else f"{mean} ({self.show(min(values))} to {self.show(max(values))})"
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.2f} %"
+
+
+WORK = (
+    Column("accuracy, torch", lambda r, _: r["accuracy"]["torch"], percent),
+    Column("accuracy, deployed", lambda r, _: r["accuracy"]["deployed"], percent, True),
+    Column("parameters", lambda r, _: r["parameters"], lambda v: f"{v:,.0f}"),
+    Column("tokens", lambda r, _: r["mean_tokens"], lambda v: f"{100 * v:.1f} %", True),
+    Column("timesteps", lambda r, _: r["mean_timesteps"], lambda v: f"{v:.2f}", True),
+    Column("layer timesteps", lambda r, _: r["mean_layer_timesteps"] or r["timesteps"], lambda v: f"{v:.2f}", True),
+    Column("chip events", lambda r, _: r["chip_events"], lambda v: f"{v:,.0f}"),
+    Column("epochs", lambda r, _: sum(r["epochs"]), lambda v: f"{v:.0f}"),
+    Column("training", lambda r, _: r["train_seconds"] / 60, lambda v: f"{digits(v, 2)} min"),
+)
+
+
+def energy_columns(tables: Sequence[str]) -> list[Column]:
+    """Chip and host energy by each cost table, and the whole as a share of the twin's."""
+    found = []
+    for name in tables:
+        def chip(r: Result, _: Result | None, name: str = name) -> float | None:
+            return r["energy"][name]["chip_pj"] if name in r["energy"] else None
+
+        def host(r: Result, _: Result | None, name: str = name) -> float | None:
+            return r["energy"][name]["host_pj"] if name in r["energy"] else None
+
+        def ratio(r: Result, twin: Result | None, name: str = name) -> float | None:
+            return total_pj(r, name) / total_pj(twin, name) if twin and name in r["energy"] and name in twin["energy"] else None
+
+        found += [
+            Column(f"{name}: chip", chip, energy_text), Column("host", host, energy_text),
+            Column("of its twin", ratio, lambda v: f"{100 * v:.0f} %", True),
+        ]  # fmt: skip
+    return found
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the table with the results that exist; `state` says what is stale or missing."""
+
+    row: Row
+    pairs: list[Pair]
+    state: str
+
+    @property
+    def seeds(self) -> str:
+        return "" if len(self.pairs) < 2 else f"{len(self.pairs)} seeds"
+
+
+def lines(plan: Plan, rows: Sequence[Row], read: Callable[[str, int], Result | None], state: Callable[[Row, int], str]) -> list[Line]:
+    """Lines of the rows that are shown. `read` gives results by (row name, seed), `state` whether they are fresh."""
+    found = []
+    for row in rows:
+        if row.base:
+            continue
+        states = {seed: state(row, seed) for seed in range(row.seeds)}
+        results = [(read(row.name, seed), read(row.twin, seed) if row.twin else None) for seed in range(row.seeds)]
+        told = [f"{word}{f' (seed {seed})' if row.seeds > 1 else ''}" for seed, word in states.items() if word != "fresh"]
+        if all(word == "missing" for word in states.values()):
+            told = ["missing"]
+        found.append(Line(row, [(r, t) for r, t in results if r is not None], ", ".join(told)))
+    return found
+
+
+def cells(line: Line, columns: Sequence[Column]) -> list[str]:
+    """A line's figures as text."""
+    return [column.text(line.pairs) for column in columns]
+
+
+def rich_table(title: str, found: Sequence[Line], columns: Sequence[Column]) -> Table:
+    """The lines on a terminal."""
+    out = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    out.add_column("row", no_wrap=True)
+    for column in columns:
+        out.add_column(escape(column.title), justify="right")
+    for line in found:
+        name = line.row.name + (f"\n{line.state}" if line.state else "")
+        out.add_row(escape(name), *cells(line, columns), style="yellow" if line.state else None)
+    return out
+
+
+def markdown(found: Sequence[Line], columns: Sequence[Column]) -> str:
+    """The lines as a markdown table, with each row's policy, seeds and twin."""
+    rows = [["net", "policy", *(c.title for c in columns), "twin"]]
+    rows.append(["---", "---", *("---:" for _ in columns), "---"])
+    for line in found:
+        name = f"`{line.row.name}`" + (f" ({line.seeds})" if line.seeds else "") + (f", {line.state}" if line.state else "")
+        twin = f"`{line.row.twin}`" if line.row.twin else NONE
+        rows.append([name, line.row.policy or NONE, *cells(line, columns), twin])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def claim_rows(found: Sequence[Claim]) -> list[list[str]]:
+    """Claim, measured, accuracy, its twin's accuracy, verdict; then each part of it."""
+    rows = []
+    for c in found:
+        rows.append([
+            f"{c.name} (`{c.row}` against `{c.twin}`)", c.gain.text(1, f" {c.unit}"), c.accuracy.text(2, " %"),
+            c.twin_accuracy.text(2, " %"), c.verdict,
+        ])  # fmt: skip
+        rows += [[f"- {name}", spread.text(1), "", "", ""] for name, spread in c.parts.items()]
+    return rows
+
+
+CLAIM_TITLES = ("claim", "measured", "accuracy", "twin's accuracy", "verdict")
+
+
+def rich_claims(found: Sequence[Claim]) -> Table:
+    """The claims on a terminal."""
+    out = Table(title="claims", title_justify="left", box=None, pad_edge=False)
+    for title in CLAIM_TITLES:
+        out.add_column(title, overflow="fold")
+    for cells_ in claim_rows(found):
+        out.add_row(*map(escape, cells_))
+    return out
+
+
+def markdown_claims(found: Sequence[Claim]) -> str:
+    """The claims as a markdown table."""
+    rows = [list(CLAIM_TITLES), ["---"] * len(CLAIM_TITLES), *claim_rows(found)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def fill(text: str, content: Callable[[str], str | None]) -> str:
+    """`text` with what stands between ``<!-- key -->`` and ``<!-- end -->`` replaced by `content` of the key, where that is no None."""
+    def put(match: re.Match[str]) -> str:
+        new = content(match[1])
+        return match[0] if new is None else f"<!-- {match[1]} -->\n{new}\n<!-- end -->"
+
+    return re.sub(r"<!-- (\w+:[^>]*?) -->\n.*?<!-- end -->", put, text, flags=re.DOTALL)
+
+
+def as_json(found: Sequence[Line], made: Sequence[Claim]) -> dict[str, Any]:
+    """Everything as plain types."""
+    return {
+        "rows": [{"row": line.row.name, "state": line.state or "fresh", "results": [r for r, _ in line.pairs]} for line in found],
+        "claims": [c.facts() for c in made],
+    }
