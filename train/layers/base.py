@@ -27,8 +27,7 @@ class Moment:
     state: dict[str, Any] = field(default_factory=dict)
     work: list[torch.Tensor] = field(default_factory=list)
     batch: int = 1
-
-    sums: dict[tuple[int, ...], torch.Tensor] = field(default_factory=dict)
+    sums: dict[tuple[int, ...], tuple[list[torch.Tensor], torch.Tensor]] = field(default_factory=dict)
 
     def book(self, x: torch.Tensor, fanout: float) -> None:
         """Book the events of `x`, one sample along axis -3, each reaching `fanout` synapses."""
@@ -42,10 +41,11 @@ class Moment:
         key = tuple(id(s) for s in sources)
         if key not in self.sums:
             first, last = self.total(sources[:-1]), sources[-1]
-            self.sums[key] = first + last
+            both = first + last
             if hasattr(first, "events") and hasattr(last, "events"):
-                self.sums[key].events = first.events + last.events  # type: ignore[attr-defined]
-        return self.sums[key]
+                both.events = first.events + last.events  # type: ignore[attr-defined]
+            self.sums[key] = list(sources), both  # the sources are kept: their ids must not pass to others
+        return self.sums[key][1]
 
 
 class Exports(Protocol):

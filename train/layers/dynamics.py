@@ -1,7 +1,7 @@
-"""CUBA neurons over all timesteps of a chunk in one autograd function (compiled, see `train.layers.kernels`), with SLAYER's integer arithmetic.
+"""CUBA neurons over all timesteps of a chunk in one autograd function, with SLAYER's integer arithmetic.
 
 Units are SLAYER's: a weight mantissa of 64 is 1.0 and states are multiples of 1/4096, so every value below 2^12 is
-an exact float32 and equals the chip's integer state / 4096.
+an exact float32 and equals the chip's integer state / 4096. The passes over memory are compiled, `train.layers.kernels`.
 """
 
 from __future__ import annotations

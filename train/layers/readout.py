@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from convert.ops.readout import Readout
-from train.layers.base import Moment, Twin, total
+from train.layers.base import Moment, Twin
 from train.layers.dynamics import MANT, straight_round
 from train.layers.folding import BIAS_LIMIT, integers
 from train.slayer_import import slayer
