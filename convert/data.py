@@ -31,7 +31,10 @@ class Part:
 
 @dataclass
 class Parts:
-    """The three parts, class names by label, and the largest pixel value `levels` (digits 16, else 255)."""
+    """The three parts, class names by label, and the largest pixel value `levels` (digits 16, else 255).
+
+    `name` is the data set's, or of an npz or folder the file's.
+    """
 
     name: str
     train: Part
@@ -71,7 +74,13 @@ def load_parts(name: str, path: Path | None = None, *, validation: float = 0.1, 
             raise DeployError("data.limit_train", f"{limit_train} images for {len(classes)} classes", "give at least one per class")
         if limit_train < len(rest):
             rest = rest.take(stratified(rest.y, limit_train, seed))
-    return Parts(name, rest, train.take(held), test, classes, found.levels)
+    return Parts(_title(name, path), rest, train.take(held), test, classes, found.levels)
+
+
+def _title(name: str, path: Path | None) -> str:
+    """What tables call the data: a copy in a file goes by the file's name, since it may differ from the published set."""
+    own = path is not None and (name in ("npz", "folder") or path.suffix == ".npz")
+    return path.stem if path is not None and own else name
 
 
 def load_split(data: dict[str, Any], split: str) -> tuple[np.ndarray, np.ndarray]:

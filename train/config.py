@@ -24,6 +24,7 @@ LATER: dict[str, Any] = {
     "data.flip": None,
     "train.start": None,
     "train.float_timesteps": None,
+    "train.precision": "float32",
     "train.timestep_weight": 1.0,
     "train.timestep_target": 0.6,
     "model.pooling": "stride",
@@ -146,6 +147,9 @@ class TrainConfig(Section):
     seed: Annotated[int, tyro.conf.arg(aliases=["--seed"])] = Field(0, ge=0, lt=2**32, description="seed of weights and order")
     float_share: float = Field(0.5, ge=0, lt=1, description="share of the epochs before weights, neurons and halting are as deployed")
     float_timesteps: int | None = Field(None, ge=1, le=16, description="timesteps of the float epochs; None: those of the model")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="operands of the products in training; bfloat16 pays on CPUs that have it; what is deployed stays exact"
+    )
     ponder: float = Field(3.0, ge=0, le=1000, description="weight in the loss of the mean share of alive (block, timestep, token) cells")
     start: Path | None = Field(None, description="finished run whose weights training starts from; None: random weights")
     alive_target: float = Field(0.0, ge=0, le=1, description="mean share of alive cells below which `ponder` stops to press")

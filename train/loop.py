@@ -21,6 +21,7 @@ from train.data import Splits, load
 from train.evaluate import evaluate
 from train.journal import Journal
 from train.layers.surrogate_module import mutual_loss
+from train.machine import keep_memory
 from train.net import Net
 from train.optimize import learning_rate, make_optimizer, set_rate
 from train.options import from_yaml, write_yaml
@@ -40,6 +41,7 @@ def fit(config: Config) -> Path:
         Bad data, a folder in use, settings that differ from the resumed run's, a loss that is no number, a full disk.
     """
     torch.set_num_threads(config.train.threads)
+    keep_memory()
     resumed = find_unfinished(None if config.resume is True else Path(config.resume)) if config.resume else None
     if resumed:
         _same_training(config, resumed)
@@ -48,6 +50,7 @@ def fit(config: Config) -> Path:
         seed(config.train.seed)
     net = models.build(config.model, splits.image_shape, len(splits.classes), splits.levels)
     net.float_timesteps = config.train.float_timesteps or net.timesteps
+    net.set_precision(config.train.precision)
     run = resumed or claim(config.output, f"{config.data.name}-{config.model.name}")
     optimizer = make_optimizer(net, config.train)
     state = State(config.hash)
@@ -62,7 +65,7 @@ def fit(config: Config) -> Path:
         write_yaml(config, run / CONFIG)
     parameters = net.parameter_count
     console.print(
-        f"{run}: {config.model.name}, {parameters:,} parameters, {config.data.name} ({len(splits.train):,} train, "
+        f"{run}: {config.model.name}, {parameters:,} parameters, {splits.name} ({len(splits.train):,} train, "
         f"{len(splits.validation):,} validation, {len(splits.test):,} test images)"
         + (f", resumed after epoch {state.epoch}" if state.epoch else ""), markup=False, soft_wrap=True,
     )

@@ -99,6 +99,11 @@ class Net(nn.Module):
         for twin in self.named.values():
             twin.phase = phase
 
+    def set_precision(self, precision: str) -> None:
+        """``float32``, or ``bfloat16``: faster products in training, on CPUs that have them. Evaluation is always float32."""
+        for twin in self.named.values():
+            twin.bfloat16 = precision == "bfloat16"
+
     def forward(self, x: torch.Tensor) -> Output:
         """Run uint8 images [batch, channels, height, width] over all timesteps of the phase."""
         collected: dict[str, list[torch.Tensor]] = {}

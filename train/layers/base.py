@@ -68,10 +68,15 @@ class Twin(nn.Module):
         super().__init__()
         self.name = ""
         self.phase = "float"
+        self.bfloat16 = False  # train with bfloat16 operands where that is cheaper
 
     @property
     def deployed(self) -> bool:
         return self.phase == "deployed"
+
+    @property
+    def half(self) -> bool:
+        return self.bfloat16 and self.training
 
     def prepare(self) -> None:
         """Called once before each forward pass: fold and quantise what stays the same for all timesteps."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-from torch.nn import functional as F
 
 from convert.neuron import Cuba
 from convert.ops.conv import Conv
@@ -13,6 +12,7 @@ from convert.synapse import Padding
 from train.layers.base import Moment, Twin, fire, living
 from train.layers.dynamics import MANT, alive_bit
 from train.layers.folding import BIAS_LIMIT, REACH, FoldedNorm, integers, within
+from train.layers.products import map_conv
 from train.slayer_import import slayer
 
 HALF = 2048  # voltage decay of tau = 2
@@ -35,18 +35,6 @@ def fitting_threshold(fan_in: int, high: int = 1, rate: float = 0.2) -> float:
 def same_padding(kernel: int | tuple[int, int]) -> Padding:
     """Padding that keeps a map's size at stride 1: one number, or (rows, columns) where the kernel is not square."""
     return kernel // 2 if isinstance(kernel, int) else (kernel[0] // 2, kernel[1] // 2)
-
-
-def map_conv(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, grid: tuple[int, int], stride: int, padding: Padding
-) -> torch.Tensor:
-    """Convolve token maps [..., positions, channels]; a 1x1 kernel is a matrix product."""
-    if weight.shape[2:] == (1, 1) and stride == 1:
-        return F.linear(x, weight.flatten(1), bias)
-    lead, c = x.shape[:-2], x.shape[-1]
-    image = x.reshape(-1, *grid, c).permute(0, 3, 1, 2)
-    y = F.conv2d(image, weight, bias, stride, padding)
-    return y.permute(0, 2, 3, 1).reshape(*lead, -1, y.shape[1])
 
 
 class SpikingConv(Twin):
@@ -100,7 +88,7 @@ class SpikingConv(Twin):
         x = now.total(inputs["x"])
         now.book(x, self.weight.numel() / self.weight.shape[1] / self.stride**2)
         weight, bias = self.cached
-        y = map_conv(x, weight, None, self.grid, self.stride, self.padding)
+        y = map_conv(x, weight, None, self.grid, self.stride, self.padding, half=self.half, exact=self.deployed)
         mask = living(inputs)
         if mask is not None:
             mask = alive_bit(inputs["alive"], self.unit, self.slope) if self.branch else mask.squeeze(-1)

@@ -7,9 +7,10 @@ from torch.nn import functional as F
 
 from convert.ops.current import Current
 from train.layers.base import Moment, Twin, living, total
-from train.layers.conv import fitting_threshold, map_conv
+from train.layers.conv import fitting_threshold
 from train.layers.dynamics import MANT, alive_bit
 from train.layers.folding import REACH, FoldedNorm, integers, within
+from train.layers.products import map_conv
 from train.slayer_import import slayer
 
 
@@ -59,7 +60,7 @@ class Branch(Twin):
     def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
         x = total(inputs["x"])
         now.book(x, max(1, self.copies) * self.weight.numel() / self.weight.shape[1] / self.stride**2)
-        y = map_conv(x, *self.cached, self.grid, self.stride, self.padding)
+        y = map_conv(x, *self.cached, self.grid, self.stride, self.padding, half=self.half, exact=self.deployed)
         y = (y if self.deployed else self.norm.normalise(y)) * MANT
         y = F.pad(y, (self.silent, 0)) if self.silent else y
         if living(inputs) is None:

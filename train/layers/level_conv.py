@@ -6,9 +6,10 @@ import torch
 
 from convert.ops.level_conv import LevelConv
 from train.layers.base import Moment, Twin, total
-from train.layers.conv import fitting_threshold, map_conv
+from train.layers.conv import fitting_threshold
 from train.layers.dynamics import MANT, levels
 from train.layers.folding import FoldedNorm, integers
+from train.layers.products import map_conv
 from train.slayer_import import slayer
 
 
