@@ -22,6 +22,9 @@ class StandIn(nn.Module):
     def parameter_count(self) -> int:
         return sum(p.numel() for p in self.parameters())
 
+    def set_precision(self, precision: str) -> None:
+        pass
+
     def set_phase(self, phase: str) -> None:
         self.phase = phase
         self.phases.append(phase)
