@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 import tyro
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from convert.ir import DeployError
+from convert.errors import DeployError
 
 DATASETS = ("digits", "fashion", "cifar10", "cifar100", "npz", "folder")
 MODELS = ("spikformer", "at_snn", "dts_vit", "stas", "stmixer", "qkformer", "msvit", "spike_driven")
