@@ -199,7 +199,9 @@ DATASET_DEFAULTS: dict[str, dict[str, Any]] = {"digits": DIGITS, "fashion": GREY
 
 
 # Where a model's own form of a data set's defaults differs.
-MODEL_DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {}
+MODEL_DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
+    ("digits", "at_snn"): {"model": {"halting": {"beta": -8.0}}, "train": {"alive_target": 0.65}},
+}
 
 
 def defaults(dataset: str, model: str) -> dict[str, Any]:
