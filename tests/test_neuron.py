@@ -29,8 +29,9 @@ def one(neuron: Cuba, u: int, v: int, x: int, b: int, hold: bool) -> tuple[int, 
 
 @settings(max_examples=120, deadline=None)
 @given(
-    i_decay=st.one_of(st.just(4096), DECAYS), v_decay=DECAYS, vth=st.integers(1, 4095), seed=st.integers(0, 2**32 - 1), masked=st.booleans(),
-    reach=st.sampled_from([3, 300, 20_000, 200_000]), held=st.booleans(), kind=st.sampled_from([np.int32, np.float32]),
+    i_decay=st.one_of(st.just(4096), DECAYS), v_decay=DECAYS, vth=st.integers(1, 4095), seed=st.integers(0, 2**32 - 1),
+    reach=st.sampled_from([3, 300, 20_000, 200_000]), masked=st.booleans(), held=st.booleans(),
+    kind=st.sampled_from([np.int32, np.float32]),
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore:.*leaves its 24 bits")
 def test_the_compiled_step_is_the_equation(i_decay, v_decay, vth, seed, reach, masked, held, kind):
