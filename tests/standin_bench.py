@@ -22,7 +22,10 @@ PLAN: dict[str, Any] = {
     "rows": [
         {"name": "base", "system": "spikformer", "base": True, "seeds": 2, "options": {"train.epochs": 5}},
         {"name": "static", "system": "spikformer", "policy": "static", "start": "base", "seeds": 2},
-        {"name": "halting", "system": "at_snn", "policy": "token halting", "start": "base", "twin": "static", "seeds": 2},
+        {
+            "name": "halting", "system": "at_snn", "policy": "token halting", "start": "base", "twin": "static", "seeds": 2,
+            "options": {"train.alive_target": 0.6},
+        },
         {"name": "exit", "system": "at_snn", "policy": "exit", "run": "halting", "twin": "static", "export": {"exit_drop": 0.01}},
         {"name": "other", "system": "stmixer"},
     ],

@@ -83,7 +83,7 @@ def test_a_plan_goes_by_its_files_name_not_its_data_set(tmp_path):
 
 
 def test_points_of_a_curve_train_no_more_than_they_must():
-    made = plan(rows=[*PLAN["rows"][:2], PLAN["rows"][2] | {"options": {"train.alive_target": 0.6}}, *PLAN["rows"][3:]])
+    made = plan()
     target, margin = (made.points(c) for c in made.curves)
     assert [p.run for p in target] == [None, "halting", None], "0.6 is the row itself"
     assert [p.options.get("train.alive_target") for p in target] == [0.4, None, 0.8]
