@@ -82,7 +82,7 @@ class CostTable(BaseModel):
         return 0.0 if counter in self.leaves_out else None
 
 
-class _UniqueKeys(yaml.SafeLoader):
+class UniqueKeys(yaml.SafeLoader):
     """YAML would let a second price of the same counter win silently."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
@@ -110,7 +110,7 @@ def load_table(name: str) -> CostTable:
     where = str(path)
     form = f"write it like {FOLDER.parent.name}/{FOLDER.name}/{names()[0]}.yml"
     try:
-        content = yaml.load(path.read_text(), _UniqueKeys)
+        content = yaml.load(path.read_text(), UniqueKeys)
     except FileNotFoundError:
         raise DeployError(name, "no such cost table", f"known: {', '.join(names())}; or give the path of a YAML file") from None
     except (OSError, UnicodeDecodeError) as e:
