@@ -7,20 +7,24 @@ from pathlib import Path
 
 from convert import cli
 from convert.ir import DeployError
+from convert.netx import read_graph
 from convert.record import atomic
+from convert.runs import find_export
+from hw_sim.chip import load_chip
 from hw_sim.cost_tables import load_tables, names
 from hw_sim.measured import find_measured, find_static, read_images
 from hw_sim.printing import show
 from hw_sim.summary import estimate, to_json
 
 
-def run(run: Path | None, static: Path | None, costs: list[str], output: Path | None, *, as_json: bool = False) -> Path:
+def run(run: Path | None, static: Path | None, costs: list[str], output: Path | None, *, as_json: bool = False, chip: str | None = None,
+        schedule: str = "auto") -> Path:
     """Price a run's events and write its report; returns the report's folder.
 
     Raises
     ------
     DeployError
-        No export or events, damaged files, a bad cost table, a static twin that does not fit, a folder that cannot be written.
+        No export or events, damaged files, a bad cost table, a static twin that does not fit, a bad chip profile, a folder that cannot be written.
     """
     if not costs:
         raise DeployError("--costs", "names no cost table", f"known: {', '.join(names())}")
@@ -32,6 +36,12 @@ def run(run: Path | None, static: Path | None, costs: list[str], output: Path | 
     images = read_images(net)
     result = estimate(net, twin, tables)
     figures = to_json(result)
+    hw = None
+    if chip is not None:
+        from hw_sim import hardware, placing
+
+        hw = placing.of_measured(net, read_graph(find_export(run) / "model.net"), load_chip(chip), tables, schedule)
+        figures["hardware"] = hardware.to_json(hw)
     folder = output or net.run / "report"
     from hw_sim.report import drawings, render  # matplotlib is slow to import, and not needed to refuse a command
 
@@ -48,5 +58,9 @@ def run(run: Path | None, static: Path | None, costs: list[str], output: Path | 
         cli.print_json(figures)
         return folder
     show(result, cli.console)
+    if hw is not None:
+        from hw_sim.hardware_printing import show as show_hardware
+
+        show_hardware(hw, cli.console)
     cli.console.print(f"wrote {folder}/report.html, energy.json, {', '.join(f'{n}.svg' for n in drawn)}", soft_wrap=True, markup=False)
     return folder

@@ -11,7 +11,7 @@ from convert.ir import COUNTERS
 from hw_sim.chip import Chip
 from hw_sim.cost_tables import CostTable
 from hw_sim.fit import RESOURCES, Violation, limits, used, utilisation, violations
-from hw_sim.latency import Latency, latency
+from hw_sim.latency import Latency, latency, schedule_for
 from hw_sim.mapping import Mapping, map_to
 from hw_sim.noc import Load, route
 from hw_sim.placed_energy import PlacedEnergy, host_io, price_placed
@@ -56,6 +56,7 @@ def on_chip(work: Workload, chip: Chip, tables: list[CostTable], *, schedule: st
         A schedule that this net cannot have.
     """
     mapping = map_to(work, chip)
+    schedule = schedule_for(mapping, schedule)
     placement = place(mapping, method, seed)
     times = latency(mapping, placement, schedule) if work.samples else None
     energies = [price_placed(mapping, placement, t, times, host_macs) for t in tables] if work.samples else []

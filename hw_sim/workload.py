@@ -137,7 +137,7 @@ def workload_of(graph: Graph, record: Record) -> Workload:
 def unrun(graph: Graph) -> Workload:
     """A net of which nothing was recorded: no events, no samples. Enough to place it."""
     groups = groups_of(graph)
-    counts = np.zeros((0, graph.timesteps, len(groups), len(COUNTERS)), np.int64)
+    counts = np.zeros((0, 1, len(groups), len(COUNTERS)), np.int64)
     activity = {g.name: np.ones((1, g.positions, g.channels)) for g in groups}
     back = tuple((e.source, e.target) for e in graph.edges if e.delay)
     return Workload(groups, counts, activity, {}, np.zeros(0, np.int64), back=back)
