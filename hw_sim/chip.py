@@ -16,7 +16,8 @@ LIMITS = (
     "neurons_per_core", "neurons_per_conv_core", "synaptic_words", "axons_in", "axons_out", "weight_bits", "graded_bits",
     "cores_per_chip", "mesh_columns", "mesh_rows", "cores_per_tile",
 )
-TIMES = ("synop", "neuron_active", "neuron_inactive", "spike_out", "memory_word", "link_packet", "hop_x", "hop_y", "barrier", "chip_barrier")
+TIMES = ("synop", "neuron_active", "neuron_inactive", "spike_out", "memory_word", "link_packet", "hop_x", "hop_y", "barrier",
+         "chip_barrier")
 NEEDED = ("neurons_per_core", "neurons_per_conv_core", "cores_per_chip", "mesh_columns", "mesh_rows", "cores_per_tile")
 UNITS = {"limits": None, "timing": "ns", "power": "W", "energy": "pJ"}
 

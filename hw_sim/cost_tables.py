@@ -29,7 +29,7 @@ Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 
 
 class Price(BaseModel):
-    """Energy of one event; `source` says where the figure is printed, `evidence` (`EVIDENCE`) what it rests on, `low` to `high` its band."""
+    """Energy of one event. `source`: where the figure is printed; `evidence` (`EVIDENCE`): what it rests on; `low` to `high`: its band."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -105,6 +105,15 @@ class CostTable(BaseModel):
         if len(halves) == 1 or (halves and "neuron_update" in self.prices):
             raise ValueError(f"price either neuron_update, or both {ACTIVE} and {INACTIVE}")
         return self
+
+    @property
+    def label(self) -> str:
+        """Name to print: figures of Loihi 2 always say that they are estimates."""
+        return f"{self.name} (estimate)" if any(c.startswith("loihi2") for c in self.chips) else self.name
+
+    @property
+    def counts_only(self) -> bool:
+        return not self.prices
 
     def pj(self, quantity: str) -> float | None:
         """Price of a quantity (`QUANTITIES` or `HOST`) in pJ; 0 if the table leaves it out with a reason; None if it does not know it."""

@@ -30,7 +30,7 @@ class Args:
     chip: str | None = None
     """Also put the net on a chip profile (loihi1, loihi2, or a YAML file): cores, time, energy; see hw_sim/place.py."""
     schedule: Literal["auto", "pipelined", "step-and-wait"] = "auto"
-    """With --chip: pipelined starts a timestep every chip step; step-and-wait runs one after the other; auto pipelines where halting allows."""
+    """With --chip: a timestep every chip step, or one after the other; auto pipelines where halting allows."""
     json: bool = False
     """Print the figures as JSON only."""
     output: Path | None = None

@@ -24,11 +24,15 @@ def run(run: Path | None, static: Path | None, costs: list[str], output: Path | 
     Raises
     ------
     DeployError
-        No export or events, damaged files, a bad cost table, a static twin that does not fit, a bad chip profile, a folder that cannot be written.
+        No export or events, damaged files, a bad cost table, a static twin that does not fit, a bad chip profile,
+        a folder that cannot be written.
     """
     if not costs:
         raise DeployError("--costs", "names no cost table", f"known: {', '.join(names())}")
     tables = load_tables(costs)
+    bare = [t.name for t in tables if t.counts_only]
+    if bare:
+        raise DeployError("--costs", f"table {bare[0]} only counts", "the counts are printed with any table; name one that has prices")
     net = find_measured(run)
     if static is not None and not net.halting:
         raise DeployError("--static", f"{net.run} is itself static", "give the halting run as RUN, its static twin as --static")

@@ -11,7 +11,8 @@ from hw_sim.groups import PAIRS
 from hw_sim.mapping import Mapping
 
 RESOURCES = ("neurons", "synaptic_words", "axons_in", "axons_out")
-PROGRAMMED = (*PAIRS, "token_gate", "rectangle_gate", "token_merge", "token_move", "timestep_gate", "exit_gate", "level_conv", "relay", "inject")
+PROGRAMMED = (*PAIRS, "token_gate", "rectangle_gate", "token_merge", "token_move", "timestep_gate", "exit_gate", "level_conv", "relay",
+              "inject")
 ADVICE = {
     "neurons": "lower the channels, or cut the layer into several ops",
     "synaptic_words": "lower the inputs of one neuron (fewer channels, a smaller kernel) or the weight bits",
@@ -62,7 +63,8 @@ def violations(mapping: Mapping) -> list[Violation]:
         graded = chip.limit("graded_bits") or 1
         sends = any(p.source == group.name for g in mapping.work.groups for p in g.projections)
         if sends and not group.payload_binary and (not chip.supports.graded_spikes or group.payload_bits > graded):
-            what = f"sends graded spikes of {group.payload_bits} bits; {chip.name} carries {graded if chip.supports.graded_spikes else 'none'}"
+            most_bits = graded if chip.supports.graded_spikes else "none"
+            what = f"sends graded spikes of {group.payload_bits} bits; {chip.name} carries {most_bits}"
             found.append(Violation(group.name, what, "use a chip with graded spikes (--chip loihi2), or binary spikes in training"))
         if group.kind in PROGRAMMED and not chip.supports.programmable_neurons:
             what = f"{chip.name} has no operation like {group.kind}"

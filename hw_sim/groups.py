@@ -28,6 +28,7 @@ class Projection:
     taps : bool; which synapses exist. conv [out, in / groups, kh, kw]; dense [out, in]; mix [heads, target token, source token]
     bits : bits of a stored weight; 0 where none is stored
     op : the op that counts these synapses' events; shared by a `current`'s copies
+    copies : source neurons that share one stored row of weights (a head that is the same for every token); assumed, as convolutions share
     """
 
     source: str
@@ -39,6 +40,7 @@ class Projection:
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     groups: int = 1
+    copies: int = 1
     control: bool = False
 
 
@@ -162,7 +164,10 @@ def _conv(source: str, name: str, op: Any) -> Projection:
 def _synapses(name: str, op: Any, slot: str, source: str, shape: tuple[int, ...]) -> Projection:
     if op.kind in CONV_LIKE:
         return _conv(source, name, op)
-    if op.kind in ("dense", "readout"):
+    if op.kind == "readout":
+        copies = op.weight.shape[1] if (op.weight == op.weight[:, :1]).all() else 1
+        return Projection(source, "dense", name, op.weight.reshape(len(op.weight), -1) != 0, 8, copies=copies)
+    if op.kind == "dense":
         return Projection(source, "dense", name, op.weight.reshape(len(op.weight), -1) != 0, 8)
     if op.kind == "token_mix":
         return Projection(source, "mix", name, op.weight != 0, 8)

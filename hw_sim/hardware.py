@@ -119,7 +119,8 @@ def _cores(hw: Hardware) -> list[dict[str, Any]]:
             "core": c, "op": mapping.work.groups[mapping.group_of[c]].name, "chip": int(hw.placement.slots[c] // mesh.cores_per_chip),
             "tile": [int(x[c]), int(y[c])],
             **{n: {"used": int(use[n][c]), "max": None if np.isinf(most[n][c]) else int(most[n][c])} for n in RESOURCES},
-            "syn_ops": float(counts[c, at["synop"]] + counts[c, at["attention_ac"]]), "dendrite_updates": float(counts[c, at["neuron_update"]]),
+            "syn_ops": float(counts[c, at["synop"]] + counts[c, at["attention_ac"]]),
+            "dendrite_updates": float(counts[c, at["neuron_update"]]),
             "axon_out": float(sent[c]) if mapping.work.samples else 0.0,
         }
         for c in range(mapping.cores)

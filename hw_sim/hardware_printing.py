@@ -135,8 +135,7 @@ def show(hw: Hardware, console: Console) -> None:
     if hw.energies:
         console.print(energy_table(hw))
         io = host_io(hw.mapping)
-        console.print(
-            f"host I/O, not priced by any table: {count_text(io['events_in'])} events in, {count_text(io['words_out'])} words out per inference"
-        )
+        events, words = count_text(io["events_in"]), count_text(io["words_out"])
+        console.print(f"host I/O, not priced by any table: {events} events in, {words} words out per inference")
     for line in sure_lines(hw):
         console.print(line, markup=False, style="dim", soft_wrap=True)

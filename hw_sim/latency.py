@@ -57,7 +57,8 @@ class Latency:
     def to_json(self) -> dict[str, Any]:
         """Seconds: means and percentiles over samples."""
         def spread(ns: np.ndarray) -> dict[str, float]:
-            return {"mean": float(ns.mean()) * 1e-9, **{f"p{p}": float(v) * 1e-9 for p, v in zip(PERCENTILES, np.percentile(ns, PERCENTILES))}}
+            ends = {f"p{p}": float(v) * 1e-9 for p, v in zip(PERCENTILES, np.percentile(ns, PERCENTILES))}
+            return {"mean": float(ns.mean()) * 1e-9, **ends}
 
         return {
             "schedule": self.schedule, "latency_s": spread(self.sum_ns), "latency_bound_s": spread(self.bound_ns),

@@ -96,7 +96,8 @@ def route(mesh: Mesh, slots: np.ndarray, traffic: np.ndarray) -> Load:
     x0, y0, x1, y1 = x[a], y[a], x[b], y[b]
     dx, dy = np.abs(x1 - x0), np.abs(y1 - y0)
     links = np.zeros((4, mesh.height, mesh.width))
-    for direction, line, start, end, rows in ((0, y0, x0, x1, x1 > x0), (1, y0, x0, x1, x1 < x0), (2, x1, y0, y1, y1 > y0), (3, x1, y0, y1, y1 < y0)):
+    legs = ((0, y0, x0, x1, x1 > x0), (1, y0, x0, x1, x1 < x0), (2, x1, y0, y1, y1 > y0), (3, x1, y0, y1, y1 < y0))
+    for direction, line, start, end, rows in legs:
         along = np.zeros((mesh.width if direction > 1 else mesh.height, max(mesh.width, mesh.height) + 2))
         # A step east leaves tiles start .. end - 1; a step west leaves end + 1 .. start.
         low, high = (start, end) if direction in (0, 2) else (end + 1, start + 1)

@@ -7,6 +7,7 @@ the net and no images are needed. Only shapes, weights and biases are read here.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,14 +128,13 @@ def groups(layers: list[Layer], *, input_on_chip: bool = True) -> list[Group]:
     return out
 
 
-def simulate(layers: list[Layer], steps: int = 128, settle: int = 64) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, int]]:
+def simulate(layers: list[Layer], steps: int = 128, settle: int = 64) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The net without input events: v <- 0.75 v + W s + b, a spike above 25, reset to 0, one step per layer.
 
     Returns
     -------
     spikes : layer -> int64 [steps, positions, channels], after `settle` steps (position = y * width + x)
     synops : layer -> int64 [steps], non-zero synapses of the spikes that arrive
-    neurons : layer -> number
     """
     v = {x.name: np.zeros((x.shape[1] * x.shape[2], x.shape[0])) for x in layers}
     sent = {n: np.zeros(a.shape, bool) for n, a in v.items()}
@@ -142,7 +142,7 @@ def simulate(layers: list[Layer], steps: int = 128, settle: int = 64) -> tuple[d
     synops = {n: np.zeros(steps, np.int64) for n in v}
     for step in range(-settle, steps):
         arrived = dict(sent)
-        for before, layer in zip(layers, layers[1:]):
+        for before, layer in itertools.pairwise(layers):
             assert layer.weight is not None and layer.bias is not None
             x, name = arrived[before.name].astype(np.float64), layer.name
             p = _projection(layer, before)
@@ -159,7 +159,7 @@ def simulate(layers: list[Layer], steps: int = 128, settle: int = 64) -> tuple[d
             v[name][sent[name]] = 0
             if step >= 0:
                 spikes[name][step] = sent[name]
-    return spikes, synops, {n: a.size for n, a in v.items()}
+    return spikes, synops
 
 
 def _synops(p: Projection, x: np.ndarray, layer: Layer) -> int:
@@ -171,7 +171,7 @@ def _synops(p: Projection, x: np.ndarray, layer: Layer) -> int:
 
 def workload(layers: list[Layer], steps: int = 64) -> Workload:
     """The simulated run as a workload of one sample with `steps` timesteps; a layer's timestep t is chip step t + level - 1."""
-    spikes, synops, _ = simulate(layers, steps + len(layers))
+    spikes, synops = simulate(layers, steps + len(layers))
     placed = groups(layers)
     counts = np.zeros((1, steps, len(placed), len(COUNTERS)), np.int64)
     activity = {}
@@ -180,9 +180,9 @@ def workload(layers: list[Layer], steps: int = 64) -> Workload:
         activity[group.name] = spikes[group.name][rows].astype(np.float64)
         sums = activity[group.name].sum((1, 2))
         readers = sum(p.source == group.name for g in placed for p in g.projections)
-        values = {"synop": synops[group.name][rows], "spike_out": sums, "message": sums * readers, "neuron_update": np.full(steps, group.neurons)}
+        values = {"synop": synops[group.name][rows], "spike_out": sums, "message": sums * readers, "neuron_update": group.neurons}
         for counter, value in values.items():
             counts[0, :, i, COUNTERS.index(counter)] = value
-    for i, group in enumerate(placed[1:], 1):
+    for i in range(1, len(placed)):
         counts[0, 1:, i, COUNTERS.index("spike_in")] = activity[placed[i - 1].name].sum((1, 2))[:-1]
     return Workload(placed, counts, activity, {}, np.array([steps]), recorded=frozenset(activity))

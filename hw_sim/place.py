@@ -17,6 +17,9 @@ import tyro
 from convert import cli
 
 
+TABLES = ("synops", "paper45", "int8-45", "lemaire", "yan22", "loihi1-davies", "loihi2-pilotnet")
+
+
 @dataclass
 class Args:
     """Put an exported net on the cores of a chip profile; with recorded events also time and energy."""
@@ -29,10 +32,16 @@ class Args:
     """pipelined: a timestep starts every chip step; step-and-wait: one after the other; auto: pipelined where halting allows it."""
     placement: Literal["greedy", "optimised"] = "optimised"
     """greedy: in graph order; optimised: moved about so that packets x hops get few."""
-    costs: list[str] = field(default_factory=lambda: ["synops", "paper45", "int8-45", "lemaire", "yan22", "loihi1-davies", "loihi2-pilotnet"])
+    costs: list[str] = field(default_factory=lambda: list(TABLES))
     """Cost tables, by name or as paths of YAML files."""
     sweep: Literal["none", "neurons", "timesteps", "bits"] = "none"
     """Repeat with other neurons per core, fewer timesteps, or coarser weights, and print one line for each."""
+    paper: str | None = None
+    """Instead of a run: shapes from a paper, spikformer-<blocks>-<width>, with one firing rate everywhere."""
+    rate: float = 0.15
+    """With --paper: firing rate of every neuron."""
+    timesteps: int = 4
+    """With --paper: timesteps."""
     json: bool = False
     """Print the figures as JSON only."""
     output: Path | None = None
@@ -42,9 +51,10 @@ class Args:
 def main() -> None:
     """Parse the command line, place, write and print."""
     args = cli.parse(Args, "Cores, time and energy of an exported net on a chip profile.")
-    from hw_sim.placing import run
+    from hw_sim.placing import Subject, of_paper, of_run, run
 
-    run(args.run, args.chip, args.costs, args.output, schedule=args.schedule, placement=args.placement, sweep=args.sweep, as_json=args.json)
+    subject: Subject = of_run(args.run) if args.paper is None else of_paper(args.paper, args.rate, args.timesteps)
+    run(subject, args.chip, args.costs, args.output, schedule=args.schedule, placement=args.placement, sweep=args.sweep, as_json=args.json)
 
 
 if __name__ == "__main__":

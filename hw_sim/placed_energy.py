@@ -1,4 +1,4 @@
-"""Energy of a placed net by one cost table: dynamic, static and total apart, host apart, with bands, and refused where a price is missing."""
+"""Energy of a placed net by one cost table: dynamic, static and total apart, host apart, with bands; refused where a price is missing."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class PlacedEnergy:
 
     @property
     def counts_only(self) -> bool:
-        return not self.table.prices
+        return self.table.counts_only
 
     @property
     def dynamic(self) -> Band:
@@ -74,7 +74,7 @@ class PlacedEnergy:
 
     @property
     def label(self) -> str:
-        return f"{self.table.name} (estimate)" if "loihi2" in self.table.chips else self.table.name
+        return self.table.label
 
     def to_json(self) -> dict[str, Any]:
         total = self.total

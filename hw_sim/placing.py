@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,47 +16,80 @@ from convert.ir import Graph
 from convert.manifest import read_manifest
 from convert.netx import read_graph
 from convert.record import atomic
-from convert.runs import find_export, run_of
+from convert.runs import ROOT, find_export, run_of
 from hw_sim.chip import Chip, load_chip
 from hw_sim.cost_tables import CostTable, load_tables
+from hw_sim.groups import Group
 from hw_sim.hardware import Hardware, on_chip, to_json
 from hw_sim.hardware_printing import show, time_text
 from hw_sim.measured import Measured, find_measured
+from hw_sim.papers import at_rate, shapes
 from hw_sim.units import energy_text
 from hw_sim.workload import Workload, unrun, workload_of
 
 
-def run(given: Path | None, chip: str, costs: list[str], output: Path | None, *, schedule: str = "auto", placement: str = "optimised",
-        sweep: str = "none", as_json: bool = False) -> Path:
-    """Place a run's net and write RUN/report/hardware.json; returns the folder.
+@dataclass(frozen=True)
+class Subject:
+    """What to place: a workload, its title, where its report goes, and a note for the user."""
+
+    work: Workload
+    title: str
+    folder: Path
+    host_macs: int = 0
+    note: str = ""
+
+
+def of_run(given: Path | None) -> Subject:
+    """An exported net, with its events if some were recorded.
 
     Raises
     ------
     DeployError
-        No export, damaged files, a bad chip profile or cost table, a schedule that this net cannot have.
+        No export, or damaged files.
+    """
+    export = find_export(given)
+    graph, manifest = read_graph(export / "model.net"), read_manifest(export, verify=False)
+    folder = run_of(export)
+    macs, title = int(manifest["host_macs"]), f"{manifest['name']} ({manifest['model']})"
+    if (folder / "deploy" / "events.npz").is_file():
+        work = workload_of(graph, find_measured(export).record)
+        return Subject(work, f"{title} on {work.samples} recorded images", folder / "report", macs)
+    note = f"No events recorded: cores only. For time and energy: python deploy/run.py {given or export}"
+    return Subject(unrun(graph), title, folder / "report", macs, note)
+
+
+def of_paper(name: str, rate: float, timesteps: int) -> Subject:
+    """Shapes of a paper's net at one firing rate; see `hw_sim.papers`."""
+    work = at_rate(shapes(name), rate, timesteps)
+    note = "Nothing was run: shapes and one firing rate. The host's first convolution is left out."
+    return Subject(work, f"{name}, every neuron at rate {rate:g}, {timesteps} timesteps", ROOT / name / "report", note=note)
+
+
+def run(subject: Subject, chip: str, costs: list[str], output: Path | None, *, schedule: str = "auto", placement: str = "optimised",
+        sweep: str = "none", as_json: bool = False) -> Path:
+    """Place a net and write RUN/report/hardware.json; returns the folder.
+
+    Raises
+    ------
+    DeployError
+        A bad chip profile or cost table, a schedule that this net cannot have.
     """
     profile, tables = load_chip(chip), load_tables(costs)
-    export = find_export(given)
-    folder = output or run_of(export) / "report"
-    graph, manifest = read_graph(export / "model.net"), read_manifest(export, verify=False)
-    if (run_of(export) / "deploy" / "events.npz").is_file():
-        work, note = workload_of(graph, find_measured(export).record), ""
-    else:
-        work, note = unrun(graph), f"No events recorded: cores only. For time and energy: python deploy/run.py {given or export}"
-    hw = on_chip(work, profile, tables, schedule=schedule, method=placement, host_macs=int(manifest["host_macs"]))
-    figures = to_json(hw) | {"run": str(run_of(export)), "name": manifest["name"]}
-    rows = swept(work, graph, profile, tables, sweep, schedule, placement)
+    folder, work = output or subject.folder, subject.work
+    hw = on_chip(work, profile, tables, schedule=schedule, method=placement, host_macs=subject.host_macs)
+    figures = to_json(hw) | {"name": subject.title, "note": subject.note}
+    rows = swept(work, profile, tables, sweep, schedule, placement)
     if rows:
         figures["sweep"] = {"over": sweep, "rows": rows}
     write(folder, figures)
     if as_json:
         cli.print_json(figures)
         return folder
-    cli.console.print(f"{manifest['name']} ({manifest['model']}) on {work.samples} recorded images", markup=False)
+    cli.console.print(subject.title, markup=False)
     show(hw, cli.console)
     if rows:
         cli.console.print(_sweep_table(sweep, rows))
-    for line in (note, f"wrote {folder}/hardware.json"):
+    for line in (subject.note, f"wrote {folder}/hardware.json"):
         if line:
             cli.console.print(line, soft_wrap=True, markup=False)
     return folder
@@ -83,17 +117,18 @@ def truncated(work: Workload, timesteps: int) -> Workload:
 
 def coarser(work: Workload, bits: int) -> Workload:
     """The same events with weights stored in at most so many bits; the net's accuracy with them is not known here."""
-    groups = [
-        dataclasses.replace(g, projections=tuple(dataclasses.replace(p, bits=min(p.bits, bits)) for p in g.projections)) for g in work.groups
-    ]
-    return dataclasses.replace(work, groups=groups)
+
+    def stored(group: Group) -> Group:
+        return dataclasses.replace(group, projections=tuple(dataclasses.replace(p, bits=min(p.bits, bits)) for p in group.projections))
+
+    return dataclasses.replace(work, groups=[stored(g) for g in work.groups])
 
 
-def swept(work: Workload, graph: Graph, chip: Chip, tables: list[CostTable], over: str, schedule: str, placement: str) -> list[dict[str, Any]]:
+def swept(work: Workload, chip: Chip, tables: list[CostTable], over: str, schedule: str, placement: str) -> list[dict[str, Any]]:
     """One row per setting: cores, chips, time, energy by each table that prices any."""
     cases: list[tuple[int, Workload, Chip]] = []
     if over == "timesteps" and work.samples:
-        cases = [(t, truncated(work, t), chip) for t in range(1, graph.timesteps + 1)]
+        cases = [(t, truncated(work, t), chip) for t in range(1, work.timesteps + 1)]
     elif over == "bits":
         cases = [(b, coarser(work, b), chip) for b in (8, 6, 4, 2)]
     elif over == "neurons":
@@ -110,7 +145,7 @@ def swept(work: Workload, graph: Graph, chip: Chip, tables: list[CostTable], ove
 
 def _steps(chip: Chip) -> list[int]:
     most = chip.limit("neurons_per_core") or 1024
-    return [n for n in (most, most // 2, most // 4, most // 8, most // 16) if n]
+    return [n for n in (most, most // 2, most // 4, most // 8, most // 16, most // 32) if n]
 
 
 def _smaller(chip: Chip, neurons: int) -> Chip:

@@ -21,7 +21,10 @@ WORD = 64  # bits
 
 @dataclass(frozen=True)
 class Cut:
-    """A group on its cores: blocks of `height` x `width` positions times blocks of `channels`; core = position block * channel blocks + channel block."""
+    """A group on its cores: blocks of `height` x `width` positions, times blocks of `channels`.
+
+    A core's number in its group is position block * channel blocks + channel block; `words` are the fullest core's.
+    """
 
     group: Group
     width: int
@@ -87,7 +90,7 @@ def _projection_words(p: Projection, group: Group, positions: int, channels: int
         heads = -(-channels * len(p.taps) // group.channels)
         return heads * p.taps.shape[2] * (1 + -(-positions * (p.bits + max(0, positions - 1).bit_length() + 1) // WORD))
     index = max(0, channels - 1).bit_length()
-    return p.taps.shape[1] * (1 + -(-channels * (p.bits + index + 1) // WORD))
+    return p.taps.shape[1] // p.copies * (1 + -(-channels * (p.bits + index + 1) // WORD))
 
 
 def split(group: Group, chip: Chip) -> Cut:
@@ -112,7 +115,8 @@ def split(group: Group, chip: Chip) -> Cut:
 
 
 def _fits_whole(group: Group, chip: Chip) -> bool:
-    return _holds(group, group.positions, group.channels, chip.limit("neurons_per_core") or 1 << 62, chip.limit("synaptic_words") or 1 << 62)
+    limit, budget = chip.limit("neurons_per_core") or 1 << 62, chip.limit("synaptic_words") or 1 << 62
+    return _holds(group, group.positions, group.channels, limit, budget)
 
 
 def _cut(group: Group, width: int, height: int, channels: int) -> Cut:

@@ -79,7 +79,8 @@ def to_json(checks: list[Check]) -> list[dict[str, Any]]:
 
 def show(checks: list[Check], console: Console) -> None:
     """One row per figure."""
-    table = Table(title="PilotNet LIF on the loihi2 profile (estimate) and what is public of it", title_justify="left", caption_justify="left")
+    title = "PilotNet LIF on the loihi2 profile (estimate) and what is public of it"
+    table = Table(title=title, title_justify="left", caption_justify="left")
     table.add_column("figure")
     for column in ("ours", "public", "error", "allowed", "holds"):
         table.add_column(column, justify="right")
