@@ -16,7 +16,6 @@ import tyro
 
 from convert import cli
 
-
 TABLES = ("synops", "paper45", "int8-45", "lemaire", "yan22", "loihi1-davies", "loihi2-pilotnet")
 
 
