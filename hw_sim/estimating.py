@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 from convert import cli
+from convert.files import atomic
 from convert.ir import DeployError
 from convert.netx import read_graph
-from convert.record import atomic
 from convert.runs import find_export
 from hw_sim.chip import load_chip
 from hw_sim.cost_tables import load_tables, names

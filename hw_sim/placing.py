@@ -12,10 +12,10 @@ import numpy as np
 from rich.table import Table
 
 from convert import cli
+from convert.files import atomic
 from convert.ir import Graph
 from convert.manifest import read_manifest
 from convert.netx import read_graph
-from convert.record import atomic
 from convert.runs import ROOT, find_export, run_of
 from hw_sim.chip import Chip, load_chip
 from hw_sim.cost_tables import CostTable, load_tables
