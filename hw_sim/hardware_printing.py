@@ -58,11 +58,11 @@ def utilisation_table(hw: Hardware) -> Table:
 def energy_table(hw: Hardware) -> Table:
     """One row per cost table."""
     out = Table(title=f"energy per inference, {hw.title}", title_justify="left", caption_justify="left")
-    for column in ("cost table", "dynamic", "static", "total", "host embedding", "not skipping halted"):
+    for column in ("cost table", "dynamic", "static", "total", "host embedding", "if idle neurons are visited"):
         out.add_column(column, justify="left" if column == "cost table" else "right")
     for e in hw.energies:
         out.add_row(*_energy_cells(e))
-    out.caption = "dynamic: events, packets and hops. not skipping halted: to be added if the chip visits the neurons of halted tokens"
+    out.caption = "dynamic: events, packets and hops. Last column: to be added if the chip visits every mapped neuron in every chip step"
     return out
 
 

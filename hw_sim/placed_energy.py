@@ -45,7 +45,8 @@ class PlacedEnergy:
     components : `COMPONENTS` -> Band; they add up to `dynamic`
     ops_pj : float64 [T, groups], the events' own energy (no packets, hops or memory)
     static : of all chips over an inference, None where the table has no static power for this chip
-    residual : what visiting halted tokens' neurons would add if the chip does not skip them; not part of `dynamic`
+    residual : what is to be added if the chip visits every mapped neuron in every chip step: those of halted tokens and,
+        step-and-wait, those whose turn it is not. Not part of `dynamic`
     host_pj : the host's embedding; None if it has no price. Host I/O has none in any table
     unpriced : counter -> mean events without a price
     """
@@ -111,7 +112,8 @@ def price_placed(mapping: Mapping, placement: Placement, table: CostTable, times
     if load.packets and table.pj("message") is None:
         missing["message"] = load.packets
     weights = np.array([table.pj(q) or 0.0 for q in QUANTITIES])
-    spare = float((work.visits.sum() - work.count("neuron_update").sum()) / max(1, work.samples))
+    waiting = work.depth if times is not None and times.schedule == "step-and-wait" else 1  # chip steps in which a timestep keeps all cores
+    spare = float((waiting * work.visits.sum() - work.count("neuron_update").sum()) / max(1, work.samples))
     left = [n for n in (*COUNTERS, HOST) if n in table.leaves_out] + [n for n in PLACED if n not in table.placed]
     host = None if HOST not in table.prices else host_macs * table.prices[HOST].pj
     static = None if times is None else _static(mapping, table, times)
