@@ -29,7 +29,8 @@ class Latency:
 
     Attributes
     ----------
-    schedule : "pipelined" (a timestep starts every chip step) or "step-and-wait" (a timestep runs through before the next starts)
+    schedule : "pipelined" (a timestep starts every `Workload.interval` chip steps, 1 where nothing goes back)
+        or "step-and-wait" (a timestep runs through before the next starts)
     sum_ns, bound_ns : float64 [N], from a sample's first chip step to its last
     interval_ns : float64 [N], sum model; time between samples that follow at once (pipelined: the pipeline is full)
     steps : int64 [N], chip steps of a sample
@@ -96,7 +97,8 @@ def latency(mapping: Mapping, placement: Placement, schedule: str = "auto") -> L
     parts = [_Group(mapping, i) for i in range(len(work.groups))]
     links = np.array([route(placement.mesh, placement.slots, mapping.traffic[t]).links.max() for t in range(work.timesteps)])
     n, depth = work.samples, work.depth
-    steps = work.exit_step + depth - 1 if schedule == "pipelined" else work.exit_step * depth
+    apart = work.interval
+    steps = (work.exit_step - 1) * apart + depth if schedule == "pipelined" else work.exit_step * depth
     longest = int(steps.max())
     out = {k: np.zeros(n) for k in ("sum", "bound", "interval")}
     terms = {k: np.zeros(n) for k in TERMS}
@@ -110,7 +112,7 @@ def latency(mapping: Mapping, placement: Placement, schedule: str = "auto") -> L
             running = steps[rows] > k
             if not running.any():
                 continue
-            busy = _busy(schedule, k, depth, [g.level for g in work.groups], work.timesteps)
+            busy = _busy(schedule, k, depth, [g.level for g in work.groups], work.timesteps, apart)
             step, kind, who = _step(times, busy, idle, barrier, chip.ns("link_packet") * links, relative, len(rows))
             out["sum"][rows] += step * running
             for j, term in enumerate(TERMS):
@@ -121,7 +123,7 @@ def latency(mapping: Mapping, placement: Placement, schedule: str = "auto") -> L
             votes[k] += np.bincount(kind.argmax(0)[running], minlength=len(TERMS))
             slow += np.bincount(who[running & (who >= 0)], minlength=len(parts))
         if schedule == "pipelined":
-            out["interval"][rows] = _interval(times, [g.level for g in work.groups], work.exit_step[rows], idle, barrier)
+            out["interval"][rows] = _interval(times, [g.level for g in work.groups], work.exit_step[rows], idle, barrier, apart)
     interval = out["interval"] if schedule == "pipelined" else out["sum"]
     bound_by = [TERMS[int(v.argmax())] for v in votes]
     return Latency(schedule, out["sum"], out["bound"], interval, steps, total / np.maximum(ran, 1), bound_by, terms,
@@ -152,10 +154,11 @@ class _Group:
         return whole.max(2), synop.max(2) * self.synop, neuron.max(2), synop.max(2) * self.memory
 
 
-def _busy(schedule: str, k: int, depth: int, levels: list[int], timesteps: int) -> list[tuple[int, int]]:
+def _busy(schedule: str, k: int, depth: int, levels: list[int], timesteps: int, apart: int) -> list[tuple[int, int]]:
     """(group, timestep from 0) of those that have work in chip step k."""
     if schedule == "pipelined":
-        return [(i, k - level + 1) for i, level in enumerate(levels) if 0 <= k - level + 1 < timesteps]
+        since = [(i, k - level + 1) for i, level in enumerate(levels)]
+        return [(i, s // apart) for i, s in since if s % apart == 0 and 0 <= s // apart < timesteps]
     t, level_now = divmod(k, depth)
     return [(i, t) for i, level in enumerate(levels) if level == level_now + 1]
 
@@ -176,15 +179,17 @@ def _step(times: list, busy: list[tuple[int, int]], idle: float, barrier: float,
     return slowest + barrier, kinds, who
 
 
-def _interval(times: list, levels: list[int], exits: np.ndarray, idle: float, barrier: float) -> np.ndarray:
+def _interval(times: list, levels: list[int], exits: np.ndarray, idle: float, barrier: float, apart: int) -> np.ndarray:
     """Time between samples [rows] in a full pipeline: each chip step holds a timestep of every level, taken from the same sample."""
     out = np.zeros(len(exits))
     for last in np.unique(exits):
         rows = exits == last
-        for k in range(last):
+        for k in range(last * apart):
             step = np.full(int(rows.sum()), idle)
             for i, level in enumerate(levels):
-                step = np.maximum(step, times[i][0][rows, (k - level + 1) % last])
+                t, rest = divmod((k - level + 1) % (last * apart), apart)
+                if rest == 0:
+                    step = np.maximum(step, times[i][0][rows, t])
             out[rows] += step + barrier
     return out
 

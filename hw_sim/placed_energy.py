@@ -112,7 +112,8 @@ def price_placed(mapping: Mapping, placement: Placement, table: CostTable, times
     if load.packets and table.pj("message") is None:
         missing["message"] = load.packets
     weights = np.array([table.pj(q) or 0.0 for q in QUANTITIES])
-    waiting = work.depth if times is not None and times.schedule == "step-and-wait" else 1  # chip steps in which a timestep keeps all cores
+    waits = times is not None and times.schedule == "step-and-wait"
+    waiting = work.depth if waits else work.interval  # chip steps from one timestep to the next
     spare = float((waiting * work.visits.sum() - work.count("neuron_update").sum()) / max(1, work.samples))
     left = [n for n in (*COUNTERS, HOST) if n in table.leaves_out] + [n for n in PLACED if n not in table.placed]
     host = None if HOST not in table.prices else host_macs * table.prices[HOST].pj

@@ -82,10 +82,15 @@ class Workload:
         return self.running[..., None] * np.array([g.neurons for g in self.groups], np.int64)
 
     @property
-    def pipeline_safe(self) -> bool:
-        """Whether a timestep can start before the one before is through: no edge goes back to an earlier level."""
+    def interval(self) -> int:
+        """Chip steps between the starts of two timesteps in a pipeline: what an edge back to an earlier level brings has to be there."""
         level = {g.name: g.level for g in self.groups}
-        return all(level.get(a, 0) <= level.get(b, 1 << 30) for a, b in self.back)
+        return max([1, *(level[a] - level[b] + 1 for a, b in self.back if a in level and b in level)])
+
+    @property
+    def pipeline_safe(self) -> bool:
+        """Whether a pipeline is worth it: a timestep starts before the one before is half through."""
+        return self.interval == 1 or 2 * self.interval <= self.depth
 
     def ledger(self) -> dict[str, Any]:
         """Sums over groups per sample and timestep [N, T], with the field's names for them."""

@@ -247,8 +247,12 @@ def test_a_net_with_serial_halting_cannot_be_pipelined_and_a_rectangle_can():
     with pytest.raises(DeployError, match="cannot be pipelined"):
         latency(serial, place(serial, "greedy"), "pipelined")
     assert latency(serial, place(serial, "greedy")).schedule == "step-and-wait"
-    plain = map_to(workload(halting_graph(gated=False)), LOIHI2)
-    assert latency(plain, place(plain, "greedy")).schedule == "pipelined"
+    for graph, apart in ((halting_graph(gated=False), 1), (halting_graph(order="rectangle"), 2)):  # gate 0 answers a chip step later
+        mapping = map_to(workload(graph), LOIHI2)
+        times = latency(mapping, place(mapping, "greedy"))
+        assert times.schedule == "pipelined" and mapping.work.interval == apart
+        assert np.array_equal(times.steps, (mapping.work.exit_step - 1) * apart + mapping.work.depth)
+        assert (times.interval_ns <= times.sum_ns).all()
 
 
 @pytest.mark.parametrize(
