@@ -39,6 +39,11 @@ class Record:
         Entries of `alive` that the blocks obey. In serial order block g + 1 obeys entry g.
     spikes : dict of op name -> int32 [N, T, *shape]
         Only with ``record="spikes"``; zero after the exit.
+    activity : dict of op name -> int32 [T, *shape]
+        How many samples' events each neuron sent in each timestep (values other than 0, summed over samples): which core an op's
+        events come from. Only of the ops whose output the driver sees: all of them on the integer reference.
+    values : dict of op name -> int64 [N, T]
+        Sum of the magnitudes that an op with a graded payload sent; for the same ops.
     """
 
     ops: list[str]
@@ -52,6 +57,8 @@ class Record:
     labels: np.ndarray | None = None
     meta: dict[str, Any] = field(default_factory=dict)
     entering: list[int] = field(default_factory=list)
+    activity: dict[str, np.ndarray] = field(default_factory=dict)
+    values: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.entering:  # records of serial nets, written before there was anything else
@@ -110,6 +117,8 @@ class Record:
                 entering=self.entering,
                 labels=np.array([]) if self.labels is None else self.labels,
                 meta=json.dumps(self.meta),
+                **{f"activity/{name}": value for name, value in self.activity.items()},
+                **{f"values/{name}": value for name, value in self.values.items()},
             )
 
     def save_spikes(self, path: Path) -> None:
@@ -138,6 +147,8 @@ class Record:
                     labels=labels if labels.size else None,
                     meta=json.loads(str(f["meta"])),
                     entering=f["entering"].tolist() if "entering" in f else [],
+                    activity={k.removeprefix("activity/"): f[k] for k in f.files if k.startswith("activity/")},
+                    values={k.removeprefix("values/"): f[k] for k in f.files if k.startswith("values/")},
                 )
         except FileNotFoundError:
             raise DeployError(str(path), "no such event record", hint) from None
