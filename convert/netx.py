@@ -97,8 +97,8 @@ def _write_fields(group: h5py.Group, op: Op) -> None:
             group.attrs[f.name] = value
 
 
-def read_graph(path: Path) -> Graph:
-    """Read one of our files, or a plain chain that stock SLAYER blocks exported.
+def read_graph(path: Path, *, input_shape: tuple[int, ...] | None = None, payload: Payload = Payload(0, 1)) -> Graph:
+    """Read one of our files, or a chain that SLAYER's blocks exported (`netx_chain.read_chain`; it takes `input_shape` and `payload`).
 
     Raises
     ------
@@ -112,8 +112,8 @@ def read_graph(path: Path) -> Graph:
         raise DeployError(str(path), "no such file", "give a .net file")
     try:
         with h5py.File(path, "r") as f:
-            _no_foreign_links(f, str(path))
-            graph = _read_ours(f, path) if "graph" in f else read_chain(f, str(path))[0]
+            no_foreign_links(f, str(path))
+            graph = _read_ours(f, path) if "graph" in f else read_chain(f, str(path), input_shape=input_shape, payload=payload)[0]
     except DeployError:
         raise
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as e:
@@ -122,13 +122,13 @@ def read_graph(path: Path) -> Graph:
     return graph
 
 
-def _no_foreign_links(group: h5py.Group, where: str) -> None:
+def no_foreign_links(group: h5py.Group, where: str) -> None:
     for key in group:
         link = group.get(key, getlink=True)
         if not isinstance(link, h5py.HardLink):
             raise DeployError(f"{where}:{group.name}/{key}", "is a link to another place or file", "copy the data into the file")
         if isinstance(group[key], h5py.Group):
-            _no_foreign_links(group[key], where)
+            no_foreign_links(group[key], where)
 
 
 def _read_ours(f: h5py.File, path: Path) -> Graph:

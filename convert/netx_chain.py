@@ -45,8 +45,9 @@ def _pair(group: h5py.Group, key: str, where: str, default: int) -> tuple[int, i
 class Chain:
     """Reads one layer after the other; knows the shape that the next one gets."""
 
-    def __init__(self, where: str, spike_exp: int = 6, input_shape: tuple[int, ...] | None = None, payload: Payload = Payload(0, 1)) -> None:
-        self.where, self.spike_exp = where, spike_exp
+    def __init__(self, where: str, spike_exp: int = 6, input_shape: tuple[int, ...] | None = None, payload: Payload = Payload(0, 1),
+                 plain_ops: bool = True) -> None:
+        self.where, self.spike_exp, self.plain_ops = where, spike_exp, plain_ops
         self.graph = Graph(timesteps=1, input_payload=payload)
         self.previous = INPUT
         self.grid: tuple[int, ...] = ()
@@ -89,7 +90,8 @@ class Chain:
             names.append(self.graph.add(f"{name}.delay", AxonDelay(op.out_shape, delay, span), x=name))
         self.previous, self.flat = names[-1], False
         self.layers.append(names)
-        self.grid, self.shape = tuple(getattr(op, "out_grid", ())), op.out_shape
+        if not isinstance(op, BlockInput):
+            self.grid, self.shape = tuple(getattr(op, "out_grid", ())), op.out_shape
 
     def delays(self, group: h5py.Group, here: str, channels: int) -> np.ndarray | None:
         """Delay of each output channel, int32 [channels], or None."""
@@ -136,11 +138,8 @@ class Chain:
             return None
         one, none = (read_array(group, key, here, optional=True) for key in ("weight", "bias"))
         weight = 64 if one is None else int(one.ravel()[0])
-        op = BlockInput(self.shape, weight, 0 if none is None else int(none.ravel()[0]), self.neuron(group, here, first=True))
-        grid = self.grid
-        object.__setattr__(op, "out_grid", grid)  # the map's form outlives the op
         self.graph.input_payload = Payload(-256, 254)
-        return op
+        return BlockInput(self.shape, weight, 0 if none is None else int(none.ravel()[0]), self.neuron(group, here, first=True))
 
     def flatten(self, group: h5py.Group, here: str) -> Op | None:
         self.flat = True
@@ -184,9 +183,13 @@ class Chain:
 
     def plain(self, group: h5py.Group, here: str) -> Op | None:
         """The layer as one of our own `conv` or `dense` ops, where it keeps all their rules; they are quicker and re-export as stock."""
+        if not self.plain_ops:
+            return None
         neuron = self.neuron(group, here)
         scalars = isinstance(neuron, Leaky) and not np.ndim(neuron.i_decay) and not np.ndim(neuron.v_decay)
         if not scalars or neuron.weight_exp or neuron.output != SPIKES or not self.graph.payload_of(self.previous).binary:  # type: ignore[attr-defined]
+            return None
+        if "delay" in group and group["delay"][()].any():
             return None
         kind = kind_of(group)
         geometry = [_pair(group, key, here, 1) for key in ("stride", "dilation")] if kind == "conv" else []
@@ -204,7 +207,7 @@ class Chain:
         if not turned and isinstance(group.get("weight"), h5py.Dataset):
             plain = self.plain(group, here)
             if plain is not None:
-                return plain
+                return self.fits(plain, group, here)
         real, imag = self.weights(group, here, 4)
         groups = int(np.prod(read_array(group, "groups", here, optional=True))) if "groups" in group else 1
         geometry = {key: _pair(group, key, here, usual) for key, usual in (("stride", 1), ("padding", 0), ("dilation", 1))}
@@ -242,11 +245,13 @@ class Chain:
 
 
 def read_chain(f: h5py.File, where: str, *, skip: int = 0, count: int | None = None, spike_exp: int = 6,
-               input_shape: tuple[int, ...] | None = None, payload: Payload = Payload(0, 1)) -> tuple[Graph, list[list[str]]]:
+               input_shape: tuple[int, ...] | None = None, payload: Payload = Payload(0, 1),
+               plain_ops: bool = True) -> tuple[Graph, list[list[str]]]:
     """The layers `skip` .. `count` of the file as a graph, and the ops of each; unsupported layers are listed all at once.
 
     `input_shape` is (channels, height, width) or (neurons,), for files whose first layer does not say it. `payload` is what the input
-    may hold; an input block sets its own.
+    may hold; an input block sets its own. Without `plain_ops`
+    every layer becomes a block op, also where our own `conv` or `dense` would do.
     """
     if "layer" not in f:
         raise DeployError(where, "has no group 'layer'", "this is no NetX file")
@@ -254,7 +259,7 @@ def read_chain(f: h5py.File, where: str, *, skip: int = 0, count: int | None = N
     missing = [n for n in names if n not in f["layer"]]
     if missing:
         raise DeployError(where, f"layer {missing[0]} is missing of {len(names)}", "the file is damaged; export it again")
-    chain = Chain(where, spike_exp, input_shape, payload)
+    chain = Chain(where, spike_exp, input_shape, payload, plain_ops)
     layers = list(enumerate(f["layer"][n] for n in names[:count]))
     bad = [(i, kind_of(g)) for i, g in layers if kind_of(g) not in chain.readers]
     if bad:

@@ -62,11 +62,11 @@ class AxonDelay(Op):
         ring = state["ring"]
         rows = np.arange(len(t))
         ring[rows, t % ring.shape[1]] = total(inputs["x"])
-        out = np.empty((len(t), *self.shape), np.int32)
-        for d in np.unique(self.delay):
-            late = self.delay == d
-            out[..., late] = ring[rows, (t - d) % ring.shape[1]][..., late]
-        return out
+        late = (t[:, None] - self.delay) % ring.shape[1]  # [batch, channels]
+        flat = ring.reshape(*ring.shape[:2], -1, self.shape[-1])
+        places = np.arange(flat.shape[2])[None, :, None]
+        out = flat[rows[:, None, None], late[:, None], places, np.arange(self.shape[-1])]
+        return out.reshape(len(t), *self.shape)
 
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
         return {"spike_in": nonzero(inputs["x"]), "spike_out": nonzero((out,))}
