@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable
 
@@ -77,6 +78,10 @@ class Chain:
         op = self.readers[kind_of(group)](group, here)
         if op is None:
             return
+        if isinstance(op, Block) and len(op.out_shape) == 2 and not isinstance(op.neuron, Leaky):
+            each = [f.name for f in dataclasses.fields(op.neuron) if np.ndim(getattr(op.neuron, f.name))]  # type: ignore[arg-type]
+            if each:
+                raise DeployError(here, f"has {', '.join(each)} for each channel of a map", "SLAYER takes them for columns; use shared_param")
         if not self.shape:
             self.place((op.in_shape[0],) if isinstance(op, Block) else tuple(op.out_shape))
         name = f"layer{i}"
