@@ -30,7 +30,8 @@ class Layer:
         self.reset = reset
         self.state = self.op.state(1)
         late = graph.ops[names[1]] if len(names) > 1 else None
-        self.axon = late if isinstance(late, AxonDelay) and not isinstance(self.op, BlockDense) else None
+        rows = isinstance(self.op, BlockDense) and not self.op.neuron.complex  # where stock delays; elsewhere it drops the delays
+        self.axon = late if isinstance(late, AxonDelay) and not rows else None
         self.axon_state = self.axon.state(1) if self.axon else {}
         self.delay = late.delay if isinstance(late, AxonDelay) and self.axon is None else None  # stock's: of what the synapses deliver
         depth = 1 if self.delay is None else int(self.delay.max()) + 1

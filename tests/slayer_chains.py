@@ -128,7 +128,7 @@ class Chain:
         for kind in self.flat:
             params, out = neuron_params(self.family, rng), int(rng.integers(3, 9))
             norm = norm_of(self.family, rng)
-            delayed = bool(rng.random() < 0.4) and self.family in DELAYED and not (self.stock and norm)
+            delayed = bool(rng.random() < 0.4) and self.family in DELAYED and not (self.stock and (norm or self.family in COMPLEX))
             if norm and not self._stock_ignores(norm):
                 params["norm"] = norm
             more = {"weight_scale": 3, "delay_shift": False}
@@ -136,7 +136,7 @@ class Chain:
                 params.pop("norm", None)
                 block = self.module.Recurrent(params, width, out, **more)
             else:
-                block = self.module.Dense(params, width, out, delay=delayed and not self.stock, **more)
+                block = self.module.Dense(params, width, out, delay=delayed, **more)
             self.blocks.append(block)
             x = self._settle(block, x) if kind != "recurrent" else block.eval()(x).detach()
             found.append(x.numpy())
