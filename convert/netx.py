@@ -20,7 +20,7 @@ from convert.ir import INPUT, OPS, DeployError, Edge, Graph, Op, Payload, load_o
 from convert.netx_chain import read_chain
 from convert.netx_stock import MAX_ELEMENTS, read_array, read_stock_layer, write_stock_layer
 from convert.neuron import Cuba
-from convert.neuron_base import NEURONS, Neuron
+from convert.neuron_base import NEURONS, SPIKE, Neuron
 from convert.record import atomic
 
 SCHEMA = 1
@@ -97,7 +97,7 @@ def _write_fields(group: h5py.Group, op: Op) -> None:
             group.attrs[f.name] = value
 
 
-def read_graph(path: Path, *, input_shape: tuple[int, ...] | None = None, payload: Payload = Payload(0, 1)) -> Graph:
+def read_graph(path: Path, *, input_shape: tuple[int, ...] | None = None, payload: Payload = SPIKE) -> Graph:
     """Read one of our files, or a chain that SLAYER's blocks exported (`netx_chain.read_chain`; it takes `input_shape` and `payload`).
 
     Raises

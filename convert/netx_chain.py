@@ -13,7 +13,7 @@ from convert.block import Block
 from convert.ir import INPUT, DeployError, Graph, Op, Payload
 from convert.netx_neuron import read_neuron
 from convert.netx_stock import kind_of, read_array, read_stock_layer
-from convert.neuron_base import Neuron
+from convert.neuron_base import SPIKE, Neuron
 from convert.neuron_leaky import SPIKES, Leaky
 from convert.ops.axon_delay import AxonDelay
 from convert.ops.block_average import BlockAverage
@@ -46,7 +46,7 @@ def _pair(group: h5py.Group, key: str, where: str, default: int) -> tuple[int, i
 class Chain:
     """Reads one layer after the other; knows the shape that the next one gets."""
 
-    def __init__(self, where: str, spike_exp: int = 6, input_shape: tuple[int, ...] | None = None, payload: Payload = Payload(0, 1),
+    def __init__(self, where: str, spike_exp: int = 6, input_shape: tuple[int, ...] | None = None, payload: Payload = SPIKE,
                  plain_ops: bool = True) -> None:
         self.where, self.spike_exp, self.plain_ops = where, spike_exp, plain_ops
         self.graph = Graph(timesteps=1, input_payload=payload)
@@ -81,7 +81,7 @@ class Chain:
         if isinstance(op, Block) and len(op.out_shape) == 2 and not isinstance(op.neuron, Leaky):
             each = [f.name for f in dataclasses.fields(op.neuron) if np.ndim(getattr(op.neuron, f.name))]  # type: ignore[arg-type]
             if each:
-                raise DeployError(here, f"has {', '.join(each)} for each channel of a map", "SLAYER takes them for columns; use shared_param")
+                raise DeployError(here, f"has {', '.join(each)} per channel of a map", "SLAYER takes them for columns: use shared_param")
         if not self.shape:
             self.place((op.in_shape[0],) if isinstance(op, Block) else tuple(op.out_shape))
         name = f"layer{i}"
@@ -111,7 +111,8 @@ class Chain:
         delay = np.full(channels, delay[0], np.int32) if delay.size == 1 else delay
         if delay.size != channels:
             raise DeployError(
-                f"{here}/delay", f"has {delay.size} values for {channels} outputs", "SLAYER delays outputs; put input delays into the layer before"
+                f"{here}/delay", f"has {delay.size} values for {channels} outputs",
+                "SLAYER delays outputs; put input delays into the layer before",
             )
         return delay
 
@@ -250,7 +251,7 @@ class Chain:
 
 
 def read_chain(f: h5py.File, where: str, *, skip: int = 0, count: int | None = None, spike_exp: int = 6,
-               input_shape: tuple[int, ...] | None = None, payload: Payload = Payload(0, 1),
+               input_shape: tuple[int, ...] | None = None, payload: Payload = SPIKE,
                plain_ops: bool = True) -> tuple[Graph, list[list[str]]]:
     """The layers `skip` .. `count` of the file as a graph, and the ops of each; unsupported layers are listed all at once.
 
@@ -272,7 +273,7 @@ def read_chain(f: h5py.File, where: str, *, skip: int = 0, count: int | None = N
         raise DeployError(where, f"unsupported {said}", f"known types: {', '.join(chain.readers)}")
     averages = [i for i, g in layers[:-1] if kind_of(g) == "average"]
     if averages:
-        raise DeployError(f"{where}:layer/{averages[0]}", "an average that is not the last layer sends fractions", "read out at the end only")
+        raise DeployError(f"{where}:layer/{averages[0]}", "an average that is not the last layer sends fractions", "read out at the end")
     for i, group in layers:
         if i >= skip:
             chain.read(i, group)

@@ -6,11 +6,11 @@ import h5py
 import numpy as np
 
 from convert.ir import DeployError
+from convert.netx_stock import kind_of, read_array
 from convert.neuron_base import Neuron, Per
 from convert.neuron_leaky import SPIKES, VOLTAGE, Alif, Leaky
 from convert.neuron_resonator import Adrf, Rf, RfIz
 from convert.neuron_sdnn import Delta, Passive, Sigma, SigmaDelta
-from convert.netx_stock import kind_of, read_array
 
 AFFINE_VTH = (1 << 18) - 1  # SLAYER's Affine exports this threshold: the neuron only integrates
 EXPONENT_MAX = 3  # default of WgtScaleBatchNorm's weight_exp_bits, to which it clamps and which the file does not say

@@ -96,7 +96,8 @@ def run_netx(args: Args) -> Path:
     graph, x = prepared(args.export, load_array(args.input))
     last = list(graph.ops)[-1]
     keep_all = args.record == "spikes"
-    need = spike_bytes(graph, len(x)) if keep_all or args.target == "lava" else 4 * len(x) * graph.timesteps * int(np.prod(graph.ops[last].out_shape))
+    output_bytes = 4 * len(x) * graph.timesteps * int(np.prod(graph.ops[last].out_shape))
+    need = spike_bytes(graph, len(x)) if keep_all or args.target == "lava" else output_bytes
     if need > SPIKES_MAX:
         raise DeployError("--input", f"recording takes {need / 2**30:.1f} GiB", "give fewer samples or timesteps, or use --target int")
     with Target(args.target, graph, args.export.parent, batch=args.batch, mapping=args.mapping, protocol=args.protocol,
@@ -115,7 +116,8 @@ def run_netx(args: Args) -> Path:
     print_ = cli.console.print
     print_(f"{args.export.name}: {len(graph.ops)} ops, {facts['samples']} samples, {facts['timesteps']} timesteps ({args.target})")
     for name, events in facts["events"].items():
-        print_(f"  {name:14s} {events['spike_out']:>12,} events out  {events['synop']:>16,} synaptic  {events['neuron_update']:>12,} updates")
+        out, synaptic, updates = (events[k] for k in ("spike_out", "synop", "neuron_update"))
+        print_(f"  {name:14s} {out:>12,} events out  {synaptic:>16,} synaptic  {updates:>12,} updates")
     if facts["multiplying_layers"]:
         print_(f"  not accumulate-only: graded events reach {', '.join(facts['multiplying_layers'])}", soft_wrap=True)
     print_(f"  speed          {facts['timesteps_per_s']:,.0f} timesteps/s")

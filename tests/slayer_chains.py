@@ -93,8 +93,11 @@ class Chain:
             norm = norm_of(self.family, rng)
             # A convolution of stock NetX cannot be told its padding where it is dilated, and ignores delays.
             geometry["dilation"] = (1, 1) if self.stock else (int(rng.integers(1, 3)), int(rng.integers(1, 3)))
-            geometry["padding"] = tuple(max(p, (d * (k - 1) + 1) // 2) for p, d, k in zip(geometry["padding"], geometry["dilation"], kernel))
-            return module.Conv({**params, "norm": norm} if norm and not self._stock_ignores(norm) else params, inner, out, kernel, **geometry, **more)
+            least = [(d * (k - 1) + 1) // 2 for d, k in zip(geometry["dilation"], kernel)]
+            geometry["padding"] = tuple(max(p, q) for p, q in zip(geometry["padding"], least))
+            if norm and not self._stock_ignores(norm):
+                params["norm"] = norm
+            return module.Conv(params, inner, out, kernel, **geometry, **more)
         geometry["padding"] = (0, 0)
         return module.ConvT(params, inner, out, kernel, **geometry, **more)
 

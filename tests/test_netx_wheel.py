@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from convert import engine
-from convert.neuron import Strict
 from convert.netx import read_graph
 from convert.netx_pipeline import Pipeline
+from convert.neuron import Strict
 
 
 def find() -> Path | None:

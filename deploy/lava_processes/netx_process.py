@@ -1,4 +1,4 @@
-"""Process that runs a NetX chain with `netx.hdf5.Network`'s nouns. Nothing but process classes here: Lava's compiler executes this file again."""
+"""Process with the nouns of `netx.hdf5.Network`. Nothing but process classes here: Lava's compiler executes this file again."""
 
 import numpy as np
 
@@ -26,9 +26,11 @@ class Network(AbstractProcess):
 
     def __init__(self, net_config, num_layers=None, skip_layers=0, input_message_bits=0, input_shape=None, reset_interval=None,
                  reset_offset=0, spike_exp=6, sparse_fc_layer=False) -> None:
-        pipeline = build(net_config, num_layers, skip_layers, input_message_bits, input_shape, reset_interval, reset_offset, spike_exp, LAYERS)
+        pipeline = build(net_config, num_layers, skip_layers, input_message_bits, input_shape, reset_interval, reset_offset, spike_exp,
+                         LAYERS)
         biases = {}
-        super().__init__(net_config=net_config, num_layers=num_layers, input_message_bits=input_message_bits, pipeline=pipeline, biases=biases)
+        super().__init__(net_config=net_config, num_layers=num_layers, input_message_bits=input_message_bits, pipeline=pipeline,
+                         biases=biases)
         self.filename = self.net_config = net_config
         self.num_layers, self.skip_layers, self.input_shape = num_layers, skip_layers, input_shape
         self.input_message_bits, self.spike_exp, self.sparse_fc_layer = input_message_bits, spike_exp, sparse_fc_layer
