@@ -13,7 +13,8 @@ Pairs = list[tuple[Result, Result]]  # (row, its twin) of each seed
 TABLE = "paper45"  # cost table of the energy claim: the prices that the papers use
 FEWER_TOKENS, LESS_ENERGY = 42.0, 45.0  # per cent: AT-SNN (arXiv 2408.12293), STAS (arXiv 2508.14138)
 EFFECTS = {
-    "embedding once": ("embedding_once",), "token halting": ("token_halting",), "timestep exit": ("timestep_halting",),
+    "embedding once": ("embedding_once",), "token halting": ("token_halting", "halting_and_masks"),
+    "timestep masks": ("timestep_masks",), "timestep exit": ("timestep_halting",),
     "gates' own cost": ("gates",), "other blocks' activity": ("backbone_difference",),
 }  # fmt: skip
 

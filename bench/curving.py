@@ -10,8 +10,8 @@ from bench.measure import ROOT, Bench
 from bench.plan import RESULTS, Curve, Row, read_plan
 from bench.reporting import measure_all
 from convert import cli
+from convert.files import atomic
 from convert.ir import DeployError
-from convert.record import atomic
 from hw_sim.cost_tables import load_tables, names
 from hw_sim.units import energy_text
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from bench.plan import RESULTS, RUNS, Plan, Row
 from bench.result import result_of
+from convert.files import atomic
 from convert.ir import DeployError
-from convert.record import atomic
 from train.options import write_yaml
 from train.runfolder import CONFIG, METRICS, WEIGHTS
 

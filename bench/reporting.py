@@ -12,8 +12,8 @@ from bench.plan import RESULTS, Plan, Row, read_plan
 from bench.schedule import run_all
 from bench.table import WORK, Line, as_json, energy_columns, fill, lines, markdown, markdown_claims, rich_claims, rich_table
 from convert import cli
+from convert.files import atomic
 from convert.ir import DeployError
-from convert.record import atomic
 from hw_sim.cost_tables import load_tables, names
 
 if TYPE_CHECKING:

@@ -6,9 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from convert.ir import Graph
+from convert.masks import mean_layer_timesteps
 from convert.netx import read_graph
 
 
@@ -45,12 +43,6 @@ def result_of(folder: Path) -> dict[str, Any]:
         },
         "machine": metrics["machine"],
     }
-
-
-def mean_layer_timesteps(graph: Graph) -> float | None:
-    """Open timesteps of a layer with a timestep mask, mean over these layers (the "average timesteps" of Dynamic Time Steps ViT)."""
-    opened = [int(np.sum(graph.ops[e.source].mask)) for e in graph.edges if e.slot == "open"]  # type: ignore[attr-defined]
-    return float(np.mean(opened)) if opened else None
 
 
 def _energy(net: dict[str, Any]) -> dict[str, Any]:

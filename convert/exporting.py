@@ -78,7 +78,7 @@ def export(run: Path | None, output: Path | None, *, exit_drop: float | None = N
             "classes": len(splits.classes),
             "labels": splits.classes,
             "timesteps": graph.timesteps,
-            "halting": net.has_gates or exit_drop is not None,
+            "halting": exit_drop is not None or any(op.halting for op in graph.ops.values()),
             "grid": token_grid(graph),
             "image_shape": list(net.image_shape),
             "host_macs": stem.macs,

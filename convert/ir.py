@@ -16,19 +16,14 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from typing_extensions import dataclass_transform
 
+from convert import kernels
+from convert.errors import DeployError
+
 INPUT = "input"  # name of the host's signal
 COUNTERS = ("spike_in", "synop", "attention_ac", "neuron_update", "gate_update", "spike_out", "message")
 SKIP, OPEN, MUTE, HOLD = 0, 1, 2, 3  # words of a timestep mask on slot `open`: see ops/timestep_gate.py
 Counts = dict[str, np.ndarray]  # counter -> int64 [batch]
 Inputs = dict[str, Any]  # slot -> array, or tuple of arrays for the many-source slot "x"; absent slots are missing
-
-
-class DeployError(Exception):
-    """A problem that the user can act on: where it is, what is wrong, what to do."""
-
-    def __init__(self, where: str, problem: str, hint: str) -> None:
-        self.where, self.problem, self.hint = where, problem, hint
-        super().__init__(f"{where}: {problem}\n  hint: {hint}")
 
 
 @dataclass(frozen=True)
@@ -75,7 +70,7 @@ class Op:
     slots: ClassVar[tuple[str, ...]] = ("x*",)
     arithmetic: ClassVar[tuple[str, ...]] = ()  # integer operations on the synaptic path and in the update
     gates_tokens: ClassVar[bool] = False  # its output is the credit of each token
-    halting: ClassVar[bool] = False  # is there for token halting or merging alone: removed with it, its events are its cost
+    halting: ClassVar[bool] = False  # is there for halting, merging or masking alone: removed with it, its events are its cost
     stand_in: ClassVar[str] = ""  # slot whose sources take its place when it is removed from a graph
     copies: int  # synapse copies of an op that drives its consumers' dendrites; other ops have none
 
@@ -178,7 +173,7 @@ def total(sources: tuple[np.ndarray, ...]) -> np.ndarray:
 
 def per_sample(values: np.ndarray) -> np.ndarray:
     """Sum over all but the first axis, int64 [batch]."""
-    return values.reshape(len(values), -1).sum(1, dtype=np.int64)
+    return kernels.sums(values.reshape(len(values), -1))
 
 
 def held(inputs: Inputs) -> np.ndarray | None:
@@ -188,7 +183,7 @@ def held(inputs: Inputs) -> np.ndarray | None:
 
 def nonzero(sources: Iterable[np.ndarray]) -> np.ndarray:
     """Number of events of a slot's sources, int64 [batch]."""
-    return sum(np.count_nonzero(s.reshape(len(s), -1), axis=1).astype(np.int64) for s in sources)  # type: ignore[return-value]
+    return sum(kernels.nonzeros(s.reshape(len(s), -1)) for s in sources)  # type: ignore[return-value]
 
 
 @dataclass
@@ -293,5 +288,5 @@ class Graph:
         return dataclasses.replace(self, ops={n: op for n, op in self.ops.items() if n not in gone}, edges=edges)
 
     def without_halting(self) -> Graph:
-        """The plain net: no token gates, no merging, every token in every timestep."""
+        """The plain net: no token gates, no merging, no timestep masks: every token in every layer and timestep."""
         return self.without({op.kind for op in self.ops.values() if op.halting})

@@ -16,12 +16,12 @@ from typing import Any
 import h5py
 import numpy as np
 
+from convert.files import atomic
 from convert.ir import INPUT, OPS, DeployError, Edge, Graph, Op, Payload, load_ops
 from convert.netx_chain import read_chain
 from convert.netx_stock import MAX_ELEMENTS, read_array, read_stock_layer, write_stock_layer
 from convert.neuron import Cuba
 from convert.neuron_base import NEURONS, SPIKE, Neuron
-from convert.record import atomic
 
 SCHEMA = 1
 STOCK_KINDS = ("conv", "dense")

@@ -51,7 +51,7 @@ def _exponent(group: h5py.Group, where: str) -> int:
         raise DeployError(
             f"{where}/weight_exp",
             f"is {e}; SLAYER ran with it clamped to bits that the file does not hold",
-            f"clamp it to [-{EXPONENT_MAX}, {EXPONENT_MAX}] (the default weight_exp_bits) in the file, or train with mean-only normalisation",
+            f"clamp it to +-{EXPONENT_MAX} (default weight_exp_bits) in the file, or train with mean-only normalisation",
         )
     return e
 

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from convert import kernels
+
 STATE_BITS = 24  # current and voltage registers, Loihi
 LIMIT = 1 << (STATE_BITS - 1)
 DECAY_ONE = 4096
 MANT_SHIFT = 6  # weights, biases and thresholds are mantissas that the chip shifts by 6
 VTH_MANT_MAX = 4095  # SLAYER's epsilon for the strict threshold is lost in float32 from 4096 up
+SHIFTS = {DECAY_ONE - (DECAY_ONE >> k): k for k in range(13)}  # decays that are shifts
+NO_STATE, NO_HOLD = np.zeros((0, 0), np.int32), np.zeros(0, np.bool_)
 
 
 class Strict:
@@ -82,31 +86,31 @@ class Cuba:
         """Integrate `current` (mantissa units, int) and fire. `rows` selects the updated part of the state, None is all.
 
         `hold` bool [batch] marks samples whose neurons integrate but neither fire nor reset in this timestep.
-        Returns binary spikes of `current`'s shape. Rows not selected are not computed at all.
+        Returns binary spikes of `current`'s shape, int32. Rows not selected are not computed at all.
         """
-        v = state["v"] if rows is None else state["v"][rows]
-        u = current.astype(np.int64) << MANT_SHIFT
-        if self.i_decay != DECAY_ONE:
-            u += decay(state["u"] if rows is None else state["u"][rows], self.i_decay)
-        if (np.abs(u) >= LIMIT).any():
-            _overflow("current u")
-            u = (u + LIMIT) % (2 * LIMIT) - LIMIT
-        v = decay(v, self.v_decay) + u + (np.asarray(bias, np.int64) << MANT_SHIFT)
-        if (np.abs(v) >= LIMIT).any():
-            _overflow("voltage v")
-            v = np.clip(v, -LIMIT + 1, LIMIT - 1)
-        spikes = v > (self.vth << MANT_SHIFT)
+        kept = {n: (a if rows is None else a[rows]) for n, a in state.items()}
+        shape, n = current.shape, current.shape[-1]
+        v, u = kept["v"].reshape(-1, n), kept["u"].reshape(-1, n) if "u" in kept else NO_STATE
+        bias = np.ascontiguousarray(np.broadcast_to(np.asarray(bias, np.int64), n))
+        spikes = np.empty((len(v), n), np.int32)
+        waits = NO_HOLD
         if hold is not None and hold.any():
-            held = hold if rows is None else hold[np.nonzero(rows)[0]]
-            spikes[held] = False
-        v[spikes] = 0
-        for name, value in (("u", u), ("v", v)):
-            if name in state:
-                if rows is None:
-                    state[name][...] = value
-                else:
-                    state[name][rows] = value
-        return spikes
+            each = np.broadcast_to(hold.reshape(-1, *[1] * (state["v"].ndim - 2)), state["v"].shape[:-1])
+            waits = np.ascontiguousarray(each if rows is None else each[rows]).ravel()
+        flat = np.ascontiguousarray(current).reshape(-1, n)
+        theta, flags = self.vth << MANT_SHIFT, 1
+        if self.i_decay == DECAY_ONE and self.v_decay in SHIFTS:
+            flags = kernels.cuba_shift(flat, v, bias, SHIFTS[self.v_decay], theta, LIMIT, waits, spikes)
+        if flags & 1:
+            flags = kernels.cuba(flat, u, v, bias, self.i_decay, self.v_decay, theta, LIMIT, waits, spikes)
+        if flags & 1:
+            _overflow("current u")
+        if flags & 2:
+            _overflow("voltage v")
+        if rows is not None:
+            for name, value in kept.items():
+                state[name][rows] = value
+        return spikes.reshape(shape)
 
     def state(self, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
         """Zero state; the current is kept only where it does not decay fully."""

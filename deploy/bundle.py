@@ -64,7 +64,7 @@ def load_images(bundle: Bundle, data: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def without_halting(graph: Graph) -> Graph:
-    """The same net with what halts or merges tokens removed and no early exit: every token, every timestep."""
+    """The same net without token gates, merging, timestep masks and early exit: every token in every layer and timestep."""
     plain = graph.without_halting()
     for name in plain.only("exit_gate"):
         margin = np.full(plain.timesteps, NEVER)

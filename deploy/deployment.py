@@ -11,8 +11,10 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from convert import cli
+from convert.files import atomic
 from convert.ir import DeployError
-from convert.record import Record, atomic
+from convert.masks import mean_layer_timesteps
+from convert.record import Record
 from convert.runs import run_of
 from deploy.bundle import load_images, open_export, parse_data, spike_bytes, without_halting
 from deploy.targets import Target
@@ -64,7 +66,7 @@ def deploy(args: Args) -> Path:
     }
     folder = args.output or run_of(bundle.folder) / "deploy"
     written = write(folder, record, images, spikes)
-    facts = summary(record)
+    facts = summary(record) | {"mean_layer_timesteps": mean_layer_timesteps(graph)}
     if args.json:
         cli.print_json({**facts, "written": [str(folder / name) for name in written]})
         return folder
@@ -74,6 +76,8 @@ def deploy(args: Args) -> Path:
     print_(f"  accuracy           {100 * facts['accuracy']:.2f} %")
     print_(f"  mean tokens        {100 * facts['mean_tokens']:.1f} %")
     print_(f"  mean timesteps     {facts['mean_timesteps']:.2f} of {graph.timesteps}")
+    if facts["mean_layer_timesteps"] is not None:
+        print_(f"  masked layers      {facts['mean_layer_timesteps']:.2f} of {graph.timesteps} timesteps open")
     print_(f"  chip events        {facts['chip_events_per_inference']:,.0f} per inference")
     print_(f"  speed              {facts['images_per_s']:.1f} inferences/s")
     print_(f"wrote {folder}/{', '.join(written)}", soft_wrap=True)

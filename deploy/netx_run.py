@@ -11,10 +11,11 @@ import numpy as np
 
 from convert import cli
 from convert.block import Block
+from convert.files import atomic
 from convert.ir import COUNTERS, DeployError, Graph, Payload
 from convert.netx import read_graph
 from convert.ops.block_input import BlockInput
-from convert.record import Record, atomic
+from convert.record import Record
 from deploy.bundle import spike_bytes
 from deploy.deployment import SPIKES_MAX, bar
 from deploy.targets import Target

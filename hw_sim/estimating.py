@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from convert import cli
+from convert.files import atomic
 from convert.ir import DeployError
-from convert.record import atomic
 from hw_sim.cost_tables import load_tables, names
 from hw_sim.measured import find_measured, find_static, read_images
 from hw_sim.printing import show

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ ROWS = {
     "embedding_once": "embedding once",
     "backbone_difference": "backbone difference",
     "token_halting": "token halting",
+    "timestep_masks": "timestep masks",
+    "halting_and_masks": "token halting and timestep masks",
     "timestep_halting": "timestep halting",
     "gates": "gates' own cost",
     "unsplit": "halting and backbone, not separated",
@@ -54,16 +57,18 @@ class Saving:
         return unpriced((self.before + self.after) / self.samples, 0, table)
 
 
-def split(on: Ledger, off: Ledger | None, static: Ledger | None, exit_step: np.ndarray) -> Saving | None:
+def split(on: Ledger, off: Ledger | None, static: Ledger | None, exit_step: np.ndarray, kinds: Iterable[str] = ()) -> Saving | None:
     """Split the difference between the baseline and the halting net.
 
     Parameters
     ----------
     on, off, static : the halting net, the same net on the same samples without halting, and its static twin
     exit_step : int64 [N], timesteps that the halting net ran
+    kinds : kinds of the halting net's ops
 
     ``embedding_once`` is the static embedding minus this net's; ``backbone_difference`` what else differs before anything halts;
-    ``timestep_halting`` what the net without halting does after the sample's exit; ``token_halting`` what halting saves up to it;
+    ``timestep_halting`` what the net without halting does after the sample's exit; ``token_halting`` what halting saves up to it
+    (``timestep_masks`` or ``halting_and_masks`` where `kinds` has timestep gates);
     ``gates`` is what halting costs (negative). Without `static` the baseline is `off`; without `off`, halting and
     backbone cannot be told apart and share a row. None without both.
 
@@ -96,6 +101,14 @@ def split(on: Ledger, off: Ledger | None, static: Ledger | None, exit_step: np.n
             rows["embedding_once"], rows["backbone_difference"] = s_embedding - f_embedding, s_body - f_body
         spared = (off.groups - on.groups)[:, :, :2].sum(2)  # without the gates
         after_exit = np.arange(1, spared.shape[1] + 1) > exit_step[:, None]
-        rows["token_halting"], rows["timestep_halting"] = spared[~after_exit].sum(0), spared[after_exit].sum(0)
+        policy = _policy(set(kinds))
+        rows[policy], rows["timestep_halting"] = spared[~after_exit].sum(0), spared[after_exit].sum(0)
     rows["gates"] = s_gates - a_gates
     return Saving(baseline="static" if static is not None else "halt_off", rows=rows, before=before, after=after, samples=on.samples)
+
+
+def _policy(kinds: set[str]) -> str:
+    """Row of what halting saves before a sample's exit: one run without any of it cannot tell masks from token gates."""
+    if "timestep_gate" not in kinds:
+        return "token_halting"
+    return "halting_and_masks" if kinds & {"token_gate", "rectangle_gate", "token_merge"} else "timestep_masks"

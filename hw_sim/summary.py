@@ -61,7 +61,7 @@ def estimate(net: Measured, static: Measured | None, tables: list[CostTable]) ->
         notes.append(f"Token and timestep halting cannot be told apart yet: python deploy/run.py {net.run} --halt off")
     nets["adaptive"] = priced(net, net.record)
     ledgers = {k: v.ledger for k, v in nets.items()}
-    saving = split(ledgers["adaptive"], ledgers.get("halt_off"), ledgers.get("static"), net.record.exit_step)
+    saving = split(ledgers["adaptive"], ledgers.get("halt_off"), ledgers.get("static"), net.record.exit_step, ledgers["adaptive"].kinds)
     return Estimate("adaptive", nets, tables, saving, notes)
 
 

@@ -13,7 +13,7 @@ class StandIn(nn.Module):
 
     def __init__(self, inputs: int, classes: int, levels: int, gated: bool) -> None:
         super().__init__()
-        self.levels, self.has_gates, self.phase, self.phases = levels, gated, "float", []
+        self.levels, self.has_gates, self.masks, self.phase, self.phases = levels, gated, [], "float", []
         self.norm, self.drop, self.head = nn.BatchNorm1d(inputs), nn.Dropout(0.1), nn.Linear(inputs, classes)
         self.credit = nn.Parameter(torch.zeros(1))
         self.timesteps = self.float_timesteps = 4
@@ -21,6 +21,9 @@ class StandIn(nn.Module):
     @property
     def parameter_count(self) -> int:
         return sum(p.numel() for p in self.parameters())
+
+    def set_precision(self, precision: str) -> None:
+        pass
 
     def set_phase(self, phase: str) -> None:
         self.phase = phase

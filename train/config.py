@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 import tyro
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from convert.ir import DeployError
+from convert.errors import DeployError
 
 DATASETS = ("digits", "fashion", "cifar10", "cifar100", "npz", "folder")
 MODELS = ("spikformer", "at_snn", "dts_vit", "stas", "stmixer", "qkformer", "msvit", "spike_driven")
@@ -199,7 +199,9 @@ DATASET_DEFAULTS: dict[str, dict[str, Any]] = {"digits": DIGITS, "fashion": GREY
 
 
 # Where a model's own form of a data set's defaults differs.
-MODEL_DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {}
+MODEL_DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
+    ("digits", "at_snn"): {"model": {"halting": {"beta": -8.0}}, "train": {"alive_target": 0.65}},
+}
 
 
 def defaults(dataset: str, model: str) -> dict[str, Any]:

@@ -11,12 +11,15 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from convert.cli import console
-from convert.record import atomic
+from convert.files import atomic
 from train import machine
 from train.checkpoint import State
 from train.runfolder import METRICS
 
-SCALARS = ("loss", "train_accuracy", "validation_accuracy", "mean_tokens", "mean_timesteps", "learning_rate", "images_per_second")
+SCALARS = (
+    "loss", "train_accuracy", "validation_accuracy", "mean_tokens", "mean_timesteps", "mean_layer_timesteps", "learning_rate",
+    "images_per_second",
+)  # fmt: skip
 
 
 class Journal:
@@ -51,20 +54,21 @@ class Journal:
 
     def row(self, row: dict[str, Any]) -> None:
         """Print, plot and save one epoch's metrics, which are the last of the state's history."""
-        adaptive = f", tokens {row['mean_tokens']:.0%}, timesteps {row['mean_timesteps']:.2f}" if row["phase"] == "deployed" else ""
+        adaptive = f", {_adaptive(row)}" if row["phase"] == "deployed" else ""
         console.print(
             f"epoch {row['epoch']}/{self.epochs} {row['phase']}: loss {row['loss']:.3f}, train {row['train_accuracy']:.2%}, "
             f"validation {row['validation_accuracy']:.2%}{adaptive}, {row['seconds']:.1f} s", markup=False, soft_wrap=True,
         )
         for name in SCALARS:
-            self.board.add_scalar(name, row[name], row["epoch"])
+            if row.get(name) is not None:
+                self.board.add_scalar(name, row[name], row["epoch"])
         self._write({})
 
-    def finish(self, test: dict[str, float], images: int) -> None:
+    def finish(self, test: dict[str, Any], images: int) -> None:
         """Print, plot and save the test result of the final weights."""
         console.print(
-            f"test accuracy {test['accuracy']:.2%} over {images} images, tokens {test['mean_tokens']:.0%}, "
-            f"timesteps {test['mean_timesteps']:.2f}, {self.state.seconds:.1f} s in all", markup=False, soft_wrap=True,
+            f"test accuracy {test['accuracy']:.2%} over {images} images, {_adaptive(test)}, "
+            f"{self.state.seconds:.1f} s in all", markup=False, soft_wrap=True,
         )
         self.board.add_scalar("test_accuracy", test["accuracy"], self.epochs)
         self._write({"test": test | {"images": images}})
@@ -80,3 +84,10 @@ class Journal:
         }
         with atomic(self.run / METRICS) as part:
             part.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def _adaptive(found: dict[str, Any]) -> str:
+    """What halting and masks leave, for people."""
+    opened = found.get("mean_layer_timesteps")
+    masked = "" if opened is None else f", {opened:.2f} open in a masked layer"
+    return f"tokens {found['mean_tokens']:.0%}, timesteps {found['mean_timesteps']:.2f}{masked}"

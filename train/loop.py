@@ -137,6 +137,7 @@ def _epoch(net: Net, optimizer: torch.optim.Optimizer, splits: Splits, config: C
     row: dict[str, Any] = {
         "epoch": number, "phase": phase, "loss": loss_sum / seen, "train_accuracy": right / seen,
         "validation_accuracy": checked["accuracy"], "mean_tokens": checked["mean_tokens"], "mean_timesteps": checked["mean_timesteps"],
+        "mean_layer_timesteps": checked["mean_layer_timesteps"],
         "learning_rate": rate, "images_per_second": seen / trained, "seconds": seconds,
     }
     state.history.append(row)

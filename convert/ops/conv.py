@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from convert import synapse
+from convert import kernels, synapse
 from convert.ir import Inputs, Op, Size, held, nonzero, per_sample, register, total
 from convert.neuron import LIMIT, MANT_SHIFT, Cuba
 
@@ -107,7 +107,7 @@ class Conv(Op):
     def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         x = total(inputs["x"])
         if "alive" not in inputs:
-            return self.neuron.step(state, self.current(x), self.bias, None, held(inputs)).astype(np.int32)
+            return self.neuron.step(state, self.current(x), self.bias, None, held(inputs))
         alive = inputs["alive"] > 0
         out = np.zeros((len(x), *self.out_shape), np.int32)
         out[alive] = self.neuron.step(state, self.current(x[alive][None])[0], self.bias, alive, held(inputs))
@@ -122,7 +122,7 @@ class Conv(Op):
             living = alive.sum(1)
         return {
             "spike_in": nonzero(rows),
-            "synop": sum(x.reshape(len(x), -1).astype(np.int64) @ self.fanout for x in rows),
+            "synop": sum(kernels.weighted(x.reshape(len(x), -1), self.fanout) for x in rows),
             "neuron_update": living * self.out_shape[1],
             "spike_out": per_sample(out),
         }

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from convert import synapse
+from convert import kernels, synapse
 from convert.ir import Inputs, Op, Payload, Size, nonzero, register, total
 
 
@@ -117,7 +117,7 @@ class Current(Op):
         rows = self.living(inputs)
         return {
             "spike_in": self.copies * nonzero(rows),
-            "synop": self.copies * sum(x.reshape(len(x), -1).astype(np.int64) @ self.fanout for x in rows),
+            "synop": self.copies * sum(kernels.weighted(x.reshape(len(x), -1), self.fanout) for x in rows),
             "spike_out": np.zeros(len(out), np.int64),
         }
 

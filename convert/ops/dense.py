@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from convert import synapse
+from convert import kernels, synapse
 from convert.ir import Inputs, Op, Size, nonzero, per_sample, register, total
 from convert.neuron import LIMIT, MANT_SHIFT, Cuba
 
@@ -75,12 +75,12 @@ class Dense(Op):
         return x.reshape(len(x), -1).astype(np.float32) @ self.weight.T.astype(np.float32)
 
     def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
-        return self.neuron.step(state, self.current(total(inputs["x"])), self.bias, None).astype(np.int32)
+        return self.neuron.step(state, self.current(total(inputs["x"])), self.bias, None)
 
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
         return {
             "spike_in": nonzero(inputs["x"]),
-            "synop": sum(x.reshape(len(x), -1).astype(np.int64) @ self.fanout for x in inputs["x"]),
+            "synop": sum(kernels.weighted(x.reshape(len(x), -1), self.fanout) for x in inputs["x"]),
             "neuron_update": np.full(len(out), len(self.weight)),
             "spike_out": per_sample(out),
         }

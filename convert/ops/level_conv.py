@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from convert import synapse
+from convert import kernels, synapse
 from convert.ir import Inputs, Op, Payload, Size, nonzero, per_sample, register, total
 
 
@@ -103,7 +103,7 @@ class LevelConv(Op):
 
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
         first = t == 1
-        arrived = sum(x.reshape(len(x), -1).astype(np.int64) @ self.fanout for x in inputs["x"])
+        arrived = sum(kernels.weighted(x.reshape(len(x), -1), self.fanout) for x in inputs["x"])
         return {
             "spike_in": nonzero(inputs["x"]) * first,
             "synop": arrived * first,

@@ -53,7 +53,7 @@ class Lif(Op):
         return self.neuron.state((batch, *self.out_shape))
 
     def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
-        return self.neuron.step(state, total(inputs["x"]), 0, None, held(inputs)).astype(np.int32)
+        return self.neuron.step(state, total(inputs["x"]), 0, None, held(inputs))
 
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
         arrived = nonzero(inputs["x"])

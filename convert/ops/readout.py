@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from convert import kernels
 from convert.ir import Inputs, Op, Payload, Size, nonzero, register, total
 from convert.synapse import FLOAT_EXACT, exact_bound, weight_problems
 
@@ -89,7 +90,7 @@ class Readout(Op):
 
     def synops(self, x: np.ndarray) -> np.ndarray:
         """Accumulates that a map causes, int64 [batch]."""
-        return x.reshape(len(x), -1).astype(np.int64) @ self.fanout
+        return kernels.weighted(x.reshape(len(x), -1), self.fanout)
 
     def head(self, x: np.ndarray) -> np.ndarray:
         """Contribution of a map [batch, tokens, channels] to each class, int32 [batch, classes]."""

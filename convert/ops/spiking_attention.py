@@ -96,7 +96,7 @@ class SpikingAttention(Op):
     def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         drive = self.count(inputs).astype(np.int64) << self.exponent
         if "alive" not in inputs:
-            return self.neuron.step(state, drive, 0, None, held(inputs)).astype(np.int32)
+            return self.neuron.step(state, drive, 0, None, held(inputs))
         alive = inputs["alive"] > 0
         out = np.zeros((len(drive), *self.out_shape), np.int32)
         out[alive] = self.neuron.step(state, drive[alive], 0, alive, held(inputs))

@@ -31,6 +31,7 @@ class TimestepGate(Op):
 
     kind: ClassVar[str] = "timestep_gate"
     slots: ClassVar[tuple[str, ...]] = ()
+    halting: ClassVar[bool] = True
     arithmetic: ClassVar[tuple[str, ...]] = ("compare",)
 
     mask: np.ndarray

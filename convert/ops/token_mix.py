@@ -106,7 +106,7 @@ class TokenMix(Op):
     def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         current = self.current(total(self.heard(inputs)))
         if "alive" not in inputs:
-            return self.neuron.step(state, current, 0, None, held(inputs)).astype(np.int32)
+            return self.neuron.step(state, current, 0, None, held(inputs))
         alive = inputs["alive"] > 0
         out = np.zeros(current.shape, np.int32)
         out[alive] = self.neuron.step(state, current[alive], 0, alive, held(inputs))
