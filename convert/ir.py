@@ -119,6 +119,10 @@ class Op:
         """
         raise TypeError(f"{type(self).__name__} cannot be audited")
 
+    def macs(self, inputs: Inputs) -> int:
+        """Synaptic events of this timestep that need a multiplication: 0 for every op of our own nets."""
+        return 0
+
     @classmethod
     def examples(cls, rng: np.random.Generator) -> Iterator[tuple[Op, list[Inputs]]]:
         """Yield (op, inputs for each timestep) for the conformance test."""
