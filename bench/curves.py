@@ -1,4 +1,4 @@
-"""python bench/curves.py [DATASET]: accuracy over energy of each adaptive system along its own setting, with the Pareto front."""
+"""python bench/curves.py [PLAN]: accuracy over energy of each adaptive system along its own setting, with the Pareto front."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Args:
     """Measure the points that are missing, then write the curves as JSON and SVG."""
 
     plan: Annotated[str, tyro.conf.Positional] = "digits"
-    """Data set of a plan in bench/systems/, or the path of such a file."""
+    """Name of a plan in bench/systems/, or the path of such a file."""
     cost: str = "paper45"
     """Cost table of the energy axis."""
     jobs: int = 1
@@ -35,7 +35,7 @@ class Args:
     json: bool = False
     """Print the points as JSON only."""
     output: Path | None = None
-    """SVG to write (its JSON lies beside the results); docs/images/curves-DATASET.svg if left out."""
+    """SVG to write (its JSON lies beside the results); docs/images/curves-PLAN.svg if left out."""
     runs: Path = Path("runs/bench")
     """Where the run folders lie."""
     results: Path | None = None

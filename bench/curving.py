@@ -10,8 +10,8 @@ from bench.measure import ROOT, Bench
 from bench.plan import RESULTS, Curve, Row, read_plan
 from bench.reporting import measure_all
 from convert import cli
+from convert.files import atomic
 from convert.ir import DeployError
-from convert.record import atomic
 from hw_sim.cost_tables import load_tables, names
 from hw_sim.units import energy_text
 
@@ -41,19 +41,22 @@ def curves(args: Args) -> int:
         failed = measure_all(work, wanted, 1, args.jobs)
     points = [p for curve, rows in made for p in curve_points(work, curve, rows, table)] + static_points(work, table)
     if not points:
-        raise DeployError(str(work.results / plan.dataset), "holds no results yet", f"run python bench/systems.py {plan.dataset} first")
+        raise DeployError(str(work.results / plan.name), "holds no results yet", f"run python bench/systems.py {args.plan} first")
     best = front(points)
     for i, point in enumerate(points):
         point["front"] = i in best
-    facts = {"schema": 1, "dataset": plan.dataset, "cost_table": table, "energy": "chip and host, pJ per inference", "points": points}
-    folder = work.results / plan.dataset
+    facts = {
+        "schema": 1, "plan": plan.name, "dataset": plan.dataset, "cost_table": table, "energy": "chip and host, pJ per inference",
+        "points": points,
+    }  # fmt: skip
+    folder = work.results / plan.name
     with atomic(folder / "curves.json") as part:
         part.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
-    output = args.output or ROOT / "docs" / "images" / f"curves-{plan.dataset}.svg"
+    output = args.output or ROOT / "docs" / "images" / f"curves-{plan.name}.svg"
     from bench.chart import chart  # matplotlib is slow to import
 
     with atomic(output) as part:
-        part.write_text(chart(points, f"energy per inference, chip and host, {table}", plan.dataset), encoding="utf-8")
+        part.write_text(chart(points, f"energy per inference, chip and host, {table}", plan.name), encoding="utf-8")
     if args.json:
         cli.print_json(facts)
     else:

@@ -17,8 +17,8 @@ from typing import Any
 
 from bench.plan import RESULTS, RUNS, Plan, Row
 from bench.result import result_of
+from convert.files import atomic
 from convert.ir import DeployError
-from convert.record import atomic
 from train.options import write_yaml
 from train.runfolder import CONFIG, METRICS, WEIGHTS
 
@@ -43,7 +43,7 @@ class Bench:
 
     def result_path(self, row: Row, seed: int) -> Path:
         part = "curves" if "@" in row.name else ""
-        return self.results / self.plan.dataset / part / f"{row.name}-{seed}.json"
+        return self.results / self.plan.name / part / f"{row.name}-{seed}.json"
 
     def read(self, row: Row, seed: int) -> dict[str, Any] | None:
         """A row's JSON, stale or not; None if there is none that can be read."""
@@ -53,12 +53,15 @@ class Bench:
             return None
 
     def key(self, row: Row, seed: int) -> dict[str, Any]:
-        """What a row's JSON must say to be fresh: the settings that it was trained with, how it was exported, its twin's settings."""
+        """What a row's JSON must say to be fresh: the settings that it was trained with, how it was exported, its twin's settings.
+
+        The settings as they are with runs in their usual place, so that results are fresh wherever the runs lie.
+        """
         twin = None if row.twin is None else self.plan.row(row.twin)
         return {
-            "config_hash": self.plan.config(row, seed, self.runs).hash,
+            "config_hash": self.plan.config(row, seed).hash,
             "export": dict(row.export),
-            "twin": None if twin is None else {"row": twin.name, "config_hash": self.plan.config(twin, seed, self.runs).hash},
+            "twin": None if twin is None else {"row": twin.name, "config_hash": self.plan.config(twin, seed).hash},
         }
 
     def state(self, row: Row, seed: int) -> str:
@@ -136,8 +139,9 @@ def measure(bench: Bench, row: Row, seed: int) -> Path | None:
     steps.once("estimate", priced, *inputs)
     path = bench.result_path(row, seed)
     facts = {
-        "schema": 1, "dataset": bench.plan.dataset, "row": row.name, "seed": seed, "system": row.system, "policy": row.policy,
-        **bench.key(row, seed), "limit_train": config.data.limit_train, "epochs": bench.plan.epochs(row, seed), "seconds": steps.seconds,
+        "schema": 1, "plan": bench.plan.name, "dataset": bench.plan.dataset, "row": row.name, "seed": seed, "system": row.system,
+        "policy": row.policy, **bench.key(row, seed), "limit_train": config.data.limit_train,
+        "epochs": bench.plan.epochs(row, seed), "seconds": steps.seconds,
         "train_seconds": sum(trained_for(bench.plan.folder(r, seed, bench.runs)) for r in bench.plan.chain(row)),
         "commit": commit(), "date": datetime.now(timezone.utc).date().isoformat(),
     }

@@ -1,4 +1,4 @@
-"""A bench plan: which nets are trained, from what they start, what they are set against. One YAML file for each data set."""
+"""A bench plan: which nets are trained, from what they start, what they are set against. One YAML file, named after its data set."""
 
 from __future__ import annotations
 
@@ -63,8 +63,13 @@ class Curve(Entry):
 
 
 class Plan(Entry):
-    """Rows and curves of one data set. `options` hold for every row; `claims` names the row for each claim (`bench.claims`)."""
+    """Rows and curves of one data set. `options` hold for every row; `claims` names the row for each claim (`bench.claims`).
 
+    `name` is the file's own (`dataset` without a file); results and tables are found by it. Two plans of one data set share its run
+    folders: those bear the hash of their settings.
+    """
+
+    name: str = Field("", pattern=r"^[A-Za-z0-9_.-]*$")
     dataset: str
     about: str = ""
     options: dict[str, Any] = Field(default_factory=dict)
@@ -74,6 +79,7 @@ class Plan(Entry):
 
     @model_validator(mode="after")
     def _sound(self) -> Plan:
+        self.name = self.name or self.dataset
         names = [r.name for r in self.rows]
         for name in names:
             if names.count(name) > 1:
@@ -182,7 +188,7 @@ def nested(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_plan(given: str) -> Plan:
-    """The plan of a data set that comes with the bench, or the YAML file of that path.
+    """The plan of that name that comes with the bench, or the YAML file of that path.
 
     Raises
     ------
@@ -194,7 +200,7 @@ def read_plan(given: str) -> Plan:
     if given not in known and path.suffix != ".yml":
         raise DeployError(given, "no such plan", f"there are {', '.join(known)}; or give the path of a YAML file")
     try:
-        plan = Plan.model_validate(read_yaml(path))
+        plan = Plan.model_validate({"name": path.stem, **read_yaml(path)})
     except ValidationError as e:
         found = "; ".join(f"{'.'.join(map(str, x['loc']))}: {x['msg'].removeprefix('Value error, ')}".lstrip(": ") for x in e.errors())
         raise DeployError(str(path), found, "write it like bench/systems/digits.yml") from None

@@ -10,10 +10,10 @@ from bench.claims import Result, claims
 from bench.measure import ROOT, Bench, measure, ordered, stop_commands
 from bench.plan import RESULTS, Plan, Row, read_plan
 from bench.schedule import run_all
-from bench.table import WORK, Line, as_json, energy_columns, fill, lines, markdown, markdown_claims, rich_claims, rich_table
+from bench.table import WORK, as_json, energy_columns, fill, lines, markdown_claims, markdown_tables, rich_claims, rich_table
 from convert import cli
+from convert.files import atomic
 from convert.ir import DeployError
-from convert.record import atomic
 from hw_sim.cost_tables import load_tables, names
 
 if TYPE_CHECKING:
@@ -82,12 +82,12 @@ def show(args: Args, work: Bench, rows: list[Row], tables: list[str]) -> None:
         cli.print_json(as_json(found, made))
         return
     if args.markdown:
-        cli.console.print(markdown(found, [*WORK, *energy_columns(tables)]), markup=False, soft_wrap=True)
+        cli.console.print(markdown_tables(found, tables), markup=False, soft_wrap=True)
         if args.claims:
             cli.console.print("\n" + markdown_claims(made), markup=False, soft_wrap=True)
         return
     images = next((r["images"] for line in found for r, _ in line.pairs), 0)
-    cli.console.print(rich_table(f"{work.plan.dataset}, {images:,} test images", found, WORK))
+    cli.console.print(rich_table(f"{work.plan.name}, {images:,} test images", found, WORK))
     cli.console.print(rich_table("energy per inference, chip and host", found, energy_columns(tables)))
     odd = [line.row.name for line in found for r, _ in line.pairs if not all(e["equal"] for e in r["exact"].values())]
     if odd:
@@ -97,19 +97,37 @@ def show(args: Args, work: Bench, rows: list[Row], tables: list[str]) -> None:
 
 
 def update(path: Path, work: Bench, tables: list[str]) -> None:
-    """Fill the markers of a markdown file: ``table:DATASET``, ``table:DATASET SYSTEM`` and ``claims:DATASET``."""
+    """Fill a plan's markers in a markdown file: ``table:PLAN``, ``table:PLAN SYSTEM``, ``claims:PLAN`` and ``curves:PLAN``.
+
+    Raises
+    ------
+    DeployError
+        If the file has none of them, or one of another kind.
+    """
     plan: Plan = work.plan
+    command = f"Not measured yet: `python bench/systems.py {plan.name} --update-docs`."
+    found = []
 
     def content(key: str) -> str | None:
         kind, _, rest = key.partition(":")
-        dataset, _, system = rest.partition(" ")
-        if dataset != plan.dataset or kind not in ("table", "claims"):
+        name, _, system = rest.partition(" ")
+        if name != plan.name:
             return None
+        found.append(key)
         if kind == "claims":
-            return markdown_claims(claims(plan, reader(work)))
-        shown: list[Line] = lines(plan, [r for r in plan.rows if not system or r.system == system], reader(work), work.state)
-        return markdown([line for line in shown if line.pairs], [*WORK, *energy_columns(tables)])
+            made = claims(plan, reader(work))
+            return markdown_claims(made) if made else command
+        if kind == "curves":
+            picture = path.parent / "images" / f"curves-{name}.svg"
+            drawn = f"![Accuracy over energy on {name}](images/{picture.name})"
+            return drawn if picture.is_file() else f"Not drawn yet: `python bench/curves.py {name}`."
+        if kind != "table":
+            raise DeployError(str(path), f"unknown marker <!-- {key} -->", "use table, claims or curves")
+        shown = lines(plan, [r for r in plan.rows if not system or r.system == system], reader(work), work.state)
+        return markdown_tables(shown, tables) if any(line.pairs for line in shown) else command
 
     text = fill(path.read_text(encoding="utf-8"), content)
+    if not found:
+        raise DeployError(str(path), f"has no marker of plan {plan.name}", "write <!-- table:PLAN --> and <!-- end --> on two lines")
     with atomic(path) as part:
         part.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""python bench/systems.py [DATASET]: train, export, deploy, check and price every system of a plan, and print the table."""
+"""python bench/systems.py [PLAN]: train, export, deploy, check and price every system of a plan, and print the table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Args:
     """Measure the nets of a plan; what was done before is not done again, what was begun goes on."""
 
     plan: Annotated[str, tyro.conf.Positional] = "digits"
-    """Data set of a plan in bench/systems/, or the path of such a file."""
+    """Name of a plan in bench/systems/, or the path of such a file."""
     rows: str | None = None
     """Rows, separated by commas (what they need is added); all if left out."""
     seeds: int | None = None

@@ -118,15 +118,37 @@ def rich_table(title: str, found: Sequence[Line], columns: Sequence[Column]) -> 
     return out
 
 
-def markdown(found: Sequence[Line], columns: Sequence[Column]) -> str:
-    """The lines as a markdown table, with each row's policy, seeds and twin."""
-    rows = [["net", "policy", *(c.title for c in columns), "twin"]]
-    rows.append(["---", "---", *("---:" for _ in columns), "---"])
+def markdown(found: Sequence[Line], columns: Sequence[Column], *, policy: bool = True) -> str:
+    """The lines as a markdown table, with each row's state and seeds and, with `policy`, its policy and twin."""
+    rows = [["net", "policy", *(c.title for c in columns), "twin"], ["---", "---", *("---:" for _ in columns), "---"]]
     for line in found:
         name = f"`{line.row.name}`" + (f" ({line.seeds})" if line.seeds else "") + (f", {line.state}" if line.state else "")
         twin = f"`{line.row.twin}`" if line.row.twin else NONE
         rows.append([name, line.row.policy or NONE, *cells(line, columns), twin])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join(f"| {' | '.join(row if policy else [row[0], *row[2:-1]])} |" for row in rows)
+
+
+def markdown_tables(found: Sequence[Line], tables: Sequence[str]) -> str:
+    """Work, then energy by each cost table, of the lines that were measured; then the names of those that were not, and exactness."""
+    there = [line for line in found if line.pairs]
+    missing = [f"`{line.row.name}`" for line in found if not line.pairs]
+    told = [markdown(there, WORK), markdown(there, energy_columns(tables), policy=False)] if there else []
+    told += [f"Not measured yet: {', '.join(missing)}."] if missing else []
+    return "\n\n".join([*told, *([exactness(there)] if there else [])])
+
+
+def exactness(found: Sequence[Line]) -> str:
+    """On how many nets and images every spike was compared, or which nets are not exact."""
+    odd = [f"`{line.row.name}`" for line in found for r, _ in line.pairs if not all(e["equal"] for e in r["exact"].values())]
+    if odd:
+        return f"**NOT exact**: {', '.join(dict.fromkeys(odd))}."
+    results = [r for line in found for r, _ in line.pairs]
+    said = []
+    for targets in dict.fromkeys(tuple(e["targets"]) for r in results for e in r["exact"].values()):
+        checks = [e for r in results for e in r["exact"].values() if tuple(e["targets"]) == targets]
+        images, spikes = min(e["images"] for e in checks), sum(e["spikes"] for e in checks)
+        said.append(f"{' = '.join(targets)} on {images} images of {len(checks)} nets ({spikes:,} spikes)")
+    return f"Every spike equal: {'; '.join(said) or 'not compared'}; {len(results)} nets in all."
 
 
 def claim_rows(found: Sequence[Claim]) -> list[list[str]]:
@@ -161,12 +183,12 @@ def markdown_claims(found: Sequence[Claim]) -> str:
 
 
 def fill(text: str, content: Callable[[str], str | None]) -> str:
-    """`text` with what stands between ``<!-- key -->`` and ``<!-- end -->`` replaced by `content` of the key, where that is no None."""
+    """`text` with what stands between ``<!-- kind:name -->`` and ``<!-- end -->`` replaced by `content` of that key, unless None."""
     def put(match: re.Match[str]) -> str:
         new = content(match[1])
         return match[0] if new is None else f"<!-- {match[1]} -->\n{new}\n<!-- end -->"
 
-    return re.sub(r"<!-- (\w+:[^>]*?) -->\n.*?<!-- end -->", put, text, flags=re.DOTALL)
+    return re.sub(r"<!-- (\w+:[^>]*?) -->\n(?:(?!<!-- \w+:).)*?<!-- end -->", put, text, flags=re.DOTALL)
 
 
 def as_json(found: Sequence[Line], made: Sequence[Claim]) -> dict[str, Any]:

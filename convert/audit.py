@@ -66,7 +66,8 @@ def audit(graph: Graph, inputs: np.ndarray) -> list[OpAudit]:
     """Redo the synaptic work of the first sample, every op and timestep, without a multiply; compare with the fast kernels.
 
     `inputs` is int [1 or more, *graph.input_shape]. Membrane leak (`decay`, a per-neuron shift or 12-bit multiply in
-    the neuron's update, as on Loihi) is not on the synaptic path and stands in `declared` as "leak".
+    the neuron's update, as on Loihi) is not on the synaptic path and stands in `declared` as "leak". Graded events of a foreign net are
+    redone as repeated adds; `macs` says how many of them a chip multiplies.
 
     Raises
     ------
@@ -82,6 +83,7 @@ def audit(graph: Graph, inputs: np.ndarray) -> list[OpAudit]:
         slow, fast = graph.ops[name].accumulate(alu, slots, int(t[0]))
         if not np.array_equal(np.asarray(slow), np.asarray(fast)):
             raise DeployError(name, f"event-by-event result differs from the kernel's at timestep {int(t[0])}", "the kernel is wrong")
+        rows[name].macs += graph.ops[name].macs(slots)
         for key, n in alu.used.items():
             rows[name].used[key] += n
             if n and key not in graph.ops[name].arithmetic:

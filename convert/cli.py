@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
-from convert.ir import DeployError
+from convert.errors import DeployError
 
 T = TypeVar("T")
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)

@@ -185,6 +185,9 @@ class Recorder:
         self.alive = np.zeros((samples, t, len(self.gates) + 1, tokens), bool)
         kept = [] if spikes is False else self.names if spikes is True else spikes
         self.spikes = {n: np.zeros((samples, t, *graph.ops[n].out_shape), np.int32) for n in kept}
+        self.activity: dict[str, np.ndarray] = {}
+        graded = [n for n, op in graph.ops.items() if not (op.payload.binary or op.gates_tokens)]
+        self.values = {n: np.zeros((samples, t), np.int64) for n in graded}
 
     def counted(self, sample: np.ndarray, t: np.ndarray, counts: dict[str, np.ndarray]) -> None:
         for name, values in counts.items():
@@ -192,7 +195,12 @@ class Recorder:
 
     def signals(self, sample: np.ndarray, t: np.ndarray, signals: Signals) -> None:
         """Take alive masks, logits and spikes from whichever signals are given."""
+        steps = [(k, slice(None) if (t == k).all() else t == k) for k in np.unique(t)]
         for name, value in signals.items():
+            if name in self.graph.ops:
+                self._active(name, value, steps)
+            if name in self.values:
+                self.values[name][sample, t - 1] = np.abs(value.reshape(len(value), -1)).sum(1, dtype=np.int64)
             if name in self.spikes:
                 self.spikes[name][sample, t - 1] = value
             if name in self.gates:
@@ -205,6 +213,14 @@ class Recorder:
         if self.start is None:
             self.alive[sample, t - 1, 0] = True
 
+    def _active(self, name: str, value: np.ndarray, steps: list) -> None:
+        """Add which neurons sent something; `steps` are (timestep, its rows)."""
+        if name not in self.activity:
+            self.activity[name] = np.zeros((self.graph.timesteps, *value.shape[1:]), np.int32)
+        sent = value != 0
+        for k, rows in steps:
+            self.activity[name][k - 1] += sent[rows].sum(0, dtype=np.int32)
+
     def ended(self, sample: np.ndarray, t: np.ndarray, done: np.ndarray) -> None:
         self.exit_step[sample[done]] = t[done]
 
@@ -212,7 +228,7 @@ class Recorder:
         kinds = [op.kind for op in self.graph.ops.values()]
         return Record(
             self.names, kinds, self.counts, self.exit_step, self.logits, self.gates, self.alive, self.spikes, labels, meta,
-            credit.entering(self.graph),
+            credit.entering(self.graph), self.activity, {n: self.values[n] for n in self.activity if n in self.values},
         )
 
 

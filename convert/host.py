@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from convert.files import atomic
 from convert.ir import DeployError
-from convert.record import atomic
 from convert.synapse import FLOAT_EXACT
 
 OPSET = 17

@@ -17,20 +17,13 @@ import numpy as np
 from typing_extensions import dataclass_transform
 
 from convert import kernels
+from convert.errors import DeployError
 
 INPUT = "input"  # name of the host's signal
 COUNTERS = ("spike_in", "synop", "attention_ac", "neuron_update", "gate_update", "spike_out", "message")
 SKIP, OPEN, MUTE, HOLD = 0, 1, 2, 3  # words of a timestep mask on slot `open`: see ops/timestep_gate.py
 Counts = dict[str, np.ndarray]  # counter -> int64 [batch]
 Inputs = dict[str, Any]  # slot -> array, or tuple of arrays for the many-source slot "x"; absent slots are missing
-
-
-class DeployError(Exception):
-    """A problem that the user can act on: where it is, what is wrong, what to do."""
-
-    def __init__(self, where: str, problem: str, hint: str) -> None:
-        self.where, self.problem, self.hint = where, problem, hint
-        super().__init__(f"{where}: {problem}\n  hint: {hint}")
 
 
 @dataclass(frozen=True)
@@ -125,6 +118,10 @@ class Op:
         Returns (result, the same from the vectorised kernel); the audit demands that they are equal.
         """
         raise TypeError(f"{type(self).__name__} cannot be audited")
+
+    def macs(self, inputs: Inputs) -> int:
+        """Synaptic events of this timestep that need a multiplication: 0 for every op of our own nets."""
+        return 0
 
     @classmethod
     def examples(cls, rng: np.random.Generator) -> Iterator[tuple[Op, list[Inputs]]]:

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from convert.files import atomic
 from convert.ir import DeployError
-from convert.record import atomic
 
 SCHEMA = 1
 REQUIRED = (

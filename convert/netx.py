@@ -16,10 +16,12 @@ from typing import Any
 import h5py
 import numpy as np
 
+from convert.files import atomic
 from convert.ir import INPUT, OPS, DeployError, Edge, Graph, Op, Payload, load_ops
-from convert.netx_stock import MAX_ELEMENTS, read_array, read_chain, read_stock_layer, write_stock_layer
+from convert.netx_chain import read_chain
+from convert.netx_stock import MAX_ELEMENTS, read_array, read_stock_layer, write_stock_layer
 from convert.neuron import Cuba
-from convert.record import atomic
+from convert.neuron_base import NEURONS, SPIKE, Neuron
 
 SCHEMA = 1
 STOCK_KINDS = ("conv", "dense")
@@ -87,12 +89,16 @@ def _write_fields(group: h5py.Group, op: Op) -> None:
         elif isinstance(value, Cuba):
             for part in dataclasses.fields(value):
                 group.attrs[f"{f.name}.{part.name}"] = getattr(value, part.name)
+        elif isinstance(value, Neuron):
+            group.attrs[f"{f.name}.kind"] = value.kind
+            for part in dataclasses.fields(value):  # type: ignore[arg-type]
+                group.attrs[f"{f.name}.{part.name}"] = getattr(value, part.name)
         else:
             group.attrs[f.name] = value
 
 
-def read_graph(path: Path) -> Graph:
-    """Read one of our files, or a plain chain that stock SLAYER blocks exported.
+def read_graph(path: Path, *, input_shape: tuple[int, ...] | None = None, payload: Payload = SPIKE) -> Graph:
+    """Read one of our files, or a chain that SLAYER's blocks exported (`netx_chain.read_chain`; it takes `input_shape` and `payload`).
 
     Raises
     ------
@@ -106,8 +112,8 @@ def read_graph(path: Path) -> Graph:
         raise DeployError(str(path), "no such file", "give a .net file")
     try:
         with h5py.File(path, "r") as f:
-            _no_foreign_links(f, str(path))
-            graph = _read_ours(f, path) if "graph" in f else read_chain(f, str(path))
+            no_foreign_links(f, str(path))
+            graph = _read_ours(f, path) if "graph" in f else read_chain(f, str(path), input_shape=input_shape, payload=payload)[0]
     except DeployError:
         raise
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as e:
@@ -116,13 +122,13 @@ def read_graph(path: Path) -> Graph:
     return graph
 
 
-def _no_foreign_links(group: h5py.Group, where: str) -> None:
+def no_foreign_links(group: h5py.Group, where: str) -> None:
     for key in group:
         link = group.get(key, getlink=True)
         if not isinstance(link, h5py.HardLink):
             raise DeployError(f"{where}:{group.name}/{key}", "is a link to another place or file", "copy the data into the file")
         if isinstance(group[key], h5py.Group):
-            _no_foreign_links(group[key], where)
+            no_foreign_links(group[key], where)
 
 
 def _read_ours(f: h5py.File, path: Path) -> Graph:
@@ -158,17 +164,30 @@ def _read_ours(f: h5py.File, path: Path) -> Graph:
     return graph
 
 
+def _read_neuron(group: h5py.Group, field: str, where: str) -> Neuron:
+    kind = str(group.attrs[f"{field}.kind"])
+    if kind not in NEURONS:
+        raise DeployError(where, f"neuron of unknown type {kind!r}", f"known types: {', '.join(NEURONS)}")
+    values: dict[str, Any] = {}
+    for part in dataclasses.fields(NEURONS[kind]):  # type: ignore[arg-type]
+        value = group.attrs[f"{field}.{part.name}"]
+        values[part.name] = str(value) if part.type == "str" else np.asarray(value, np.int32) if np.ndim(value) else int(value)
+    return NEURONS[kind](**values)
+
+
 def _read_fields(group: h5py.Group, cls: type[Op], where: str) -> Op:
     values: dict[str, Any] = {}
     for f in dataclasses.fields(cls):  # type: ignore[arg-type]
         kind = str(f.type)
         # Files written before a field existed lack it; its default then means what they meant.
-        if f.default is not dataclasses.MISSING and kind != "Cuba" and f.name not in group and f.name not in group.attrs:
+        if f.default is not dataclasses.MISSING and kind not in ("Cuba", "Neuron") and f.name not in group and f.name not in group.attrs:
             continue
         if kind.startswith("np."):
             values[f.name] = read_array(group, f.name, where)
         elif kind == "Cuba":
             values[f.name] = Cuba(**{p.name: int(group.attrs[f"{f.name}.{p.name}"]) for p in dataclasses.fields(Cuba)})
+        elif kind == "Neuron":
+            values[f.name] = _read_neuron(group, f.name, where)
         elif f.name not in group.attrs:
             raise DeployError(where, f"field {f.name!r} is missing", "the file is damaged; export it again")
         elif kind.startswith("tuple"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import h5py
 import numpy as np
 
-from convert.ir import INPUT, DeployError, Graph, Op
+from convert.ir import DeployError, Op
 from convert.neuron import Cuba
 from convert.ops.conv import Conv
 from convert.ops.dense import Dense
@@ -150,36 +150,3 @@ def read_stock_layer(group: h5py.Group, where: str, *, grid: tuple[int, ...] = (
         groups=_number(group, "groups", where, 1),
         neuron=_neuron(group, where),
     )
-
-
-def read_chain(f: h5py.File, where: str) -> Graph:
-    """A file of stock layers alone, as SLAYER blocks export it; unsupported layers are listed all at once."""
-    if "layer" not in f:
-        raise DeployError(where, "has no group 'layer'", "this is no NetX file")
-    layers = [f["layer"][str(i)] for i in range(len(f["layer"]))]
-    bad = [f"layer/{i}: type {kind_of(g)!r}" for i, g in enumerate(layers) if kind_of(g) not in READABLE]
-    if bad:
-        raise DeployError(where, f"unsupported {'; '.join(bad)}", f"known types: {', '.join(READABLE)}")
-    graph, previous = Graph(timesteps=1), INPUT
-    grid: tuple[int, ...] = ()
-    shape: tuple[int, ...] = ()
-    for i, group in enumerate(layers):
-        kind, here = kind_of(group), f"{where}:layer/{i}"
-        if kind == "input":
-            if "neuron" in group:
-                raise DeployError(
-                    here, "is an input block with neurons, which stock NetX connects to nothing", "feed spikes to the next layer"
-                )
-            given = [int(v) for v in read_array(group, "shape", here).ravel()]  # type: ignore[union-attr]
-            grid, shape = (tuple(given[1:]), (given[1] * given[2], given[0])) if len(given) == 3 else ((), (int(np.prod(given)),))
-            graph.input_shape = shape
-        elif kind != "flatten":
-            op = read_stock_layer(group, here, grid=grid, in_shape=shape)
-            if not shape:
-                graph.input_shape = (op.weight.shape[1],)  # type: ignore[attr-defined]
-            name = f"layer{i}"
-            graph.add(name, op, x=previous)
-            grid, shape, previous = getattr(op, "out_grid", ()), op.out_shape, name
-    if not graph.ops:
-        raise DeployError(where, "holds no layer that computes", "export the net's blocks")
-    return graph

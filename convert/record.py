@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from convert.files import atomic
 from convert.ir import COUNTERS, DeployError
 
 SCHEMA = 1
@@ -40,6 +39,11 @@ class Record:
         Entries of `alive` that the blocks obey. In serial order block g + 1 obeys entry g.
     spikes : dict of op name -> int32 [N, T, *shape]
         Only with ``record="spikes"``; zero after the exit.
+    activity : dict of op name -> int32 [T, *shape]
+        How many samples' events each neuron sent in each timestep (values other than 0, summed over samples): which core an op's
+        events come from. Only of the ops whose output the driver sees: all of them on the integer reference.
+    values : dict of op name -> int64 [N, T]
+        Sum of the magnitudes that an op with a graded payload sent; for the same ops.
     """
 
     ops: list[str]
@@ -53,6 +57,8 @@ class Record:
     labels: np.ndarray | None = None
     meta: dict[str, Any] = field(default_factory=dict)
     entering: list[int] = field(default_factory=list)
+    activity: dict[str, np.ndarray] = field(default_factory=dict)
+    values: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.entering:  # records of serial nets, written before there was anything else
@@ -111,6 +117,8 @@ class Record:
                 entering=self.entering,
                 labels=np.array([]) if self.labels is None else self.labels,
                 meta=json.dumps(self.meta),
+                **{f"activity/{name}": value for name, value in self.activity.items()},
+                **{f"values/{name}": value for name, value in self.values.items()},
             )
 
     def save_spikes(self, path: Path) -> None:
@@ -139,39 +147,10 @@ class Record:
                     labels=labels if labels.size else None,
                     meta=json.loads(str(f["meta"])),
                     entering=f["entering"].tolist() if "entering" in f else [],
+                    activity={k.removeprefix("activity/"): f[k] for k in f.files if k.startswith("activity/")},
+                    values={k.removeprefix("values/"): f[k] for k in f.files if k.startswith("values/")},
                 )
         except FileNotFoundError:
             raise DeployError(str(path), "no such event record", hint) from None
         except (OSError, KeyError, ValueError, zipfile.BadZipFile) as e:
             raise DeployError(str(path), f"not an event record ({e})", hint) from None
-
-
-class atomic:
-    """``with atomic(path) as part:`` write to `part`; it becomes `path` only if the block ends well."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
-
-    def __enter__(self) -> Path:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.stem}.", suffix=self.path.suffix)
-        except OSError as e:
-            raise DeployError(str(self.path), f"cannot be written ({e.strerror})", "choose a writable folder with --output") from None
-        os.close(handle)
-        os.chmod(name, 0o644)
-        self.part = Path(name)
-        return self.part
-
-    def __exit__(self, kind, error, trace) -> None:
-        if error is None:
-            try:
-                os.replace(self.part, self.path)
-                return
-            except OSError as e:
-                error = e
-        self.part.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise DeployError(
-                str(self.path), f"cannot be written ({error.strerror or error})", "free some space or choose another folder with --output"
-            ) from error

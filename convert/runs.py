@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from convert.ir import DeployError
+from convert.errors import DeployError
 
 ROOT = Path("runs")
 ZOO = Path(__file__).parents[1] / "zoo"  # trained and exported nets that come with the repository

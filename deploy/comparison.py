@@ -11,8 +11,8 @@ import numpy as np
 from rich.table import Table
 
 from convert import cli
+from convert.files import atomic
 from convert.ir import DeployError, Graph
-from convert.record import atomic
 from convert.runs import trained_in
 from deploy.bundle import load_images, open_export, parse_data, spike_bytes
 from deploy.deployment import bar

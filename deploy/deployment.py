@@ -11,9 +11,10 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from convert import cli
+from convert.files import atomic
 from convert.ir import DeployError
 from convert.masks import mean_layer_timesteps
-from convert.record import Record, atomic
+from convert.record import Record
 from convert.runs import run_of
 from deploy.bundle import load_images, open_export, parse_data, spike_bytes, without_halting
 from deploy.targets import Target

@@ -30,7 +30,7 @@ def _tamed():
 
 try:
     with _tamed():
-        from lava.magma.core.decorator import implements, requires
+        from lava.magma.core.decorator import implements, requires, tag
         from lava.magma.core.model.py.model import PyAsyncProcessModel, PyLoihiProcessModel
         from lava.magma.core.model.py.ports import PyInPort, PyOutPort
         from lava.magma.core.model.py.type import LavaPyType
@@ -65,5 +65,5 @@ def lava_modules(netx: bool = False) -> SimpleNamespace:
 __all__ = [
     "CPU", "AbstractProcess", "ActorType", "AsyncProtocol", "InPort", "LavaPyType", "LoihiProtocol", "OutPort", "ProcessServer",
     "PyAsyncProcessModel", "PyInPort", "PyLoihiProcessModel", "PyOutPort", "RunConfig", "RunContinuous", "RunSteps", "Runtime",
-    "implements", "lava_modules", "requires",
+    "implements", "lava_modules", "requires", "tag",
 ]

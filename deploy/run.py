@@ -22,7 +22,9 @@ class Args:
     """Deploy an exported net and record what happens."""
 
     export: Annotated[Path | None, tyro.conf.Positional] = None
-    """Export folder, or the run that holds it; the newest one if left out."""
+    """Export folder, or the run that holds it; the newest one if left out. With --input, any NetX file of lava-dl 0.6.0."""
+    input: Path | None = None
+    """Integer array (.npy) for a NetX file: spikes or graded events [samples, T, ...] or [T, ...], ... as in the file (C, H, W)."""
     data: str = "test"
     """Split and number of images: test, test:64, validation, train."""
     target: Literal["lava", "int"] = "lava"
@@ -48,6 +50,11 @@ class Args:
 def main() -> None:
     """Parse the command line and deploy."""
     args = cli.parse(Args, "Run an exported net on Lava or on the integer reference.")
+    if args.input is not None or (args.export is not None and args.export.is_file()):
+        from deploy.netx_run import run_netx
+
+        run_netx(args)
+        return
     from deploy.deployment import deploy
 
     deploy(args)

@@ -16,6 +16,7 @@ ACTIVE, INACTIVE = "neuron_update_active", "neuron_update_inactive"
 QUANTITIES = (*(c for c in COUNTERS if c != "neuron_update"), INACTIVE, ACTIVE)  # what a price can be multiplied by
 HOST = "host_mac"
 PRICEABLE = (*COUNTERS, INACTIVE, ACTIVE, HOST)
+PLACED = ("hop_x", "hop_y", "bit_hop", "weight_access", "state_access")  # priced only once a net lies on cores
 EVIDENCE = {
     "measured": "measured on a chip",
     "fitted": "fitted to measurements of whole workloads",
@@ -28,11 +29,13 @@ Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 
 
 class Price(BaseModel):
-    """Energy of one event; `source` says where the figure is printed, `evidence` (`EVIDENCE`) what it rests on."""
+    """Energy of one event. `source`: where the figure is printed; `evidence` (`EVIDENCE`): what it rests on; `low` to `high`: its band."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     value: float = Field(ge=0, allow_inf_nan=False)
+    low: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    high: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     unit: Literal["fJ", "pJ", "nJ"]
     per: Text
     source: Text
@@ -43,13 +46,33 @@ class Price(BaseModel):
     note: str = ""
     leaves_out: list[Text] = Field(min_length=1)
 
+    @model_validator(mode="after")
+    def _ordered(self) -> Price:
+        low, high = self.band
+        if not low <= self.value <= high:
+            raise ValueError(f"value {self.value:g} lies outside its band {low:g} to {high:g}")
+        return self
+
+    @property
+    def band(self) -> tuple[float, float]:
+        """(low, high) in the price's own unit; both the value where no band is known."""
+        return self.value if self.low is None else self.low, self.value if self.high is None else self.high
+
+    @property
+    def factor(self) -> float:
+        return {"fJ": 1e-3, "pJ": 1.0, "nJ": 1e3}[self.unit]
+
     @property
     def pj(self) -> float:
-        return self.value * {"fJ": 1e-3, "pJ": 1.0, "nJ": 1e3}[self.unit]
+        return self.value * self.factor
 
 
 class CostTable(BaseModel):
-    """Named prices. `leaves_out` maps what has no price (a counter, or anything else) to the reason."""
+    """Named prices. `leaves_out` maps what has no price (a counter, or anything else) to the reason.
+
+    `placed` prices what exists only on cores (`PLACED`). `memory_pj` are points (bytes, pJ) of one 64-bit access, for tables whose price
+    of `weight_access` and `state_access` is a number of accesses. `chips` are the profiles whose static power belongs to this table.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -57,7 +80,10 @@ class CostTable(BaseModel):
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
     title: Text
     about: Text
-    prices: dict[str, Price] = Field(min_length=1)
+    prices: dict[str, Price]
+    placed: dict[str, Price] = {}
+    memory_pj: list[tuple[float, float]] = []
+    chips: list[Text] = []
     leaves_out: dict[Text, Text]
 
     @model_validator(mode="after")
@@ -68,10 +94,26 @@ class CostTable(BaseModel):
                 raise ValueError(f"prices.{name} is no counter; there is {', '.join(near)}")
             if name in self.leaves_out:
                 raise ValueError(f"{name} has a price and is listed under leaves_out")
+        if not self.prices and not set(COUNTERS) <= set(self.leaves_out):
+            raise ValueError("prices holds none; a table that only counts lists every counter under leaves_out")
+        strange = [n for n in self.placed if n not in PLACED]
+        if strange:
+            raise ValueError(f"placed.{strange[0]} is unknown; there is {', '.join(PLACED)}")
+        if any(n.endswith("_access") for n in self.placed) != bool(self.memory_pj):
+            raise ValueError("memory_pj and the prices of accesses go together")
         halves = [n for n in (ACTIVE, INACTIVE) if n in self.prices]
         if len(halves) == 1 or (halves and "neuron_update" in self.prices):
             raise ValueError(f"price either neuron_update, or both {ACTIVE} and {INACTIVE}")
         return self
+
+    @property
+    def label(self) -> str:
+        """Name to print: figures of Loihi 2 always say that they are estimates."""
+        return f"{self.name} (estimate)" if any(c.startswith("loihi2") for c in self.chips) else self.name
+
+    @property
+    def counts_only(self) -> bool:
+        return not self.prices
 
     def pj(self, quantity: str) -> float | None:
         """Price of a quantity (`QUANTITIES` or `HOST`) in pJ; 0 if the table leaves it out with a reason; None if it does not know it."""
@@ -82,11 +124,11 @@ class CostTable(BaseModel):
         return 0.0 if counter in self.leaves_out else None
 
 
-class _UniqueKeys(yaml.SafeLoader):
+class UniqueKeys(yaml.SafeLoader):
     """YAML would let a second price of the same counter win silently."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         twice = [k for i, k in enumerate(keys) if k in keys[:i]]
         if twice:
             raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} stands there twice", node.start_mark)
@@ -110,7 +152,7 @@ def load_table(name: str) -> CostTable:
     where = str(path)
     form = f"write it like {FOLDER.parent.name}/{FOLDER.name}/{names()[0]}.yml"
     try:
-        content = yaml.load(path.read_text(), _UniqueKeys)
+        content = yaml.load(path.read_text(), UniqueKeys)
     except FileNotFoundError:
         raise DeployError(name, "no such cost table", f"known: {', '.join(names())}; or give the path of a YAML file") from None
     except (OSError, UnicodeDecodeError) as e:

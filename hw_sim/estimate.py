@@ -10,7 +10,7 @@ if not __package__:  # run as a file: the repository root comes first, not hw_si
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -27,6 +27,10 @@ class Args:
     """Run or export of the static twin; the newest static run with events of the same images if left out."""
     costs: list[str] = field(default_factory=lambda: ["paper45", "loihi1-davies"])
     """Cost tables, by name or as paths of YAML files."""
+    chip: str | None = None
+    """Also put the net on a chip profile (loihi1, loihi2, or a YAML file): cores, time, energy; see hw_sim/place.py."""
+    schedule: Literal["auto", "pipelined", "step-and-wait"] = "auto"
+    """With --chip: a timestep every chip step, or one after the other; auto pipelines where halting allows."""
     json: bool = False
     """Print the figures as JSON only."""
     output: Path | None = None
@@ -38,7 +42,7 @@ def main() -> None:
     args = cli.parse(Args, "Energy per inference of a deployed net, from its recorded events.")
     from hw_sim.estimating import run
 
-    run(args.run, args.static, args.costs, args.output, as_json=args.json)
+    run(args.run, args.static, args.costs, args.output, as_json=args.json, chip=args.chip, schedule=args.schedule)
 
 
 if __name__ == "__main__":

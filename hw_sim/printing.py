@@ -20,7 +20,7 @@ def partial_text(unpriced: dict[str, float]) -> str:
 
 def energy_table(e: Estimate, table: CostTable) -> Table:
     """Energy per inference of each net, by component."""
-    out = Table(title=f"energy per inference, cost table {escape(table.name)}", title_justify="left", caption_justify="left")
+    out = Table(title=f"energy per inference, cost table {escape(table.label)}", title_justify="left", caption_justify="left")
     out.add_column("")
     for name in e.nets:
         out.add_column(LABELS[name], justify="right")
@@ -44,7 +44,7 @@ def saving_table(saving: Saving, tables: list[CostTable]) -> Table:
     out.add_column("")
     rows, ends = [saving.rows_pj(t) for t in tables], [saving.ends_pj(t) for t in tables]
     for table in tables:
-        out.add_column(escape(table.name) + (" (partial)" if saving.unpriced(table) else ""), justify="right")
+        out.add_column(escape(table.label) + (" (partial)" if saving.unpriced(table) else ""), justify="right")
         out.add_column("", justify="right")
 
     def cells(values: list[float]) -> list[str]:
@@ -88,7 +88,7 @@ def fact_table(e: Estimate) -> Table:
 
 def left_out(table: CostTable) -> str:
     """One line: what a table does not price."""
-    return f"{table.name} leaves out: {', '.join(name.replace('_', ' ') for name in table.leaves_out)}"
+    return f"{table.label} leaves out: {', '.join(name.replace('_', ' ') for name in table.leaves_out)}"
 
 
 def show(e: Estimate, console: Console) -> None:

@@ -89,7 +89,7 @@ def _facts(e: Estimate) -> list[tuple[str, str, str]]:
         if e.saving is not None:
             before, after = e.saving.ends_pj(table)
             remark += f"; {share_text(after - before, before).replace(' ', NO_BREAK)} against {LABELS[e.saving.baseline]}"
-        out.append((table.name, energy_text(energy.chip_pj), remark))
+        out.append((table.label, energy_text(energy.chip_pj), remark))
     return out
 
 

@@ -63,6 +63,8 @@ COMMANDS = {
     "deploy/run.py": "mapping",
     "deploy/compare.py": "targets",
     "hw_sim/estimate.py": "costs",
+    "hw_sim/place.py": "schedule",
+    "hw_sim/validate.py": "file",
 }
 
 

@@ -156,11 +156,11 @@ def test_files_that_are_no_netx_are_refused(tmp_path):
 
 def test_unsupported_stock_layers_are_listed_all_at_once(tmp_path):
     with h5py.File(tmp_path / "odd.net", "w") as f:
-        for i, kind in enumerate(["input", "pool", "dense", "unpool"]):
+        for i, kind in enumerate(["input", "concat", "dense", "residual"]):
             f.create_dataset(f"layer/{i}/type", (1,), "S10", [kind.encode()])
     with pytest.raises(DeployError) as e:
         read_graph(tmp_path / "odd.net")
-    assert "layer/1" in str(e.value) and "layer/3" in str(e.value) and "pool" in str(e.value)
+    assert "layer/1" in str(e.value) and "layer/3" in str(e.value) and "concat" in str(e.value)
 
 
 def test_a_failing_write_leaves_the_old_file(tmp_path):

@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from convert.files import atomic
 from convert.ir import DeployError
-from convert.record import atomic
 
 SCHEMA = "1"
 MODEL, OPTIMIZER, RANDOM = "model/", "optimizer/", "random/"

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 import tyro
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from convert.ir import DeployError
+from convert.errors import DeployError
 
 DATASETS = ("digits", "fashion", "cifar10", "cifar100", "npz", "folder")
 MODELS = ("spikformer", "at_snn", "dts_vit", "stas", "stmixer", "qkformer", "msvit", "spike_driven")
@@ -26,6 +26,7 @@ LATER: dict[str, Any] = {
     "train.float_timesteps": None,
     "train.precision": "float32",
     "train.timestep_weight": 1.0,
+    "train.mask_rate": 6.0,
     "train.timestep_target": 0.6,
     "model.pooling": "stride",
     "model.residual": "sew",
@@ -154,7 +155,8 @@ class TrainConfig(Section):
     start: Path | None = Field(None, description="finished run whose weights training starts from; None: random weights")
     alive_target: float = Field(0.0, ge=0, le=1, description="mean share of alive cells below which `ponder` stops to press")
     timestep_weight: float = Field(1.0, ge=0, le=1000, description="weight in the loss of the mean share of open (layer, timestep) masks")
-    timestep_target: float = Field(0.6, ge=0, le=1, description="mean share of open masks below which `timestep_weight` stops to press")
+    timestep_target: float = Field(0.6, ge=0, le=1, description="share of the masks' timesteps that stay open at least")
+    mask_rate: float = Field(6.0, gt=0, le=1000, description="learning rate of the timestep masks' scores, as a multiple of `lr`")
     activity: float = Field(0.0, ge=0, le=1000, description="weight in the loss of the accumulates relative to a fully active net")
     threads: int = Field(2, ge=1, le=1024, description="CPU threads; another number may change the last bits of the weights")
     eval_batch: int = Field(256, ge=1, le=65_536, description="images per step of an evaluation")
@@ -199,7 +201,9 @@ DATASET_DEFAULTS: dict[str, dict[str, Any]] = {"digits": DIGITS, "fashion": GREY
 
 
 # Where a model's own form of a data set's defaults differs.
-MODEL_DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {}
+MODEL_DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
+    ("digits", "at_snn"): {"model": {"halting": {"beta": -8.0}}, "train": {"alive_target": 0.65}},
+}
 
 
 def defaults(dataset: str, model: str) -> dict[str, Any]:

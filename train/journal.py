@@ -11,7 +11,7 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from convert.cli import console
-from convert.record import atomic
+from convert.files import atomic
 from train import machine
 from train.checkpoint import State
 from train.runfolder import METRICS

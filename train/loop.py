@@ -21,6 +21,7 @@ from train.data import Splits, load
 from train.evaluate import evaluate
 from train.journal import Journal
 from train.layers.surrogate_module import mutual_loss
+from train.layers.timestep_gate import keep_open
 from train.machine import keep_memory
 from train.net import Net
 from train.optimize import learning_rate, make_optimizer, set_rate
@@ -127,6 +128,8 @@ def _epoch(net: Net, optimizer: torch.optim.Optimizer, splits: Splits, config: C
             where = f"epoch {number}, step {step - state.step + 1} of {steps}"
             raise DeployError(where, what, "lower train.lr, or clip harder with train.clip")
         optimizer.step()
+        if phase == "deployed" and net.masks:
+            keep_open(net.masks, settings.timestep_target)
         loss_sum += value * len(y)
         right += int((out.logits.detach().argmax(1) == y).sum())
         step += 1

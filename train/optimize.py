@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
 
 from train.config import TrainConfig
+from train.layers.timestep_gate import TimestepMask
 
 
 def make_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW in two groups; biases, norms, thresholds and scalars do not decay."""
-    parameters = [p for p in net.parameters() if p.requires_grad]
-    groups = [
+    """AdamW in groups; biases, norms, thresholds and scalars do not decay, scores of timestep masks learn at a rate of their own."""
+    scores = [m.score for m in net.modules() if isinstance(m, TimestepMask)]
+    known = {id(p) for p in scores}
+    parameters = [p for p in net.parameters() if p.requires_grad and id(p) not in known]
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": scores, "weight_decay": 0.0, "scale": config.mask_rate},
     ]
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.lr)
 
@@ -31,4 +36,4 @@ def learning_rate(step: int, steps_per_epoch: int, config: TrainConfig) -> float
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("scale", 1.0)

@@ -12,8 +12,8 @@ import yaml
 from pydantic import BaseModel, Field, create_model
 
 from convert import cli
-from convert.ir import DeployError
-from convert.record import atomic
+from convert.errors import DeployError
+from convert.files import atomic
 from train.config import DATASETS, MODELS, Config, check, defaults, merge
 from train.runfolder import CONFIG, find_unfinished
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from convert.ir import DeployError
+from convert.errors import DeployError
 from convert.runs import ROOT
 
 CONFIG, WEIGHTS, CHECKPOINT, METRICS = "config.yml", "model.safetensors", "last.ckpt", "metrics.json"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -21,6 +23,16 @@ class _Bit(torch.autograd.Function):
         (score,) = ctx.saved_tensors
         p = torch.sigmoid(score)
         return 4 * grad * p * (1 - p)
+
+
+@torch.no_grad()
+def keep_open(masks: Sequence[TimestepMask], share: float) -> None:
+    """Where fewer than `share` of all timesteps are open, raise all scores alike until so many are: the order stays as learned."""
+    scores = torch.cat([m.score for m in masks])
+    least = torch.topk(scores, max(1, round(share * len(scores)))).values[-1]
+    if least < 0:
+        for mask in masks:
+            mask.score -= least
 
 
 class TimestepMask(Twin):

@@ -1,0 +1,152 @@
+"""What deploy/run.py does with a .net file and an array: run any NetX net on the integer reference or on Lava, and write what came out."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convert import cli
+from convert.block import Block
+from convert.files import atomic
+from convert.ir import COUNTERS, DeployError, Graph, Payload
+from convert.netx import read_graph
+from convert.ops.block_input import BlockInput
+from convert.record import Record
+from deploy.bundle import spike_bytes
+from deploy.deployment import SPIKES_MAX, bar
+from deploy.targets import Target
+
+if TYPE_CHECKING:
+    from deploy.run import Args
+
+TIMESTEPS_MAX = 1 << 16
+
+
+def load_array(path: Path) -> np.ndarray:
+    """Integers of a .npy file, int32; whole numbers stored as floats or bools count as integers."""
+    if not path.is_file():
+        raise DeployError(str(path), "no such file", "give the input as a .npy array")
+    try:
+        x = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as e:
+        raise DeployError(str(path), f"is no .npy array ({e})", "write it with numpy.save") from None
+    if not isinstance(x, np.ndarray) or x.dtype.kind not in "biuf" or not x.size:
+        raise DeployError(str(path), "holds no numbers", "write one array with numpy.save")
+    if x.dtype.kind == "f" and (not np.isfinite(x).all() or (x != np.round(x)).any()):
+        raise DeployError(str(path), "holds fractions or NaN, a chip takes integers", "give spikes, graded events, or an image times 64")
+    if np.abs(x.astype(np.float64)).max() >= 1 << 23:
+        raise DeployError(str(path), "holds values of more than 24 bits", "scale it down")
+    return x.astype(np.int32)
+
+
+def placed(x: np.ndarray, graph: Graph) -> np.ndarray:
+    """Array [samples, T, ...] or [T, ...] as [samples, T, *graph.input_shape].
+
+    ``...`` is the file's own (channels, height, width), our (positions, channels), or as many values in a row, channel first.
+    """
+    shape = tuple(graph.input_shape)
+    own = tuple(graph.meta.get("input_map", shape))
+    size = int(np.prod(shape))
+    for form in (own, shape, (size,)):
+        lead = x.ndim - len(form)
+        if lead in (1, 2) and x.shape[lead:] == form:
+            x = x if lead == 2 else x[None]
+            if form != shape and len(own) == 3:
+                x = x.reshape(*x.shape[:2], own[0], -1).swapaxes(2, 3)
+            return np.ascontiguousarray(x).reshape(*x.shape[:2], *shape)
+    raise DeployError("--input", f"has shape {list(x.shape)}, the net takes [samples, T, {', '.join(map(str, own))}] or [T, ...]",
+                      "check the order of the axes: samples, timesteps, then channels, height, width")
+
+
+def prepared(path: Path, x: np.ndarray) -> tuple[Graph, np.ndarray]:
+    """The net, fit for the input's length and range, and the input fit for the net."""
+    payload = Payload(min(0, int(x.min())), max(1, int(x.max())))
+    graph = read_graph(path, payload=payload)
+    if "input_map" not in graph.meta:  # one of our exports: it states its timesteps
+        return graph, x
+    if isinstance(next(iter(graph.ops.values())), BlockInput) or not payload.binary:
+        graph.input_payload = payload
+    x = placed(x, graph)
+    if x.shape[1] > TIMESTEPS_MAX:
+        raise DeployError("--input", f"has {x.shape[1]} timesteps", f"{TIMESTEPS_MAX} at most; check the order of the axes")
+    graph.timesteps = x.shape[1]
+    graph.check()
+    return graph, x
+
+
+def multiplying(graph: Graph) -> list[str]:
+    """Layers whose synapses get values other than 0 and 1: on a chip each such event costs a multiplication."""
+    return [n for n, op in graph.ops.items() if isinstance(op, Block | BlockInput)
+            and any(not graph.payload_of(e.source).binary for edges in graph.sources(n).values() for e in edges)]
+
+
+def run_netx(args: Args) -> Path:
+    """Run the file's net on ``args.input`` and write result.json, events.npz and outputs.npz; returns the folder.
+
+    Raises
+    ------
+    DeployError
+        A file that cannot be read, a layer that cannot be run exactly, an input that does not fit.
+    """
+    if args.export is None or not args.export.is_file() or args.input is None:
+        raise DeployError("deploy/run.py", "--input goes with a .net file", "python deploy/run.py any.net --input x.npy")
+    graph, x = prepared(args.export, load_array(args.input))
+    last = list(graph.ops)[-1]
+    keep_all = args.record == "spikes"
+    output_bytes = 4 * len(x) * graph.timesteps * int(np.prod(graph.ops[last].out_shape))
+    need = spike_bytes(graph, len(x)) if keep_all or args.target == "lava" else output_bytes
+    if need > SPIKES_MAX:
+        raise DeployError("--input", f"recording takes {need / 2**30:.1f} GiB", "give fewer samples or timesteps, or use --target int")
+    with Target(args.target, graph, args.export.parent, batch=args.batch, mapping=args.mapping, protocol=args.protocol,
+                patience_s=args.patience) as target:
+        start = time.perf_counter()
+        with bar(f"{args.target}, {args.export.name}", len(x)) as progress:
+            record = target.run(x, x, spikes=True if keep_all or target.network else [last],
+                                progress=lambda n: progress.advance(progress.task_ids[0], n))
+        seconds = time.perf_counter() - start
+    facts = summary(args, graph, record, seconds)
+    folder = args.output or args.export.parent / f"{args.export.stem}-run"
+    written = write(folder, record, facts, last, keep_all)
+    if args.json:
+        cli.print_json({**facts, "written": [str(folder / name) for name in written]})
+        return folder
+    print_ = cli.console.print
+    print_(f"{args.export.name}: {len(graph.ops)} ops, {facts['samples']} samples, {facts['timesteps']} timesteps ({args.target})")
+    for name, events in facts["events"].items():
+        out, synaptic, updates = (events[k] for k in ("spike_out", "synop", "neuron_update"))
+        print_(f"  {name:14s} {out:>12,} events out  {synaptic:>16,} synaptic  {updates:>12,} updates")
+    if facts["multiplying_layers"]:
+        print_(f"  not accumulate-only: graded events reach {', '.join(facts['multiplying_layers'])}", soft_wrap=True)
+    print_(f"  speed          {facts['timesteps_per_s']:,.0f} timesteps/s")
+    print_(f"wrote {folder}/{', '.join(written)}", soft_wrap=True)
+    return folder
+
+
+def summary(args: Args, graph: Graph, record: Record, seconds: float) -> dict[str, Any]:
+    """Figures of the run, JSON ready; events are totals over all samples."""
+    totals = record.counts.sum((0, 1))
+    return {
+        "net": str(args.export), "input": str(args.input), "target": args.target, "samples": len(record.exit_step),
+        "mapping": args.mapping if args.target == "lava" else None, "protocol": args.protocol if args.target == "lava" else None,
+        "timesteps": graph.timesteps, "output": record.ops[-1], "multiplying_layers": multiplying(graph),
+        "events": {name: dict(zip(COUNTERS, map(int, row))) for name, row in zip(record.ops, totals)},
+        "prediction": record.prediction.tolist(), "seconds": seconds,
+        "timesteps_per_s": len(record.exit_step) * graph.timesteps / seconds,
+    }
+
+
+def write(folder: Path, record: Record, facts: dict[str, Any], last: str, keep_all: bool) -> list[str]:
+    """Write the files, each atomically; returns their names."""
+    names = ["result.json", "events.npz", "outputs.npz"] + (["spikes.npz"] if keep_all else [])
+    record.save(folder / names[1])
+    with atomic(folder / names[2]) as part:
+        np.savez_compressed(part, outputs=record.spikes[last], total=record.logits)
+    if keep_all:
+        record.save_spikes(folder / names[3])
+    with atomic(folder / names[0]) as part:
+        part.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
+    return names
