@@ -21,15 +21,21 @@ PRECISIONS = ("float32", "bfloat16")
 Say = Callable[[str], None]
 
 
+def clock() -> tuple[str, Callable[[], float]]:
+    """With one thread the processor's time, which other programs on the machine do not change as much; else the wall's."""
+    return ("processor", time.process_time) if torch.get_num_threads() == 1 else ("wall", time.perf_counter)
+
+
 def medians(contestants: dict[str, Callable[[], Any]], repeats: int) -> tuple[dict[str, float], dict[str, list[float]]]:
     """Seconds of each contestant by turns, after a first turn that does not count: medians, and all in the order measured."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
+    _, now = clock()
     for turn in range(repeats + 1):
         for name, call in contestants.items():
-            start = time.perf_counter()
+            start = now()
             call()
             if turn:
-                times[name].append(time.perf_counter() - start)
+                times[name].append(now() - start)
     return {name: statistics.median(found) for name, found in times.items()}, times
 
 

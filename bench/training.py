@@ -64,10 +64,11 @@ def main() -> None:
 
     if "layers" in args.parts:
         rows, left_out = timing.layers(args.repeats, say)
-        result["layers"] = {"machine": describe(), "repeats": args.repeats, "rows": rows, "left_out": left_out}
+        result["layers"] = {"machine": describe(), "clock": timing.clock()[0], "repeats": args.repeats, "rows": rows, "left_out": left_out}
     if "nets" in args.parts:
         rows = timing.nets(args.datasets, args.nets, args.batch, args.net_repeats, say)
-        result["nets"] = {"machine": describe(), "repeats": args.net_repeats, "batch": args.batch, "rows": rows}
+        told = {"machine": describe(), "clock": timing.clock()[0], "repeats": args.net_repeats, "batch": args.batch}
+        result["nets"] = {**told, "rows": rows}
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
     if args.json:
@@ -94,7 +95,8 @@ def _check(args: Args) -> None:
 def show(part: str, found: dict[str, Any]) -> None:
     """A part as a table, with the machine."""
     machine = found["machine"]
-    where = f"{machine['cpu']}, {machine['threads']} thread(s), torch {machine['torch']}; medians of {found['repeats']} turns"
+    where = f"{machine['cpu']}, {machine['threads']} thread(s), torch {machine['torch']}"
+    where += f"; {found['clock']} time, medians of {found['repeats']} turns"
     table = Table(title=f"{part}: {where}", title_justify="left", box=None, pad_edge=False)
     if part == "layers":
         for title in ("layer", "program"):

@@ -62,7 +62,8 @@ class _Lif(torch.autograd.Function):
         per_count = np.float32(0 if grad_count is None else grad_count.item())
         to_x, to_v = torch.empty(x.shape), torch.empty(shape[1:])
         lives = settings[-2]
-        to_alive = np.empty_like(lives)
+        need = ctx.needs_input_grad
+        to_alive = np.empty_like(lives) if need[4] else EMPTY
         to3 = to_x.numpy().reshape(x3.shape)
         plain, weighted = kernels.backward(
             x3, before, a, b, *settings, alpha, given, per_count, from_v, to3, to_v.numpy().reshape(-1, channels), to_alive
@@ -75,7 +76,6 @@ class _Lif(torch.autograd.Function):
             kernels.affine(to3, x3, a, slope.astype(np.float32), rest.astype(np.float32))
         elif scale is not None:
             kernels.affine(to3, x3, a, np.zeros(channels, np.float32), np.zeros(channels, np.float32))
-        need = ctx.needs_input_grad
         return (
             to_x,
             to_v if need[1] else None,

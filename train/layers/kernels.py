@@ -95,6 +95,15 @@ def forward(x, v, scale, shift, keep, theta, exact, modes, alive, waits, spikes)
     return total
 
 
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc"})  # a sum in several lanes
+def felt(grad, more, u, bound):  # type: ignore[no-untyped-def]
+    """Sum of the gradients ``grad + more`` of the neurons that fire."""
+    total = ZERO
+    for c in range(len(u)):
+        total += (grad[c] + more) if u[c] > bound else ZERO
+    return total
+
+
 @compiled
 def backward(  # type: ignore[no-untyped-def]
     x, v, scale, shift, keep, theta, exact, modes, alive, waits, alpha, grad, grad_count, grad_v, out, out_v, out_alive
@@ -102,7 +111,8 @@ def backward(  # type: ignore[no-untyped-def]
     """Gradients of `forward`, from those of the spikes (`grad`), of their number and of the last voltage (empty: zero).
 
     Writes the gradient of the currents to `out` (summed over time where `x` has one timestep), of the first voltage to
-    `out_v`, of `alive` to `out_alive`. Returns, float64 [channels], the sums of the currents' gradient and of its product with `x`.
+    `out_v`, of `alive` to `out_alive` (empty: not wanted). Returns, float64 [channels], the sums of the currents' gradient and of its
+    product with `x`.
     """
     steps, rows, channels = grad.shape
     several = x.shape[0] > 1
@@ -115,7 +125,7 @@ def backward(  # type: ignore[no-untyped-def]
             state[c] = v[m, c]
         for t in range(steps):
             if modes[t] == IDLE:
-                if alive.size:
+                if out_alive.size:
                     out_alive[t, m] = ZERO
                 continue
             tx = t if several else 0
@@ -129,11 +139,8 @@ def backward(  # type: ignore[no-untyped-def]
             if not (waits.size and waits[t, m]):
                 for c in range(channels):
                     state[c] = ZERO if u[t, c] > bound else u[t, c]
-            if alive.size:
-                felt = ZERO
-                for c in range(channels):
-                    felt += (grad[t, m, c] + grad_count) if u[t, c] > bound else ZERO
-                out_alive[t, m] = felt
+            if out_alive.size:
+                out_alive[t, m] = felt(grad[t, m], grad_count, u[t], bound)
         for c in range(channels):
             g[c] = ZERO
         if grad_v.size:
