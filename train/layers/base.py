@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from convert.ir import HOLD, OPEN, SKIP, Op
+from convert.ir import HOLD, MUTE, OPEN, SKIP, Op
+from train.layers import kernels
 from train.layers.dynamics import neurons
 
 PHASES = ("float", "deployed")
@@ -119,45 +120,23 @@ def fire(
     `neuron` is SLAYER's, for its threshold; slot ``open`` carries the words of `convert.ops.timestep_gate` [T, batch, 1].
     `alive` [T, batch, ...] multiplies the spikes; `more` are `scale`, `shift` and `norm` of `neurons`. The tensor's attribute
     ``events`` is the number of spikes, which `Moment.book` reads: its gradient then costs no pass of its own.
+    In a chunk of several timesteps a token may come back: then the state of its neurons has waited, as on chip.
     """
-    v = now.state.get(twin.name)
-    words = inputs.get("open")
-    if words is None and not (now.steps > 1 and "alive" in inputs):
-        spikes, now.state[twin.name], events = neurons(current, v, decay, neuron.threshold, twin.deployed, alive=alive, **more)
-        spikes.events = events  # type: ignore[attr-defined]
-        return spikes
-    spikes = _masked(twin, affine(current, **more), neuron, decay, inputs, now)
-    return spikes if alive is None else spikes * alive.unsqueeze(-1)
-
-
-def affine(
-    x: torch.Tensor, scale: torch.Tensor | None = None, shift: torch.Tensor | None = None, norm: Any = None
-) -> torch.Tensor:
-    """The currents that `neurons` makes of `x`."""
-    if norm is not None:
-        return norm.normalise(x)
-    x = x if scale is None else x * scale
-    return x if shift is None else x + shift
-
-
-def _masked(twin: Twin, current: torch.Tensor, neuron: Any, decay: int, inputs: dict[str, Any], now: Moment) -> torch.Tensor:
-    """Spikes where timesteps are masked, or where a token may come back and its state waits, as on chip."""
-    words = inputs.get("open")
-    v = now.state.get(twin.name)
-    v = torch.zeros_like(current[0]) if v is None else v
+    words, modes, waits = inputs.get("open"), None, None
+    if words is not None:
+        code = words.detach()[:, 0, 0]
+        modes = [MODES[int(c)] for c in code]
+        straight = (words - words.detach())[:, 0, 0] + (code == OPEN).to(current.dtype)
+        bits = straight.reshape(-1, *[1] * (current.dim() - 2)).expand(current.shape[:-1])
+        alive = bits if alive is None else alive * bits
     if now.steps > 1 and "alive" in inputs:
-        credit, parts = inputs["alive"].detach() > 0, []
-        for t in range(len(current)):
-            single = {"open": words[t : t + 1]} if words is not None else {}
-            parts.append(fire(twin, current[t : t + 1], neuron, decay, single, Moment(0, 1, 1, now.state)))
-            v = now.state[twin.name] = torch.where(credit[t].unsqueeze(-1), now.state.get(twin.name, v), v)
-        return torch.cat(parts)
-    code = words.detach()[:, 0, 0]
-    straight = (words - words.detach())[:, 0, 0] + (code == OPEN).to(current.dtype)
-    runs = torch.nonzero(code != SKIP).flatten()
-    spikes = torch.zeros_like(current)
-    if len(runs):
-        hold = [bool(h) for h in code[runs] == HOLD]
-        part, now.state[twin.name], _ = neurons(current[runs], v, decay, neuron.threshold, twin.deployed, hold=hold)
-        spikes = spikes.index_copy(0, runs, part)
-    return spikes * straight.reshape(-1, *[1] * (current.dim() - 1))
+        waits = (inputs["alive"].detach() <= 0).expand(current.shape[:-1])
+    v = now.state.get(twin.name)
+    spikes, now.state[twin.name], events = neurons(
+        current, v, decay, neuron.threshold, twin.deployed, alive=alive, modes=modes, waits=waits, **more
+    )
+    spikes.events = events  # type: ignore[attr-defined]
+    return spikes
+
+
+MODES = {OPEN: kernels.RUNS, MUTE: kernels.RUNS, HOLD: kernels.HELD, SKIP: kernels.IDLE}

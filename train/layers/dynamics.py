@@ -6,6 +6,7 @@ an exact float32 and equals the chip's integer state / 4096. The passes over mem
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ MANT = 64.0  # SLAYER's w_scale: weights, biases, thresholds are integers / 64
 
 class _Lif(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, v, scale, shift, alive, norm, keep, threshold, exact, hold, alpha, steps):
+    def forward(ctx, x, v, scale, shift, alive, norm, keep, threshold, exact, modes, waits, alpha, steps):
         ctx.set_materialize_grads(False)
         shape = (steps, *x.shape[1:])
         channels = shape[-1]
@@ -39,8 +40,9 @@ class _Lif(torch.autograd.Function):
         state = torch.zeros(shape[1:]) if v is None else v.detach().clone(memory_format=torch.contiguous_format)
         spikes = torch.empty(shape)
         lives = EMPTY if alive is None else alive.detach().contiguous().numpy().reshape(steps, -1)
-        held = np.zeros(steps, np.bool_) if hold is None else np.asarray(hold, np.bool_)
-        settings = np.float32(keep), np.float32(threshold), bool(exact), held, lives
+        kinds = np.zeros(steps, np.int8) if modes is None else np.asarray(modes, np.int8)
+        waiting = NOWHERE if waits is None else waits.contiguous().numpy().reshape(steps, -1)
+        settings = np.float32(keep), np.float32(threshold), bool(exact), kinds, lives, waiting
         out = spikes.numpy().reshape(steps, -1, channels)
         count = kernels.forward(x3, state.numpy().reshape(-1, channels), a, b, *settings, out)
         ctx.save_for_backward(x, v, scale)
@@ -59,7 +61,7 @@ class _Lif(torch.autograd.Function):
         before = np.zeros((rows, channels), np.float32) if v is None else v.detach().contiguous().numpy().reshape(-1, channels)
         per_count = np.float32(0 if grad_count is None else grad_count.item())
         to_x, to_v = torch.empty(x.shape), torch.empty(shape[1:])
-        lives = settings[-1]
+        lives = settings[-2]
         to_alive = np.empty_like(lives)
         to3 = to_x.numpy().reshape(x3.shape)
         plain, weighted = kernels.backward(
@@ -80,11 +82,12 @@ class _Lif(torch.autograd.Function):
             _summed(weighted, scale) if need[2] else None,
             torch.from_numpy(plain).float() if need[3] else None,
             torch.from_numpy(to_alive).reshape(shape[:-1]) if need[4] else None,
-            *[None] * 7,
+            *[None] * 8,
         )
 
 
 EMPTY = np.empty((0, 0), np.float32)
+NOWHERE = np.empty((0, 0), np.bool_)
 
 
 def _rows(x: torch.Tensor) -> np.ndarray:
@@ -113,7 +116,8 @@ def neurons(
     shift: torch.Tensor | None = None,
     norm: Any = None,
     alive: torch.Tensor | None = None,
-    hold: list[bool] | None = None,
+    modes: Sequence[int] | None = None,
+    waits: torch.Tensor | None = None,
     alpha: float = 2.0,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     r"""Leaky integrate-and-fire with full current decay and hard reset, on the currents ``scale x + shift``.
@@ -131,7 +135,8 @@ def neurons(
     scale, shift : float [channels] or [1]
     norm : a `FoldedNorm`: normalise `x` with the batch's statistics, keep running ones; `scale` and `shift` are then gamma and beta
     alive : float [T, ...], multiplies the spikes
-    hold : timesteps in which the neurons integrate but neither fire nor reset
+    modes : what the neurons do in each timestep: `kernels.RUNS`, `kernels.HELD` (they neither fire nor reset), `kernels.IDLE` (nothing)
+    waits : bool [T, ...], where the neurons' spikes count but their voltage stays as it was before the timestep
 
     Returns
     -------
@@ -142,14 +147,14 @@ def neurons(
     steps = len(x)
     if steps > 1 and x.stride(0) == 0 and norm is None:
         x = x[:1]
-    return _Lif.apply(x, v, scale, shift, alive, norm, 1.0 - decay / STATE, threshold, exact, hold, alpha, steps)
+    return _Lif.apply(x, v, scale, shift, alive, norm, 1.0 - decay / STATE, threshold, exact, modes, waits, alpha, steps)
 
 
 def lif(
-    x: torch.Tensor, v: torch.Tensor, decay: int, threshold: float, exact: bool, hold: list[bool] | None = None, alpha: float = 2.0
+    x: torch.Tensor, v: torch.Tensor, decay: int, threshold: float, exact: bool, alpha: float = 2.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Spikes and last voltage of `neurons` on the currents `x` as they are."""
-    return neurons(x, v, decay, threshold, exact, hold=hold, alpha=alpha)[:2]
+    return neurons(x, v, decay, threshold, exact, alpha=alpha)[:2]
 
 
 class _AliveBit(torch.autograd.Function):

@@ -13,6 +13,7 @@ F = np.float32
 ZERO, ONE = F(0), F(1)
 STATE, GRAIN = F(4096), F(1 / 4096)  # SLAYER's states are integers / 4096
 FLUSH = 64  # rows summed in float32 before they go to float64
+RUNS, HELD, IDLE = 0, 1, 2  # what the neurons do in a timestep: all, integrate without firing or reset, nothing
 
 compiled = njit(cache=True, nogil=True, error_model="numpy")
 
@@ -47,11 +48,11 @@ def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @compiled
-def forward(x, v, scale, shift, keep, theta, exact, hold, alive, spikes):  # type: ignore[no-untyped-def]
+def forward(x, v, scale, shift, keep, theta, exact, modes, alive, waits, spikes):  # type: ignore[no-untyped-def]
     """Write `spikes`, update the voltages `v` [rows, channels] in place, return the number of spikes.
 
-    `exact` rounds the decayed voltage towards zero as the chip does. `hold` [T]: neither fire nor reset. `alive` [T, rows]
-    multiplies the spikes (empty: all live).
+    `exact` rounds the decayed voltage towards zero as the chip does. `modes` [T]: RUNS, HELD or IDLE. `alive` [T, rows]
+    multiplies the spikes (empty: all live). Where `waits` [T, rows] is set (empty: nowhere) the voltage stays as it was.
     """
     steps, rows, channels = spikes.shape
     several = x.shape[0] > 1
@@ -59,6 +60,10 @@ def forward(x, v, scale, shift, keep, theta, exact, hold, alive, spikes):  # typ
     total = 0.0
     for m in range(rows):
         for t in range(steps):
+            if modes[t] == IDLE:
+                for c in range(channels):
+                    spikes[t, m, c] = ZERO
+                continue
             tx = t if several else 0
             if exact:
                 for c in range(channels):
@@ -66,17 +71,19 @@ def forward(x, v, scale, shift, keep, theta, exact, hold, alive, spikes):  # typ
             else:
                 for c in range(channels):
                     u[c] = v[m, c] * keep + (x[tx, m, c] * scale[c] + shift[c])
-            if hold[t]:
-                for c in range(channels):
-                    v[m, c] = u[c]
-                    spikes[t, m, c] = ZERO
-                continue
+            bound = F(np.inf) if modes[t] == HELD else theta
             fired = np.int32(0)
-            for c in range(channels):
-                s = u[c] > theta
-                spikes[t, m, c] = ONE if s else ZERO
-                v[m, c] = ZERO if s else u[c]
-                fired += np.int32(1) if s else np.int32(0)
+            if waits.size and waits[t, m]:
+                for c in range(channels):
+                    s = u[c] > bound
+                    spikes[t, m, c] = ONE if s else ZERO
+                    fired += np.int32(1) if s else np.int32(0)
+            else:
+                for c in range(channels):
+                    s = u[c] > bound
+                    spikes[t, m, c] = ONE if s else ZERO
+                    v[m, c] = ZERO if s else u[c]
+                    fired += np.int32(1) if s else np.int32(0)
             if alive.size:
                 share = alive[t, m]
                 total += fired * share
@@ -90,7 +97,7 @@ def forward(x, v, scale, shift, keep, theta, exact, hold, alive, spikes):  # typ
 
 @compiled
 def backward(  # type: ignore[no-untyped-def]
-    x, v, scale, shift, keep, theta, exact, hold, alive, alpha, grad, grad_count, grad_v, out, out_v, out_alive
+    x, v, scale, shift, keep, theta, exact, modes, alive, waits, alpha, grad, grad_count, grad_v, out, out_v, out_alive
 ):
     """Gradients of `forward`, from those of the spikes (`grad`), of their number and of the last voltage (empty: zero).
 
@@ -107,16 +114,21 @@ def backward(  # type: ignore[no-untyped-def]
         for c in range(channels):
             state[c] = v[m, c]
         for t in range(steps):
+            if modes[t] == IDLE:
+                if alive.size:
+                    out_alive[t, m] = ZERO
+                continue
             tx = t if several else 0
-            bound = F(np.inf) if hold[t] else theta
+            bound = F(np.inf) if modes[t] == HELD else theta
             if exact:
                 for c in range(channels):
                     u[t, c] = np.trunc(state[c] * keep * STATE) * GRAIN + (x[tx, m, c] * scale[c] + shift[c])
             else:
                 for c in range(channels):
                     u[t, c] = state[c] * keep + (x[tx, m, c] * scale[c] + shift[c])
-            for c in range(channels):
-                state[c] = ZERO if u[t, c] > bound else u[t, c]
+            if not (waits.size and waits[t, m]):
+                for c in range(channels):
+                    state[c] = ZERO if u[t, c] > bound else u[t, c]
             if alive.size:
                 felt = ZERO
                 for c in range(channels):
@@ -137,16 +149,22 @@ def backward(  # type: ignore[no-untyped-def]
                 for c in range(channels):
                     state[c] = ZERO
             share = alive[t, m] if alive.size else ONE
-            if hold[t]:
+            waiting = modes[t] == IDLE or (waits.size and waits[t, m])
+            if modes[t] == RUNS:
                 for c in range(channels):
-                    out[tx, m, c] = g[c]
-                    g[c] *= keep
+                    z = (u[t, c] - theta) * width
+                    out[tx, m, c] = height / (ONE + z * z) * ((grad[t, m, c] + grad_count) * share)
             else:
                 for c in range(channels):
-                    p = u[t, c]
-                    z = (p - theta) * width
-                    later = g[c]
-                    du = height / (ONE + z * z) * ((grad[t, m, c] + grad_count) * share) + (later if p <= theta else ZERO)
+                    out[tx, m, c] = ZERO
+            if waiting:
+                if modes[t] == RUNS and share != ZERO:
+                    for c in range(channels):
+                        g[c] += out[tx, m, c] * keep
+            else:
+                bound = F(np.inf) if modes[t] == HELD else theta
+                for c in range(channels):
+                    du = out[tx, m, c] + (g[c] if u[t, c] <= bound else ZERO)
                     out[tx, m, c] = du
                     g[c] = du * keep
             for c in range(channels):

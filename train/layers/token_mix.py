@@ -49,8 +49,7 @@ class TokenMixer(Twin):
         now.book(x, self.tokens)
         split = x.unflatten(-1, (self.heads, -1)).transpose(2, 3)
         current = (self.cached @ split).transpose(2, 3).flatten(-2)
-        spikes = fire(self, current, self.neuron, HALF, inputs, now)
-        return spikes if mask is None else spikes * mask
+        return fire(self, current, self.neuron, HALF, inputs, now, alive=None if mask is None else mask.squeeze(-1))
 
     def to_op(self) -> TokenMix:
         neuron = Cuba(4096, HALF, int(self.neuron.threshold * MANT))
