@@ -50,6 +50,7 @@ class Claim:
     accuracy, twin_accuracy : per cent
     loss : points of accuracy that the row lies below its twin (negative: above), seed by seed
     parts : further facts by name
+    planned : seeds of the plan; fewer may be measured so far
     """
 
     name: str
@@ -62,6 +63,7 @@ class Claim:
     twin_accuracy: Spread
     loss: Spread
     parts: dict[str, Spread]
+    planned: int = 1
 
     @property
     def verdict(self) -> str:
@@ -73,7 +75,8 @@ class Claim:
             inside = "within" if lost <= self.twin_accuracy.range else "beyond"
             noise = f"{inside} the twin's own range of {self.twin_accuracy.range:.2f}" if len(self.twin_accuracy.values) > 1 else "one seed"
             found.append(f"accuracy {lost:.2f} points below the twin ({noise})")
-        return "reached" if not found else "not reached: " + "; ".join(found)
+        so_far = f" ({len(self.gain.values)} of {self.planned} seeds so far)" if len(self.gain.values) < self.planned else ""
+        return ("reached" if not found else "not reached: " + "; ".join(found)) + so_far
 
     @property
     def reached(self) -> bool:
@@ -143,7 +146,7 @@ def claims(plan: Plan, read: Callable[[str, int], Result | None]) -> list[Claim]
         gain, parts = measure(pairs)
         accuracy, twin_accuracy = (_spread(100 * p[i]["accuracy"]["deployed"] for p in pairs) for i in (0, 1))
         loss = _spread(t - a for a, t in zip(accuracy.values, twin_accuracy.values))
-        found.append(Claim(title, name, row.twin or "", gain, target, unit, accuracy, twin_accuracy, loss, parts))
+        found.append(Claim(title, name, row.twin or "", gain, target, unit, accuracy, twin_accuracy, loss, parts, row.seeds))
     return found
 
 

@@ -6,13 +6,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from bench.claims import total_pj
-from bench.measure import ROOT, Bench
+from bench.measure import ROOT, TABLES, Bench
 from bench.plan import RESULTS, Curve, Row, read_plan
 from bench.reporting import measure_all
 from convert import cli
 from convert.files import atomic
 from convert.ir import DeployError
-from hw_sim.cost_tables import load_tables, names
+from hw_sim.cost_tables import load_tables
 from hw_sim.units import energy_text
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def curves(args: Args) -> int:
     """
     plan = read_plan(args.plan)
     table = load_tables([args.cost])[0].name
-    tables = names() if args.cost in names() else [*names(), args.cost]
+    tables = [*TABLES] if args.cost in TABLES else [*TABLES, args.cost]
     work = Bench(plan, tables, args.runs, args.results or RESULTS, args.data_path)
     made = [(curve, plan.points(curve)) for curve in plan.curves]
     failed = {}

@@ -23,6 +23,7 @@ from train.options import write_yaml
 from train.runfolder import CONFIG, METRICS, WEIGHTS
 
 ROOT = Path(__file__).parents[1]
+TABLES = ("loihi1-davies", "paper45")  # prices by chip event alone; hw_sim/place.py has those that need a placement
 EXACT, EXACT_LAVA = 256, 128  # test images on which every spike is compared
 TAIL = 12  # lines of a failed command's log that are shown
 Run = Callable[[list[str], Path], str]

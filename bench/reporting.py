@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.claims import Result, claims
-from bench.measure import ROOT, Bench, measure, ordered, stop_commands
+from bench.measure import ROOT, TABLES, Bench, measure, ordered, stop_commands
 from bench.plan import RESULTS, Plan, Row, read_plan
 from bench.schedule import run_all
 from bench.table import WORK, as_json, energy_columns, fill, lines, markdown_claims, markdown_tables, rich_claims, rich_table
 from convert import cli
 from convert.files import atomic
 from convert.ir import DeployError
-from hw_sim.cost_tables import load_tables, names
+from hw_sim.cost_tables import load_tables
 
 if TYPE_CHECKING:
     from bench.systems import Args
@@ -34,8 +34,8 @@ def bench(args: Args) -> int:
     rows = plan.rows if args.rows is None else [plan.row(name.strip()) for name in args.rows.split(",")]
     if args.jobs < 1 or (args.seeds is not None and args.seeds < 1):
         raise DeployError("--jobs" if args.jobs < 1 else "--seeds", "must be 1 or more", "leave it out for the default")
-    tables = [t.name for t in load_tables(args.costs or names())]
-    work = Bench(plan, args.costs or names(), args.runs, args.results or RESULTS, args.data_path, args.lava)
+    tables = [t.name for t in load_tables(args.costs or TABLES)]
+    work = Bench(plan, list(args.costs or TABLES), args.runs, args.results or RESULTS, args.data_path, args.lava)
     failed = {} if args.report_only else measure_all(work, rows, args.seeds, args.jobs)
     show(args, work, rows, tables)
     for (name, seed), why in failed.items():

@@ -35,7 +35,7 @@ class Args:
     data_path: Path | None = None
     """Local copy of the data, as train/run.py's --data.path."""
     costs: list[str] | None = None
-    """Cost tables, by name or path; all that come with the program if left out."""
+    """Cost tables, by name or path; loihi1-davies and paper45 if left out."""
     report_only: bool = False
     """Measure nothing, show what there is."""
     claims: bool = False

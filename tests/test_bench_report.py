@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -44,6 +45,7 @@ def claim_of(key: str, rows: list[dict], twins: list[dict]) -> Claim:
 def test_fewer_tokens_at_no_less_accuracy_is_reached():
     c = claim_of("at_snn", [result(0.91, 0.5, 450), result(0.89, 0.6, 540)], [result(0.9), result(0.88)])
     assert c.reached and c.verdict == "reached"
+    assert replace(c, planned=len(c.gain.values) + 2).verdict == f"reached ({len(c.gain.values)} of {len(c.gain.values) + 2} seeds so far)"
     assert c.gain.values == pytest.approx((50, 40)) and c.gain.text(1, " %") == "45.0 % (40.0 to 50.0)"
     assert c.parts["chip events, per cent fewer"].mean == pytest.approx(45) and c.facts()["loss_points"]["mean"] == pytest.approx(-1)
 
@@ -51,12 +53,12 @@ def test_fewer_tokens_at_no_less_accuracy_is_reached():
 @pytest.mark.parametrize("key", ["at_snn", "stas"])
 def test_what_is_not_reached_says_by_how_much(key):
     short = claim_of(key, [result(0.9, 0.6, 500)], [result(0.9)])
-    assert not short.reached and short.verdict == ("not reached: 2.00 % short" if key == "at_snn" else "not reached: 5.00 % short")
+    assert not short.reached and short.verdict == f"not reached: {2 if key == 'at_snn' else 5}.00 % short (1 of 2 seeds so far)"
     inside = claim_of(key, [result(0.899, 0.5, 400), result(0.889, 0.5, 400)], [result(0.9), result(0.89)])
     assert inside.verdict == "not reached: accuracy 0.10 points below the twin (within the twin's own range of 1.00)"
     beyond = claim_of(key, [result(0.88, 0.9, 800), result(0.87, 0.9, 800)], [result(0.9), result(0.89)])
     assert beyond.verdict.endswith("% short; accuracy 2.00 points below the twin (beyond the twin's own range of 1.00)")
-    assert claim_of(key, [result(0.88, 0.1, 100)], [result(0.9)]).verdict.endswith("(one seed)")
+    assert claim_of(key, [result(0.88, 0.1, 100)], [result(0.9)]).verdict.endswith("(one seed) (1 of 2 seeds so far)")
 
 
 def test_the_parts_of_an_energy_claim_add_up_to_it():

@@ -51,6 +51,26 @@ def test_spike_driven_transformer_has_the_published_parameters():
     assert round(build("spike-driven-2-512").parameter_count / 1e6, 2) == 10.23
 
 
+def repeated_biases(net: Net) -> int:
+    """Biases of the published projections and MLPs, which the norms behind them make redundant and which are left out here."""
+    twins = dict(net.named_parameters())
+    ours = [n for n in twins if n.endswith("norm.beta") and n.split("/")[-1].split(".")[0] in ("proj", "fc1", "fc2")]
+    return sum(twins[n].numel() for n in ours)
+
+
+@pytest.mark.parametrize("name, published", [("qkformer-4-384", 6.71), ("msvit-4-384", 7.56)])
+def test_hierarchical_nets_have_the_published_parameters(name, published):
+    net = build(name)
+    assert round((net.parameter_count - 1 + repeated_biases(net)) / 1e6, 2) == published  # 1: the head's scale, in training only
+
+
+def test_the_static_qkformer_has_the_published_parameters():
+    """QKTA + QKCA on CIFAR-100, an ablation of the paper: 6.44 M."""
+    model = from_yaml(CONF / "qkformer-4-384.yml").model.model_copy(update={"attention": "channel"})
+    net = models.build(model, IMAGE, 100, 255)
+    assert round((net.parameter_count - 1 + repeated_biases(net)) / 1e6, 2) == 6.44
+
+
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("name", sorted(p.stem for p in CONF.glob("*.yml")))
 def test_a_paper_size_net_runs_and_exports(name, tmp_path):
