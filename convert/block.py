@@ -135,3 +135,33 @@ def merged(x: np.ndarray, grid: tuple[int, int], extra: tuple[int, int] = (0, 0)
 def split(sums: np.ndarray, channels: int, shape: tuple[int, ...]) -> np.ndarray:
     """Back from one channel [batch, channels * positions, 1] to [batch, *shape] = [batch, positions, channels]."""
     return sums.reshape(len(sums), channels, -1).transpose(0, 2, 1).reshape(len(sums), *shape)
+
+
+class TallBlock(Block):
+    """Base of blocks with one kernel for all channels, whose maps SLAYER stacks to one tall map."""
+
+    grid: tuple[int, int]
+    channels: int
+
+    @property
+    def in_shape(self) -> tuple[int, ...]:
+        return self.grid[0] * self.grid[1], self.channels
+
+    @property
+    def out_grid(self) -> tuple[int, int]:
+        height, width = self.synapses[0].out_grid
+        return height // self.channels, width
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        return self.out_grid[0] * self.out_grid[1], self.channels
+
+    def problems(self, shapes: dict[str, list[tuple[int, ...]]], payloads: dict[str, list[Payload]]) -> Iterator[tuple[str, str]]:
+        """Those of a block, and rows that do not split into channels."""
+        yield from super().problems(shapes, payloads)
+        rows = self.synapses[0].out_grid[0]
+        if rows % self.channels:
+            yield f"{rows} rows do not split into {self.channels} channels", "SLAYER cannot run this either"
+
+    def restore(self, sums: np.ndarray) -> np.ndarray:
+        return split(sums, self.channels, self.out_shape)

@@ -181,6 +181,11 @@ def held(inputs: Inputs) -> np.ndarray | None:
     return inputs["open"][:, 0] == HOLD if "open" in inputs else None
 
 
+def living(sources: tuple[np.ndarray, ...], inputs: Inputs) -> tuple[np.ndarray, ...]:
+    """Sources [batch, tokens, ...] without the dead tokens of slot ``alive``; as they are where none is connected."""
+    return tuple(x * (inputs["alive"] > 0)[..., None] for x in sources) if "alive" in inputs else sources
+
+
 def nonzero(sources: Iterable[np.ndarray]) -> np.ndarray:
     """Number of events of a slot's sources, int64 [batch]."""
     return sum(kernels.nonzeros(s.reshape(len(s), -1)) for s in sources)  # type: ignore[return-value]

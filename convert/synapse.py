@@ -118,6 +118,15 @@ def accumulate_conv(
     return acc
 
 
+def accumulate_each(alu: Any, sources: tuple[np.ndarray, ...], shape: tuple[int, ...]) -> np.ndarray:
+    """Values of the first sample, fed one to one: each event is one accumulate of its value."""
+    acc = np.zeros(shape, np.int64)
+    for x in sources:
+        where = np.nonzero(x[0])
+        alu.add(acc, where, x[0][where])
+    return acc
+
+
 def memory(weight: np.ndarray, in_grid: tuple[int, int], stride: int, padding: Padding, groups: int) -> tuple[int, int]:
     """(unrolled non-zero synapses, weight bits stored once)."""
     return int(conv_fanout(weight, in_grid, stride, padding, groups).sum()), 8 * weight.size

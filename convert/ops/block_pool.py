@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from convert.block import Block, merged, split
+from convert.block import TallBlock, merged
 from convert.ir import register
 from convert.neuron_base import Neuron
 from convert.neuron_leaky import Leaky
@@ -14,7 +14,7 @@ from convert.taps import Taps, convolution
 
 
 @register
-class BlockPool(Block):
+class BlockPool(TallBlock):
     r"""NetX type ``pool``: one kernel for all channels.
 
     .. math:: y_t = \mathrm{neuron}(K * x_t)
@@ -47,33 +47,12 @@ class BlockPool(Block):
         """Zero rows and columns that each channel gets."""
         return self.grid[0] % self.weight.shape[2], self.grid[1] % self.weight.shape[3]
 
-    @property
-    def in_shape(self) -> tuple[int, ...]:
-        return self.grid[0] * self.grid[1], self.channels
-
-    @property
-    def out_grid(self) -> tuple[int, int]:
-        height, width = self.synapses[0].out_grid
-        return height // self.channels, width
-
-    @property
-    def out_shape(self) -> tuple[int, ...]:
-        return self.out_grid[0] * self.out_grid[1], self.channels
-
-    def problems(self, shapes, payloads):
-        yield from super().problems(shapes, payloads)
-        if self.synapses[0].out_grid[0] % self.channels:
-            yield f"{self.synapses[0].out_grid[0]} pooled rows do not split into {self.channels} channels", "SLAYER cannot run this either"
-
     def taps(self, weight: np.ndarray) -> Taps:
         tall = self.channels * (self.grid[0] + self.extra[0]), self.grid[1] + self.extra[1]
         return convolution(weight, tall, self.stride, self.padding, self.dilation, 1)
 
     def arrange(self, x: np.ndarray) -> np.ndarray:
         return merged(x, self.grid, self.extra)
-
-    def restore(self, sums: np.ndarray) -> np.ndarray:
-        return split(sums, self.channels, self.out_shape)
 
     @classmethod
     def examples(cls, rng: np.random.Generator):

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from convert.block import Block, merged, split
+from convert.block import TallBlock, merged
 from convert.ir import register
 from convert.neuron_base import Neuron
 from convert.neuron_leaky import Leaky
@@ -14,7 +14,7 @@ from convert.taps import Taps, transposed
 
 
 @register
-class BlockUnpool(Block):
+class BlockUnpool(TallBlock):
     r"""NetX type ``unpool``: each input spreads over a window, one kernel for all channels.
 
     .. math:: y_t = \mathrm{neuron}(K^\top * x_t)
@@ -40,32 +40,11 @@ class BlockUnpool(Block):
     dilation: tuple[int, int] = (1, 1)
     neuron: Neuron = Leaky()
 
-    @property
-    def in_shape(self) -> tuple[int, ...]:
-        return self.grid[0] * self.grid[1], self.channels
-
-    @property
-    def out_grid(self) -> tuple[int, int]:
-        height, width = self.synapses[0].out_grid
-        return height // self.channels, width
-
-    @property
-    def out_shape(self) -> tuple[int, ...]:
-        return self.out_grid[0] * self.out_grid[1], self.channels
-
-    def problems(self, shapes, payloads):
-        yield from super().problems(shapes, payloads)
-        if self.synapses[0].out_grid[0] % self.channels:
-            yield f"{self.synapses[0].out_grid[0]} rows do not split into {self.channels} channels", "SLAYER cannot run this either"
-
     def taps(self, weight: np.ndarray) -> Taps:
         return transposed(weight, (self.channels * self.grid[0], self.grid[1]), self.stride, self.padding, self.dilation, 1)
 
     def arrange(self, x: np.ndarray) -> np.ndarray:
         return merged(x, self.grid)
-
-    def restore(self, sums: np.ndarray) -> np.ndarray:
-        return split(sums, self.channels, self.out_shape)
 
     @classmethod
     def examples(cls, rng: np.random.Generator):

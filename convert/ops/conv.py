@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 
-from convert import kernels, synapse
-from convert.ir import Inputs, Op, Size, held, nonzero, per_sample, register, total
+from convert import synapse
+from convert.ir import Inputs, Size, held, living, nonzero, per_sample, register, total
+from convert.maps import MapOp
 from convert.neuron import LIMIT, MANT_SHIFT, Cuba
 
 
 @register
-class Conv(Op):
+class Conv(MapOp):
     r"""Spiking convolution.
 
     .. math:: s_t = \mathrm{CUBA}\Big(\sum_{\text{sources } x} W * x_t,\; b\Big)
@@ -43,48 +43,21 @@ class Conv(Op):
     neuron: Cuba = Cuba()
 
     @property
-    def geometry(self) -> tuple[tuple[int, int], int, synapse.Padding, int]:
-        return self.grid, self.stride, self.padding, self.groups
-
-    @property
-    def out_grid(self) -> tuple[int, int]:
-        return synapse.out_grid(self.grid, self.weight.shape[2:], self.stride, self.padding)  # type: ignore[arg-type]
-
-    @property
-    def out_shape(self) -> tuple[int, ...]:
-        h, w = self.out_grid
-        return h * w, len(self.weight)
-
-    @property
-    def pointwise(self) -> bool:
-        return self.weight.shape[2:] == (1, 1) and (self.stride, self.padding, self.groups) == (1, 0, 1)
-
-    @property
     def size(self) -> Size:
         neurons = int(np.prod(self.out_shape))
         synapses, bits = synapse.memory(self.weight, *self.geometry)
         return Size(neurons, synapses, bits + 13 * len(self.bias), neurons * self.neuron.state_bits)
 
-    @property
-    def dense_ops(self) -> int:
-        return self.out_shape[0] * self.weight.size
-
     def problems(self, shapes, payloads):
         """Loihi's ranges, exactness of the sums, shapes that fit."""
         yield from self.neuron.problems()
         yield from synapse.weight_problems(self.weight, self.bias, len(self.weight))
-        want = (self.grid[0] * self.grid[1], self.weight.shape[1] * self.groups)
-        for shape in shapes.get("x", []):
-            if shape != want:
-                yield f"input has shape {shape}, the weights need {want}", "check grid, channels and groups"
+        yield from self.input_problems(shapes)
         if any(p.low < 0 for p in payloads.get("x", [])):
             yield "an input can be negative", "a synapse takes spikes or graded spikes >= 0; put an lif op before it"
         if len(self.weight) % self.groups:
             yield f"{len(self.weight)} channels do not split into {self.groups} groups", "choose groups that divide the channels"
-        if "alive" in shapes and not self.pointwise:
-            yield "token gating needs a 1x1 kernel of stride 1", "gate the token-wise layers only"
-        if "alive" in shapes and shapes["alive"] != [(want[0],)]:
-            yield f"credit of shape {shapes['alive']} does not match {want[0]} tokens", "gate and layer need the same tokens"
+        yield from self.gating_problems(shapes)
         high = sum(p.high for p in payloads.get("x", []))
         bound = synapse.exact_bound(self.weight.reshape(len(self.weight), -1), high, self.bias)
         if bound * min(self.neuron.gain, 1e6) * (1 << MANT_SHIFT) >= LIMIT:
@@ -95,11 +68,6 @@ class Conv(Op):
 
     def state(self, batch: int) -> dict[str, np.ndarray]:
         return self.neuron.state((batch, *self.out_shape))
-
-    @cached_property
-    def fanout(self) -> np.ndarray:
-        """Non-zero synapses that leave each input neuron, int64 [inputs]."""
-        return synapse.conv_fanout(self.weight, *self.geometry).ravel()
 
     def current(self, x: np.ndarray) -> np.ndarray:
         return synapse.conv_current(x, self.weight, *self.geometry)
@@ -114,23 +82,17 @@ class Conv(Op):
         return out
 
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
-        rows = inputs["x"]
-        living = np.full(len(out), self.out_shape[0])
-        if "alive" in inputs:
-            alive = inputs["alive"] > 0
-            rows = tuple(x * alive[..., None] for x in rows)
-            living = alive.sum(1)
+        rows = living(inputs["x"], inputs)
+        tokens = (inputs["alive"] > 0).sum(1) if "alive" in inputs else np.full(len(out), self.out_shape[0])
         return {
             "spike_in": nonzero(rows),
-            "synop": sum(kernels.weighted(x.reshape(len(x), -1), self.fanout) for x in rows),
-            "neuron_update": living * self.out_shape[1],
+            "synop": self.synops(rows),
+            "neuron_update": tokens * self.out_shape[1],
             "spike_out": per_sample(out),
         }
 
     def accumulate(self, alu, inputs: Inputs, t: int):
-        x = total(inputs["x"])[0]
-        if "alive" in inputs:
-            x = x * (inputs["alive"][0] > 0)[:, None]
+        x = total(living(inputs["x"], inputs))[0]
         return synapse.accumulate_conv(alu, x, self.weight, *self.geometry), self.current(x[None])[0]
 
     @classmethod

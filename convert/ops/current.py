@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 
-from convert import kernels, synapse
-from convert.ir import Inputs, Op, Payload, Size, nonzero, register, total
+from convert import synapse
+from convert.ir import Inputs, Payload, Size, living, nonzero, register, total
+from convert.maps import MapOp
 
 
 @register
-class Current(Op):
+class Current(MapOp):
     r"""One branch of a membrane shortcut (Spike-driven Transformer, arXiv 2307.01694; STMixer).
 
     .. math:: c_t = \sum_{\text{sources } x} W * x_t + b
@@ -44,23 +44,6 @@ class Current(Op):
     copies: int = 1
 
     @property
-    def geometry(self) -> tuple[tuple[int, int], int, int, int]:
-        return self.grid, self.stride, self.padding, self.groups
-
-    @property
-    def out_grid(self) -> tuple[int, int]:
-        return synapse.out_grid(self.grid, self.weight.shape[2:], self.stride, self.padding)  # type: ignore[arg-type]
-
-    @property
-    def out_shape(self) -> tuple[int, ...]:
-        h, w = self.out_grid
-        return h * w, len(self.weight)
-
-    @property
-    def pointwise(self) -> bool:
-        return self.weight.shape[2:] == (1, 1) and (self.stride, self.padding, self.groups) == (1, 0, 1)
-
-    @property
     def payload(self) -> Payload:
         """Range that binary inputs can reach."""
         rows = self.weight.reshape(len(self.weight), -1).astype(np.int64)
@@ -74,28 +57,17 @@ class Current(Op):
 
     @property
     def dense_ops(self) -> int:
-        return self.copies * self.out_shape[0] * self.weight.size
+        return self.copies * super().dense_ops
 
     def problems(self, shapes, payloads):
         """Loihi's ranges, binary input, shapes that fit."""
         yield from synapse.weight_problems(self.weight, self.bias, len(self.weight))
-        want = (self.grid[0] * self.grid[1], self.weight.shape[1] * self.groups)
-        for shape in shapes.get("x", []):
-            if shape != want:
-                yield f"input has shape {shape}, the weights need {want}", "check grid, channels and groups"
+        yield from self.input_problems(shapes)
         if sum(p.high for p in payloads.get("x", [])) > 1 or any(p.low < 0 for p in payloads.get("x", [])):
             yield "its input is not binary", "a membrane shortcut takes spikes of one source; put neurons before it"
-        if "alive" in shapes and not self.pointwise:
-            yield "token gating needs a 1x1 kernel of stride 1", "gate the token-wise layers only"
-        if "alive" in shapes and shapes["alive"] != [(want[0],)]:
-            yield f"credit of shape {shapes['alive']} does not match {want[0]} tokens", "gate and layer need the same tokens"
+        yield from self.gating_problems(shapes)
         if synapse.exact_bound(self.weight.reshape(len(self.weight), -1), 1, self.bias) >= synapse.FLOAT_EXACT:
             yield "worst-case sum is not exact in float32", "lower the weights"
-
-    @cached_property
-    def fanout(self) -> np.ndarray:
-        """Non-zero synapses that leave each input neuron, int64 [inputs]."""
-        return synapse.conv_fanout(self.weight, *self.geometry).ravel()
 
     def sums(self, x: np.ndarray) -> np.ndarray:
         return synapse.conv_current(x, self.weight, *self.geometry).astype(np.int32)
@@ -110,19 +82,16 @@ class Current(Op):
         out[alive] = self.sums(x[alive][None])[0] + bias
         return out
 
-    def living(self, inputs: Inputs) -> tuple[np.ndarray, ...]:
-        return tuple(x * (inputs["alive"] > 0)[..., None] for x in inputs["x"]) if "alive" in inputs else inputs["x"]
-
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
-        rows = self.living(inputs)
+        rows = living(inputs["x"], inputs)
         return {
             "spike_in": self.copies * nonzero(rows),
-            "synop": self.copies * sum(kernels.weighted(x.reshape(len(x), -1), self.fanout) for x in rows),
+            "synop": self.copies * self.synops(rows),
             "spike_out": np.zeros(len(out), np.int64),
         }
 
     def accumulate(self, alu, inputs: Inputs, t: int):
-        x = total(self.living(inputs))[0]
+        x = total(living(inputs["x"], inputs))[0]
         sums = [synapse.accumulate_conv(alu, x, self.weight, *self.geometry) for _ in range(self.copies)]
         return np.stack(sums), np.stack([self.sums(x[None])[0]] * self.copies)
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from convert.ir import Inputs, Op, Payload, Size, nonzero, per_sample, register, total
+from convert.synapse import accumulate_each
 
 
 @register
@@ -75,11 +76,7 @@ class Inject(Op):
         }
 
     def accumulate(self, alu, inputs: Inputs, t: int):
-        held = np.zeros(self.out_shape, np.int64)
-        for x in inputs["x"]:
-            where = np.nonzero(x[0] * (t == 1))
-            alu.add(held, where, x[0][where])
-        return held, total(inputs["x"])[0] * (t == 1)
+        return accumulate_each(alu, tuple(x * (t == 1) for x in inputs["x"]), self.out_shape), total(inputs["x"])[0] * (t == 1)
 
     @classmethod
     def examples(cls, rng: np.random.Generator):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 
-from convert import kernels, synapse
-from convert.ir import Inputs, Op, Payload, Size, nonzero, per_sample, register, total
+from convert import synapse
+from convert.ir import Inputs, Payload, Size, nonzero, per_sample, register, total
+from convert.maps import MapOp
 
 
 @register
-class LevelConv(Op):
+class LevelConv(MapOp):
     r"""Convolution, then a ladder of thresholds, at the first timestep only.
 
     .. math:: y_1 = \sum_{k=1}^{Q} [\,(W * x_1 + b) \ge k\,\vartheta\,], \qquad y_t = 0 \text{ for } t > 1
@@ -44,19 +44,6 @@ class LevelConv(Op):
     groups: int = 1
 
     @property
-    def geometry(self) -> tuple[tuple[int, int], int, int, int]:
-        return self.grid, self.stride, self.padding, self.groups
-
-    @property
-    def out_grid(self) -> tuple[int, int]:
-        return synapse.out_grid(self.grid, self.weight.shape[2:], self.stride, self.padding)  # type: ignore[arg-type]
-
-    @property
-    def out_shape(self) -> tuple[int, ...]:
-        h, w = self.out_grid
-        return h * w, len(self.weight)
-
-    @property
     def payload(self) -> Payload:
         return Payload(0, self.levels)
 
@@ -66,17 +53,10 @@ class LevelConv(Op):
         synapses, bits = synapse.memory(self.weight, *self.geometry)
         return Size(neurons, synapses, bits + 13 * len(self.bias), 24 * neurons)
 
-    @property
-    def dense_ops(self) -> int:
-        return self.out_shape[0] * self.weight.size
-
     def problems(self, shapes, payloads):
         """Loihi's ranges, exactness of the sums, shapes that fit."""
         yield from synapse.weight_problems(self.weight, self.bias, len(self.weight))
-        want = (self.grid[0] * self.grid[1], self.weight.shape[1] * self.groups)
-        for shape in shapes.get("x", []):
-            if shape != want:
-                yield f"input has shape {shape}, the weights need {want}", "check grid, channels and groups"
+        yield from self.input_problems(shapes)
         if any(p.low < 0 for p in payloads.get("x", [])):
             yield "an input can be negative", "a synapse takes spikes or graded spikes >= 0"
         if self.theta < 1 or self.levels < 1:
@@ -84,11 +64,6 @@ class LevelConv(Op):
         high = sum(p.high for p in payloads.get("x", []))
         if synapse.exact_bound(self.weight.reshape(len(self.weight), -1), high, self.bias) >= 1 << 17:
             yield "worst-case sum overflows the 24-bit state", "lower the weights or the input's levels"
-
-    @cached_property
-    def fanout(self) -> np.ndarray:
-        """Non-zero synapses that leave each input neuron, int64 [inputs]."""
-        return synapse.conv_fanout(self.weight, *self.geometry).ravel()
 
     def current(self, x: np.ndarray) -> np.ndarray:
         return synapse.conv_current(x, self.weight, *self.geometry)
@@ -103,7 +78,7 @@ class LevelConv(Op):
 
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
         first = t == 1
-        arrived = sum(kernels.weighted(x.reshape(len(x), -1), self.fanout) for x in inputs["x"])
+        arrived = self.synops(inputs["x"])
         return {
             "spike_in": nonzero(inputs["x"]) * first,
             "synop": arrived * first,

@@ -8,6 +8,7 @@ import numpy as np
 
 from convert.ir import Inputs, Op, Size, held, nonzero, per_sample, register, total
 from convert.neuron import LIMIT, MANT_SHIFT, Cuba
+from convert.synapse import accumulate_each
 
 
 @register
@@ -61,11 +62,7 @@ class Lif(Op):
         return {"spike_in": arrived, "synop": arrived, "neuron_update": np.full(len(out), n), "spike_out": per_sample(out)}
 
     def accumulate(self, alu, inputs: Inputs, t: int):
-        acc = np.zeros(self.out_shape, np.int64)
-        for x in inputs["x"]:
-            where = np.nonzero(x[0])
-            alu.add(acc, where, x[0][where])
-        return acc, total(inputs["x"])[0]
+        return accumulate_each(alu, inputs["x"], self.out_shape), total(inputs["x"])[0]
 
     @classmethod
     def examples(cls, rng: np.random.Generator):

@@ -6,8 +6,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from convert.ir import Inputs, Op, Size, held, nonzero, per_sample, register, total
+from convert.ir import Inputs, Op, Size, held, living, nonzero, per_sample, register, total
 from convert.neuron import LIMIT, MANT_SHIFT, Cuba
+from convert.synapse import accumulate_each
 
 
 @register
@@ -67,22 +68,17 @@ class Membrane(Op):
 
     def arriving(self, inputs: Inputs) -> tuple[np.ndarray, ...]:
         """The host's integers for living tokens."""
-        rows = inputs.get("x", ())
-        return tuple(x * (inputs["alive"] > 0)[..., None] for x in rows) if "alive" in inputs else rows
+        return living(inputs.get("x", ()), inputs)
 
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
         rows = self.arriving(inputs)
         arrived = nonzero(rows) if rows else np.zeros(len(out), np.int64)
-        living = (inputs["alive"] > 0).sum(1) if "alive" in inputs else np.full(len(out), self.shape[0])
-        return {"spike_in": arrived, "synop": arrived, "neuron_update": living * self.shape[1], "spike_out": per_sample(out)}
+        tokens = (inputs["alive"] > 0).sum(1) if "alive" in inputs else np.full(len(out), self.shape[0])
+        return {"spike_in": arrived, "synop": arrived, "neuron_update": tokens * self.shape[1], "spike_out": per_sample(out)}
 
     def accumulate(self, alu, inputs: Inputs, t: int):
-        acc = np.zeros(self.out_shape, np.int64)
         rows = self.arriving(inputs)
-        for x in rows:
-            where = np.nonzero(x[0])
-            alu.add(acc, where, x[0][where])
-        return acc, total(rows)[0] if rows else np.zeros(self.out_shape, np.int64)
+        return accumulate_each(alu, rows, self.out_shape), total(rows)[0] if rows else np.zeros(self.out_shape, np.int64)
 
     @classmethod
     def examples(cls, rng: np.random.Generator):

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from convert.ir import Inputs, Op, Payload, Size, nonzero, per_sample, register, total
+from convert.ir import Inputs, Op, Payload, Size, living, nonzero, per_sample, register, total
+from convert.synapse import accumulate_each
 
 
 @register
@@ -58,15 +59,11 @@ class Relay(Op):
         if any(p.low < 0 for p in given) or sum(p.high for p in given) > self.high:
             yield f"its sources' sum can leave [0, {self.high}]", "state the range that they really have"
 
-    def living(self, inputs: Inputs) -> tuple[np.ndarray, ...]:
-        """The sources without the silenced tokens."""
-        return tuple(x * (inputs["alive"] > 0)[..., None] for x in inputs["x"]) if "alive" in inputs else inputs["x"]
-
     def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
-        return total(self.living(inputs)).astype(np.int32)
+        return total(living(inputs["x"], inputs)).astype(np.int32)
 
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
-        arrived = nonzero(self.living(inputs))
+        arrived = nonzero(living(inputs["x"], inputs))
         tokens = (inputs["alive"] > 0).sum(1) if "alive" in inputs else np.full(len(out), self.shape[0])
         return {
             "spike_in": arrived,
@@ -76,12 +73,8 @@ class Relay(Op):
         }
 
     def accumulate(self, alu, inputs: Inputs, t: int):
-        acc = np.zeros(self.out_shape, np.int64)
-        rows = self.living(inputs)
-        for x in rows:
-            where = np.nonzero(x[0])
-            alu.add(acc, where, x[0][where])
-        return acc, total(tuple(x[:1] for x in rows))[0]
+        rows = living(inputs["x"], inputs)
+        return accumulate_each(alu, rows, self.out_shape), total(tuple(x[:1] for x in rows))[0]
 
     @classmethod
     def examples(cls, rng: np.random.Generator):
