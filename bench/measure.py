@@ -89,7 +89,7 @@ class Bench:
         wanted = {(row.name, seed) for row, seed in nets if not row.base and not self.done(row, seed)}
         for row, seed in reversed(nets):
             if (row.name, seed) in wanted:
-                others = [self.plan.row(other) for other in (row.run, row.start, row.twin) if other is not None]
+                others = [self.plan.row(other) for other in row.others]
                 wanted |= {(other.name, seed) for other in others if not self.at_hand(other, seed)}
         return [(row, seed) for row, seed in nets if (row.name, seed) in wanted]
 
@@ -252,8 +252,7 @@ def ordered(plan: Plan, rows: Sequence[Row], seeds: int | None) -> list[tuple[Ro
     needed = plan.needed(rows)
     wanted = {r.name: min(r.seeds, seeds or r.seeds) for r in rows}
     for row in reversed(needed):
-        for other in (row.run, row.start, row.twin):
-            if other is not None:
-                wanted[other] = max(wanted.get(other, 1), wanted.get(row.name, 1))
+        for other in row.others:
+            wanted[other] = max(wanted.get(other, 1), wanted.get(row.name, 1))
     most = max(wanted.values(), default=0)
     return [(row, seed) for seed in range(most) for row in needed if seed < wanted[row.name]]
