@@ -25,6 +25,7 @@ LATER: dict[str, Any] = {
     "train.start": None,
     "train.teacher": None,
     "train.distill": 0.5,
+    "train.ponder_below": 0.0,
     "train.float_timesteps": None,
     "train.precision": "float32",
     "train.timestep_weight": 1.0,
@@ -158,6 +159,7 @@ class TrainConfig(Section):
     teacher: Path | None = Field(None, description="finished run whose answers are part of the target (distillation); None: labels alone")
     distill: float = Field(0.5, gt=0, le=1, description="share of the loss that comes from the teacher")
     alive_target: float = Field(0.0, ge=0, le=1, description="mean share of alive cells below which `ponder` stops to press")
+    ponder_below: float = Field(0.0, ge=0, le=1000, description="weight of what the share of alive cells lacks to `alive_target`")
     timestep_weight: float = Field(1.0, ge=0, le=1000, description="weight in the loss of the mean share of open (layer, timestep) masks")
     timestep_target: float = Field(0.6, ge=0, le=1, description="share of the masks' timesteps that stay open at least")
     mask_rate: float = Field(6.0, gt=0, le=1000, description="learning rate of the timestep masks' scores, as a multiple of `lr`")

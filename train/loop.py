@@ -10,17 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
 
 from convert.cli import console
 from convert.ir import DeployError
 from train import models
 from train.checkpoint import State, load_checkpoint, save_checkpoint
 from train.config import Config, flat
+from train.criterion import loss_of
 from train.data import Splits, load
 from train.evaluate import evaluate
 from train.journal import Journal
-from train.layers.surrogate_module import mutual_loss
 from train.layers.timestep_gate import keep_open
 from train.machine import keep_memory
 from train.net import Net
@@ -113,18 +112,7 @@ def _epoch(
         rate = learning_rate(step, steps, settings)
         set_rate(optimizer, rate)
         out = net(x)
-        if teacher is not None:
-            loss = teacher.loss(out.logits, x, y, settings.label_smoothing)
-        elif out.taps:
-            loss = mutual_loss(out.logits, out.taps, y, settings.label_smoothing)
-        else:
-            loss = cross_entropy(out.logits, y, label_smoothing=settings.label_smoothing)
-        if settings.activity:
-            loss = loss + settings.activity * out.activity
-        if phase == "deployed" and net.has_gates:
-            loss = loss + settings.ponder * (out.alive - settings.alive_target).clamp(min=0)
-        if phase == "deployed" and out.open.requires_grad:
-            loss = loss + settings.timestep_weight * (out.open - settings.timestep_target).clamp(min=0)
+        loss = loss_of(net, out, x, y, settings, teacher)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(net.parameters(), settings.clip or math.inf)
