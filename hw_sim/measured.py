@@ -21,12 +21,16 @@ UNREADABLE = (OSError, EOFError, KeyError, ValueError, TypeError, IndexError, At
 
 @dataclass(frozen=True)
 class Measured:
-    """An exported net with the events of its deployment; `off` is the same without halting, where it was recorded."""
+    """An exported net with the events of its deployment; `off` is the same without halting, where it was recorded.
+
+    `run` is the folder that holds deploy/ and report/, `export` the one with model.net, embedding.onnx and manifest.json.
+    """
 
     run: Path
     manifest: dict[str, Any]
     record: Record
     off: Record | None
+    export: Path
 
     @property
     def info(self) -> NetInfo:
@@ -96,7 +100,7 @@ def find_measured(given: Path | None) -> Measured:
         raise DeployError(
             str(path), "holds other samples than events.npz", f"record both on the same images: {again}, then with --halt off"
         )
-    return Measured(run, manifest, record, off)
+    return Measured(run, manifest, record, off, export)
 
 
 def same_samples(a: Record, b: Record) -> bool:

@@ -138,6 +138,7 @@ def _saving(saving: Saving, tables: list[CostTable]) -> dict[str, Any]:
             "before_pj": before,
             "after_pj": after,
             "rows_pj": saving.rows_pj(table),
+            "halted_visits_pj": saving.halted_visits_pj(table),
             "unpriced_events": saving.unpriced(table),
         }
     return {

@@ -1,0 +1,306 @@
+"""hw_sim/report.py on nets of the zoo: figures and files agree with the records, the page renders at three widths, problems are named."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from convert.ir import COUNTERS, DeployError
+from convert.record import Record
+from deploy import compare
+from deploy.comparison import compare as compare_run
+from deploy.deployment import deploy
+from deploy.run import Args
+from hw_sim.figures import maps, raster, svg
+from hw_sim.measured import find_measured
+from hw_sim.reporting import run
+from hw_sim.shown import first_rows, kept_spikes
+from hw_sim.subject import collect
+from tests.browser import Browser, find_chromium
+
+HALTING, STATIC = Path("zoo:stas-digits"), Path("zoo:spikformer-digits")
+TABLES = ["paper45", "loihi1-davies", "loihi2-pilotnet"]
+IMAGES = 24
+FILES = {"report.html", "report.json", "energy.csv", "cores.csv"}
+
+
+def on_chip_run(output: Path, export: Path = HALTING, **more) -> None:
+    deploy(Args(export, data=f"test:{IMAGES}", target="int", output=output / "runs" / f"zoo-{export.name.split(':')[1]}" / "deploy", **more))
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A folder with both nets' deployments, the halting one's also without halting, and the report of both."""
+    folder = tmp_path_factory.mktemp("report")
+    on_chip_run(folder, record="spikes")
+    on_chip_run(folder, halt="off")
+    on_chip_run(folder, STATIC)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run([HALTING, STATIC], None, TABLES, "loihi2", folder / "both")
+    return folder
+
+
+@pytest.fixture
+def folder(shared, tmp_path, monkeypatch):
+    """A copy of it to change; the working directory."""
+    shutil.copytree(shared / "runs", tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def subjects(**more):
+    from hw_sim.chip import load_chip
+    from hw_sim.cost_tables import load_tables
+
+    return collect([HALTING, STATIC], None, load_tables(TABLES), chip=load_chip("loihi2"), images=4, **more)
+
+
+def test_files_sizes_and_a_page_that_fetches_nothing(shared):
+    assert {p.name for p in (shared / "both").iterdir()} == FILES
+    page = (shared / "both/report.html").read_text(encoding="utf-8")
+    assert len(page.encode()) < 5_000_000
+    assert "http" not in page and "@import" not in page and not re.search(r"(src|href)=\"(?!data:image/png;base64,|#)", page)
+    for part in ("energy", "saving", "halting", "spikes", "chip", "latency", "left-out", "repeat", "exact"):
+        assert f'<section id="{part}">' in page and f'href="#{part}"' in page
+
+
+def test_energy_csv_adds_up_to_the_json(shared):
+    figures = json.loads((shared / "both/report.json").read_text())["runs"]
+    rows = list(csv.DictReader(io.StringIO((shared / "both/energy.csv").read_text())))
+    for label in ("stas-digits", "spikformer-digits"):
+        estimate = figures[label]["estimate"]
+        net = estimate["nets"][estimate["main"]]
+        for table in TABLES:
+            energy, own = net["energy"][table], [r for r in rows if r["net"] == label and r[f"{table}_pj"]]
+            for component, pj in energy["components_pj"].items():
+                assert sum(float(r[f"{table}_pj"]) for r in own if r["component"] == component) == pytest.approx(pj)
+            for t, pj in enumerate(energy["timesteps_pj"], 1):
+                assert sum(float(r[f"{table}_pj"]) for r in own if r["timestep"] == str(t)) == pytest.approx(pj)
+    record = Record.load(shared / "runs/zoo-stas-digits/deploy/events.npz")
+    synops = sum(float(r["events_per_inference"]) for r in rows if r["net"] == "stas-digits" and r["event"] == "synop")
+    assert synops == pytest.approx(record.counts[..., COUNTERS.index("synop")].sum() / IMAGES)
+    assert {r["net"] for r in rows} == {"stas-digits", "stas-digits, halting off", "spikformer-digits"}
+    assert all(r["paper45_pj"] == "" for r in rows if r["event"].startswith("neuron_update"))  # no price is no zero
+
+
+def test_cores_csv_has_every_core_of_the_json(shared):
+    figures = json.loads((shared / "both/report.json").read_text())["runs"]
+    rows = list(csv.DictReader(io.StringIO((shared / "both/cores.csv").read_text())))
+    assert len(rows) == sum(f["hardware"]["cores"] for f in figures.values())
+    used = sum(int(r["neurons_used"]) for r in rows if r["net"] == "stas-digits")
+    assert used == sum(u["neurons_total"] for u in figures["stas-digits"]["hardware"]["utilisation"])
+
+
+def test_the_waterfall_ends_where_the_net_is_and_halted_visits_are_counted(shared):
+    saving = json.loads((shared / "both/report.json").read_text())["runs"]["stas-digits"]["estimate"]["saving"]
+    for table in TABLES:
+        energy = saving["energy"][table]
+        assert energy["before_pj"] - sum(energy["rows_pj"].values()) == pytest.approx(energy["after_pj"])
+    on, off = (Record.load(shared / f"runs/zoo-stas-digits/deploy/{n}.npz") for n in ("events", "events_off"))
+
+    def updates(record: Record) -> np.ndarray:
+        work = ~np.isin(record.kinds, ("token_gate", "exit_gate"))
+        return record.counts[:, :, work, COUNTERS.index("neuron_update")].sum(2)
+
+    spared = updates(off) - updates(on)
+    before_exit = np.arange(1, spared.shape[1] + 1) <= on.exit_step[:, None]
+    visits = saving["energy"]["loihi2-pilotnet"]["halted_visits_pj"]
+    assert visits == pytest.approx(66.5 * spared[before_exit].sum() / IMAGES) and visits > 0
+    assert saving["energy"]["paper45"]["halted_visits_pj"] is None  # this table has no price of an update
+
+
+def test_the_record_is_checked_by_running_the_reference_again(folder, capsys):
+    run([HALTING], None, ["paper45"], "loihi2", Path("good"), images=4)
+    exact = json.loads(Path("good/report.json").read_text())["runs"]["stas-digits"]["exactness"]
+    assert exact == {"target": "int", "compared": None, "run_again": {"images": 4, "equal": True}}
+    path = folder / "runs/zoo-stas-digits/deploy/events.npz"
+    record = Record.load(path)
+    record.counts[1, 0, 4, 1] += 1
+    record.save(path)
+    run([HALTING], None, ["paper45"], "loihi2", Path("bad"), images=4)
+    page = Path("bad/report.html").read_text()
+    assert "does not agree with this export on the first 4 images (event counters)" in page and "does not agree" in capsys.readouterr().out
+
+
+def test_what_compare_found_is_shown_for_this_net_only(folder):
+    assert compare_run(compare.Args(HALTING, targets="int,lava", data="test:2", batch=2)) is True
+    (subject, _) = subjects(again=False)
+    assert subject.compared["equal"] and subject.compared["images"] == 2
+    path = folder / "runs/zoo-stas-digits/deploy/compare.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"net": "0" * 64}))
+    assert subjects(again=False)[0].compared is None
+
+
+def test_kept_spikes_are_those_of_the_record_or_none(folder):
+    net = find_measured(HALTING)
+    path = folder / "runs/zoo-stas-digits/deploy/spikes.npz"
+    with np.load(path) as f:
+        assert all(np.array_equal(value, f[name][0]) for name, value in first_rows(path).items())
+        arrays = {n: f[n] for n in f.files}
+    assert set(kept_spikes(net)) == set(net.record.ops)
+    arrays["block1.q"][0, 0, 0, 0] ^= 1
+    np.savez_compressed(path, **arrays)
+    assert kept_spikes(net) == {}
+    shown = subjects()[0].shown
+    assert "run again" in shown.source and not shown.differs
+    path.write_bytes(b"no archive")
+    assert kept_spikes(net) == {}
+
+
+def test_images_come_from_the_data_where_the_deployment_kept_none(folder):
+    before = subjects()[0].shown
+    (folder / "runs/zoo-stas-digits/deploy/images.npz").unlink()
+    after = subjects()[0].shown
+    assert np.array_equal(before.images, after.images) and after.compared == 4 and not after.differs
+
+
+def test_the_raster_holds_every_spike(folder):
+    subject = subjects()[0]
+    figure = raster.raster(subject)
+    paths = re.findall(r'class="spikes"[^>]* d="([^"]*)"><title>([^:]+): (\d+) spikes', figure.svg)
+    assert len(paths) == len(figure.rows) and "gate1" not in {name for _, name, _ in paths}
+    for d, name, told in paths:
+        spikes = subject.shown.spikes[name].reshape(4, -1) != 0
+        assert int(told) == spikes.sum()
+        per = -(-spikes.shape[1] // raster.BINS)
+        wanted = sum(np.logical_or.reduceat(row, np.arange(0, row.size, per)).sum() for row in spikes)
+        width = (svg.WIDTH - raster.LABEL) * per / spikes.shape[1]
+        assert sum(float(h) for h in re.findall(r"h([\d.]+)", d)) / width == pytest.approx(wanted, abs=0.03 * wanted + 0.05)
+
+
+def test_halting_maps_cover_exactly_the_tokens_that_are_gone():
+    rng = np.random.default_rng(0)
+    for shape in ((4, 4), (2, 5), (7, 3)):
+        alive = rng.random(shape) < 0.5
+        drawn = np.ones(shape, bool)
+        one = 70 / max(shape)
+        for x, y, w in re.findall(r"M([\d.]+) ([\d.]+)h([\d.]+)v", maps.dead_path(alive, 0, 0, 70)):
+            row, first, number = round(float(y) / one), round(float(x) / one), round(float(w) / one)
+            drawn[row, first : first + number] = False
+        assert np.array_equal(drawn, alive)
+
+
+def test_pictures_are_the_images():
+    image = np.random.default_rng(1).integers(0, 256, (3, 8, 6)).astype(np.uint8)
+    for channels in (1, 3):
+        address = svg.picture(image[:channels], side=16)
+        pixels = matplotlib.image.imread(io.BytesIO(base64.b64decode(address.split(",")[1])))[..., :3]
+        wanted = np.broadcast_to(image[:channels], (3, 8, 6)).transpose(1, 2, 0).repeat(2, 0).repeat(2, 1)
+        assert np.array_equal((pixels * 255).round().astype(np.uint8), wanted)
+
+
+def test_the_same_events_give_the_same_files(folder, shared):
+    run([HALTING, STATIC], None, TABLES, "loihi2", Path("again"))
+    for name in FILES:
+        assert (folder / "again" / name).read_bytes() == (shared / "both" / name).read_bytes()
+
+
+def test_one_run_is_written_beside_it_and_several_in_a_folder_of_their_own(folder):
+    assert run([STATIC], None, ["paper45"], "loihi2", None, images=0) == Path("runs/zoo-spikformer-digits/report")
+    assert run([HALTING, STATIC], None, ["paper45"], "loihi2", None, images=0) == Path("runs/report")
+    page = Path("runs/report/report.html").read_text()
+    assert 'id="spikes"' in page and 'class="card"' not in page  # spikes were recorded; no images, no maps
+
+
+@pytest.mark.parametrize("change, said", [
+    (lambda: run([HALTING, HALTING], None, TABLES, "loihi2", None), "named twice"),
+    (lambda: run([HALTING], None, TABLES, "loihi2", None, images=40), "--images"),
+    (lambda: run([HALTING], None, ["synops"], "loihi2", None), "only counts"),
+    (lambda: run([HALTING], None, TABLES, "loihi9", None), "loihi9"),
+    (lambda: run([STATIC], HALTING, TABLES, "loihi2", None), "itself static"),
+    (lambda: run([Path("zoo:stas-fashion")], None, TABLES, "loihi2", None), "no events recorded"),
+    (lambda: run([HALTING], None, TABLES, "loihi2", None, schedule="pipelined"), "cannot be pipelined"),
+])
+def test_problems_are_named(folder, change, said):
+    with pytest.raises(DeployError, match=said):
+        change()
+    assert not list(folder.glob("runs/*/report"))
+
+
+def test_a_page_that_is_too_large_is_refused(folder, monkeypatch):
+    monkeypatch.setattr("hw_sim.reporting.LARGEST", 10_000)
+    with pytest.raises(DeployError, match="would have"):
+        run([STATIC], None, ["paper45"], "loihi2", None)
+
+
+# --- in a browser -----------------------------------------------------------------------------------------------------------------------
+
+OVERFLOW = """(() => {
+  const bad = [], width = document.documentElement.clientWidth;
+  if (document.documentElement.scrollWidth > width) bad.push("page: " + document.documentElement.scrollWidth + " of " + width);
+  for (const e of document.querySelectorAll("main *")) {
+    const r = e.getBoundingClientRect();
+    if (!e.closest(".scroll") && !e.closest("svg") && r.width && (r.right > width + 1 || r.left < -1)) bad.push(e.outerHTML.slice(0, 80));
+  }
+  for (const s of document.querySelectorAll("svg")) {
+    const b = s.getBoundingClientRect();
+    if (!b.width) continue;
+    const boxes = [...s.querySelectorAll("text")].map(t => [t.textContent, t.getBoundingClientRect()]);
+    for (const [text, r] of boxes)
+      if (r.right > b.right + 2 || r.left < b.left - 2 || r.bottom > b.bottom + 3 || r.top < b.top - 4) bad.push(s.dataset.name + " outside: " + text);
+    boxes.forEach(([one, a], i) => boxes.slice(i + 1).forEach(([other, c]) => {
+      const w = Math.min(a.right, c.right) - Math.max(a.left, c.left), h = Math.min(a.bottom, c.bottom) - Math.max(a.top, c.top);
+      if (w > 2 && h > 4) bad.push(s.dataset.name + " labels meet: " + one + " / " + other);
+    }));
+  }
+  return bad;
+})()"""
+FIGURES = """[...document.querySelectorAll("figure")].map(f => {
+  const s = f.querySelector("svg"), shapes = [...s.querySelectorAll("rect, path, line, image, use")];
+  const seen = shapes.filter(e => { const r = e.getBoundingClientRect(); return r.width + r.height > 0.5; });
+  return {name: s.dataset.name, shapes: seen.length, alt: (s.getAttribute("aria-label") || "").length, width: s.getBoundingClientRect().width,
+    says: f.querySelector("figcaption").textContent.trim().length, rows: f.querySelectorAll("tr").length, card: f.className};
+})"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    path = find_chromium()
+    if path is None:
+        pytest.skip("no Chromium on this machine (set CHROMIUM to one)")
+    page = Browser(path, tmp_path_factory.mktemp("profile"))
+    yield page
+    page.close()
+
+
+@pytest.mark.parametrize("width, dark, media", [(400, False, ""), (800, True, ""), (1200, False, ""), (720, True, "print")])
+def test_every_figure_has_content_and_nothing_overflows(shared, browser, width, dark, media):
+    browser.open((shared / "both/report.html").as_uri(), width, dark=dark, media=media)
+    assert browser.ask("document.documentElement.clientWidth") == width
+    assert browser.ask(OVERFLOW) == []
+    figures = browser.ask(FIGURES)
+    names = [f["name"] for f in figures]
+    for kind in ("energy", "ops", "saving", "tokens", "map", "spikes", "cores", "use", "steps", "terms"):
+        assert any(n.startswith(f"{kind}-") for n in names), kind
+    assert len(set(names)) == len(names)
+    for f in figures:
+        assert f["alt"] > 20 and f["says"] > 10, f
+        assert f["card"] or (f["shapes"] >= 4 and f["width"] > 250 and f["rows"] > 1), f
+    background = browser.ask("getComputedStyle(document.body).backgroundColor")
+    assert (background != "rgb(255, 255, 255)") == (dark and not media)
+
+
+def test_the_slider_shows_one_timestep_and_block_at_a_time(shared, browser):
+    browser.open((shared / "both/report.html").as_uri(), 800)
+    shown = 'new Set([...document.querySelectorAll(".frame")].filter(f => f.style.visibility === "visible").map(f => f.dataset.frame))'
+    for value, told in ((0, "the image"), (1, "timestep 1, block 1"), (8, "timestep 4, block 2")):
+        browser.ask(f'(r => {{ r.value = {value}; r.dispatchEvent(new Event("input")); }})(document.querySelector("input[type=range]"))')
+        assert browser.ask('document.querySelector("output").textContent') == told
+        assert browser.ask(f"[...{shown}]") == ([str(value)] if value else [])
+
+
+def test_the_page_works_without_scripts_and_on_paper(shared, browser):
+    browser.open((shared / "both/report.html").as_uri(), 400, scripts=False)
+    assert browser.ask('document.querySelector(".slider").offsetHeight') == 0  # nothing that would do nothing
+    assert browser.ask('document.querySelector(".card svg + svg").getBoundingClientRect().height') > 50
+    assert browser.pdf().startswith(b"%PDF")
