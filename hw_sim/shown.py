@@ -1,4 +1,4 @@
-"""A few samples of a record to look at: images, who halted when, one sample's spikes; and the integer reference run again on them."""
+"""A few samples of a record to look at: images, one sample's spikes; and the integer reference run again on them."""
 
 from __future__ import annotations
 
@@ -15,38 +15,52 @@ from convert.ir import COUNTERS, DeployError, Graph
 from hw_sim.measured import UNREADABLE, Measured, read_images
 
 Spikes = dict[str, np.ndarray]
+KEPT = 16  # images that a deployment keeps
 SPIKING = ("conv", "dense", "lif")  # kinds whose ``spike_out`` is the sum of what they send
 
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """The record's first samples.
+    """Some of the record's first samples, those with less work first.
 
     Attributes
     ----------
+    index : int64 [K], which samples of the record
     images : uint8 [K, C, H, W]; K = 0 where there are none to be had
-    spikes : op -> int32 [T, *shape] of the first sample; empty if unknown
+    spikes : op -> int32 [T, *shape] of one of them; empty if unknown
     source : where the spikes come from
     compared : samples on which the reference was run again; 0 if it was not
+    sample : the one whose spikes these are
     differs : what the reference and the record disagree about; empty if they agree
     """
 
+    index: np.ndarray
     images: np.ndarray
     spikes: Spikes = field(default_factory=dict)
     source: str = ""
     compared: int = 0
     differs: str = ""
+    sample: int = 0
 
 
-def recorded(net: Measured, number: int) -> Shown:
+def choose(net: Measured, number: int) -> np.ndarray:
+    """So many of the first samples, from the one with the fewest processed tokens to the one with the most; int64 [at most `number`]."""
+    work = net.record.processed[:KEPT].sum((1, 2, 3))
+    order = np.argsort(work, kind="stable")
+    return order[np.unique(np.linspace(0, len(order) - 1, min(number, len(order))).round().astype(int))]
+
+
+def recorded(net: Measured, index: np.ndarray) -> Shown:
     """What the deployment kept, and no more."""
-    kept = read_images(net, number)
-    images = np.zeros((0, *net.manifest["image_shape"]), np.uint8) if kept is None else kept
-    spikes = kept_spikes(net)
-    return Shown(images, spikes, "recorded by the deployment" if spikes else "")
+    kept = read_images(net, KEPT)
+    kept = np.zeros((0, *net.manifest["image_shape"]), np.uint8) if kept is None else kept
+    index = index[index < len(kept)]
+    sample = int(index[-1]) if len(index) else 0
+    spikes = kept_spikes(net, sample)
+    return Shown(index, kept[index], spikes, "recorded by the deployment" if spikes else "", sample=sample)
 
 
-def run_again(net: Measured, graph: Graph, number: int) -> Shown:
+def run_again(net: Measured, graph: Graph, index: np.ndarray) -> Shown:
     """The recorded images, or the same ones from the data set, through the integer reference; compared with the record.
 
     Raises
@@ -54,10 +68,8 @@ def run_again(net: Measured, graph: Graph, number: int) -> Shown:
     DeployError
         No images, or a net or an embedding that cannot be read or run.
     """
-    number = min(number, len(net.record.exit_step))
-    images = read_images(net, number)
-    if images is None or len(images) < number:
-        images = from_data(net, number)
+    kept = read_images(net, KEPT)
+    images = from_data(net, index) if kept is None or len(kept) <= index.max() else kept[index]
     try:
         embedded = Host(net.export / "embedding.onnx").encode(images)
     except DeployError:
@@ -65,27 +77,27 @@ def run_again(net: Measured, graph: Graph, number: int) -> Shown:
     except Exception as e:  # onnxruntime's own errors share no base class
         raise DeployError("embedding.onnx", f"cannot be run ({e})", "export the run again: python convert/export.py") from None
     again = engine.run(graph, embedded, spikes=True)
-    first = {n: v[0] for n, v in again.spikes.items()}
-    spikes = kept_spikes(net)
-    same = bool(spikes) and all(np.array_equal(spikes[n], first[n]) for n in first)
+    own = {n: v[-1] for n, v in again.spikes.items()}
+    spikes = kept_spikes(net, int(index[-1]))
+    same = bool(spikes) and all(np.array_equal(spikes[n], own[n]) for n in own)
     source = "recorded by the deployment" if same else "integer reference, run again for this report"
-    return Shown(images, first, source, len(images), _differs(net, again))
+    return Shown(index, images, own, source, len(images), _differs(net, again, index), int(index[-1]))
 
 
-def from_data(net: Measured, number: int) -> np.ndarray:
-    """The first images of the record's split, uint8 [K, C, H, W]."""
+def from_data(net: Measured, index: np.ndarray) -> np.ndarray:
+    """Images of the record's split, uint8 [K, C, H, W]."""
     from convert.data import load_split
 
     images, _ = load_split(net.manifest["data"], net.record.meta.get("split", "test"))
-    samples = np.asarray(net.record.meta.get("samples", range(number)))[:number]
-    return images[samples]
+    samples = net.record.meta.get("samples", range(len(images)))
+    return images[[samples[i] for i in index]]
 
 
-def kept_spikes(net: Measured) -> Spikes:
-    """The first sample's spikes from spikes.npz; empty if there are none, or if they are not those of the record."""
+def kept_spikes(net: Measured, sample: int = 0) -> Spikes:
+    """One sample's spikes from spikes.npz; empty if there are none, or if they are not those of the record."""
     path = net.run / "deploy" / "spikes.npz"
     try:
-        spikes = first_rows(path)
+        spikes = read_row(path, sample)
     except UNREADABLE:
         return {}
     record, sent = net.record, COUNTERS.index("spike_out")
@@ -94,13 +106,13 @@ def kept_spikes(net: Measured) -> Spikes:
         if value is None or value.ndim < 2 or len(value) != record.counts.shape[1]:
             return {}
         counted = kind in SPIKING and name not in record.values
-        if counted and not np.array_equal(value.reshape(len(value), -1).sum(1), record.counts[0, :, i, sent]):
+        if counted and not np.array_equal(value.reshape(len(value), -1).sum(1), record.counts[sample, :, i, sent]):
             return {}  # of an earlier deployment
     return spikes
 
 
-def first_rows(path: Path) -> Spikes:
-    """The first entry of each array of an npz, read without the rest, which may be large."""
+def read_row(path: Path, row: int) -> Spikes:
+    """One entry of each array of an npz, read without what follows, which may be large."""
     out = {}
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
@@ -108,19 +120,21 @@ def first_rows(path: Path) -> Spikes:
                 version = np.lib.format.read_magic(f)
                 read: Any = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
                 shape, fortran, dtype = read(f)
-                if fortran or not shape or not shape[0] or dtype.hasobject:
+                if fortran or not shape or shape[0] <= row or dtype.hasobject:
                     raise ValueError(f"{name}: not samples in rows")
                 number = int(np.prod(shape[1:]))
+                for _ in range(row):
+                    f.read(number * dtype.itemsize)
                 data = f.read(number * dtype.itemsize)
                 out[name.removesuffix(".npy")] = np.frombuffer(data, dtype, number).reshape(shape[1:])
     return out
 
 
-def _differs(net: Measured, again: Any) -> str:
+def _differs(net: Measured, again: Any, index: np.ndarray) -> str:
     """Names what the reference computes otherwise than the record says."""
-    record, n = net.record, len(again.exit_step)
+    record = net.record
     pairs = {
-        "logits": (record.logits[:n], again.logits), "exits": (record.exit_step[:n], again.exit_step),
-        "alive masks": (record.alive[:n], again.alive), "event counters": (record.counts[:n], again.counts),
+        "logits": (record.logits[index], again.logits), "exits": (record.exit_step[index], again.exit_step),
+        "alive masks": (record.alive[index], again.alive), "event counters": (record.counts[index], again.counts),
     }
     return ", ".join(name for name, (a, b) in pairs.items() if not np.array_equal(a, b))

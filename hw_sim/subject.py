@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from convert.ir import DeployError
 from convert.netx import read_graph
 from convert.runs import ZOO
@@ -14,7 +16,7 @@ from hw_sim.chip import Chip
 from hw_sim.cost_tables import CostTable
 from hw_sim.hardware import Hardware, on_chip
 from hw_sim.measured import Measured, find_measured, find_static, same_samples
-from hw_sim.shown import Shown, recorded, run_again
+from hw_sim.shown import Shown, choose, recorded, run_again
 from hw_sim.summary import Estimate, Priced, estimate
 from hw_sim.workload import Workload, workload_of
 
@@ -111,22 +113,24 @@ def collect(runs: list[Path | None], static: Path | None, tables: list[CostTable
     if static is not None and not any(n.halting for n in nets):
         raise DeployError("--static", f"{nets[0].run} is itself static", "give the halting run as RUN, its static twin as --static")
     statics = [n for n in nets if not n.halting]
+    leading = next((n for n in nets if n.halting), nets[0])
     out = []
     for net, label in zip(nets, labels):
         twin = None
         if net.halting:
             beside = (s for s in statics if s.manifest["dataset"] == net.manifest["dataset"] and same_samples(net.record, s.record))
             twin = find_static(net, static) if static is not None else next(beside, None) or find_static(net, None)
-        out.append(subject(net, label, twin, tables, chip=chip, schedule=schedule, images=images, again=again))
+        index = choose(leading if same_samples(leading.record, net.record) else net, images)
+        out.append(subject(net, label, twin, tables, index, chip=chip, schedule=schedule, again=again))
     return out
 
 
-def subject(net: Measured, label: str, twin: Measured | None, tables: list[CostTable], *, chip: Chip | None, schedule: str = "auto",
-            images: int = 6, again: bool = True) -> Subject:
-    """One run; what cannot be had becomes a note."""
+def subject(net: Measured, label: str, twin: Measured | None, tables: list[CostTable], index: np.ndarray, *, chip: Chip | None,
+            schedule: str = "auto", again: bool = True) -> Subject:
+    """One run; what cannot be had becomes a note. `index` are the samples to look at, see `choose`."""
     result = estimate(net, twin, tables)
     hardware, work, notes = None, None, list(result.notes)
-    shown = recorded(net, images)
+    shown = recorded(net, index)
     if chip is not None or again:
         graph = read_graph(net.export / "model.net")
         work = workload_of(graph, net.record)
@@ -137,13 +141,13 @@ def subject(net: Measured, label: str, twin: Measured | None, tables: list[CostT
                 if e.where == "--schedule":
                     raise
                 notes.append(f"Not placed on {chip.name}. {e.where}: {e.problem}.")
-        if again and images:
+        if again and len(index):
             try:
-                shown = run_again(net, graph, images)
+                shown = run_again(net, graph, index)
             except DeployError as e:
                 notes.append(f"The integer reference was not run again for this page. {e.where}: {e.problem}.")
     if shown.differs:
-        notes.append(f"The record does not agree with this export on the first {shown.compared} images ({shown.differs}): deploy it again.")
+        notes.append(f"The record does not agree with this export on {shown.compared} images ({shown.differs}): deploy it again.")
     return Subject(label, given_of(net), result, "" if twin is None else label_of(twin), hardware, work, shown, comparison(net), notes)
 
 

@@ -95,7 +95,7 @@ def by_op(row: Row, table: CostTable) -> Figure:
             tip = f"{op}, timestep {t + 1}: {energy_text(cells[t, i])}"
             c.rect(at + 0.5, y + 0.5, width - 1, CELL - 1, "accent", opacity=shade, tip=tip)
             if values and cells[t, i]:
-                c.text(at + width / 2, y + 10.5, energy_text(cells[t, i]), "on" if shade > 0.5 else "t", anchor="middle", size=7.8)
+                c.text(at + width / 2, y + 10.5, energy_text(cells[t, i]), "on" if shade > 0.5 else "in", anchor="middle", size=7.8)
         y += CELL
     c.height = y + 2
     name = f"ops-{ident(row.label)}-{ident(table.name)}"

@@ -43,14 +43,15 @@ def maps(subject: Subject) -> Maps | None:
     height, width = manifest["grid"]
     if not record.gates or not len(images) or record.alive.shape[3] != height * width:
         return None
-    alive = record.processed[: len(images)]
+    index = subject.shown.index
+    alive = record.processed[index]
     steps, blocks = alive.shape[1:3]
     frames = [f"timestep {t + 1}, block {b + 1}" for t in range(steps) for b in range(blocks)]
     names = {k: str(v) for k, v in enumerate(manifest["labels"])}
     cards = []
     bright = (images * (255 / max(1, int(images.max())))).astype(np.uint8)  # digits, for instance, have 17 grey levels
-    for i, image in enumerate(bright):
-        masks = alive[i].reshape(steps, blocks, height, width)
+    for k, (i, image) in enumerate(zip(index, bright)):
+        masks = alive[k].reshape(steps, blocks, height, width)
         predicted = names.get(int(record.prediction[i]), str(record.prediction[i]))
         truth = "" if record.labels is None else names.get(int(record.labels[i]), str(record.labels[i]))
         exits = int(record.exit_step[i])
@@ -63,7 +64,13 @@ def maps(subject: Subject) -> Maps | None:
             _sheet(image, masks, exits, f"sheet-{name}", f"{what}. {_told(masks, exits)}"),
             predicted if right else f"{predicted} (is {truth})", f"{share} of cells, {exits} of {steps} timesteps", right,
         ))
-    return Maps(ident(subject.label), subject.label, cards, frames, steps // 2 * blocks + 1)
+    return Maps(ident(subject.label), subject.label, cards, frames, _first_halted(alive))
+
+
+def _first_halted(alive: np.ndarray) -> int:
+    """Frame, from 1, in which some image [K, T, blocks, tokens] has lost a token; the last one if none ever does."""
+    some = ~alive.all((0, 3)).ravel()
+    return int(some.argmax()) + 1 if some.any() else some.size
 
 
 def dead_path(alive: np.ndarray, x: float, y: float, size: float) -> str:

@@ -1,4 +1,4 @@
-"""Spike raster of one image: every op's neurons from left to right, its timesteps from top to bottom."""
+"""Spike raster of an image: every op's neurons from left to right, its timesteps from top to bottom."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MARKS = 60_000  # at most; bins get wider until there are fewer
 
 
 def raster(subject: Subject) -> Figure | None:
-    """The first shown image's spikes; None where no spikes are known."""
+    """The last shown image's spikes; None where no spikes are known."""
     kinds = dict(zip(subject.main.record.ops, subject.main.record.kinds))
     spikes = {n: v for n, v in subject.shown.spikes.items() if v.ndim >= 2 and kinds.get(n) not in SILENT}
     if not spikes:
@@ -25,7 +25,8 @@ def raster(subject: Subject) -> Figure | None:
     bins = BINS
     while bins > 32 and sum(_marks(v, bins) for v in spikes.values()) > MARKS:
         bins //= 2
-    exits = int(subject.main.record.exit_step[0])
+    sample = int(subject.shown.sample)
+    exits = int(subject.main.record.exit_step[sample])
     dead = _dead(subject)
     c = Canvas(0)
     steps = max(len(v) for v in spikes.values())
@@ -59,7 +60,7 @@ def raster(subject: Subject) -> Figure | None:
     c.height = y
     total = sum(int((v != 0).sum()) for v in spikes.values())
     name = f"spikes-{ident(subject.label)}"
-    says = f"Spikes of the first image ({subject.shown.source}): neurons from left to right (token by token), timesteps from top to bottom."
+    says = f"Spikes of image {sample + 1} ({subject.shown.source}): neurons from left to right (token by token), timesteps downwards."
     if any((np.abs(v) > 1).any() for v in spikes.values()):
         says += " A graded event is one mark, whatever its value."
     if shared:
@@ -80,7 +81,7 @@ def _marks(value: np.ndarray, bins: int) -> int:
 
 
 def _dead(subject: Subject) -> dict[str, np.ndarray]:
-    """Op -> which tokens the first image has lost where the op obeys a gate, bool [T, tokens]."""
+    """Op -> which tokens the image has lost where the op obeys a gate, bool [T, tokens]."""
     record = subject.main.record
     if subject.work is None or not record.gates:
         return {}
@@ -89,5 +90,5 @@ def _dead(subject: Subject) -> dict[str, np.ndarray]:
     for group in subject.work.groups:
         entry = 0 if group.gate.startswith("~") else at.get(group.gate)
         if group.gate and entry is not None:
-            out[group.name] = ~record.alive[0, :, entry]
+            out[group.name] = ~record.alive[subject.shown.sample, :, entry]
     return out

@@ -60,7 +60,8 @@ def waterfall(subject: Subject, table: CostTable) -> Figure | None:
     if residual:
         says += " The dashed bar comes on top if the chip visits the neurons of halted tokens (mute) instead of skipping them."
     elif residual is None:
-        says += " What visiting halted neurons would cost is not known here: it needs a price of an idle update and a run with --halt off."
+        reason = "how many they are takes a run with --halt off" if "unsplit" in rows else "this table has no price of a neuron's update"
+        says += f" What visiting the neurons of halted tokens would cost is not known here: {reason}."
     alt = f"Waterfall from {energy_text(before)} to {energy_text(after)}: " + "; ".join(f"{b[0]} {b[4]}" for b in bars[1:-1]) + "."
     data = [[subject.baseline, energy_text(before), "", "the baseline"]]
     data += [[ROWS[k], energy_text(-v), share_text(-v, before), MEANING[k]] for k, v in rows.items()]
@@ -69,4 +70,4 @@ def waterfall(subject: Subject, table: CostTable) -> Figure | None:
         data.append([HALTED, energy_text(residual), share_text(residual, before), "not in the sum: halted neurons count as skipped"])
     missing = saving.unpriced(table)
     note = f"Partial: no price for {', '.join(missing)}." if missing else ""
-    return Figure(name, table.label, says, c.svg(name, alt), ["", "energy", "of the baseline", "what it is"], data, note)
+    return Figure(name, table.label, says, c.svg(name, alt), ["", "energy, or change", "of the baseline", "what it is"], data, note)
