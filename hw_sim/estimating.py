@@ -17,7 +17,6 @@ from hw_sim.hardware_printing import show as show_hardware
 from hw_sim.measured import find_measured, find_static
 from hw_sim.printing import show
 from hw_sim.reporting import priced, text_of
-from hw_sim.shown import choose
 from hw_sim.subject import label_of, subject
 from hw_sim.summary import to_json
 
@@ -37,7 +36,7 @@ def run(run: Path | None, static: Path | None, costs: list[str], output: Path | 
     if static is not None and not net.halting:
         raise DeployError("--static", f"{net.run} is itself static", "give the halting run as RUN, its static twin as --static")
     twin = find_static(net, static) if net.halting else None
-    s = subject(net, label_of(net), twin, tables, choose(net, 8), chip=None, again=False)
+    s = subject(net, label_of(net), twin, tables, chip=None, images=8, again=False)
     figures = to_json(s.estimate)
     if chip is not None:
         hw = placing.of_measured(net, read_graph(net.export / "model.net"), load_chip(chip), tables, schedule)

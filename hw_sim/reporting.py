@@ -31,7 +31,7 @@ def run(runs: list[Path], static: Path | None, costs: list[str], chip: str, outp
     """
     tables = priced(costs)
     if not 0 <= images <= 16:
-        raise DeployError("--images", f"{images} images", "give 0 to 16; a deployment keeps 16")
+        raise DeployError("--images", f"{images} images", "give 0 to 16")
     profile = load_chip(chip)
     subjects = collect(list(runs) or [None], static, tables, chip=profile, schedule=schedule, images=images)
     folder = output or (subjects[0].net.run if len(subjects) == 1 else ROOT) / "report"

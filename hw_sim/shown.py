@@ -21,7 +21,7 @@ SPIKING = ("conv", "dense", "lif")  # kinds whose ``spike_out`` is the sum of wh
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """Some of the record's first samples, those with less work first.
+    """Some of the record's samples, those with less work first.
 
     Attributes
     ----------
@@ -43,33 +43,53 @@ class Shown:
     sample: int = 0
 
 
-def choose(net: Measured, number: int) -> np.ndarray:
-    """So many of the first samples, from the one with the fewest processed tokens to the one with the most; int64 [at most `number`]."""
-    work = net.record.processed[:KEPT].sum((1, 2, 3))
-    order = np.argsort(work, kind="stable")
-    return order[np.unique(np.linspace(0, len(order) - 1, min(number, len(order))).round().astype(int))]
+def choose(net: Measured, number: int, among: int | None = None) -> np.ndarray:
+    """Samples that span what happened, from the fewest processed tokens to the most: their positions, int64 [at most `number`].
+
+    `among` takes them from so many first samples only. Where few numbers of tokens occur, the first samples fill up.
+    """
+    work = net.record.processed[:among].sum((1, 2, 3))
+    number = min(number, len(work))
+    _, first = np.unique(work, return_index=True)
+    taken = first[np.linspace(0, len(first) - 1, min(number, len(first))).round().astype(int)]
+    rest = np.setdiff1d(np.arange(len(work)), taken)[: number - len(taken)]
+    chosen = np.concatenate([taken, rest]).astype(np.int64)
+    return chosen[np.lexsort((chosen, work[chosen]))]
 
 
-def recorded(net: Measured, index: np.ndarray) -> Shown:
+def look_at(net: Measured, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """(positions, images) of samples to look at, from the data set; from the images kept where the data is not at hand or has changed."""
+    kept = read_images(net, KEPT)
+    index = choose(net, number)
+    try:
+        images = from_data(net, index)
+        if kept is None or np.array_equal(from_data(net, np.arange(len(kept))), kept):
+            return index, images
+    except DeployError:
+        if kept is None:
+            raise
+    index = choose(net, number, len(kept))
+    return index, kept[index]
+
+
+def recorded(net: Measured, number: int) -> Shown:
     """What the deployment kept, and no more."""
     kept = read_images(net, KEPT)
     kept = np.zeros((0, *net.manifest["image_shape"]), np.uint8) if kept is None else kept
-    index = index[index < len(kept)]
+    index = choose(net, number, len(kept))
     sample = int(index[-1]) if len(index) else 0
     spikes = kept_spikes(net, sample)
     return Shown(index, kept[index], spikes, "recorded by the deployment" if spikes else "", sample=sample)
 
 
-def run_again(net: Measured, graph: Graph, index: np.ndarray) -> Shown:
-    """The recorded images, or the same ones from the data set, through the integer reference; compared with the record.
+def run_again(net: Measured, graph: Graph, index: np.ndarray, images: np.ndarray) -> Shown:
+    """Images of these samples through the integer reference; compared with the record.
 
     Raises
     ------
     DeployError
-        No images, or a net or an embedding that cannot be read or run.
+        An embedding or a net that cannot be run.
     """
-    kept = read_images(net, KEPT)
-    images = from_data(net, index) if kept is None or len(kept) <= index.max() else kept[index]
     try:
         embedded = Host(net.export / "embedding.onnx").encode(images)
     except DeployError:

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from convert.ir import DeployError
 from convert.netx import read_graph
 from convert.runs import ZOO
@@ -16,7 +14,7 @@ from hw_sim.chip import Chip
 from hw_sim.cost_tables import CostTable
 from hw_sim.hardware import Hardware, on_chip
 from hw_sim.measured import Measured, find_measured, find_static, same_samples
-from hw_sim.shown import Shown, choose, recorded, run_again
+from hw_sim.shown import Shown, look_at, recorded, run_again
 from hw_sim.summary import Estimate, Priced, estimate
 from hw_sim.workload import Workload, workload_of
 
@@ -120,17 +118,17 @@ def collect(runs: list[Path | None], static: Path | None, tables: list[CostTable
         if net.halting:
             beside = (s for s in statics if s.manifest["dataset"] == net.manifest["dataset"] and same_samples(net.record, s.record))
             twin = find_static(net, static) if static is not None else next(beside, None) or find_static(net, None)
-        index = choose(leading if same_samples(leading.record, net.record) else net, images)
-        out.append(subject(net, label, twin, tables, index, chip=chip, schedule=schedule, again=again))
+        chosen_by = leading if same_samples(leading.record, net.record) else net  # the same images for all runs, where they can be
+        out.append(subject(net, label, twin, tables, chip=chip, schedule=schedule, images=images, again=again, chosen_by=chosen_by))
     return out
 
 
-def subject(net: Measured, label: str, twin: Measured | None, tables: list[CostTable], index: np.ndarray, *, chip: Chip | None,
-            schedule: str = "auto", again: bool = True) -> Subject:
-    """One run; what cannot be had becomes a note. `index` are the samples to look at, see `choose`."""
+def subject(net: Measured, label: str, twin: Measured | None, tables: list[CostTable], *, chip: Chip | None, schedule: str = "auto",
+            images: int = 6, again: bool = True, chosen_by: Measured | None = None) -> Subject:
+    """One run; what cannot be had becomes a note. `chosen_by` is the net by whose work the images are chosen, if not this one."""
     result = estimate(net, twin, tables)
     hardware, work, notes = None, None, list(result.notes)
-    shown = recorded(net, index)
+    shown = recorded(net, images)
     if chip is not None or again:
         graph = read_graph(net.export / "model.net")
         work = workload_of(graph, net.record)
@@ -141,9 +139,9 @@ def subject(net: Measured, label: str, twin: Measured | None, tables: list[CostT
                 if e.where == "--schedule":
                     raise
                 notes.append(f"Not placed on {chip.name}. {e.where}: {e.problem}.")
-        if again and len(index):
+        if again and images:
             try:
-                shown = run_again(net, graph, index)
+                shown = run_again(net, graph, *look_at(chosen_by or net, images))
             except DeployError as e:
                 notes.append(f"The integer reference was not run again for this page. {e.where}: {e.problem}.")
     if shown.differs:

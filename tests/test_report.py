@@ -112,7 +112,7 @@ def test_the_page_is_self_contained_and_holds_the_figures(folder):
     outside.feed(page)
     outside.close()
     assert outside.fetched == [] and "http" not in page and "@import" not in page and not re.search(r"url\((?!#)", page)
-    assert outside.images >= 16 and outside.scripts == 1  # eight images, each above its halting maps; the slider's script
+    assert outside.images == 16 and outside.scripts == 1  # eight images, each above its halting maps; the slider's script
     assert page.count("<svg") == page.count("</svg>") == len(FIGURES) + 16
     from hw_sim.units import energy_text
 

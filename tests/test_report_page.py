@@ -14,6 +14,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from convert.data import load_split
 from convert.ir import COUNTERS, DeployError
 from convert.record import Record
 from deploy import compare
@@ -182,13 +183,34 @@ def test_the_raster_holds_every_spike(folder):
 
 
 def test_shown_images_span_the_work_and_are_the_same_for_all_runs(folder):
-    halting, static = subjects(again=False)
-    work = halting.main.record.processed[:16].sum((1, 2, 3))
+    halting, static = subjects()
+    work = halting.main.record.processed.sum((1, 2, 3))
     shown = work[halting.shown.index]
-    assert shown[0] == work.min() and shown[-1] == work.max() and (np.diff(shown) >= 0).all() and len(shown) == 4
-    assert np.array_equal(halting.shown.index, static.shown.index)
-    with np.load(folder / "runs/zoo-stas-digits/deploy/images.npz") as f:
-        assert np.array_equal(halting.shown.images, f["images"][halting.shown.index])
+    assert shown[0] == work.min() and shown[-1] == work.max() and (np.diff(shown) > 0).all() and len(shown) == 4
+    assert np.array_equal(halting.shown.index, static.shown.index) and len(set(static.shown.index)) == 4
+    images, _ = load_split({"name": "digits"}, "test")
+    assert np.array_equal(halting.shown.images, images[halting.shown.index])
+    kept = subjects(again=False)[0].shown
+    assert kept.index.max() < 16 and np.array_equal(kept.images, images[kept.index])
+
+
+def test_images_are_the_kept_ones_where_the_data_is_gone_or_has_changed(folder, monkeypatch):
+    def gone(*_):
+        raise DeployError("data", "is gone", "")
+
+    def changed(data, split):
+        images, labels = load_split(data, split)
+        return images[::-1], labels
+
+    wanted = subjects(again=False)[0].shown
+    for instead in (gone, changed):
+        monkeypatch.setattr("convert.data.load_split", instead)
+        shown = subjects()[0].shown
+        assert np.array_equal(shown.index, wanted.index) and np.array_equal(shown.images, wanted.images) and not shown.differs
+    (folder / "runs/zoo-stas-digits/deploy/images.npz").unlink()
+    monkeypatch.setattr("convert.data.load_split", gone)
+    subject = subjects()[0]
+    assert len(subject.shown.images) == 0 and "data: is gone" in " ".join(subject.notes)
 
 
 def test_halting_maps_cover_exactly_the_tokens_that_are_gone():
