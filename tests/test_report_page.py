@@ -49,6 +49,7 @@ def shared(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         run([HALTING, STATIC], None, TABLES, "loihi2", folder / "both")
+        run([HALTING], None, ["loihi1-davies"], "loihi1", folder / "full")
     return folder
 
 
@@ -325,6 +326,14 @@ def test_every_figure_has_content_and_nothing_overflows(shared, browser, width, 
         assert f["card"] or (f["shapes"] >= 4 and f["width"] > 250 and f["rows"] > 1), f
     background = browser.ask("getComputedStyle(document.body).backgroundColor")
     assert (background != "rgb(255, 255, 255)") == (dark and not media)
+
+
+@pytest.mark.parametrize("width", [400, 1200])
+def test_a_net_that_does_not_fit_says_so_and_overflows_nothing(shared, browser, width):
+    browser.open((shared / "full/report.html").as_uri(), width)
+    assert browser.ask(OVERFLOW) == []
+    said = browser.ask('document.querySelector("#cores-stas-digits figcaption").textContent')
+    assert "Does not fit: isps.conv sends graded spikes" in said
 
 
 def test_the_slider_shows_one_timestep_and_block_at_a_time(shared, browser):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hw_sim.figures import Figure
-from hw_sim.figures.svg import WIDTH, Canvas, ident
+from hw_sim.figures.svg import WIDTH, Canvas, ident, ticks
 from hw_sim.fit import RESOURCES, limits, used, utilisation
 from hw_sim.hardware import Hardware
 from hw_sim.noc import DIRECTIONS
@@ -68,8 +68,8 @@ def core_map(subject: Subject) -> Figure | None:
     says = f"{hw.title}: squares are cores, shaded by their fullest resource; orange lines are links between tiles, as thick as their load."
     if spot:
         s = spot[0]
-        load = f"{count_text(s['packets'])} packets per inference"
-        says += f" The fullest link leaves tile ({s['x']}, {s['y']}) to the {s['direction']} with {load}."
+        most = f"{count_text(s['packets'])} packets per inference"
+        says += f" The fullest link leaves tile ({s['x']}, {s['y']}) to the {s['direction']} with {most}."
     alt = f"{subject.label} on {mapping.cores} cores of {hw.chip.name}; the fullest core is at {100 * full.max():.0f} %."
     data = [
         [str(i), mapping.work.groups[mapping.group_of[i]].name, f"({int(x[i])}, {int(y[i])})",
@@ -97,9 +97,11 @@ def use_of_ops(subject: Subject) -> Figure | None:
     width = WIDTH - LABEL - 46
     top = max(1.0, *(r["fullest"] for r in rows))
     end = 14 + 15 * len(rows)
-    for v in (0, 0.25, 0.5, 0.75, 1):
+    for v in ticks(top, 4):
         c.line(LABEL + width * v / top, 10, LABEL + width * v / top, end, "grid")
         c.text(LABEL + width * v / top, 7, f"{100 * v:.0f} %", "s", anchor="middle", size=9)
+    if top > 1:
+        c.line(LABEL + width / top, 10, LABEL + width / top, end, "second", tip="100 %: what a core holds")
     for r in rows:
         c.text(0, y + 10, r["op"], within=LABEL - 5, size=9.5)
         most = max((n for n in RESOURCES if r[n]["max"]), key=lambda n: r[n]["used"] / r[n]["max"])

@@ -13,6 +13,7 @@ from hw_sim.units import digits
 
 LEFT, HEIGHT = 34.0, 110.0
 COLOURS = dict(zip(TERMS, ("synapses", "neurons", "attention", "gates", "host")))
+NEEDS = {"memory": "memory_word", "synop": "synop", "link": "link_packet", "barrier": "barrier"}  # times of the profile
 MEANING = {
     "synop": "accumulates of the busiest core", "neuron": "visits of neurons of the busiest core", "memory": "reads of weights",
     "link": "packets over the busiest link", "barrier": "waiting for all cores at the end of a step",
@@ -59,10 +60,11 @@ def chip_steps(subject: Subject) -> Figure | None:
 
 def terms(subject: Subject) -> Figure | None:
     """Each kind of work alone beside the sum model and the bound."""
-    times = None if subject.hardware is None else subject.hardware.times
-    if times is None:
+    if subject.hardware is None or subject.hardware.times is None:
         return None
+    times = subject.hardware.times
     alone = {n: float(v.mean()) for n, v in times.terms_ns.items()}
+    untimed = [n for n, entry in NEEDS.items() if subject.hardware.chip.timing[entry].value is None]
     bars = [(n, alone[n], COLOURS[n]) for n in TERMS]
     bars += [("at least (bound)", float(times.bound_ns.mean()), "end"), ("all (sum model)", float(times.sum_ns.mean()), "main")]
     top = max(v for _, v, _ in bars) or 1.0
@@ -72,13 +74,13 @@ def terms(subject: Subject) -> Figure | None:
     for label, value, cls in bars:
         c.text(0, y + 12, label, "t" if label in alone else "b", within=left - 4)
         c.rect(left, y + 2, max(0.8, width * value / top), 13, cls, tip=f"{label}: {time_text(value)}")
-        c.text(left + width * value / top + 4, y + 12, time_text(value))
+        c.text(left + width * value / top + 4, y + 12, "no time published" if label in untimed else time_text(value))
         y += 20
     c.height = y + 2
     name = f"terms-{ident(subject.label)}"
     says = (f"Time per inference (estimate) of each kind of work alone, summed over chip steps. They overlap, so they do not add up; "
             f"most goes to: {times.bottleneck}.")
-    alt = f"{subject.label}: " + ", ".join(f"{label} {time_text(v)}" for label, v, _ in bars) + "."
-    data = [[label, time_text(v), MEANING.get(label, "")] for label, v, _ in bars]
+    alt = f"{subject.label}: " + ", ".join(f"{label} {time_text(v)}" for label, v, _ in bars if label not in untimed) + "."
+    data = [[label, "not published, not added" if label in untimed else time_text(v), MEANING.get(label, "")] for label, v, _ in bars]
     data.append(["one inference every", time_text(float(times.interval_ns.mean())), "images that follow at once"])
     return Figure(name, "Each kind of work", says, c.svg(name, alt), ["", "per inference", "what it is"], data)

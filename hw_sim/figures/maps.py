@@ -34,6 +34,7 @@ class Maps:
     cards: list[Card]
     frames: list[str]
     start: int
+    merges: bool
 
 
 def maps(subject: Subject) -> Maps | None:
@@ -64,7 +65,7 @@ def maps(subject: Subject) -> Maps | None:
             _sheet(image, masks, exits, f"sheet-{name}", f"{what}. {_told(masks, exits)}"),
             predicted if right else f"{predicted} (is {truth})", f"{share} of cells, {exits} of {steps} timesteps", right,
         ))
-    return Maps(ident(subject.label), subject.label, cards, frames, _first_halted(alive))
+    return Maps(ident(subject.label), subject.label, cards, frames, _first_halted(alive), "token_merge" in record.kinds)
 
 
 def _first_halted(alive: np.ndarray) -> int:
