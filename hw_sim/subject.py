@@ -9,7 +9,7 @@ from typing import Any
 
 from convert.ir import DeployError
 from convert.netx import read_graph
-from convert.runs import ZOO
+from convert.runs import in_zoo, named
 from hw_sim.chip import Chip
 from hw_sim.cost_tables import CostTable
 from hw_sim.hardware import Hardware, on_chip
@@ -74,12 +74,7 @@ class Subject:
 
 def label_of(net: Measured) -> str:
     """What to call a run: its name in the zoo, or its folder's."""
-    at_home = net.export.resolve().parent == ZOO.resolve()
-    return net.export.name if at_home else net.run.resolve().name
-
-
-def given_of(net: Measured) -> str:
-    return f"zoo:{net.export.name}" if net.export.resolve().parent == ZOO.resolve() else str(net.run)
+    return net.export.name if in_zoo(net.export) else net.run.resolve().name
 
 
 def collect(runs: list[Path | None], static: Path | None, tables: list[CostTable], *, chip: Chip | None, schedule: str = "auto",
@@ -146,7 +141,7 @@ def subject(net: Measured, label: str, twin: Measured | None, tables: list[CostT
                 notes.append(f"The integer reference was not run again for this page. {e.where}: {e.problem}.")
     if shown.differs:
         notes.append(f"The record does not agree with this export on {shown.compared} images ({shown.differs}): deploy it again.")
-    return Subject(label, given_of(net), result, "" if twin is None else label_of(twin), hardware, work, shown, comparison(net), notes)
+    return Subject(label, named(net.export), result, "" if twin is None else label_of(twin), hardware, work, shown, comparison(net), notes)
 
 
 def comparison(net: Measured) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""The report in a headless Chromium: figures have content and nothing overflows, at three widths, in the dark, on paper, without scripts."""
+"""The report in headless Chromium: figures have content, nothing overflows, at three widths, in the dark, on paper, without scripts."""
 
 from __future__ import annotations
 
