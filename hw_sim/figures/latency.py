@@ -42,7 +42,8 @@ def chip_steps(subject: Subject) -> Figure | None:
         bound = times.bound_by[k]
         c.rect(LEFT + k * each + 0.08 * each, y + HEIGHT - high, 0.84 * each, high, COLOURS.get(bound, "main"),
                tip=f"chip step {k + 1}: {time_text(float(ns))}, bound by {bound}")
-    for k in sorted({1, *(t for t in range(10, number + 1, 10 if number <= 100 else 50)), number} - {number - 1, number - 2}):
+    apart = 10 if number <= 100 else 50 if number <= 500 else 200
+    for k in (1, *(t for t in range(apart, number, apart) if (number - t) * each > 26), *[number] * (number > 1)):
         c.text(LEFT + (k - 0.5) * each, y + HEIGHT + 12, str(k), "s", anchor="end" if k == number and number > 9 else "middle", size=9.5)
     c.text(WIDTH - 2, y + HEIGHT + 25, f"chip step; height in {unit} (estimate)", "s", anchor="end", size=9.5)
     c.height = y + HEIGHT + 30

@@ -58,10 +58,10 @@ def waterfall(subject: Subject, table: CostTable) -> Figure | None:
     name = f"saving-{ident(subject.label)}-{ident(table.name)}"
     says = f"Chip energy (estimate) from {subject.baseline} to {subject.label}, {share_text(after - before, before) or 'no change'} in all."
     if residual:
-        says += " The dashed bar comes on top if the chip visits the neurons of halted tokens (mute) instead of skipping them."
+        says += " The dashed bar comes on top if the chip visits the neurons of what is halted or masked (mute) instead of skipping them."
     elif residual is None:
         reason = "how many they are takes a run with --halt off" if "unsplit" in rows else "this table has no price of a neuron's update"
-        says += f" What visiting the neurons of halted tokens would cost is not known here: {reason}."
+        says += f" What visiting the neurons of what is halted would cost is not known here: {reason}."
     alt = f"Waterfall from {energy_text(before)} to {energy_text(after)}: " + "; ".join(f"{b[0]} {b[4]}" for b in bars[1:-1]) + "."
     data = [[subject.baseline, energy_text(before), "", "the baseline"]]
     data += [[ROWS[k], energy_text(-v), share_text(-v, before), MEANING[k]] for k, v in rows.items()]
