@@ -13,8 +13,8 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from convert import credit
-from convert.engine import Beat, Injector, Signals, Stage, delayed, done_of
-from convert.ir import DeployError, Graph
+from convert.engine import Beat, Injector, Signals, Stage, done_of
+from convert.ir import DeployError, Graph, delayed
 from deploy.mapping import DONE, Plan, feedback_layout
 from deploy.messages import END, FIRST, FLUSH, SPIKES, Layout, join
 from deploy.reports import Reporter
@@ -104,7 +104,7 @@ class StageLeaf(Leaf):
         self.pulse.enter(SEND)
         send(out)
         told = {n: beat.signals[n] for n in self.plan.ops if self.spikes or n in self.facts}
-        self.reporter.add(beat, dict(self.stage.counts), told, done)
+        self.reporter.add(beat, self.stage.events, told, done)
         self.pulse.finished()
         return True
 
@@ -160,7 +160,7 @@ class InjectorLeaf(Leaf):
         self.pulse.enter(SEND)
         send(out)
         told = {self.credit: beat.signals[self.credit]} if self.credit in beat.signals else {}
-        self.reporter.add(beat, {}, told, None)
+        self.reporter.add(beat, None, told, None)
         self.pulse.finished()
         return True
 

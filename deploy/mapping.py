@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from convert.engine import delayed
-from convert.ir import INPUT, DeployError, Graph, Payload
+from convert.ir import INPUT, DeployError, Graph, Payload, delayed
 from deploy.messages import Layout
 
 MAPPINGS = ("op", "block", "chip")

@@ -6,7 +6,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from convert.ir import Inputs, Op, Payload, Size, nonzero, per_sample, register, total
+from convert import kernels
+from convert.ir import Inputs, Op, Payload, Size, credit_of, nonzero, per_sample, register, total, updates
+from convert.neuron import NO_CREDIT
 from convert.synapse import accumulate_each
 
 
@@ -73,6 +75,18 @@ class Inject(Op):
             "synop": arrived,
             "neuron_update": living * int(np.prod(self.shape[1:])),
             "spike_out": per_sample(out != 0),
+        }
+
+    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+        if span > 1 or (t == 1).any():
+            return super().advance(state, inputs, t, span)
+        out = np.empty((len(t), *self.out_shape), np.int32)
+        sent, none, credit = np.empty(len(t), np.int64), np.zeros(len(t), np.int64), credit_of(inputs)
+        flat = len(t), self.shape[0], -1
+        kernels.replayed(state["held"].reshape(flat), NO_CREDIT if credit is None else credit, out.reshape(flat), sent)
+        return out, {
+            "spike_in": none, "synop": none, "neuron_update": updates(credit, len(out), self.shape[0], int(np.prod(self.shape[1:]))),
+            "spike_out": sent,
         }
 
     def accumulate(self, alu, inputs: Inputs, t: int):

@@ -8,8 +8,9 @@ from typing import ClassVar
 import numpy as np
 
 from convert import kernels
-from convert.ir import Inputs, Op, Payload, Size, nonzero, register, total
+from convert.ir import Inputs, Op, Payload, Size, Sources, merged, nonzero, register, total
 from convert.synapse import FLOAT_EXACT, exact_bound, weight_problems
+from convert.taps import Taps
 
 REACH = (1 << 23) - 1
 
@@ -125,6 +126,43 @@ class Readout(Op):
             "neuron_update": np.full(len(out), self.classes),
             "spike_out": np.full(len(out), self.classes),
         }
+
+    @cached_property
+    def taps(self) -> Taps:
+        """The head as the compiled kernels take it."""
+        return Taps(self.weight.reshape(self.classes, -1, 1, 1))
+
+    @cached_property
+    def narrow_bias(self) -> np.ndarray:
+        return self.bias.astype(np.int32)
+
+    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+        found = merged(inputs["x"])
+        sums, synops, arrived = self.taps.sums(found)
+        now = sums[:, 0].astype(np.int32) + self.narrow_bias
+        z, holding = state["z"], np.zeros(len(t), np.int64)
+        if "after" in inputs:
+            died = self.died(inputs)
+            more = None
+            if died.any():
+                more, holding, _ = self.taps.sums(Sources((found[0] * died[..., None],)).merged)
+            after = inputs["after"] > 0
+            dead_before = (inputs["before"] == 0).any(1)
+        out = np.empty((len(t), self.classes), np.int32)
+        for k in range(span):
+            rows = slice(k, None, span)
+            z += state["held"]
+            z += now[rows]
+            if "after" in inputs:
+                if more is not None:
+                    state["held"] += more[rows, 0].astype(np.int32)
+                over = ~after[rows].any(1)
+                left = (self.timesteps - t[rows]) * over
+                z += left[:, None].astype(np.int32) * (state["held"] + self.narrow_bias)
+                holding[rows] += self.classes * (dead_before[rows].astype(np.int64) + left)
+            out[rows] = z
+        each = np.full(len(t), self.classes)
+        return out, {"spike_in": arrived, "synop": synops, "gate_update": holding, "neuron_update": each, "spike_out": each}
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         x = total(inputs["x"])[:1]
