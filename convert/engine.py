@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -146,10 +147,14 @@ class Stage:
 
 
 class Injector:
-    """Feeds samples into `width` slots. `inputs` is int [N, *shape], sent once, or [N, T, *shape], sent step by step."""
+    """Feeds samples into `width` slots. `inputs` is int [N, *shape], sent once, or [N, T, *shape], sent step by step.
 
-    def __init__(self, graph: Graph, inputs: np.ndarray, width: int, span: int = 1) -> None:
+    Several injectors may share one `queue` of sample numbers; each takes the next one when a slot is free.
+    """
+
+    def __init__(self, graph: Graph, inputs: np.ndarray, width: int, span: int = 1, queue: Iterator[int] | None = None) -> None:
         self.graph, self.inputs, self.span = graph, inputs, span
+        self.queue = iter(range(len(inputs))) if queue is None else queue
         shape = tuple(inputs.shape)
         self.stepwise = shape[1:] == (graph.timesteps, *graph.input_shape)
         if not self.stepwise and shape[1:] != tuple(graph.input_shape):
@@ -165,10 +170,9 @@ class Injector:
             raise DeployError(
                 "input", f"values span [{inputs.min()}, {inputs.max()}], the net takes [{low}, {high}]", "use the exported embedding"
             )
-        self.sample = np.arange(min(width, len(inputs)))
+        self.sample = np.fromiter(islice(self.queue, width), np.int64)
         self.rows = np.arange(len(self.sample))
         self.t = np.ones(len(self.sample), np.int64)
-        self.next = len(self.sample)
 
     def beat(self, feedback: Signals | None = None) -> Beat:
         """What the slots see now; `feedback` holds the delayed sources' last outputs, rows as in the beat before."""
@@ -198,10 +202,9 @@ class Injector:
         done = done[span - 1 :: span]
         self.t = np.where(done, 1, self.t + span)
         new = np.flatnonzero(done)
-        ids = self.next + np.arange(len(new))
-        self.next = min(self.next + len(new), len(self.inputs))
+        ids = list(islice(self.queue, len(new)))
         self.sample = self.sample.copy()
-        self.sample[new] = ids
+        self.sample[new] = ids + [len(self.inputs)] * (len(new) - len(ids))
         stay = self.sample < len(self.inputs)
         self.sample, self.t, self.rows = self.sample[stay], self.t[stay], self.rows[stay]
         return stay
@@ -209,6 +212,13 @@ class Injector:
     @property
     def finished(self) -> bool:
         return len(self.sample) == 0
+
+
+def warm(graph: Graph) -> None:
+    """Compile the kernels that the graph needs, or load them from their cache: processes forked later inherit them."""
+    quiet = min(max(0, graph.input_payload.low), graph.input_payload.high)
+    injector = Injector(graph, np.full((1, *graph.input_shape), quiet, np.int32), 1)
+    Stage(graph, list(graph.ops), 1).step(injector.beat())
 
 
 def done_of(graph: Graph, signals: Signals, t: np.ndarray) -> np.ndarray:

@@ -210,18 +210,18 @@ def spent(credit, n, table, out, before, after):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def replayed(held, credit, out, sent):  # type: ignore[no-untyped-def]
-    """``out = held`` [rows, tokens, channels] where tokens live (`credit` above 0, or empty), else 0; events `sent` by row."""
-    for m in range(held.shape[0]):
-        count = np.int64(0)
+def replayed(held, span, credit, out, sent):  # type: ignore[no-untyped-def]
+    """`held` [samples, tokens, channels] `span` times where tokens live (`credit` above 0, or empty), else 0; events `sent` by row."""
+    for m in range(out.shape[0]):
+        a, count = m // span, np.int64(0)
         for p in range(held.shape[1]):
             if credit.size and credit[m, p] <= 0:
                 out[m, p] = 0
                 continue
             here = np.int32(0)
             for c in range(held.shape[2]):
-                out[m, p, c] = held[m, p, c]
-                here += np.int32(held[m, p, c] != 0)
+                out[m, p, c] = held[a, p, c]
+                here += np.int32(held[a, p, c] != 0)
             count += here
         sent[m] = count
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from convert import kernels
+from convert import kernels, scatter
 
 STATE_BITS = 24  # current and voltage registers, Loihi
 LIMIT = 1 << (STATE_BITS - 1)
@@ -120,17 +122,46 @@ class Cuba:
         spikes, fired = self._run(flat, current.reshape(len(current), -1, n), bias, NO_CREDIT if credit is None else credit, waits, span)
         return spikes.reshape(current.shape), fired
 
+    @cached_property
+    def shift(self) -> int | None:
+        """The shift that the voltage's decay is, where that is all the neuron has to do (`kernels.cuba_shift`)."""
+        return SHIFTS.get(self.v_decay) if self.i_decay == DECAY_ONE else None
+
+    def spike(
+        self, taps: Any, merged: tuple[np.ndarray, np.ndarray, int, int], v: np.ndarray, bias: np.ndarray,
+        credit: np.ndarray | None, hold: np.ndarray | None, span: int,
+    ) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
+        """Synapses and neurons in one compiled call, the frequent case; None where it does not apply and nothing was done.
+
+        `taps` and `merged` as of `Taps.sums`. Returns spikes [rows, positions, n] and the tally of `scatter.spiking`.
+        """
+        total, events, found, peak = merged
+        if self.shift is None or not taps.event_driven(found, peak, total.size):
+            return None
+        rows, outputs = len(total), taps.outputs
+        acc, out = np.empty((rows, *outputs), np.int32), np.empty((rows, *outputs), np.int32)
+        tally = np.empty((4, rows), np.int64)
+        flags = scatter.spiking(
+            total.reshape(rows, *taps.inputs), NO_CREDIT if credit is None else credit, taps.fan, events, *taps.plan,
+            v.reshape(len(v), *outputs), span, bias, self.shift, self.vth << MANT_SHIFT, LIMIT, NO_HOLD if hold is None else hold,
+            acc, out, tally,
+        )  # fmt: skip
+        if flags & 1:
+            return None
+        if flags & 2:
+            _overflow("voltage v")
+        return out, tally
+
     def _run(self, state, current, bias, credit, waits, span) -> tuple[np.ndarray, np.ndarray]:
         """The compiled neurons on arrays [samples, positions, n]."""
         n = current.shape[2]
         if not isinstance(bias, np.ndarray) or bias.dtype != np.int64 or bias.shape != (n,):
-            bias = np.ascontiguousarray(np.broadcast_to(np.asarray(bias, np.int64), n))
+            bias = np.array(np.broadcast_to(np.asarray(bias, np.int64), n))
         spikes, fired = np.empty(current.shape, np.int32), np.empty(len(current), np.int64)
         v, u = state["v"], state.get("u", NO_STATE)
         theta, flags = self.vth << MANT_SHIFT, 1
-        if self.i_decay == DECAY_ONE and self.v_decay in SHIFTS:
-            shift = SHIFTS[self.v_decay]
-            flags = kernels.cuba_shift(current, credit, v, span, bias, shift, theta, LIMIT, waits, spikes, fired)
+        if self.shift is not None:
+            flags = kernels.cuba_shift(current, credit, v, span, bias, self.shift, theta, LIMIT, waits, spikes, fired)
         if flags & 1:
             decays = self.i_decay, self.v_decay
             flags = kernels.cuba(current, credit, u, v, span, bias, *decays, theta, LIMIT, waits, spikes, fired)

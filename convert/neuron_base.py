@@ -80,13 +80,13 @@ def channels_last(x: np.ndarray) -> np.ndarray:
 
 def each_channel(value: Per, n: int) -> np.ndarray:
     """A number, or one for each channel, as int64 [n]."""
-    return np.ascontiguousarray(np.broadcast_to(np.asarray(value, np.int64), (n,)))
+    return np.array(np.broadcast_to(np.asarray(value, np.int64), (n,)))
 
 
 def each_place(bias: Any, n: int) -> np.ndarray:
     """A bias for all, for each channel or for each neuron, as int64 [positions or 1, n]."""
     given = np.asarray(bias, np.int64)
-    return np.ascontiguousarray(given if given.ndim == 2 else np.broadcast_to(given, (1, n)))
+    return np.array(given if given.ndim == 2 else np.broadcast_to(given, (1, n)))
 
 
 NEURONS: dict[str, type[Neuron]] = {}

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from convert.kernels import compiled
+from convert.kernels import compiled, cuba_shift
+
+UNITS = 8  # up to this value a graded event is added so many times, beyond it its weights are multiplied
 
 
 @compiled
@@ -97,7 +99,7 @@ def scatter(x, credit, fan, events, start, target, tap, weight, per, acc, synops
     rows, positions, channels = x.shape
     each = weight.shape[2]
     grouped = per != channels
-    lines = np.empty(channels + 1, np.int64)
+    lines = np.empty(UNITS * channels + 1, np.int64)
     for m in range(rows):
         acc[m] = 0
         total = np.int64(0)
@@ -105,19 +107,27 @@ def scatter(x, credit, fan, events, start, target, tap, weight, per, acc, synops
             if credit.size and credit[m, p] <= 0:
                 continue
             found = 0
-            most = np.int32(1)
+            most, least = np.int32(0), np.int32(0)
             for c in range(channels):
                 value = x[m, p, c]
                 lines[found] = c
                 found += value != 0
-                most = most if value == 0 or value == 1 else np.int32(2)
+                most, least = max(most, value), min(least, value)
             if not found:
                 continue
             for i in range(found):
                 total += abs(np.int64(x[m, p, lines[i]])) * fan[p * channels + lines[i]]
+            as_units = not grouped and least == 0 and most <= UNITS
+            if as_units and most > 1:  # a value n is n accumulates
+                more = found
+                for i in range(found):
+                    for _ in range(x[m, p, lines[i]] - 1):
+                        lines[more] = lines[i]
+                        more += 1
+                found = more
             for j in range(start[p], start[p + 1]):
                 into, rows_of = acc[m, target[j]], weight[tap[j]]
-                if most == 1 and not grouped:
+                if as_units:
                     add_rows(into, rows_of, lines, found)
                     continue
                 for i in range(found):
@@ -131,6 +141,23 @@ def scatter(x, credit, fan, events, start, target, tap, weight, per, acc, synops
             if not credit.size or credit[m, p] > 0:
                 total += events[m, p]
         arrived[m] = total
+
+
+@compiled
+def spiking(  # type: ignore[no-untyped-def]
+    x, credit, fan, events, start, target, tap, weight, per, v, span, bias, shift, theta, limit, hold, acc, out, tally):
+    """`scatter` and then `kernels.cuba_shift` in one call; `tally` int64 [4, rows]: accumulates, arrivals, spikes, living positions.
+
+    Returns the flags of `cuba_shift`; at 1 nothing was changed.
+    """
+    scatter(x, credit, fan, events, start, target, tap, weight, per, acc, tally[0], tally[1])
+    flags = cuba_shift(acc, credit, v, span, bias, shift, theta, limit, hold, out, tally[2])
+    for m in range(len(x)):
+        lives = 0
+        for p in range(credit.shape[1] if credit.size else 0):
+            lives += credit[m, p] > 0
+        tally[3, m] = lives if credit.size else acc.shape[1]
+    return flags
 
 
 @compiled

@@ -104,7 +104,8 @@ class Taps:
         return start, ends[:, 0].copy(), ends[:, 1].copy(), np.ascontiguousarray(lanes, np.int16)
 
     @cached_property
-    def _fan(self) -> np.ndarray:
+    def fan(self) -> np.ndarray:
+        """`fanout` in one row."""
         return np.ascontiguousarray(self.fanout.ravel())
 
     @cached_property
@@ -120,6 +121,8 @@ class Taps:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Weighted sums [rows, out positions, out channels] of what `Sources.merged` gives, accumulates and arriving events by row.
 
+        The sums are int32, or int64 where 32 bits might not hold them.
+
         Event by event, or as one product where many inputs are active: equal integers. Positions whose `credit` [rows, positions] is not
         above 0 are left out; their rows of the sums mean nothing then.
         """
@@ -128,20 +131,30 @@ class Taps:
         live = NO_CREDIT if credit is None else credit
         synops, arrived = np.empty(len(x), np.int64), np.empty(len(x), np.int64)
         wide = self._bound * peak
-        if wide < (1 << 31) and found < self._share * x.size:
+        if self.event_driven(found, peak, x.size):
             acc = np.empty((len(x), *self.outputs), np.int32)
-            start, target, tap, weight = self.wires
-            scatter.scatter(x, live, self._fan, events, start, target, tap, weight, self.weight.shape[1], acc, synops, arrived)
+            scatter.scatter(x, live, self.fan, events, *self.plan, acc, synops, arrived)
             return acc, synops, arrived
-        scatter.count(x, live, self._fan, events, synops, arrived)
+        scatter.count(x, live, self.fan, events, synops, arrived)
         if self._pointwise and wide < FLOAT_EXACT:
             if credit is None:
-                return x.reshape(-1, x.shape[2]).astype(np.float32).dot(self._columns).reshape(len(x), *self.outputs), synops, arrived
-            acc = np.empty((len(x), *self.outputs), np.float32)
+                acc = x.reshape(-1, x.shape[2]).astype(np.float32).dot(self._columns).astype(np.int32)
+                return acc.reshape(len(x), *self.outputs), synops, arrived
+            acc = np.empty((len(x), *self.outputs), np.int32)
             lives = credit > 0
             acc[lives] = x[lives].astype(np.float32).dot(self._columns)
             return acc, synops, arrived
-        return self.current(x), synops, arrived
+        sums = self.current(x)
+        return sums.astype(np.int32) if wide < (1 << 31) else sums, synops, arrived
+
+    def event_driven(self, found: int, peak: int, size: int) -> bool:
+        """Whether adding event by event is the way for so many events of so large values among `size` inputs."""
+        return self._bound * peak < (1 << 31) and found * (1 + (peak > 1)) < self._share * size
+
+    @cached_property
+    def plan(self) -> tuple:
+        """The constant arguments of `scatter.scatter` from `start` on."""
+        return *self.wires, self.weight.shape[1]
 
     @cached_property
     def _pointwise(self) -> bool:

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from convert import kernels
-from convert.ir import Inputs, Op, Payload, Size, credit_of, nonzero, per_sample, register, total, updates
+from convert.ir import Inputs, Op, Payload, Size, credit_of, merged, nonzero, per_sample, register, total, updates
 from convert.neuron import NO_CREDIT
 from convert.synapse import accumulate_each
 
@@ -78,14 +78,18 @@ class Inject(Op):
         }
 
     def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
-        if span > 1 or (t == 1).any():
-            return super().advance(state, inputs, t, span)
         out = np.empty((len(t), *self.out_shape), np.int32)
-        sent, none, credit = np.empty(len(t), np.int64), np.zeros(len(t), np.int64), credit_of(inputs)
-        flat = len(t), self.shape[0], -1
-        kernels.replayed(state["held"].reshape(flat), NO_CREDIT if credit is None else credit, out.reshape(flat), sent)
+        held, arrived, sent = state["held"], np.zeros(len(t), np.int64), np.empty(len(t), np.int64)
+        first = np.flatnonzero(t == 1)
+        if len(first):
+            x, events, _, _ = merged(inputs["x"])
+            held[first // span] = x[first].reshape(len(first), *self.out_shape)
+            arrived[first] = events[first].sum(1)
+        credit = credit_of(inputs)
+        maps = (a.reshape(len(a), self.shape[0], -1) for a in (held, out))
+        kernels.replayed(next(maps), span, NO_CREDIT if credit is None else credit, next(maps), sent)
         return out, {
-            "spike_in": none, "synop": none, "neuron_update": updates(credit, len(out), self.shape[0], int(np.prod(self.shape[1:]))),
+            "spike_in": arrived, "synop": arrived, "neuron_update": updates(credit, len(out), self.shape[0], int(np.prod(self.shape[1:]))),
             "spike_out": sent,
         }
 
