@@ -51,7 +51,7 @@ def main() -> None:
     worst = min(rows, key=lambda r: r["of_the_loop"])
     middle = turns.median([r["of_the_loop"] for r in rows])
     found = {
-        "rows": rows, "samples": args.samples, "repeats": args.repeats, "machine": turns.machine(),
+        "rows": rows, "samples": args.samples, "repeats": args.repeats, "machine": turns.machine("processor"),
         "targets": [
             turns.verdict("synaptic operations per second over the bare loop's, median of all shapes", middle, SHARE),
             turns.verdict(f"the same, worst ({worst['shape']}, density {worst['density']:g})", worst["of_the_loop"], SHARE),

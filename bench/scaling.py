@@ -58,7 +58,7 @@ def main() -> None:
         rows = measured(setting, args.samples, args.repeats)
         steps = [(b["ms"] / a["ms"]) / (b["work"] / a["work"]) for a, b in itertools.pairwise(rows)]
         parts[setting] = {
-            "rows": rows, "samples": args.samples, "repeats": args.repeats, "machine": turns.machine(),
+            "rows": rows, "samples": args.samples, "repeats": args.repeats, "machine": turns.machine("processor"),
             "target": turns.verdict(f"{setting}: largest growth of time over growth of events and updates", max(steps), MOST, most=True),
         }  # fmt: skip
         path = turns.keep("scaling", setting, parts[setting], args.output)

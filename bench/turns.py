@@ -38,11 +38,11 @@ def ratio(times: dict[str, list[float]], a: str, b: str) -> float:
     return median([x / y for x, y in zip(times[a], times[b])])
 
 
-def machine() -> dict[str, Any]:
-    """The machine, versions, and the load on it now: what else runs here slows whoever is measured."""
+def machine(clock: str = "wall") -> dict[str, Any]:
+    """The machine, versions, which time was taken, and the load on it now: what else runs here slows whoever is measured."""
     from train.machine import describe
 
-    return {**describe(), "load": [round(v, 1) for v in os.getloadavg()], "clock": "wall"}
+    return {**describe(), "load": [round(v, 1) for v in os.getloadavg()], "clock": clock}
 
 
 def verdict(name: str, value: float, target: float, most: bool = False) -> dict[str, Any]:
@@ -67,7 +67,8 @@ def say(text: str) -> None:
 
 def show_machine(found: dict[str, Any]) -> None:
     m = found["machine"]
-    cli.console.print(f"{m['cpu']}, {m['cores']} cores, load {m['load'][0]} at the end; medians of {found['repeats']} turns", markup=False)
+    text = f"{m['cpu']}, {m['cores']} cores, load {m['load'][0]} at the end; {m['clock']} time, medians of {found['repeats']} turns"
+    cli.console.print(text, markup=False, soft_wrap=True)
 
 
 def show_targets(targets: list[dict[str, Any]]) -> None:

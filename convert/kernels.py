@@ -227,6 +227,43 @@ def replayed(held, span, credit, out, sent):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def deaths(before, after, died):  # type: ignore[no-untyped-def]
+    """Tokens that live `before` and not `after`, into `died` [rows, tokens]; returns how many."""
+    n = 0
+    for m in range(before.shape[0]):
+        for p in range(before.shape[1]):
+            gone = before[m, p] > 0 and after[m, p] == 0
+            died[m, p] = gone
+            n += gone
+    return n
+
+
+@compiled
+def class_sums(now, more, before, after, z, held, bias, steps, t, out, holding):  # type: ignore[no-untyped-def]
+    """Accumulators of `convert.ops.readout.Readout` over timesteps: contributions `now` [rows, classes], those of tokens that die `more`.
+
+    `more`, `before` and `after` may be empty. `z` and `held` [samples, classes] are updated; `holding` gets the adds for dead tokens.
+    """
+    span, classes = len(now) // len(z), now.shape[1]
+    for m in range(len(now)):
+        a, left = m // span, 0
+        if after.size:
+            lives, dead = False, False
+            for p in range(after.shape[1]):
+                lives |= after[m, p] > 0
+                dead |= before[m, p] == 0
+            left = 0 if lives else steps - t[m]
+            holding[m] += classes * (left + dead)
+        for k in range(classes):
+            total = z[a, k] + held[a, k] + now[m, k] + bias[k]
+            if more.size:
+                held[a, k] += more[m, k]
+            total += left * (held[a, k] + bias[k])
+            z[a, k] = total
+            out[m, k] = total
+
+
+@compiled
 def living(credit):  # type: ignore[no-untyped-def]
     """Tokens of each row of credit [rows, tokens] that live, int64 [rows]."""
     out = np.zeros(len(credit), np.int64)

@@ -144,6 +144,12 @@ class Taps:
             lives = credit > 0
             acc[lives] = x[lives].astype(np.float32).dot(self._columns)
             return acc, synops, arrived
+        if self.groups == 1 and wide < FLOAT_EXACT:
+            # the last position is what a tap beyond the edge sees
+            padded = np.zeros((len(x), self.inputs[0] + 1, self.inputs[1]), np.float32)
+            padded[:, :-1] = x
+            patches = padded[:, self._patches].reshape(len(x) * self.outputs[0], -1)
+            return patches.dot(self._rows).astype(np.int32).reshape(len(x), *self.outputs), synops, arrived
         sums = self.current(x)
         return sums.astype(np.int32) if wide < (1 << 31) else sums, synops, arrived
 
@@ -160,6 +166,20 @@ class Taps:
     def _pointwise(self) -> bool:
         plain = (self.up, self.stride, self.padding, self.groups) == ((1, 1), (1, 1), (0, 0), 1)
         return self.weight.shape[2:] == (1, 1) and (plain or self.inputs[0] == self.outputs[0] == 1)
+
+    @cached_property
+    def _patches(self) -> np.ndarray:
+        """Input position that each output sees through each tap, int64 [out positions * taps]."""
+        kh, kw = self.weight.shape[2:]
+        seen = np.full((*self.out_grid, kh * kw), self.inputs[0])
+        for dy, dx, oy, ox, iy, ix in self.joined:
+            seen[oy[:, None], ox[None], dy * kw + dx] = iy[:, None] * self.grid[1] + ix[None]
+        return seen.ravel()
+
+    @cached_property
+    def _rows(self) -> np.ndarray:
+        """Weights float32 [taps * in channels, out channels]."""
+        return np.ascontiguousarray(self._float.transpose(2, 3, 1, 0).reshape(-1, len(self.weight)))
 
     @cached_property
     def _columns(self) -> np.ndarray:

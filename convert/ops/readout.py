@@ -9,6 +9,7 @@ import numpy as np
 
 from convert import kernels
 from convert.ir import Inputs, Op, Payload, Size, Sources, merged, nonzero, register, total
+from convert.neuron import NO_CREDIT
 from convert.synapse import FLOAT_EXACT, exact_bound, weight_problems
 from convert.taps import Taps
 
@@ -139,28 +140,18 @@ class Readout(Op):
     def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
         found = merged(inputs["x"])
         sums, synops, arrived = self.taps.sums(found)
-        now = sums[:, 0].astype(np.int32) + self.narrow_bias
-        z, holding = state["z"], np.zeros(len(t), np.int64)
+        holding, more = np.zeros(len(t), np.int64), NO_CREDIT
+        before = after = NO_CREDIT
         if "after" in inputs:
-            died = self.died(inputs)
-            more = None
-            if died.any():
-                more, holding, _ = self.taps.sums(Sources((found[0] * died[..., None],)).merged)
-            after = inputs["after"] > 0
-            dead_before = (inputs["before"] == 0).any(1)
+            before, after = (np.ascontiguousarray(inputs[s], np.int32) for s in ("before", "after"))
+            died = np.empty(before.shape, np.bool_)
+            if kernels.deaths(before, after, died):
+                sums_of_dead, holding, _ = self.taps.sums(Sources((found[0] * died[..., None],)).merged)
+                more = sums_of_dead[:, 0]
         out = np.empty((len(t), self.classes), np.int32)
-        for k in range(span):
-            rows = slice(k, None, span)
-            z += state["held"]
-            z += now[rows]
-            if "after" in inputs:
-                if more is not None:
-                    state["held"] += more[rows, 0].astype(np.int32)
-                over = ~after[rows].any(1)
-                left = (self.timesteps - t[rows]) * over
-                z += left[:, None].astype(np.int32) * (state["held"] + self.narrow_bias)
-                holding[rows] += self.classes * (dead_before[rows].astype(np.int64) + left)
-            out[rows] = z
+        kernels.class_sums(
+            sums[:, 0], more, before, after, state["z"], state["held"], self.narrow_bias, self.timesteps, t, out, holding
+        )
         each = np.full(len(t), self.classes)
         return out, {"spike_in": arrived, "synop": synops, "gate_update": holding, "neuron_update": each, "spike_out": each}
 
