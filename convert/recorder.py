@@ -31,8 +31,10 @@ class Recorder:
         kept = [] if spikes is False else self.names if spikes is True else spikes
         self.spikes = {n: np.zeros((samples, t, *graph.ops[n].out_shape), np.int32) for n in kept}
         self.activity: dict[str, np.ndarray] = {}
+        self._flat: dict[str, np.ndarray] = {}  # the same, one row for each timestep
         graded = [n for n, op in graph.ops.items() if not (op.payload.binary or op.gates_tokens)]
         self.values = {n: np.zeros((samples, t), np.int64) for n in graded}
+        self.special = {*self.values, *self.spikes, *self.gates, self.start, self.logits_of}  # of which more than activity is kept
 
     def counted(self, sample: np.ndarray, t: np.ndarray, ops: slice | list[int], events: np.ndarray) -> None:
         """Take the events [ops, counters, rows] of the ops with these numbers."""
@@ -47,6 +49,8 @@ class Recorder:
         for name, value in signals.items():
             if name in self.graph.ops:
                 self._active(name, value, t)
+            if name not in self.special:
+                continue
             if name in self.values:
                 self.values[name][sample, t - 1] = kernels.magnitudes(value.reshape(len(value), -1))
             if name in self.spikes:
@@ -64,9 +68,11 @@ class Recorder:
 
     def _active(self, name: str, value: np.ndarray, t: np.ndarray) -> None:
         """Add which neurons sent something."""
-        if name not in self.activity:
+        into = self._flat.get(name)
+        if into is None:
             self.activity[name] = np.zeros((self.graph.timesteps, *value.shape[1:]), np.int32)
-        scatter.active(value.reshape(len(value), -1), t, self.activity[name].reshape(self.graph.timesteps, -1))
+            into = self._flat[name] = self.activity[name].reshape(self.graph.timesteps, -1)
+        scatter.active(value.reshape(len(value), -1), t, into)
 
     def ended(self, sample: np.ndarray, t: np.ndarray, done: np.ndarray) -> None:
         self.exit_step[sample[done]] = t[done]

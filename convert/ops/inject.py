@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from convert import kernels
+from convert import gate_kernels
 from convert.ir import Inputs, Op, Payload, Size, credit_of, merged, nonzero, per_sample, register, total, updates
 from convert.neuron import NO_CREDIT
 from convert.synapse import accumulate_each
@@ -87,7 +87,7 @@ class Inject(Op):
             arrived[first] = events[first].sum(1)
         credit = credit_of(inputs)
         maps = (a.reshape(len(a), self.shape[0], -1) for a in (held, out))
-        kernels.replayed(next(maps), span, NO_CREDIT if credit is None else credit, next(maps), sent)
+        gate_kernels.replayed(next(maps), span, NO_CREDIT if credit is None else credit, next(maps), sent)
         return out, {
             "spike_in": arrived, "synop": arrived, "neuron_update": updates(credit, len(out), self.shape[0], int(np.prod(self.shape[1:]))),
             "spike_out": sent,

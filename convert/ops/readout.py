@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from convert import kernels
+from convert import gate_kernels, kernels
 from convert.ir import Inputs, Op, Payload, Size, Sources, merged, nonzero, register, total
 from convert.neuron import NO_CREDIT
 from convert.synapse import FLOAT_EXACT, exact_bound, weight_problems
@@ -145,11 +145,11 @@ class Readout(Op):
         if "after" in inputs:
             before, after = (np.ascontiguousarray(inputs[s], np.int32) for s in ("before", "after"))
             died = np.empty(before.shape, np.bool_)
-            if kernels.deaths(before, after, died):
+            if gate_kernels.deaths(before, after, died):
                 sums_of_dead, holding, _ = self.taps.sums(Sources((found[0] * died[..., None],)).merged)
                 more = sums_of_dead[:, 0]
         out = np.empty((len(t), self.classes), np.int32)
-        kernels.class_sums(
+        gate_kernels.class_sums(
             sums[:, 0], more, before, after, state["z"], state["held"], self.narrow_bias, self.timesteps, t, out, holding
         )
         each = np.full(len(t), self.classes)

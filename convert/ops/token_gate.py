@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from convert import kernels
+from convert import gate_kernels
 from convert.ir import Inputs, register
 from convert.scoring import ScoringGate
 
@@ -42,8 +42,8 @@ class TokenGate(ScoringGate):
         n, out = np.zeros(credit.shape, np.int64), np.empty(credit.shape, np.int32)
         seen, synops, before, after = (np.zeros(len(credit), np.int64) for _ in range(4))
         for x in inputs["x"]:
-            kernels.halting(x, credit, self.channel, self.width, n, seen, synops)
-        kernels.spent(credit, n, self.table, out, before, after)
+            gate_kernels.halting(x, credit, self.channel, self.width, n, seen, synops)
+        gate_kernels.spent(credit, n, self.table, out, before, after)
         return out, {"spike_in": seen + before, "synop": synops, "gate_update": before, "spike_out": after}
 
     def accumulate(self, alu, inputs: Inputs, t: int):
