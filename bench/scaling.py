@@ -99,7 +99,7 @@ def net(tokens: int, channels: int, timesteps: int, depth: int, density: float) 
     for b in range(depth):
         for part in "qkv":
             graph.add(f"b{b}.{part}", linear(channels, channels), x=stream[-2:])
-        attention = SpikingAttention(tokens, channels, 4, neuron=Cuba(4096, 2048, 31))
+        attention = SpikingAttention(tokens, channels, 4, exponent=0, neuron=Cuba(4096, 2048, 3))
         graph.add(f"b{b}.attention", attention, **{s: f"b{b}.{s}" for s in "qkv"})
         stream = [*stream, graph.add(f"b{b}.proj", linear(channels, channels), x=f"b{b}.attention")]
         graph.add(f"b{b}.fc1", linear(channels, 2 * channels), x=stream[-2:])
