@@ -68,7 +68,7 @@ def chain(path: Path) -> Path:
     for k in range(6):
         op = Conv(rng.integers(-24, 28, (64, 64, 1, 1)) * 2, rng.integers(-20, 20, 64), grid=(7, 7), neuron=Cuba(4096, 2048, 100))
         last = graph.add(f"conv{k}", op, x=last)
-    graph.add("dense", Dense(rng.integers(-8, 10, (10, 49 * 64)) * 2, rng.integers(-9, 9, 10), Cuba(4096, 2048, 400)), x=last)
+    graph.add("dense", Dense(rng.integers(-8, 9, (10, 49 * 64)) * 2, rng.integers(-9, 9, 10), Cuba(4096, 2048, 400)), x=last)
     graph.check()
     write_graph(graph, path)
     return path
