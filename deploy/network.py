@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from convert.engine import Injector, Recorder
+from convert.engine import Injector, Recorder, span_of, warm
 from convert.ir import DeployError, Graph
 from convert.record import Record
 from deploy import mapping as maps
@@ -28,7 +28,8 @@ PATIENCE_S = 7.0  # without a sign of life from anyone for so long, the network 
 CLOSE_S = 5.0  # for an orderly end; then processes are killed
 START_S = 60.0  # for all processes to be there
 MEMORY_HINT = "if you did not end it: the machine may be out of memory (dmesg); try a smaller --batch or --mapping chip"
-CHANNEL = 4  # messages that a channel holds; one timestep is under way at a time, so two are needed
+GROUPS = 2  # sample groups in flight: one is computed while another waits for its decision
+CHANNEL = GROUPS + 2  # messages that a channel holds
 
 
 class Network:
@@ -38,7 +39,7 @@ class Network:
     ----------
     graph : the integer graph
     mapping : "op", "block" or "chip", see `mapping.partition`
-    batch : samples in flight, each in its own slot
+    batch : samples of a group, each in its own slot; `GROUPS` groups are in flight
     protocol : "async" (each process at its own pace) or "loihi" (one chip step per timestep, all in step)
     patience_s : after so many seconds without any progress the process that the others wait for is named and all is stopped
 
@@ -58,7 +59,7 @@ class Network:
         from deploy.lava_processes import injector, stage
 
         self.graph, self.batch, self.patience_s = graph, batch, patience_s
-        self.plans = maps.plan(graph, mapping, batch)
+        self.plans = maps.plan(graph, mapping, batch, span_of(graph, batch))
         crowded = [p for p in self.plans.values() if len(p.senders) > stage.PORTS]
         if crowded:
             raise DeployError(f"process {crowded[0].name}", f"hears {len(crowded[0].senders)} processes, {stage.PORTS} at most",
@@ -77,7 +78,7 @@ class Network:
             ends.append(end)
             common = (graph, plan, batch, self.pulses.of(name), end)
             if name == maps.INJECTOR:
-                processes[name] = injector.InjectorProcess(InjectorLeaf(*common, job_end))
+                processes[name] = injector.InjectorProcess(InjectorLeaf(*common, job_end, GROUPS))
             else:
                 processes[name] = stage.StageProcess(StageLeaf(*common, [layouts[s] for s in plan.senders]))
         for name, plan in self.plans.items():
@@ -86,6 +87,7 @@ class Network:
                     processes[sender].back.connect(processes[name].back)
                 else:
                     processes[sender].out.connect(getattr(processes[name], f"in_{k}"))
+        warm(graph)
         try:
             self._start(lava, processes, protocol)
         except BaseException:

@@ -36,7 +36,7 @@ class Args:
     record: Literal["events", "spikes"] = "events"
     """spikes: keep every op's spikes too."""
     batch: int | None = None
-    """Samples in flight; 8 on Lava, 64 on the reference."""
+    """Samples in flight: 64 on the reference, 8 in each of two groups on Lava."""
     protocol: Literal["async", "loihi"] = "async"
     """async: each process at its own pace; loihi: all in step, one chip step per timestep."""
     patience: float = 7.0
