@@ -121,7 +121,7 @@ class Entrance:
     def __init__(self, schedule: Schedule, inputs: np.ndarray, width: int) -> None:
         self.schedule, self.injector = schedule, Injector(schedule.graph, inputs, width)
         self.ended = np.zeros(len(inputs), bool)
-        self.step, self.last = 0, 1 - schedule.depth
+        self.step, self.last = 0, 1
 
     def obey(self, ended: np.ndarray) -> None:
         """Take the exit decision of the chip step before: numbers of the samples that have ended."""

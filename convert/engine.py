@@ -238,6 +238,12 @@ def done_of(graph: Graph, signals: Signals, t: np.ndarray) -> np.ndarray:
     return signals[gates[0]][:, 0] > 0 if gates else t >= graph.timesteps
 
 
+def warm_up(graph: Graph) -> None:
+    """Compute one timestep of nothing, so that the compiled kernels are loaded before processes are forked: else each loads its own."""
+    x = np.full((1, *graph.input_shape), min(max(0, graph.input_payload.low), graph.input_payload.high), np.int32)
+    Stage(graph, list(graph.ops), 1).step(Injector(graph, x, 1).beat())
+
+
 def run(
     graph: Graph,
     inputs: np.ndarray,

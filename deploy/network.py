@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from convert.engine import Injector
+from convert.engine import Injector, warm_up
 from convert.ir import DeployError, Graph
 from convert.record import Record
 from convert.schedule import Schedule
@@ -74,6 +74,8 @@ class Network:
         self._runtime: Any = None
         self._failed = False
         self._stillborn: DeployError | None = None
+        with contextlib.suppress(Exception):  # an op that fails is named by its process
+            warm_up(graph)
         ends, processes = [], {}
         job_end, self._jobs = mp.Pipe(duplex=False)
         layouts = {n: p.layout for n, p in self.plans.items()}
