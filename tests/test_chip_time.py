@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from convert import chip_time, engine
 from convert.chip_time import ChipStage, Entrance
-from convert.ir import INPUT, DeployError, Graph
-from convert.neuron import Cuba
+from convert.ir import INPUT, DeployError, Graph, Payload
+from convert.netx import read_graph
+from convert.neuron import Cuba, Strict
 from convert.ops.dense import Dense
 from convert.ops.exit_gate import ExitGate
 from convert.record import Record
@@ -25,6 +26,7 @@ from hw_sim.mapping import map_to
 from hw_sim.placement import place
 from hw_sim.workload import workload_of
 from tests.graphs import TIMESTEPS, chain_graph, halting_graph, halting_input
+from tests.slayer_chains import FAMILIES, Chain
 from tests.test_halting import KINDS
 from tests.test_hierarchy import HIERARCHICAL, VARIANTS
 from tests.test_layers import NETS, lively
@@ -96,6 +98,20 @@ def test_host_sends_step_by_step():
     record = chip_time.run(made, x, spikes=True, batch=1)
     assert_equal(record, engine.run(graph, x, spikes=True))
     assert record.meta["total_chip_steps"] == 7 * graph.timesteps + 2, "samples follow one another without a gap"
+
+
+@pytest.mark.parametrize("seed, family", enumerate(FAMILIES))
+def test_chains_of_any_slayer_neuron(seed, family, tmp_path, monkeypatch):
+    monkeypatch.setattr(Strict, "raises", False)
+    chain = Chain(seed, family)
+    chain.export(tmp_path / "chain.net")
+    sigma_delta = family == "sigma_delta"
+    graph = read_graph(tmp_path / "chain.net", payload=Payload(-(1 << 20), 1 << 20) if sigma_delta else Payload(0, 1))
+    graph.timesteps = chain.timesteps
+    x = chain.input * (4096 if sigma_delta else 1)
+    made = schedule(graph, "pipelined")
+    assert made.interval == 1 and made.depth == len(graph.ops)
+    assert_equal(chip_time.run(made, x, spikes=True, batch=1), engine.run(graph, x, spikes=True))
 
 
 # Ends --------------------------------------------------------------------------------------------------------------
