@@ -134,7 +134,7 @@ def measure(bench: Bench, row: Row, seed: int) -> Path | None:
     if bench.lava and "@" not in row.name:
         for step, mapping in MAPPINGS.items():
             command = compare(run, "torch,int,lava", min(EXACT_LAVA, there), folder / f"exact_{step}.json")
-            steps.once(step, command if mapping == "chip" else [*command, "--mapping", mapping], net)
+            steps.once(step, command if mapping == "chip" else [*command, "--mapping", mapping, "--patience", "60"], net)
     twin = None if row.twin is None else bench.plan.folder(bench.plan.row(row.twin), seed, bench.runs)
     against = ["--static", str(twin)] if manifest["halting"] and twin is not None else []
     inputs = [net, *([twin / "export" / "manifest.json"] if against and twin else [])]
