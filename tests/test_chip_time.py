@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +14,16 @@ from hypothesis import strategies as st
 
 from convert import chip_time, engine
 from convert.chip_time import ChipStage, Entrance
+from convert.data import load_split
+from convert.host import Host
 from convert.ir import INPUT, DeployError, Graph, Payload
+from convert.manifest import read_manifest
 from convert.netx import read_graph
 from convert.neuron import Cuba, Strict
 from convert.ops.dense import Dense
 from convert.ops.exit_gate import ExitGate
 from convert.record import Record
+from convert.runs import ZOO, find_export
 from convert.schedule import SCHEDULES, Decision, Line, decisions, phases, pipeline_safe, schedule
 from hw_sim.chip import load_chip
 from hw_sim.latency import latency
@@ -69,6 +74,16 @@ def test_every_system_equals_algorithmic_timing_in_both_schedules(name, change):
         assert made.depth == mapping.work.depth and made.interval == (mapping.work.interval if wanted == "pipelined" else made.depth)
         assert record.meta["chip_steps"] == estimate.steps.tolist() == made.chip_steps(record.exit_step).tolist()
         assert np.array_equal(made.period(record.exit_step), mapping.work.periods if wanted == "pipelined" else estimate.steps)
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in ZOO.iterdir() if p.name.endswith("-digits")))
+def test_trained_nets_on_real_images(name):
+    export = find_export(Path(f"zoo:{name}"))
+    graph, images = read_graph(export / "model.net"), load_split(read_manifest(export)["data"], "test")[0][:IMAGES]
+    embedded = Host(export / "embedding.onnx").encode(images)
+    reference = engine.run(graph, embedded, spikes=True)
+    for wanted in SCHEDULES if pipeline_safe(graph) else ("wait",):
+        assert_equal(chip_time.run(schedule(graph, wanted), embedded, spikes=True, batch=6), reference)
 
 
 @cache
