@@ -7,7 +7,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from convert.chip_time import Arrivals, ChipStage, Entrance, Report, deciding
-from convert.engine import done_of
+from convert.engine import Beat, done_of
 from convert.ir import INPUT
 from convert.schedule import Schedule
 from deploy.chip_mapping import Frames, decision, decision_layout
@@ -78,7 +78,7 @@ class ChipStageLeaf(ChipLeaf):
         self.pulse.finished()
         return True
 
-    def _compute(self, stage: ChipStage, strobe, arrived: Arrivals) -> None:
+    def _compute(self, stage: ChipStage, strobe: Beat | None, arrived: Arrivals) -> None:
         for report in stage.step(strobe, arrived):
             self.where = None
             self._tell(report)

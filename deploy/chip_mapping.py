@@ -53,9 +53,9 @@ def decision_layout(sender: str, slots: int) -> Layout:
     return Layout(sender, slots, {DONE: ((), Payload(0, 1))})
 
 
-def decision(layout: Layout, beat: Beat | None, done: np.ndarray | None) -> np.ndarray:
-    """What was decided in a chip step, or nothing."""
-    return layout.empty() if beat is None else layout.pack(0, Beat(beat.rows, beat.sample, beat.t, {DONE: done}))
+def decision(layout: Layout, beat: Beat, done: np.ndarray) -> np.ndarray:
+    """Which samples were found to be done in a chip step, bool [A]."""
+    return layout.pack(0, Beat(beat.rows, beat.sample, beat.t, {DONE: done}))
 
 
 def plan(schedule: Schedule, mapping: str, slots: int) -> dict[str, Plan]:
