@@ -43,7 +43,7 @@ class Args:
     json: bool = False
     """Print the result as JSON only."""
     output: Path | None = None
-    """File that the result is written to as JSON, too."""
+    """File that the result is written to as JSON, too; RUN/deploy/compare.json if left out."""
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from rich.table import Table
 from convert import cli
 from convert.files import atomic
 from convert.ir import DeployError, Graph
-from convert.runs import trained_in
+from convert.runs import run_of, trained_in
 from deploy.bundle import load_images, open_export, parse_data, spike_bytes
 from deploy.deployment import bar
 from deploy.divergence import Divergence, first_divergence, tally
@@ -58,12 +58,14 @@ def compare(args: Args) -> bool:
     spikes = int(sum(total[1] for total in totals.values()))
     values = int(sum(total[0] for total in totals.values()))
     ops = {op: dict(zip(("values", "spikes", "mismatches"), total.tolist())) for op, total in totals.items()}
-    result = {"targets": names, "images": len(images), "data": args.data, "equal": found is None, "spikes": spikes, "values": values,
-              "ops": ops, "divergence": None if found is None else asdict(found),
+    result = {"net": bundle.manifest["sha256"].get("model.net"), "targets": names, "images": len(images), "data": args.data,
+              "equal": found is None, "spikes": spikes, "values": values, "ops": ops,
+              "divergence": None if found is None else asdict(found),
               "timing": {"timing": "algorithmic"} if timing.schedule is None else timing.schedule.facts()}
-    if args.output is not None:
-        with atomic(args.output) as part:
-            part.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
+    name = "compare.json" if timing.schedule is None else "compare-loihi.json"
+    with atomic(args.output or run_of(bundle.folder) / "deploy" / name) as part:
+        part.write_text(json.dumps(result, indent=2, sort_keys=True) + "
+")
     if args.json:
         cli.print_json(result)
         return found is None
