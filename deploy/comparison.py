@@ -64,8 +64,7 @@ def compare(args: Args) -> bool:
               "timing": {"timing": "algorithmic"} if timing.schedule is None else timing.schedule.facts()}
     name = "compare.json" if timing.schedule is None else "compare-loihi.json"
     with atomic(args.output or run_of(bundle.folder) / "deploy" / name) as part:
-        part.write_text(json.dumps(result, indent=2, sort_keys=True) + "
-")
+        part.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
     if args.json:
         cli.print_json(result)
         return found is None
