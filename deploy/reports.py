@@ -11,6 +11,7 @@ import numpy as np
 
 from convert.engine import Beat, Recorder, Signals
 from convert.ir import DeployError, Graph
+from convert.record import Record
 
 HOLD_S = 0.1  # reports are held back for so long, to send many at once
 HOLD_BYTES = 1 << 20
@@ -86,3 +87,28 @@ def read(graph: Graph, names: list[str], message: bytes, recorder: Recorder) -> 
         return len(lengths), len(sample), np.zeros(len(sample), bool)
     recorder.ended(sample, t, done)
     return len(lengths), len(sample), done
+
+
+class Collector:
+    """The parent's side of a run: enters what processes tell into a record, and knows when all is told."""
+
+    def __init__(self, graph: Graph, ops: dict[str, list[str]], samples: int, spikes: bool) -> None:
+        self.graph, self.ops, self.samples = graph, ops, samples
+        self.recorder = Recorder(graph, samples, spikes)
+        self.told = dict.fromkeys(ops, 0)  # (sample, timestep) pairs from each process
+        self.ended = 0
+
+    def read(self, name: str, message: bytes) -> tuple[int, int]:
+        """Enter a message of process `name`; returns (timesteps of the network, samples that ended with it)."""
+        beats, pairs, done = read(self.graph, self.ops[name], message, self.recorder)
+        self.told[name] += pairs
+        ended = int(done.sum())
+        self.ended += ended
+        return beats, ended
+
+    @property
+    def finished(self) -> bool:
+        return self.ended >= self.samples and len(set(self.told.values())) == 1
+
+    def record(self, labels: np.ndarray | None) -> Record:
+        return self.recorder.record(labels)

@@ -29,7 +29,7 @@ class Args:
     """Cost tables, by name or as paths of YAML files."""
     chip: str = "loihi2"
     """Chip profile (loihi1, loihi2, or a YAML file)."""
-    schedule: Literal["auto", "pipelined", "step-and-wait"] = "auto"
+    schedule: Literal["auto", "pipelined", "wait"] = "auto"
     """A timestep every chip step, or one after the other; auto pipelines where halting allows."""
     images: int = 6
     """Images to draw halting maps of, and to run through the integer reference again as a check; 0 for none."""
