@@ -120,7 +120,7 @@ class Entrance:
 
     def __init__(self, schedule: Schedule, inputs: np.ndarray, width: int) -> None:
         self.schedule, self.injector = schedule, Injector(schedule.graph, inputs, width)
-        self.ended = np.zeros(len(inputs), bool)
+        self.ended, self.entered = np.zeros(len(inputs), bool), np.zeros(len(inputs), bool)
         self.step, self.last = 0, 1
 
     def obey(self, ended: np.ndarray) -> None:
@@ -138,6 +138,7 @@ class Entrance:
                 return None
         self.last = self.step
         beat = self.injector.beat()
+        self.entered[beat.sample] = True
         return Beat(beat.rows, beat.sample, beat.t, {INPUT: beat.signals[INPUT]})
 
     def _over(self) -> np.ndarray:
@@ -148,7 +149,7 @@ class Entrance:
     def drained(self) -> bool:
         """Whether all that will ever enter has run through."""
         injector = self.injector
-        empty = injector.finished or (injector.next >= len(injector.inputs) and bool(self._over().all()))
+        empty = injector.finished or (self.entered.all() and bool(self._over().all()))
         return empty and self.step >= self.last + self.schedule.depth - 1
 
 

@@ -70,7 +70,9 @@ class Reindexed:
                 beat = Beat(beat.rows[keep], beat.sample[keep], beat.t[keep], {})
                 counts, signals = ({n: v[keep] for n, v in d.items()} for d in (counts, signals))
             if len(beat.t):
-                self.recorder.counted(beat.sample, beat.t, counts)
+                if counts:
+                    ops = [self.recorder.names.index(n) for n in counts]
+                    self.recorder.counted(beat.sample, beat.t, ops, np.stack([c.T for c in counts.values()]))
                 self.recorder.signals(beat.sample, beat.t, signals)
                 np.minimum.at(self.begun, beat.sample, step)
                 np.maximum.at(self.ended, beat.sample, step)
