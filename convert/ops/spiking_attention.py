@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from convert.ir import Inputs, Op, Size, held, nonzero, per_sample, register
-from convert.neuron import LIMIT, MANT_SHIFT, Cuba
+from convert.neuron import Cuba
 from convert.synapse import FLOAT_EXACT
 
 
@@ -72,8 +72,11 @@ class SpikingAttention(Op):
                     yield f"{slot} has shape {shape}, needs {self.out_shape}", "q, k, v cover the same tokens and channels"
             if any(not p.binary for p in payloads.get(slot, [])):
                 yield f"{slot} is not binary", "an AND needs spikes of value 1; put neurons before it"
+
+    def overflows(self, payloads, timesteps):
+        """Worst-case counts of a sample."""
         peak = self.tokens * (self.channels // max(1, self.heads))
-        if peak >= FLOAT_EXACT or (peak << (MANT_SHIFT + self.exponent)) * min(self.neuron.gain, 1e6) >= LIMIT:
+        if peak >= FLOAT_EXACT or self.neuron.overflows(peak << self.exponent, timesteps):
             yield f"worst-case count {peak} << {self.exponent} overflows the 24-bit state", "lower the exponent"
 
     def state(self, batch: int) -> dict[str, np.ndarray]:
