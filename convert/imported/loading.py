@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -27,9 +28,10 @@ def load_model(name: str, weights: Path | None = None) -> nn.Module:
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(path.stem, module)
     try:
-        spec.loader.exec_module(module)
-        make = getattr(module, function)
-        model = make()
+        with contextlib.redirect_stdout(sys.stderr):  # libraries greet; a command's stdout is its own
+            spec.loader.exec_module(module)
+            make = getattr(module, function)
+            model = make()
     except AttributeError as e:
         raise DeployError(name, str(e), "check the function's name") from None
     except Exception as e:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from convert.imported import reading
+from convert.imported.firing import fire
 from convert.imported.plan import FloatNeuron, Refused
 from convert.imported.signals import Signal
 
@@ -70,10 +71,19 @@ def neuron_of(m: Any) -> FloatNeuron:
     return FloatNeuron(1.0 - rate, rate if getattr(m, "decay_input", True) else 1.0, threshold)
 
 
+def numbers_of(reader: Any, m: Any) -> FloatNeuron:
+    """`neuron_of`; a neuron that the chip lacks is listed, and reading goes on with a stand-in."""
+    try:
+        return neuron_of(m)
+    except Refused as e:
+        reader.refuse(e.what, e.hint)
+        return FloatNeuron(0.5, 0.5, 1.0)
+
+
 def read_module(reader: Any, m: nn.Module, x: Signal, value: torch.Tensor) -> Signal:
     """The signal that leaves module `m`, whose real output is `value`."""
     if is_neuron(m):
-        return reading.fire(reader, x, neuron_of(m), multi_step(m), value)
+        return fire(reader, x, numbers_of(reader, m), multi_step(m), value)
     if type(m).__name__ in CONTAINERS:
         return _container(reader, m, x, value)
     if isinstance(m, nn.Identity) or "Dropout" in type(m).__name__:

@@ -76,11 +76,18 @@ class Reader(fx.Interpreter):
             flat[index.reshape(-1)] = value.detach().reshape(-1).to(torch.uint8)
             self.spikes[name] = flat.reshape(-1, self.batch, *layer.shape).numpy()
 
-    def _guarded(self, handle: Callable[[], Any], result: Any) -> Any:
+    def _guarded(self, handle: Callable[[], Any], given: Signal, result: Any) -> Any:
         try:
             return handle()
         except Refused as e:
             self.refuse(e.what, e.hint)
+        return self._go_on(given, result)
+
+    @staticmethod
+    def _go_on(given: Any, result: Any) -> Any:
+        """After a refusal, what lets later problems be found too: the signal itself where the shape is the same."""
+        if isinstance(given, Signal) and isinstance(result, torch.Tensor) and result.shape == given.index.shape:
+            return Signal(result, given.node, given.index)
         return functions.each_tensor(result, unknown)
 
     def call_module(self, target: str, args: tuple, kwargs: dict) -> Any:  # type: ignore[override]
@@ -89,11 +96,13 @@ class Reader(fx.Interpreter):
         result = m(*values, **functions.values_of(kwargs))
         if not modules.supported(m):
             self.refuse(f"module {type(m).__name__} is not supported", modules.hint_for(m))
-            return functions.each_tensor(result, unknown)
+            return self._go_on(args[0], result)
         signal = args[0]
         if not isinstance(signal, Signal) or not signal.known:
+            if modules.is_neuron(m):
+                modules.numbers_of(self, m)  # its settings are checked all the same
             return functions.each_tensor(result, unknown)
-        return self._guarded(lambda: modules.read_module(self, m, signal, result), result)
+        return self._guarded(lambda: modules.read_module(self, m, signal, result), signal, result)
 
     def call_function(self, target: Any, args: tuple, kwargs: dict) -> Any:
         target = functions.OUT_OF_PLACE.get(target, target)
@@ -112,7 +121,7 @@ class Reader(fx.Interpreter):
             return result
         if not all(s.known for s in signals):
             return functions.each_tensor(result, unknown)
-        return self._guarded(lambda: functions.read_function(self, target, args, kwargs, result), result)
+        return self._guarded(lambda: functions.read_function(self, target, args, kwargs, result), signals[0], result)
 
     def output(self, target: Any, args: tuple, kwargs: dict) -> Any:
         result = super().output(target, args, kwargs)
