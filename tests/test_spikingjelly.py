@@ -45,14 +45,15 @@ def digits():
 def trained(digits, tmp_path_factory):
     """Folders of a trained and imported VGG and Spikformer, and what the import found."""
     folder, found = tmp_path_factory.mktemp("imports"), {}
-    for name, make, epochs in (("vgg", Vgg, 8), ("spikformer", Spikformer, 12)):
+    for name, make, epochs in (("vgg", Vgg, 8), ("spikformer", Spikformer, 10)):
         torch.manual_seed(0)
         model = train(make(), digits, epochs)
         save_file(model.state_dict(), folder / f"{name}.safetensors")
-        found[name] = import_model(model, folder / "runs" / name, {"name": "digits"}, epochs=1, quiet=True)
+        found[name] = import_model(model, folder / "runs" / name, {"name": "digits"}, quiet=True)
     return folder, found
 
 
+@pytest.mark.timeout(900)  # the first one trains both
 @pytest.mark.parametrize("name", ["vgg", "spikformer"])
 def test_a_trained_net_loses_at_most_half_a_point(trained, name):
     done = trained[1][name]
@@ -64,6 +65,7 @@ def test_a_trained_net_loses_at_most_half_a_point(trained, name):
 
 
 @pytest.mark.lava
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", ["vgg", "spikformer"])
 def test_every_command_takes_the_export(trained, name):
     folder = trained[0]
@@ -115,7 +117,8 @@ def test_neurons_of_every_kind_agree_with_their_float_form(digits, kind):
     images = pictures(digits)
     rows = both(settle(Vgg(width=8, **KINDS[kind]), 1, images), images)[2]
     assert all(row.float_rate > 0.01 for row in rows)
-    assert rows[0].agreement > 0.999 and min(row.agreement for row in rows) > 0.95
+    assert rows[0].alone > 0.999 and min(row.alone for row in rows) > 0.98
+    assert all(row.alone == 1 for row in rows if row.kind == "max_pool")
 
 
 class Tiny(nn.Module):
@@ -161,9 +164,9 @@ def test_attention_of_every_form_comes_through(digits, form, kind):
     model = settle(Spikformer(dim=16, heads=2, depth=2, form=form), 2, images)
     _, embedded, rows, graph = both(model, images)
     assert graph.only(kind) and len(graph.only(kind)) == 2
-    assert min(row.agreement for row in rows) > 0.9
+    assert min(row.alone for row in rows) > 0.97
     gates = [row for row in rows if row.kind == kind]
-    assert all(row.float_rate > 0.01 for row in gates)
+    assert all(row.float_rate > 0.01 and row.alone == 1 for row in gates)  # counts and ORs are exact
     ours, theirs = trace_graph(graph, embedded), engine.run(graph, embedded, spikes=True)
     assert all(np.array_equal(ours.spikes[n], theirs.spikes[n]) for n in graph.ops)
 
@@ -258,7 +261,7 @@ def test_single_step_models_and_sequences_import(digits):
     sequence = both(Step(), images, timesteps=4)[0]
     functional.set_step_mode(model, "s")
     stepped, _, rows, graph = both(Step(), images, timesteps=4)
-    assert graph.timesteps == 4 and min(row.agreement for row in rows) > 0.95
+    assert graph.timesteps == 4 and min(row.alone for row in rows) > 0.98
     for name, spikes in whole.items():
         assert np.array_equal(spikes, sequence[name]) and np.array_equal(spikes, stepped[name])
 

@@ -13,7 +13,7 @@ from torch import fx, nn
 from convert import engine
 from convert.imported.plan import Plan
 from convert.imported.tracing import Reader, reset, shaped
-from convert.ir import Graph
+from convert.ir import INPUT, Graph
 
 TRACKED = 16  # images that are followed element by element at a time
 BATCH = 128
@@ -21,7 +21,10 @@ BATCH = 128
 
 @dataclass
 class LayerReport:
-    """One layer: share of (neuron, timestep) cells that spike in float and in integers, and share of cells that agree."""
+    """One layer: share of (neuron, timestep) cells that spike in float and in integers, and share of cells that agree.
+
+    `alone`: the share that agrees when the layer gets the float net's spikes, so that only its own rounding counts.
+    """
 
     name: str
     kind: str
@@ -29,6 +32,7 @@ class LayerReport:
     float_rate: float
     int_rate: float
     agreement: float
+    alone: float
 
 
 def float_spikes(traced: fx.GraphModule, images: torch.Tensor, form: str, timesteps: int) -> dict[str, np.ndarray]:
@@ -69,11 +73,31 @@ def float_answers(model: nn.Module, images: torch.Tensor, form: str, timesteps: 
 def compare_layers(plan: Plan, graph: Graph, spikes: dict[str, np.ndarray], embedded: np.ndarray) -> list[LayerReport]:
     """Float spikes beside those of the integer net on the same images."""
     record = engine.run(graph, embedded, spikes=list(spikes))
+    by_itself = one_by_one(graph, spikes, embedded)
     rows = []
     for name in plan.layers:
         theirs, ours = spikes[name].astype(bool), record.spikes[name].astype(bool)
-        rows.append(LayerReport(name, graph.ops[name].kind, ours[0, 0].size, theirs.mean(), ours.mean(), (theirs == ours).mean()))
+        shares = theirs.mean(), ours.mean(), (theirs == ours).mean(), (theirs == by_itself[name]).mean()
+        rows.append(LayerReport(name, graph.ops[name].kind, ours[0, 0].size, *shares))
     return rows
+
+
+def one_by_one(graph: Graph, spikes: dict[str, np.ndarray], embedded: np.ndarray) -> dict[str, np.ndarray]:
+    """Spikes of each integer layer when the layers before it send the float net's, bool [N, T, positions, channels]."""
+    n, out = len(embedded), {name: np.zeros(s.shape, bool) for name, s in spikes.items()}
+    state = {name: op.state(n) for name, op in graph.ops.items()}
+    for t in range(graph.timesteps):
+        signals = {INPUT: embedded if t == 0 else np.zeros_like(embedded)}
+        for name, op in graph.ops.items():
+            if op.kind in ("readout", "exit_gate"):
+                continue
+            listed = {s.rstrip("*?") for s in op.slots if "*" in s}
+            given = {s: tuple(signals[e.source] for e in edges) for s, edges in graph.sources(name).items()}
+            sent = op.step(state[name], {s: v if s in listed else v[0] for s, v in given.items()}, np.full(n, t + 1))
+            if name in spikes:
+                out[name][:, t] = sent
+            signals[name] = spikes[name][:, t].astype(np.int32) if name in spikes else sent
+    return out
 
 
 def layer_table(rows: list[LayerReport], images: int) -> Table:
@@ -81,10 +105,10 @@ def layer_table(rows: list[LayerReport], images: int) -> Table:
     table = Table(title=f"float against integers on {images} validation images", title_justify="left", box=None)
     for column in ("layer", "type"):
         table.add_column(column, no_wrap=True)
-    for column in ("neurons", "float rate", "int rate", "agreement"):
+    for column in ("neurons", "float rate", "int rate", "agreement", "alone"):
         table.add_column(column, justify="right")
     for r in rows:
-        shares = (f"{100 * v:.2f} %" for v in (r.float_rate, r.int_rate, r.agreement))
+        shares = (f"{100 * v:.2f} %" for v in (r.float_rate, r.int_rate, r.agreement, r.alone))
         table.add_row(r.name, r.kind, f"{r.neurons:,}", *shares)
     return table
 

@@ -1,7 +1,8 @@
 """The integer graph in torch: a check that shares no code with the engine, and what fine-tuning differentiates through.
 
-Signals are float64 tensors that hold the ops' integers, so every sum, shift and decay is exact. Gradients go straight
-through every rounding; a neuron's is an arctan's (alpha 2) of the threshold's width, with the reset detached.
+Signals are float32 tensors that hold the ops' integers; all stay below 2^24, so every sum and shift is exact, and decays are
+taken in float64. Gradients go straight through every rounding; a neuron's is an arctan's (alpha 2) of the threshold's width,
+with the reset detached.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ def neurons(current: torch.Tensor, state: dict[str, torch.Tensor], name: str, n:
     v = state.get(name)
     drive = current * (1 << MANT_SHIFT)
     if v is not None:
-        leaked = v * ((DECAY_ONE - n.v_decay) / DECAY_ONE)
-        drive = drive + _straight(leaked, torch.trunc(leaked))
+        keep = (DECAY_ONE - n.v_decay) / DECAY_ONE
+        drive = drive + _straight(v * keep, torch.trunc(v.double() * keep).float())
     v = drive.clamp(1 - LIMIT, LIMIT - 1)
     theta = float(n.vth << MANT_SHIFT)
     spikes = _Fire.apply(v - theta, theta)
@@ -85,8 +86,8 @@ class GraphTwin(nn.Module):
         for name, key in self.names.items():
             op: Any = graph.ops[name]
             weight, bias = (latent or {}).get(name, (op.weight, op.bias))
-            self.weights[key] = nn.Parameter(torch.as_tensor(np.asarray(weight, np.float64)))
-            self.biases[key] = nn.Parameter(torch.as_tensor(np.asarray(bias, np.float64)))
+            self.weights[key] = nn.Parameter(torch.as_tensor(np.asarray(weight, np.float32)))
+            self.biases[key] = nn.Parameter(torch.as_tensor(np.asarray(bias, np.float32)))
         self.wiring = {n: graph.sources(n) for n in graph.ops}
 
     def integers(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -97,7 +98,7 @@ class GraphTwin(nn.Module):
         """Class accumulators after the last timestep [N, classes] from the host's integers [N, positions, channels]."""
         state: dict[str, torch.Tensor] = {}
         held = {n: self.integers(n) for n in self.names}
-        x0 = embedded.double()
+        x0 = embedded.float()
         for t in range(self.graph.timesteps):
             signals = {INPUT: x0}
             for name, op in self.graph.ops.items():
@@ -146,8 +147,8 @@ def _image(x: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
 
 
 def _product(op: Any, x: torch.Tensor, held: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    y = F.conv2d(_image(x, op.grid).float(), held[0].float(), None, op.stride, pair(op.padding), 1, op.groups)  # exact: sums below 2^24
-    return y.flatten(2).transpose(1, 2).double() + held[1]
+    y = F.conv2d(_image(x, op.grid), held[0], None, op.stride, pair(op.padding), 1, op.groups)
+    return y.flatten(2).transpose(1, 2) + held[1]
 
 
 def _conv(op: Any, name: str, inputs: Inputs, state: Any, held: Any) -> torch.Tensor:
@@ -207,7 +208,7 @@ def _readout(op: Any, name: str, inputs: Inputs, state: Any, held: Any) -> torch
 
 
 def _exit(op: Any, name: str, inputs: Inputs, state: Any, held: Any) -> torch.Tensor:
-    return inputs["logits"][0].argmax(1).double()
+    return inputs["logits"][0].argmax(1).float()
 
 
 RUN: dict[str, Any] = {
