@@ -18,6 +18,7 @@ from torch import nn
 
 pytest.importorskip("spikingjelly")
 from spikingjelly.activation_based import functional, layer, neuron
+from spikingjelly.clock_driven.neuron import MultiStepLIFNode
 
 from convert import engine
 from convert.data import load_parts
@@ -381,3 +382,41 @@ def test_published_qkformer_is_refused_as_it_is_and_named_when_repaired():
 def test_published_stmixer_is_refused_with_the_reason():
     with pytest.raises(DeployError, match="stream of currents"):
         build({"patch_embd.short_proj1.0.weight": torch.zeros(1)})
+
+
+class Shortcuts(nn.Module):
+    """Membrane shortcuts (currents add up), q and k from one convolution, an average before neurons, voting on firing rates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.start = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8)), lif()
+        self.first = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.AvgPool2d(2))
+        self.one, self.two = lif(), lif()
+        self.second = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=2), nn.BatchNorm2d(8))
+        self.both, self.q, self.k = nn.Sequential(nn.Conv1d(8, 16, 1), nn.BatchNorm1d(16)), lif(), MultiStepLIFNode(tau=2.0)
+        self.gate, self.last, self.vote = lif(v_threshold=0.5), lif(), layer.VotingLayer(2)
+        self.linear = nn.Linear(8 * 16, 20)
+
+    def forward(self, x):
+        x = self.start(self.stem(x).unsqueeze(0).repeat(4, 1, 1, 1, 1))
+        T, B = x.shape[:2]
+        stream = self.first(x.flatten(0, 1)).unflatten(0, (T, B))
+        stream = stream + self.second(self.one(stream).flatten(0, 1)).unflatten(0, (T, B))
+        y = self.both(self.two(stream).flatten(3).flatten(0, 1)).unflatten(0, (T, B))
+        q, k = y.chunk(2, dim=2)
+        y = self.gate(self.q(q).sum(dim=3, keepdim=True)) * self.k(k)
+        return self.vote(self.last(self.linear(y.flatten(2)))).mean(0)
+
+
+def test_currents_add_up_channels_split_and_rates_vote(digits):
+    images = pictures(digits)
+    model = settle(Shortcuts(), 7, images)
+    _, embedded, rows, graph = both(model, images)
+    assert graph.ops["two"].kind == "membrane" and graph.only("current") == ["two.branch1", "two.branch2"]
+    assert graph.ops["q"].weight.shape == graph.ops["k"].weight.shape == (8, 8, 1, 1)
+    assert graph.ops["two.branch1"].weight.shape == (8, 8, 4, 4) and graph.ops["two.branch1"].stride == 2  # the average is in the weights
+    assert len(graph.only("qk_channel_gate")) == 1
+    assert all(row.float_rate > 0 for row in rows) and min(row.alone for row in rows) > 0.97
+    votes = graph.ops["readout"].weight
+    assert votes.shape == (10, 1, 20) and [np.flatnonzero(v[0]).tolist() for v in votes] == [[2 * c, 2 * c + 1] for c in range(10)]
+    engine.run(graph, embedded)

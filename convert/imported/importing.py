@@ -29,8 +29,9 @@ from convert.manifest import write_manifest
 from convert.netx import is_stock_chain, read_graph, write_graph
 
 REPORT = "import.json"  # marks a folder whose export was imported
-CHECKED = 32  # validation images on which torch, ONNX and the integer reference must agree
-LAYER_IMAGES = 128  # validation images of the layer report
+CHECKED = 32  # validation images on which torch, ONNX and the integer reference must agree, at most
+LAYER_IMAGES = 128  # validation images of the layer report, at most
+CELLS = 1 << 27  # (neuron, timestep, image) cells that are recorded at a time
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,8 @@ def import_model(
         found, scores = fine_tune(found, parts.train, parts.validation, epochs=epochs, rate=rate)
     out = Path(output) / "export"
     embedded = write(out, found, plan, parts, {**data, "path": str(path) if path else None}, type(model).__name__)
-    rows = compare_layers(plan, found.graph, float_spikes(traced, as_floats(parts.validation.x[:LAYER_IMAGES]), form, plan.timesteps),
-                          embedded(parts.validation.x[:LAYER_IMAGES]))
+    images = parts.validation.x[: _affordable(found.graph, LAYER_IMAGES)]
+    rows = compare_layers(plan, found.graph, float_spikes(traced, as_floats(images), form, plan.timesteps), embedded(images))
     theirs = float((float_answers(model, as_floats(parts.test.x), form, plan.timesteps) == parts.test.y).mean())
     ours = float((run_int(found.graph, embedded(parts.test.x)).prediction == parts.test.y).mean())
     done = Imported(out, theirs, ours, as_json(rows), found.graph, scores)
@@ -105,13 +106,19 @@ def import_model(
     with atomic(Path(output) / REPORT) as part:
         part.write_text(json.dumps(report, indent=2, sort_keys=True) + "\n")
     if not quiet:
-        cli.console.print(layer_table(rows, min(LAYER_IMAGES, len(parts.validation))))
+        cli.console.print(layer_table(rows, len(images)))
         if scores:
             cli.console.print("fine-tuned: validation accuracy " + ", ".join(f"{100 * s:.2f} %" for s in scores) + " (first: before)")
         cli.console.print(f"accuracy on {len(parts.test)} test images: float {100 * theirs:.2f} %, integers {100 * ours:.2f} % "
                           f"({100 * (ours - theirs):+.2f} points)")
         cli.console.print(f"wrote {out}/model.net, embedding.onnx, manifest.json; next: python deploy/run.py {output}")
     return done
+
+
+def _affordable(graph: Graph, most: int) -> int:
+    """Images whose spikes fit in memory."""
+    cells = graph.timesteps * sum(int(np.prod(op.out_shape)) for op in graph.ops.values())
+    return max(1, min(most, CELLS // cells))
 
 
 def write(out: Path, found: Quantised, plan: Plan, parts: Parts, data: dict[str, Any], model: str) -> Any:
@@ -124,7 +131,7 @@ def write(out: Path, found: Quantised, plan: Plan, parts: Parts, data: dict[str,
     )  # fmt: skip
     write_graph(graph, out / "model.net")
     onnx = Host(out / "embedding.onnx")
-    images = parts.validation.x[:CHECKED]
+    images = parts.validation.x[: _affordable(graph, CHECKED)]
     embedded = onnx.encode(images)
     if not np.array_equal(embedded, host.encode(images)):
         raise DeployError("embedding", "onnxruntime and the plan differ", "report this: the bound should exclude it")
