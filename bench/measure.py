@@ -24,7 +24,9 @@ from train.runfolder import CONFIG, METRICS, WEIGHTS
 
 ROOT = Path(__file__).parents[1]
 TABLES = ("loihi1-davies", "paper45")  # prices by chip event alone; hw_sim/place.py has those that need a placement
-EXACT, EXACT_LAVA = 256, 128  # test images on which every spike is compared
+EXACT, EXACT_LAVA = 256, 128  # test images on which every spike is compared; a small test set (digits) is compared as a whole
+WHOLE = 1_000  # images of a test set that is small
+MAPPINGS = {"lava": "chip", "lava_block": "block", "lava_op": "op"}  # what is compared in Lava: key of the result, mapping
 TAIL = 12  # lines of a failed command's log that are shown
 Run = Callable[[list[str], Path], str]
 RUNNING: set[subprocess.Popen] = set()
@@ -77,7 +79,7 @@ class Bench:
         if row.base:
             return (self.plan.folder(row, seed, self.runs) / WEIGHTS).is_file()
         found = self.read(row, seed)
-        return self.state(row, seed) == "fresh" and (not self.lava or bool(found and "lava" in found["exact"]))
+        return self.state(row, seed) == "fresh" and (not self.lava or bool(found and set(MAPPINGS) <= set(found["exact"])))
 
     def at_hand(self, row: Row, seed: int) -> bool:
         """Its run folder is there for others to start from or to be set against (JSON files travel without them)."""
@@ -89,7 +91,7 @@ class Bench:
         wanted = {(row.name, seed) for row, seed in nets if not row.base and not self.done(row, seed)}
         for row, seed in reversed(nets):
             if (row.name, seed) in wanted:
-                others = [self.plan.row(other) for other in (row.run, row.start, row.twin) if other is not None]
+                others = [self.plan.row(other) for other in row.others]
                 wanted |= {(other.name, seed) for other in others if not self.at_hand(other, seed)}
         return [(row, seed) for row, seed in nets if (row.name, seed) in wanted]
 
@@ -126,13 +128,13 @@ def measure(bench: Bench, row: Row, seed: int) -> Path | None:
     steps.once("deploy", ["deploy/run.py", run, "--target", "int", "--json"], net)
     if manifest["halting"]:
         steps.once("halt_off", ["deploy/run.py", run, "--target", "int", "--halt", "off", "--json"], net)
-    images = min(EXACT, json.loads((folder / "deploy" / "result.json").read_text())["images"])
-    few = min(EXACT_LAVA, images)
-    compared = folder / "exact.json", folder / "exact_lava.json"
+    there = json.loads((folder / "deploy" / "result.json").read_text())["images"]
     if "@" not in row.name:
-        steps.once("compare", compare(run, "torch,int", images, compared[0]), net)
-    if bench.lava:
-        steps.once("lava", compare(run, "torch,int,lava", few, compared[1]), net)
+        steps.once("compare", compare(run, "torch,int", there if there <= WHOLE else EXACT, folder / "exact.json"), net)
+    if bench.lava and "@" not in row.name:
+        for step, mapping in MAPPINGS.items():
+            command = compare(run, "torch,int,lava", min(EXACT_LAVA, there), folder / f"exact_{step}.json")
+            steps.once(step, command if mapping == "chip" else [*command, "--mapping", mapping, "--patience", "60"], net)
     twin = None if row.twin is None else bench.plan.folder(bench.plan.row(row.twin), seed, bench.runs)
     against = ["--static", str(twin)] if manifest["halting"] and twin is not None else []
     inputs = [net, *([twin / "export" / "manifest.json"] if against and twin else [])]
@@ -252,8 +254,7 @@ def ordered(plan: Plan, rows: Sequence[Row], seeds: int | None) -> list[tuple[Ro
     needed = plan.needed(rows)
     wanted = {r.name: min(r.seeds, seeds or r.seeds) for r in rows}
     for row in reversed(needed):
-        for other in (row.run, row.start, row.twin):
-            if other is not None:
-                wanted[other] = max(wanted.get(other, 1), wanted.get(row.name, 1))
+        for other in row.others:
+            wanted[other] = max(wanted.get(other, 1), wanted.get(row.name, 1))
     most = max(wanted.values(), default=0)
     return [(row, seed) for seed in range(most) for row in needed if seed < wanted[row.name]]

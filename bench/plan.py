@@ -16,6 +16,7 @@ HERE = Path(__file__).parent
 PLANS, RESULTS = HERE / "systems", HERE / "results"
 RUNS = Path("runs/bench")
 EXPORTS = ("exit_drop",)  # options of convert/export.py that a row may set
+AS_IT_IS: dict[str, Any] = {"options": {}, "start": None, "teacher": None, "seeds": 1}  # of a row that takes over another's training
 
 
 class Entry(BaseModel):
@@ -28,7 +29,8 @@ class Row(Entry):
     """One net of the table.
 
     A `base` is only trained: other rows start from its weights, and their epochs include its epochs. A row with `run` trains nothing:
-    it is the run of that row, exported in another way. `twin` is the static row that a row is set against.
+    it is the run of that row, exported in another way. `twin` is the static row that a row is set against, `teacher` the one that it
+    is distilled from.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_@.-]+$")
@@ -38,18 +40,24 @@ class Row(Entry):
     start: str | None = None
     run: str | None = None
     twin: str | None = None
+    teacher: str | None = None
     seeds: int = Field(1, ge=1)
     export: dict[str, float] = Field(default_factory=dict)
     base: bool = False
 
     @model_validator(mode="after")
     def _sound(self) -> Row:
-        if self.run is not None and (self.options or self.start or self.base):
-            raise ValueError(f"{self.name}: a row with `run` takes over that row's training: no options, no start, no base")
+        if self.run is not None and (self.options or self.start or self.teacher or self.base):
+            raise ValueError(f"{self.name}: a row with `run` takes over that row's training: no options, no start, no teacher, no base")
         unknown = set(self.export) - set(EXPORTS)
         if unknown:
             raise ValueError(f"{self.name}: export has no option {unknown.pop()}; there is {', '.join(EXPORTS)}")
         return self
+
+    @property
+    def others(self) -> list[str]:
+        """Rows that this one needs."""
+        return [other for other in (self.run, self.start, self.teacher, self.twin) if other is not None]
 
 
 class Curve(Entry):
@@ -85,7 +93,7 @@ class Plan(Entry):
             if names.count(name) > 1:
                 raise ValueError(f"two rows are called {name}")
         for row in self.rows:
-            for field in ("start", "run", "twin"):
+            for field in ("start", "run", "twin", "teacher"):
                 other = getattr(row, field)
                 if other is None:
                     continue
@@ -131,8 +139,9 @@ class Plan(Entry):
         values: dict[str, Any] = {"data": {"name": self.dataset}, "model": {"name": row.system}}
         values = merge(defaults(self.dataset, row.system), values)
         values = merge(values, nested(self.options | row.options | {"train.seed": seed}))
-        if row.start is not None:
-            values = merge(values, {"train": {"start": str(self.folder(self.row(row.start), seed, runs))}})
+        for key, other in (("start", row.start), ("teacher", row.teacher)):
+            if other is not None:
+                values = merge(values, {"train": {key: str(self.folder(self.row(other), seed, runs))}})
         return check(values, f"{self.dataset}.yml, row {row.name}")
 
     def folder(self, row: Row, seed: int, runs: Path = RUNS) -> Path:
@@ -151,9 +160,8 @@ class Plan(Entry):
             if row.name in path:
                 raise ValueError(f"{' -> '.join([*path, row.name])} goes round in a circle")
             if row not in found:
-                for other in (row.run, row.start, row.twin):
-                    if other is not None:
-                        visit(self.row(other), [*path, row.name])
+                for other in row.others:
+                    visit(self.row(other), [*path, row.name])
                 found.append(row)
 
         for row in rows:
@@ -169,11 +177,10 @@ class Plan(Entry):
         section, _, key = curve.knob.partition(".")
         name = f"{row.name}@{key.replace('.', '_')}={value:g}".replace("=", "_")
         if section == "export":
-            return row.model_copy(update={"name": name, "run": row.run or row.name, "options": {}, "start": None, "seeds": 1,
-                                          "export": row.export | {key: value}})
+            return row.model_copy(update=AS_IT_IS | {"name": name, "run": row.run or row.name, "export": row.export | {key: value}})
         made = row.model_copy(update={"name": name, "options": row.options | curve.options | {curve.knob: value}, "seeds": 1})
         if self.config(made, 0).decisive() == self.config(row, 0).decisive():  # the row itself is this point: nothing to train again
-            return row.model_copy(update={"name": name, "run": row.name, "options": {}, "start": None, "seeds": 1})
+            return row.model_copy(update=AS_IT_IS | {"name": name, "run": row.name})
         return made
 
 

@@ -38,7 +38,7 @@ def result_of(folder: Path) -> dict[str, Any]:
         "saving": _saving(figures),
         "exact": {
             name: {k: found[k] for k in ("targets", "images", "equal", "spikes", "values")}
-            for name, path in (("int", "exact.json"), ("lava", "exact_lava.json"))
+            for name, path in (("int", "exact.json"), *((key, f"exact_{key}.json") for key in ("lava", "lava_block", "lava_op")))
             if (folder / path).is_file() and (found := _read(folder / path))
         },
         "machine": metrics["machine"],

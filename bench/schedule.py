@@ -31,7 +31,7 @@ def run_all(
         while waiting or running:
             for net in list(waiting):
                 row, seed = rows[net], net[1]
-                needs = [(other, seed) for other in (row.run, row.start, row.twin) if other is not None and (other, seed) in rows]
+                needs = [(other, seed) for other in row.others if (other, seed) in rows]
                 lost = [other for other, _ in needs if (other, seed) in failed]
                 if lost:
                     failed[net] = f"not tried, because {lost[0]} failed"

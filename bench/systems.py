@@ -31,7 +31,7 @@ class Args:
     jobs: int = 1
     """Nets that are worked on at a time."""
     lava: bool = False
-    """Check exactness on 128 images in Lava, too."""
+    """Check exactness on 128 images in Lava, too, in each mapping."""
     data_path: Path | None = None
     """Local copy of the data, as train/run.py's --data.path."""
     costs: list[str] | None = None

@@ -144,10 +144,11 @@ def exactness(found: Sequence[Line]) -> str:
         return f"**NOT exact**: {', '.join(dict.fromkeys(odd))}."
     results = [r for line in found for r, _ in line.pairs]
     said = []
-    for targets in dict.fromkeys(tuple(e["targets"]) for r in results for e in r["exact"].values()):
-        checks = [e for r in results for e in r["exact"].values() if tuple(e["targets"]) == targets]
-        images, spikes = min(e["images"] for e in checks), sum(e["spikes"] for e in checks)
-        said.append(f"{' = '.join(targets)} on {images} images of {len(checks)} nets ({spikes:,} spikes)")
+    for key, mapping in (("int", ""), ("lava", ", one process per chip"), ("lava_block", ", per block"), ("lava_op", ", per op")):
+        checks = [r["exact"][key] for r in results if key in r["exact"]]
+        if checks:
+            images, spikes = min(e["images"] for e in checks), sum(e["spikes"] for e in checks)
+            said.append(f"{' = '.join(checks[0]['targets'])}{mapping} on {images} images of {len(checks)} nets ({spikes:,} spikes)")
     return f"Every spike equal: {'; '.join(said) or 'not compared'}; {len(results)} nets in all."
 
 

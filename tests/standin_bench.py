@@ -90,7 +90,7 @@ class Commands:
         images = int(command[command.index("--data") + 1].removeprefix("test:"))
         targets = command[command.index("--targets") + 1].split(",")
         facts = {"targets": targets, "images": images, "equal": self.equal, "spikes": 7 * images, "values": 20 * images}
-        Path(command[-1]).write_text(json.dumps(facts))
+        Path(command[command.index("--output") + 1]).write_text(json.dumps(facts))
 
     def hw_sim_estimate(self, command: list[str]) -> None:
         halting = self.manifest(command)["halting"]

@@ -104,7 +104,7 @@ def test_a_net_goes_through_the_pipeline_once(tmp_path):
     trained = [c for c in call.calls if c[0] == "train/run.py"]
     assert str(work.plan.folder(work.plan.row("base"), 0, work.runs)) in Path(trained[1][2]).read_text(), "does not start from its base"
     result = work.read(work.plan.row("halting"), 1)
-    assert (result["epochs"], result["train_seconds"], result["plan"], result["exact"]["int"]["images"]) == ([5, 3], 120.0, "digits", 256)
+    assert (result["epochs"], result["train_seconds"], result["plan"], result["exact"]["int"]["images"]) == ([5, 3], 120.0, "digits", 360)
     assert result["accuracy"] == {"torch": 0.9, "deployed": 0.91, "halt_off": 0.9} and result["saving"]["paper45"]["before_pj"] == 1000
     measure_all(work, ["halting"])
     assert len(call.calls) == 24, "done again"
@@ -146,9 +146,11 @@ def test_lava_is_compared_where_it_is_asked_for(tmp_path):
     call.calls.clear()
     work = bench_of(tmp_path, call=call, lava=True)
     measure_all(work, ["other"])
-    (command,) = call.calls
-    assert "torch,int,lava" in command and "test:128" in command
-    assert work.read(work.plan.row("other"), 0)["exact"]["lava"]["targets"] == ["torch", "int", "lava"]
+    assert all("torch,int,lava" in command and "test:128" in command for command in call.calls)
+    mapped = [command[command.index("--mapping") + 1] for command in call.calls if "--mapping" in command]
+    assert mapped == ["block", "op"] and len(call.calls) == 3
+    exact = work.read(work.plan.row("other"), 0)["exact"]
+    assert all(exact[key]["targets"] == ["torch", "int", "lava"] for key in ("lava", "lava_block", "lava_op"))
 
 
 def test_results_grow_stale_with_their_settings_or_their_twins(tmp_path):
@@ -227,7 +229,7 @@ def test_each_net_waits_for_what_it_needs(jobs):
     made, done = plan(), []
 
     def work(row: Row, seed: int) -> None:
-        assert all(other is None or other in done for other in (row.start, row.run, row.twin)), (row.name, done)
+        assert all(other in done for other in row.others), (row.name, done)
         done.append(row.name)
 
     assert run_all(made, nets_of(made), work, jobs=jobs) == {} and len(done) == 5

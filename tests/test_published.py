@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from convert import engine
+from convert.ir import DeployError
 from convert.netx import read_graph, write_graph
 from train import models
 from train.layers.folding import FoldedNorm
@@ -41,6 +42,19 @@ def test_spikformer_has_the_published_parameters_and_operations():
     assert net.parameter_count - scale + redundant + 6144 == 9_330_874
     net.set_phase("deployed")
     assert operations(net) == 934_039_296
+
+
+@pytest.mark.parametrize("name, more", [("at-snn-4-384", 4), ("dts-vit-4-384", 25 * 4), ("stas-4-384", 4)])
+def test_adaptive_nets_stand_on_the_published_spikformer(name, more):
+    """Their own parameters: an offset for each block's gate, or a score for each mask and timestep."""
+    base, net = build("spikformer-4-384"), build(name)
+    assert net.parameter_count - base.parameter_count == more
+
+
+def test_integrated_patch_splitting_refuses_to_pool_graded_events():
+    model = from_yaml(CONF / "stas-4-384.yml").model.model_copy(update={"pooling": "or"})
+    with pytest.raises(DeployError, match="pooling: stride"):
+        models.build(model, IMAGE, 10, 255)
 
 
 def test_stmixer_has_the_published_parameters():

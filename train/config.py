@@ -23,6 +23,9 @@ FREE = ("data.path", "train.threads", "train.eval_batch")
 LATER: dict[str, Any] = {
     "data.flip": None,
     "train.start": None,
+    "train.teacher": None,
+    "train.distill": 0.5,
+    "train.ponder_below": 0.0,
     "train.float_timesteps": None,
     "train.precision": "float32",
     "train.timestep_weight": 1.0,
@@ -153,7 +156,10 @@ class TrainConfig(Section):
     )
     ponder: float = Field(3.0, ge=0, le=1000, description="weight in the loss of the mean share of alive (block, timestep, token) cells")
     start: Path | None = Field(None, description="finished run whose weights training starts from; None: random weights")
+    teacher: Path | None = Field(None, description="finished run whose answers are part of the target (distillation); None: labels alone")
+    distill: float = Field(0.5, gt=0, le=1, description="share of the loss that comes from the teacher")
     alive_target: float = Field(0.0, ge=0, le=1, description="mean share of alive cells below which `ponder` stops to press")
+    ponder_below: float = Field(0.0, ge=0, le=1000, description="weight of what the share of alive cells lacks to `alive_target`")
     timestep_weight: float = Field(1.0, ge=0, le=1000, description="weight in the loss of the mean share of open (layer, timestep) masks")
     timestep_target: float = Field(0.6, ge=0, le=1, description="share of the masks' timesteps that stay open at least")
     mask_rate: float = Field(6.0, gt=0, le=1000, description="learning rate of the timestep masks' scores, as a multiple of `lr`")
@@ -170,6 +176,12 @@ class Config(Section):
     train: TrainConfig = Field(default_factory=TrainConfig, description="training")
     output: Path | None = Field(None, description="run folder to write; None: the next free runs/<data>-<model>-<k>")
     resume: bool | Path = Field(False, description="go on with the newest unfinished run, or with the run folder named")
+
+    @model_validator(mode="after")
+    def _one_distillation(self) -> Config:
+        if self.train.teacher is not None and self.model.modules:
+            raise ValueError("train.teacher and model.modules are two kinds of distillation; choose one")
+        return self
 
     def facts(self) -> dict[str, dict[str, Any]]:
         """The sections as plain YAML types, without `output` and `resume`."""

@@ -10,17 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
 
 from convert.cli import console
 from convert.ir import DeployError
 from train import models
 from train.checkpoint import State, load_checkpoint, save_checkpoint
 from train.config import Config, flat
+from train.criterion import loss_of
 from train.data import Splits, load
 from train.evaluate import evaluate
 from train.journal import Journal
-from train.layers.surrogate_module import mutual_loss
 from train.layers.timestep_gate import keep_open
 from train.machine import keep_memory
 from train.net import Net
@@ -28,6 +27,7 @@ from train.optimize import learning_rate, make_optimizer, set_rate
 from train.options import from_yaml, write_yaml
 from train.restore import Facts, save_weights, start_from
 from train.runfolder import CHECKPOINT, CONFIG, WEIGHTS, claim, find_unfinished
+from train.teacher import Teacher, load_teacher
 
 
 def fit(config: Config) -> Path:
@@ -52,6 +52,7 @@ def fit(config: Config) -> Path:
     net = models.build(config.model, splits.image_shape, len(splits.classes), splits.levels)
     net.float_timesteps = config.train.float_timesteps or net.timesteps
     net.set_precision(config.train.precision)
+    teacher = load_teacher(config.train.teacher, config.train.distill, splits) if config.train.teacher is not None else None
     run = resumed or claim(config.output, f"{config.data.name}-{config.model.name}")
     optimizer = make_optimizer(net, config.train)
     state = State(config.hash)
@@ -74,7 +75,7 @@ def fit(config: Config) -> Path:
     with Journal(run, config.train.epochs, state, parameters) as journal:
         try:
             while state.epoch < config.train.epochs:
-                _epoch(net, optimizer, splits, config, state, journal)
+                _epoch(net, optimizer, splits, config, state, journal, teacher)
                 save_checkpoint(run / CHECKPOINT, net, optimizer, state)
                 saved = state.epoch
         except DeployError as e:
@@ -96,7 +97,9 @@ def phase_of(epoch: int, config: Config) -> str:
     return "float" if epoch < first else "deployed"
 
 
-def _epoch(net: Net, optimizer: torch.optim.Optimizer, splits: Splits, config: Config, state: State, journal: Journal) -> None:
+def _epoch(
+    net: Net, optimizer: torch.optim.Optimizer, splits: Splits, config: Config, state: State, journal: Journal, teacher: Teacher | None,
+) -> None:
     """Train one epoch and validate; updates `state`, which then holds one more row of history."""
     settings, number, phase = config.train, state.epoch + 1, phase_of(state.epoch, config)
     start = time.perf_counter()
@@ -109,16 +112,7 @@ def _epoch(net: Net, optimizer: torch.optim.Optimizer, splits: Splits, config: C
         rate = learning_rate(step, steps, settings)
         set_rate(optimizer, rate)
         out = net(x)
-        if out.taps:
-            loss = mutual_loss(out.logits, out.taps, y, settings.label_smoothing)
-        else:
-            loss = cross_entropy(out.logits, y, label_smoothing=settings.label_smoothing)
-        if settings.activity:
-            loss = loss + settings.activity * out.activity
-        if phase == "deployed" and net.has_gates:
-            loss = loss + settings.ponder * (out.alive - settings.alive_target).clamp(min=0)
-        if phase == "deployed" and out.open.requires_grad:
-            loss = loss + settings.timestep_weight * (out.open - settings.timestep_target).clamp(min=0)
+        loss = loss_of(net, out, x, y, settings, teacher)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(net.parameters(), settings.clip or math.inf)

@@ -24,7 +24,8 @@ class IntegratedConv(Twin):
     def __init__(self, in_channels: int, out_channels: int, kernel: int, grid: tuple[int, int], stride: int, high: int) -> None:
         super().__init__()
         self.grid, self.stride, self.padding, self.high = grid, stride, kernel // 2, high
-        self.theta = fitting_threshold(in_channels * kernel * kernel) / 2
+        fan_in = in_channels * kernel * kernel
+        self.theta = min(fitting_threshold(fan_in) / 2, fitting_threshold(fan_in, high))
         self.synapse = slayer.synapse.Conv(in_channels, out_channels, kernel, stride=stride, padding=self.padding)
         self.quantise = slayer.neuron.cuba.Neuron(1.0, 1.0, 0.5).quantize_8bit
         self.norm = FoldedNorm(out_channels, gain=self.theta)

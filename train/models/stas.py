@@ -3,7 +3,8 @@
 The abstract's mechanisms are verified; the layer order of I-SPS and the halting equations are reconstructions (the
 paper shows I-SPS as a figure only). Here I-SPS is Spikformer's SPS run once: the host's convolution is rounded to
 graded events (the spikes of several timesteps in one), the chip's convolutions answer with graded events in one
-pass, and `inject` replays their sum while a token lives. A-SSA is SSA among living tokens; the score of a token is
+pass, and `inject` replays their sum while a token lives. `model.embedding` ``published`` has SPS's four stages, with
+strides in place of its max-pools; ``small`` has one. A-SSA is SSA among living tokens; the score of a token is
 checked after every block of every timestep (serial accumulation).
 """
 
@@ -11,10 +12,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from convert.ir import DeployError
 from train.layers.host_stem import HostStem
 from train.layers.inject import Replay
 from train.layers.level_conv import IntegratedConv
-from train.models.encoder import add_encoder, token_grid
+from train.models.encoder import add_encoder, halve, token_grid
 from train.models.halting import TokenHalting
 from train.models.wiring import Spikes, Wiring
 from train.net import Net
@@ -22,13 +24,20 @@ from train.net import Net
 
 def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: int) -> Net:
     """Spikformer's geometry with I-SPS and, where halting is enabled, A-SSA; see `train.models.build`."""
-    stem_grid, grid = token_grid(config, image_shape)
+    if config.pooling != "stride":
+        raise DeployError("model.pooling", "I-SPS answers with graded events, which an OR cannot pool", "use model.pooling: stride")
+    published = config.embedding == "published"
+    here, grid = token_grid(config, image_shape, 2 if published else 1)
     high = config.embedding_levels
-    stem = HostStem(
-        image_shape[0], config.stem_channels, 3, image_shape[1:], config.stem_stride, pixels=levels, unit=1.0, gain=1.0, low=0, high=high
-    )
+    channels = config.dim // 8 if published else config.stem_channels
+    stem = HostStem(image_shape[0], channels, 3, image_shape[1:], config.stem_stride, pixels=levels, unit=1.0, gain=1.0, low=0, high=high)
     net = Net(stem, config.timesteps, image_shape)
-    net.add("isps.conv", IntegratedConv(config.stem_channels, config.dim, 3, stem_grid, 2, high), x="input")
+    source = "input"
+    if published:
+        source = net.add("isps.conv1", IntegratedConv(channels, config.dim // 4, 3, here, 1, high), x=source)
+        source = net.add("isps.conv2", IntegratedConv(config.dim // 4, config.dim // 2, 3, here, 2, high), x=source)
+        here, channels = (halve(here[0]), halve(here[1])), config.dim // 2
+    net.add("isps.conv", IntegratedConv(channels, config.dim, 3, here, 2, high), x=source)
     net.add("isps.rpe", IntegratedConv(config.dim, config.dim, 3, grid, 1, 1), x="isps.conv")
     shape = (grid[0] * grid[1], config.dim)
     halting = TokenHalting.of(net, config, shape[0], config.depth)

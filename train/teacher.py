@@ -1,0 +1,49 @@
+"""Knowledge distillation: a finished net's soft answers as part of the target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch.nn.functional import cross_entropy, kl_div
+
+from convert.ir import DeployError
+from train.data import Splits
+from train.net import Net
+from train.restore import load_run, read_facts
+
+TEMPERATURE = 2.0
+
+
+class Teacher:
+    """A finished run's net, as deployed, without gradients."""
+
+    def __init__(self, net: Net, share: float) -> None:
+        self.net, self.share = net, share
+
+    def loss(self, logits: torch.Tensor, x: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
+        r"""Loss of the pupil's logits [batch, classes] for uint8 images x (Hinton, Vinyals, Dean, arXiv 1503.02531).
+
+        .. math:: (1 - w)\, \mathrm{CE}(z, y) + w\, \tau^2\, \mathrm{KL}(\mathrm{softmax}(z'/\tau) \,\|\, \mathrm{softmax}(z/\tau))
+
+        z' are the teacher's logits, w is ``train.distill``, tau is 2.
+        """
+        with torch.no_grad():
+            soft = (self.net(x).logits / TEMPERATURE).softmax(-1)
+        towards = kl_div((logits / TEMPERATURE).log_softmax(-1), soft, reduction="batchmean") * TEMPERATURE**2
+        return (1 - self.share) * cross_entropy(logits, labels, label_smoothing=smoothing) + self.share * towards
+
+
+def load_teacher(run: Path, share: float, splits: Splits) -> Teacher:
+    """The net of a finished run, checked to be of the same images and classes.
+
+    Raises
+    ------
+    DeployError
+        No finished run there, or one of other data.
+    """
+    facts = read_facts(run)
+    for what, its, ours in (("images", facts.image_shape, splits.image_shape), ("classes", facts.classes, splits.classes)):
+        if its != ours:
+            raise DeployError("train.teacher", f"{run} has {what} {its}, the data has {ours}", "name a run of the same data set")
+    return Teacher(load_run(run)[1], share)
