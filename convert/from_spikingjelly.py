@@ -22,11 +22,11 @@ from convert.errors import DeployError
 class Args:
     """Import a model of SpikingJelly 0.0.0.0.14: norms folded, 8-bit weights, 12-bit decays, the first convolution on the host."""
 
-    model: Annotated[str, tyro.conf.Positional]
-    """FILE.py:function, a function without arguments that returns the model (the file is run: give only one that you trust); or
-    "published": the CIFAR net of Spikformer or QKFormer that --weights belong to by their key names."""
     output: Path
     """Run folder; the export goes into its folder export/, the report to import.json."""
+    model: Annotated[str | None, tyro.conf.Positional] = None
+    """FILE.py:function, a function without arguments that returns the model (the file is run: give only one that you trust); or
+    "published": the CIFAR net of Spikformer or QKFormer that --weights belong to by their key names."""
     weights: Path | None = None
     """State dict, .safetensors or torch's (read with weights_only=True); left out, the function's own weights."""
     data: str = "digits"
@@ -56,6 +56,9 @@ class Args:
 def main() -> None:
     """Parse the command line and import."""
     args = cli.parse(Args, "Import a SpikingJelly model.")
+    if args.model is None:
+        cli.errors.print("error: no model named\n  hint: give FILE.py:function, or published with --weights", style="red", markup=False)
+        sys.exit(2)
     from convert.imported.importing import Pixels, import_model
     from convert.imported.loading import load_model, read_state
 

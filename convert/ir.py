@@ -273,8 +273,7 @@ class Graph:
             for slot, given in shapes.items():
                 if len(set(given)) > 1:
                     yield name, f"sources of slot {slot!r} differ in shape: {given}", "sources that add up need equal shapes"
-            for what, hint in (*op.problems(shapes, payloads), *op.overflows(payloads, self.timesteps)):
-                yield name, what, hint
+            yield from ((name, *p) for p in (*op.problems(shapes, payloads), *op.overflows(payloads, self.timesteps)))
             if any(e.source == INPUT or self.ops[e.source].kind != "timestep_gate" for e in slots.get("open", [])):
                 yield name, "slot 'open' is not fed by a timestep gate", "connect an op of kind timestep_gate"
             if hasattr(op, "copies") and op.copies != len(self.consumers(name)):
