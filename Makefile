@@ -18,6 +18,7 @@ demo: setup
 	$(PY) deploy/run.py runs/demo --data test --target lava
 	$(PY) deploy/compare.py runs/demo --data test:64 --mapping block
 	$(PY) hw_sim/estimate.py runs/demo --static runs/demo-static
+	$(PY) hw_sim/report.py runs/demo runs/demo-static
 
 test: setup
 	OMP_NUM_THREADS=1 $(PY) -m pytest

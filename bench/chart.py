@@ -11,9 +11,25 @@ import matplotlib.ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hw_sim.drawing import INK, SOFT, STYLE
 from hw_sim.units import digits, unit_for
 
+INK, SOFT = "#22272e", "#8b929b"
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "spikegate",
+    "font.size": 9,
+    "font.family": "sans-serif",
+    "text.color": INK,
+    "axes.edgecolor": SOFT,
+    "axes.labelcolor": INK,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+}
 # Okabe and Ito's colours, which colour-blind readers can tell apart; markers and dashes tell the curves apart in grey, too.
 LOOKS = (
     ("#0072b2", "o", "-"), ("#d55e00", "s", "--"), ("#009e73", "^", "-."), ("#cc79a7", "D", ":"), ("#56b4e9", "v", "-"),

@@ -11,6 +11,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from bench.contestants import PLAIN, SHAPES, Shape, settled, steps
+from bench.turns import turns
 from train import models
 from train.config import check, defaults, merge
 from train.net import Net
@@ -28,14 +29,7 @@ def clock() -> tuple[str, Callable[[], float]]:
 
 def medians(contestants: dict[str, Callable[[], Any]], repeats: int) -> tuple[dict[str, float], dict[str, list[float]]]:
     """Seconds of each contestant by turns, after a first turn that does not count: medians, and all in the order measured."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    _, now = clock()
-    for turn in range(repeats + 1):
-        for name, call in contestants.items():
-            start = now()
-            call()
-            if turn:
-                times[name].append(now() - start)
+    times = turns(contestants, repeats, clock()[1])
     return {name: statistics.median(found) for name, found in times.items()}, times
 
 

@@ -89,11 +89,21 @@ def audit(graph: Graph, inputs: np.ndarray) -> list[OpAudit]:
             if n and key not in graph.ops[name].arithmetic:
                 raise DeployError(name, f"uses {key!r}, which it does not declare", "state it in the op's `arithmetic`")
 
+        if "open" not in slots:
+            kept = {k: v.copy() for k, v in stage.state[name].items()}
+            plain[name] = graph.ops[name].step(kept, slots, t)
+
+    plain: dict[str, np.ndarray] = {}  # outputs by the ops' NumPy semantics
     stage.tap = watch
     feedback = None
     while not injector.finished:
         beat = injector.beat(feedback)
         stage.step(beat)
+        for name, out in plain.items():
+            if not np.array_equal(out, beat.signals[name]):
+                what = f"compiled output differs from the op's semantics at timestep {int(beat.t[0])}"
+                raise DeployError(name, what, "the kernel is wrong")
+        plain.clear()
         for name, counts in stage.counts.items():
             rows[name].counted += int(counts[0, COUNTERS.index("synop")] + counts[0, COUNTERS.index("attention_ac")])
         stay = injector.advance(done_of(graph, beat.signals, beat.t))

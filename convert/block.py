@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from convert.ir import Inputs, Op, Payload, Size, nonzero, total
+from convert.ir import Inputs, Op, Payload, Size, Sources, nonzero, total, updates
 from convert.neuron_base import Neuron
 from convert.taps import Taps
 
@@ -114,6 +114,17 @@ class Block(Op):
             "synop": sum(np.abs(x) @ fan for x, fan in self.arrivals(inputs)),  # type: ignore[dict-item]
             "neuron_update": np.full(len(out), int(np.prod(self.out_shape))),
             "spike_out": nonzero((out,)),
+        }
+
+    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+        if self.neuron.complex or len(inputs["x"]) > 1:
+            return super().advance(state, inputs, t, span)
+        x = np.ascontiguousarray(self.arrange(inputs["x"][0]), np.int32)
+        sums, synops, arrived = self.synapses[0].sums(Sources((x,)).merged)
+        out, fired = self.neuron.sweep(state, self.restore(sums), self.bias, span)
+        return out, {
+            "spike_in": arrived, "synop": synops, "neuron_update": updates(None, len(out), 1, int(np.prod(self.out_shape))),
+            "spike_out": fired,
         }
 
     def macs(self, inputs: Inputs) -> int:

@@ -6,31 +6,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
-from convert import credit
-from convert.ir import COUNTERS, INPUT, MUTE, SKIP, DeployError, Graph, Inputs
+from convert.ir import COUNTERS, INPUT, MUTE, SKIP, Counts, DeployError, Graph, Inputs, Sources, delayed
 from convert.record import Record
+from convert.recorder import Recorder
 
 Signals = dict[str, np.ndarray]
-
-
-def delayed(source: str) -> str:
-    """Name under which a source's output of the timestep before travels."""
-    return f"delayed:{source}"
+COLUMN = {counter: k for k, counter in enumerate(COUNTERS)}
+BEAT_VALUES = 1 << 17  # values of the widest signal in one beat: what the cores' caches hold
 
 
 @dataclass
 class Beat:
-    """One timestep of the occupied slots: `rows` are slot numbers, `sample` and `t` (from 1) what they hold; all [A]."""
+    """Some timesteps of the occupied slots. `rows` [A] are slot numbers; `sample` and `t` (from 1) say what each row of the signals is.
+
+    Rows of `sample`, `t` and the signals have the order (slot, timestep), `span` timesteps of each slot: [A * span].
+    """
 
     rows: np.ndarray
     sample: np.ndarray
     t: np.ndarray
     signals: Signals
+    span: int = 1
+
+
+def free_running(graph: Graph) -> bool:
+    """Whether nothing that happens in a timestep decides about the next: then many timesteps can be computed at a time."""
+    exits = [graph.ops[n] for n in graph.only("exit_gate")]
+    waits = any(e.policy != "fixed_window" or "alive" in graph.sources(n) for n, e in zip(graph.only("exit_gate"), exits))  # type: ignore[attr-defined]
+    return not graph.delayed_sources() and not waits
+
+
+def span_of(graph: Graph, slots: int) -> int:
+    """Timesteps that a beat of so many slots takes at a time: 1 where one decides about the next, else what fits `BEAT_VALUES`."""
+    if not free_running(graph):
+        return 1
+    widest = max(int(np.prod(graph.shape_of(n))) for n in [INPUT, *graph.ops])
+    return max(1, min(graph.timesteps, BEAT_VALUES // (widest * slots)))
 
 
 class Stage:
@@ -41,16 +58,21 @@ class Stage:
         self.ops = {n: graph.ops[n] for n in names}
         self.state = {n: op.state(width) for n, op in self.ops.items()}
         self.rows = np.arange(width)
-        self.counts: dict[str, np.ndarray] = {}
+        self.events = np.zeros((len(names), len(COUNTERS), 0), np.int64)  # of the last beat [ops, counters, rows]
         self.tap: Callable[[str, dict, np.ndarray], None] | None = None  # sees each op's inputs (audit)
         self._wiring = {}
         for n in names:
             slots = graph.sources(n)
             listed = {s.rstrip("*?") for s in graph.ops[n].slots if "*" in s}
-            self._wiring[n] = {
-                slot: (slot in listed, [delayed(e.source) if e.delay else e.source for e in edges]) for slot, edges in slots.items()
-            }
-        self._fanout = {n: sum(getattr(graph.ops[e.target], "copies", 1) for e in graph.consumers(n)) for n in names}
+            self._wiring[n] = [
+                (slot, slot in listed, tuple(delayed(e.source) if e.delay else e.source for e in edges)) for slot, edges in slots.items()
+            ]
+        self._fanout = [sum(getattr(graph.ops[e.target], "copies", 1) for e in graph.consumers(n)) for n in names]
+
+    @property
+    def counts(self) -> dict[str, np.ndarray]:
+        """Events of the last beat by op, int64 [rows, counters]."""
+        return {n: self.events[i].T for i, n in enumerate(self.names)}
 
     def _fit(self, rows: np.ndarray) -> None:
         """Drop the state of slots that will not be used again."""
@@ -61,56 +83,78 @@ class Stage:
         self.rows = self.rows[keep]
 
     def step(self, beat: Beat) -> None:
-        """Add each op's output [A, ...] to the beat's signals and its events, int64 [A, counters], to `counts`."""
+        """Add each op's output [A * span, ...] to the beat's signals and its events to `events`."""
         self._fit(beat.rows)
-        first = beat.t == 1
-        for name in self.names:
+        first = beat.t[:: beat.span] == 1
+        fresh = first.any()
+        where = slice(None) if first.all() else first
+        self.events = np.zeros((len(self.names), len(COUNTERS), len(beat.t)), np.int64)
+        together: dict[tuple[str, ...], Sources] = {}  # sources that several ops add up
+        for i, name in enumerate(self.names):
             state = self.state[name]
-            if first.any():
+            if fresh:
                 for array in state.values():
-                    array[first] = 0
-            inputs = {}
-            for slot, (listed, sources) in self._wiring[name].items():
-                inputs[slot] = tuple(beat.signals[s] for s in sources) if listed else beat.signals[sources[0]]
-            open_rows = np.flatnonzero(inputs["open"][:, 0] != SKIP) if "open" in inputs else None
-            if open_rows is None or len(open_rows) == len(beat.t):
-                beat.signals[name], self.counts[name] = self._compute(name, state, inputs, beat.t)
+                    array[where] = 0
+            inputs: Inputs = {}
+            for slot, listed, sources in self._wiring[name]:
+                if not listed:
+                    inputs[slot] = beat.signals[sources[0]]
+                    continue
+                if sources not in together:
+                    together[sources] = Sources([beat.signals[s] for s in sources])
+                inputs[slot] = together[sources]
+            if "open" in inputs:
+                beat.signals[name] = self._masked(i, inputs, beat, state)
             else:
-                self._compute_open(name, inputs, beat, open_rows)
+                if self.tap is not None:
+                    self.tap(name, inputs, beat.t)
+                beat.signals[name], events = self.ops[name].advance(state, inputs, beat.t, beat.span)
+                self._book(i, slice(None), events)
 
-    def _compute(self, name: str, state: dict[str, np.ndarray], inputs: Inputs, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Output and events of one op."""
-        if self.tap is not None:
-            self.tap(name, inputs, t)
-        op = self.ops[name]
-        out = op.step(state, inputs, t)
-        if "open" in inputs:
-            out[inputs["open"][:, 0] == MUTE] = 0
-        events = op.events(inputs, out, t)
-        counts = np.zeros((len(out), len(COUNTERS)), np.int64)
+    def _book(self, i: int, rows: slice | np.ndarray, events: Counts) -> None:
+        booked = self.events[i]
         for counter, values in events.items():
-            counts[:, COUNTERS.index(counter)] = values
-        counts[:, COUNTERS.index("message")] = events["spike_out"] * self._fanout[name]
-        return out, counts
+            booked[COLUMN[counter], rows] = values
+        booked[COLUMN["message"], rows] = events["spike_out"] * self._fanout[i]
 
-    def _compute_open(self, name: str, inputs: Inputs, beat: Beat, rows: np.ndarray) -> None:
-        """The op for the samples whose timestep is not masked; for the others nothing is computed and the state stays."""
-        out = beat.signals[name] = np.zeros((len(beat.t), *self.ops[name].out_shape), np.int32)
-        counts = self.counts[name] = np.zeros((len(beat.t), len(COUNTERS)), np.int64)
-        if not len(rows):
-            return
-        part = {s: tuple(a[rows] for a in v) if isinstance(v, tuple) else v[rows] for s, v in inputs.items()}
-        state = {k: v[rows] for k, v in self.state[name].items()}
-        out[rows], counts[rows] = self._compute(name, state, part, beat.t[rows])
-        for k, v in state.items():
-            self.state[name][k][rows] = v
+    def _masked(self, i: int, inputs: Inputs, beat: Beat, state: dict[str, np.ndarray]) -> np.ndarray:
+        """An op under a timestep mask: where a timestep is skipped nothing is computed and the state stays."""
+        op = self.ops[self.names[i]]
+        out = np.zeros((len(beat.t), *op.out_shape), np.int32)
+        for k in range(beat.span):
+            word = inputs["open"][k :: beat.span, 0]
+            slots = np.flatnonzero(word != SKIP)
+            if not len(slots):
+                continue
+            rows = slots * beat.span + k
+            part = {s: tuple(a[rows] for a in v) if isinstance(v, tuple) else v[rows] for s, v in inputs.items()}
+            kept = state if len(slots) == len(word) else {n: v[slots] for n, v in state.items()}
+            if self.tap is not None:
+                self.tap(self.names[i], part, beat.t[rows])
+            muted = word[slots] == MUTE
+            if muted.any():
+                now = op.step(kept, part, beat.t[rows])
+                now[muted] = 0
+                events = op.events(part, now, beat.t[rows])
+            else:
+                now, events = op.advance(kept, part, beat.t[rows])
+            out[rows] = now
+            self._book(i, rows, events)
+            if kept is not state:
+                for n, v in kept.items():
+                    state[n][slots] = v
+        return out
 
 
 class Injector:
-    """Feeds samples into `width` slots. `inputs` is int [N, *shape], sent once, or [N, T, *shape], sent step by step."""
+    """Feeds samples into `width` slots. `inputs` is int [N, *shape], sent once, or [N, T, *shape], sent step by step.
 
-    def __init__(self, graph: Graph, inputs: np.ndarray, width: int) -> None:
-        self.graph, self.inputs = graph, inputs
+    Several injectors may share one `queue` of sample numbers; each takes the next one when a slot is free.
+    """
+
+    def __init__(self, graph: Graph, inputs: np.ndarray, width: int, span: int = 1, queue: Iterator[int] | None = None) -> None:
+        self.graph, self.inputs, self.span = graph, inputs, span
+        self.queue = iter(range(len(inputs))) if queue is None else queue
         shape = tuple(inputs.shape)
         self.stepwise = shape[1:] == (graph.timesteps, *graph.input_shape)
         if not self.stepwise and shape[1:] != tuple(graph.input_shape):
@@ -126,19 +170,22 @@ class Injector:
             raise DeployError(
                 "input", f"values span [{inputs.min()}, {inputs.max()}], the net takes [{low}, {high}]", "use the exported embedding"
             )
-        self.sample = np.arange(min(width, len(inputs)))
+        self.sample = np.fromiter(islice(self.queue, width), np.int64)
         self.rows = np.arange(len(self.sample))
         self.t = np.ones(len(self.sample), np.int64)
-        self.next = len(self.sample)
 
     def beat(self, feedback: Signals | None = None) -> Beat:
         """What the slots see now; `feedback` holds the delayed sources' last outputs, rows as in the beat before."""
-        first = self.t == 1
+        sample, t, span = self.sample, self.t, 1
+        if self.span > 1:  # all slots are at the same timestep, because no sample ends early
+            span = min(self.span, self.graph.timesteps + 1 - int(t[0]))
+            sample, t = np.repeat(sample, span), (t[:, None] + np.arange(span)).ravel()
+        first = t == 1
         if self.stepwise:
-            x = self.inputs[self.sample, self.t - 1].astype(np.int32)
+            x = self.inputs[sample, t - 1].astype(np.int32)
         else:
-            x = np.zeros((len(self.sample), *self.graph.input_shape), np.int32)
-            x[first] = self.inputs[self.sample[first]]
+            x = np.zeros((len(sample), *self.graph.input_shape), np.int32)
+            x[first] = self.inputs[sample[first]]
         signals = {INPUT: x}
         for source in self.graph.delayed_sources():
             start = self.graph.ops[source].initial(len(self.sample))
@@ -147,16 +194,17 @@ class Injector:
             else:
                 last = feedback[source]
                 signals[delayed(source)] = np.where(first.reshape(-1, *[1] * (last.ndim - 1)), start, last)
-        return Beat(self.rows, self.sample, self.t, signals)
+        return Beat(self.rows, sample, t, signals, span)
 
     def advance(self, done: np.ndarray) -> np.ndarray:
-        """Move on: samples that are done give their slot to the next one. Returns which rows go on, bool [A]."""
-        self.t = np.where(done, 1, self.t + 1)
+        """Move on: samples that are `done` [A * span] give their slot to the next one. Returns which rows go on, bool [A]."""
+        span = len(done) // len(self.t)
+        done = done[span - 1 :: span]
+        self.t = np.where(done, 1, self.t + span)
         new = np.flatnonzero(done)
-        ids = self.next + np.arange(len(new))
-        self.next = min(self.next + len(new), len(self.inputs))
+        ids = list(islice(self.queue, len(new)))
         self.sample = self.sample.copy()
-        self.sample[new] = ids
+        self.sample[new] = ids + [len(self.inputs)] * (len(new) - len(ids))
         stay = self.sample < len(self.inputs)
         self.sample, self.t, self.rows = self.sample[stay], self.t[stay], self.rows[stay]
         return stay
@@ -166,70 +214,11 @@ class Injector:
         return len(self.sample) == 0
 
 
-class Recorder:
-    """Collects what stages and exit gate report, from any driver, into a `Record`."""
-
-    def __init__(self, graph: Graph, samples: int, spikes: bool | Collection[str]) -> None:
-        self.graph, self.names = graph, list(graph.ops)
-        self.gates, first = credit.gates(graph), credit.start(graph)
-        self.start = delayed(first) if first else None
-        readout = graph.only("readout")
-        last = self.names[-1]
-        tokens = graph.ops[readout[0]].weight.shape[1] if readout else 1  # type: ignore[attr-defined]
-        self.logits_of = readout[0] if readout else last
-        classes = int(np.prod(graph.ops[self.logits_of].out_shape))
-        t = graph.timesteps
-        self.counts = np.zeros((samples, t, len(self.names), len(COUNTERS)), np.int64)
-        self.exit_step = np.zeros(samples, np.int64)
-        self.logits = np.zeros((samples, classes), np.int64)
-        self.alive = np.zeros((samples, t, len(self.gates) + 1, tokens), bool)
-        kept = [] if spikes is False else self.names if spikes is True else spikes
-        self.spikes = {n: np.zeros((samples, t, *graph.ops[n].out_shape), np.int32) for n in kept}
-        self.activity: dict[str, np.ndarray] = {}
-        graded = [n for n, op in graph.ops.items() if not (op.payload.binary or op.gates_tokens)]
-        self.values = {n: np.zeros((samples, t), np.int64) for n in graded}
-
-    def counted(self, sample: np.ndarray, t: np.ndarray, counts: dict[str, np.ndarray]) -> None:
-        for name, values in counts.items():
-            self.counts[sample, t - 1, self.names.index(name)] = values
-
-    def signals(self, sample: np.ndarray, t: np.ndarray, signals: Signals) -> None:
-        """Take alive masks, logits and spikes from whichever signals are given."""
-        steps = [(k, slice(None) if (t == k).all() else t == k) for k in np.unique(t)]
-        for name, value in signals.items():
-            if name in self.graph.ops:
-                self._active(name, value, steps)
-            if name in self.values:
-                self.values[name][sample, t - 1] = np.abs(value.reshape(len(value), -1)).sum(1, dtype=np.int64)
-            if name in self.spikes:
-                self.spikes[name][sample, t - 1] = value
-            if name in self.gates:
-                self.alive[sample, t - 1, self.gates.index(name) + 1] = value > 0
-            if name == self.start:
-                self.alive[sample, t - 1, 0] = value > 0
-            if name == self.logits_of:
-                flat = value.reshape(len(value), -1)
-                self.logits[sample] = flat if self.graph.ops[name].kind == "readout" else self.logits[sample] + flat
-        if self.start is None:
-            self.alive[sample, t - 1, 0] = True
-
-    def _active(self, name: str, value: np.ndarray, steps: list) -> None:
-        """Add which neurons sent something; `steps` are (timestep, its rows)."""
-        if name not in self.activity:
-            self.activity[name] = np.zeros((self.graph.timesteps, *value.shape[1:]), np.int32)
-        sent = value != 0
-        for k, rows in steps:
-            self.activity[name][k - 1] += sent[rows].sum(0, dtype=np.int32)
-
-    def ended(self, sample: np.ndarray, t: np.ndarray, done: np.ndarray) -> None:
-        self.exit_step[sample[done]] = t[done]
-
-    def record(self, labels: np.ndarray | None = None, **meta) -> Record:
-        kinds = [op.kind for op in self.graph.ops.values()]
-        return Record(
-            self.names, kinds, self.counts, self.exit_step, self.logits, self.gates, self.alive, self.spikes, labels, meta,
-            credit.entering(self.graph), self.activity, {n: self.values[n] for n in self.activity if n in self.values},
-        )
+def warm(graph: Graph) -> None:
+    """Compile the kernels that the graph needs, or load them from their cache: processes forked later inherit them."""
+    quiet = min(max(0, graph.input_payload.low), graph.input_payload.high)
+    injector = Injector(graph, np.full((1, *graph.input_shape), quiet, np.int32), 1)
+    Stage(graph, list(graph.ops), 1).step(injector.beat())
 
 
 def done_of(graph: Graph, signals: Signals, t: np.ndarray) -> np.ndarray:
@@ -262,15 +251,15 @@ def run(
     DeployError
         For inputs that do not fit the net.
     """
-    injector = Injector(graph, inputs, batch)
+    injector = Injector(graph, inputs, batch, span_of(graph, min(batch, len(inputs))))
     stage = Stage(graph, list(graph.ops), len(injector.sample))
     recorder = Recorder(graph, len(inputs), spikes)
     feedback: Signals | None = None
     while not injector.finished:
         beat = injector.beat(feedback)
         stage.step(beat)
-        recorder.counted(beat.sample, beat.t, stage.counts)
-        recorder.signals(beat.sample, beat.t, beat.signals)
+        recorder.counted(beat.sample, beat.t, slice(None), stage.events)
+        recorder.signals(beat.sample, beat.t, beat.signals, beat.span)
         done = done_of(graph, beat.signals, beat.t)
         recorder.ended(beat.sample, beat.t, done)
         if progress is not None and done.any():

@@ -16,14 +16,26 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from typing_extensions import dataclass_transform
 
-from convert import kernels
 from convert.errors import DeployError
+from convert.signals import HOLD as HOLD
+from convert.signals import MUTE as MUTE
+from convert.signals import OPEN as OPEN
+from convert.signals import SKIP as SKIP
+from convert.signals import Inputs as Inputs
+from convert.signals import Sources as Sources
+from convert.signals import credit_of as credit_of
+from convert.signals import delayed as delayed
+from convert.signals import held as held
+from convert.signals import living as living
+from convert.signals import merged as merged
+from convert.signals import nonzero as nonzero
+from convert.signals import per_sample as per_sample
+from convert.signals import total as total
+from convert.signals import updates as updates
 
 INPUT = "input"  # name of the host's signal
 COUNTERS = ("spike_in", "synop", "attention_ac", "neuron_update", "gate_update", "spike_out", "message")
-SKIP, OPEN, MUTE, HOLD = 0, 1, 2, 3  # words of a timestep mask on slot `open`: see ops/timestep_gate.py
 Counts = dict[str, np.ndarray]  # counter -> int64 [batch]
-Inputs = dict[str, Any]  # slot -> array, or tuple of arrays for the many-source slot "x"; absent slots are missing
 
 
 @dataclass(frozen=True)
@@ -116,6 +128,20 @@ class Op:
         """Events of this timestep per sample, from what was really received and sent. Missing counters are zero."""
         raise TypeError(f"{type(self).__name__} does not count its events")
 
+    def advance(self, state: dict[str, np.ndarray], inputs: Inputs, t: np.ndarray, span: int = 1) -> tuple[np.ndarray, Counts]:
+        """`span` timesteps of each sample with their events, rows in the order (sample, timestep): what the drivers call.
+
+        `step` and `events` are the semantics; an op with compiled kernels does both here at once, with the same result.
+        """
+        if span == 1 or not state:
+            out = self.step(state, inputs, t)
+            return out, self.events(inputs, out, t)
+        out = np.empty((len(t), *self.out_shape), np.int32)
+        for k in range(span):
+            now = {s: tuple(x[k::span] for x in v) if isinstance(v, tuple) else v[k::span] for s, v in inputs.items()}
+            out[k::span] = self.step(state, now, t[k::span])
+        return out, self.events(inputs, out, t)
+
     def accumulate(self, alu: Any, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         """Do the synaptic work of one sample event by event on `alu`, which can only add, compare, shift and AND.
 
@@ -163,36 +189,6 @@ def load_ops() -> dict[str, type[Op]]:
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"convert.ops.{module.name}")
     return OPS
-
-
-def total(sources: tuple[np.ndarray, ...]) -> np.ndarray:
-    """Sum of a slot's sources, int32."""
-    if len(sources) == 1:
-        return sources[0]
-    out = sources[0].astype(np.int32)
-    for more in sources[1:]:
-        out += more
-    return out
-
-
-def per_sample(values: np.ndarray) -> np.ndarray:
-    """Sum over all but the first axis, int64 [batch]."""
-    return kernels.sums(values.reshape(len(values), -1))
-
-
-def held(inputs: Inputs) -> np.ndarray | None:
-    """Samples whose neurons integrate without firing in this timestep, bool [batch]; None where no mask is connected."""
-    return inputs["open"][:, 0] == HOLD if "open" in inputs else None
-
-
-def living(sources: tuple[np.ndarray, ...], inputs: Inputs) -> tuple[np.ndarray, ...]:
-    """Sources [batch, tokens, ...] without the dead tokens of slot ``alive``; as they are where none is connected."""
-    return tuple(x * (inputs["alive"] > 0)[..., None] for x in sources) if "alive" in inputs else sources
-
-
-def nonzero(sources: Iterable[np.ndarray]) -> np.ndarray:
-    """Number of events of a slot's sources, int64 [batch]."""
-    return sum(kernels.nonzeros(s.reshape(len(s), -1)) for s in sources)  # type: ignore[return-value]
 
 
 @dataclass

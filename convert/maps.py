@@ -9,12 +9,14 @@ import numpy as np
 
 from convert import kernels, synapse
 from convert.ir import Op
+from convert.taps import Taps, convolution
 
 
 class MapOp(Op):
     """Base of ops on token maps. Subclasses are registered dataclasses with the fields named here."""
 
     weight: np.ndarray
+    bias: np.ndarray
     grid: tuple[int, int]
     stride: int
     padding: synapse.Padding
@@ -63,6 +65,16 @@ class MapOp(Op):
     def fanout(self) -> np.ndarray:
         """Non-zero synapses that leave each input neuron, int64 [inputs]."""
         return synapse.conv_fanout(self.weight, *self.geometry).ravel()
+
+    @cached_property
+    def taps(self) -> Taps:
+        """The synapses as the compiled kernels take them."""
+        square = (self.stride, self.stride)
+        return convolution(self.weight, self.grid, square, synapse.pair(self.padding), (1, 1), self.groups)
+
+    @cached_property
+    def wide_bias(self) -> np.ndarray:
+        return self.bias.astype(np.int64)
 
     def synops(self, sources: tuple[np.ndarray, ...]) -> np.ndarray:
         """Accumulates that maps [batch, positions, channels] cause, int64 [batch]."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from convert import kernels
+from convert import kernels, scatter
 
 STATE_BITS = 24  # current and voltage registers, Loihi
 LIMIT = 1 << (STATE_BITS - 1)
@@ -15,7 +17,7 @@ DECAY_ONE = 4096
 MANT_SHIFT = 6  # weights, biases and thresholds are mantissas that the chip shifts by 6
 VTH_MANT_MAX = 4095  # SLAYER's epsilon for the strict threshold is lost in float32 from 4096 up
 SHIFTS = {DECAY_ONE - (DECAY_ONE >> k): k for k in range(13)}  # decays that are shifts
-NO_STATE, NO_HOLD = np.zeros((0, 0), np.int32), np.zeros(0, np.bool_)
+NO_STATE, NO_CREDIT, NO_HOLD = np.zeros((0, 0, 0), np.int32), np.zeros((0, 0), np.int32), np.zeros(0, np.bool_)
 
 
 class Strict:
@@ -93,28 +95,85 @@ class Cuba:
         Returns binary spikes of `current`'s shape, int32. Rows not selected are not computed at all.
         """
         kept = {n: (a if rows is None else a[rows]) for n, a in state.items()}
-        shape, n = current.shape, current.shape[-1]
-        v, u = kept["v"].reshape(-1, n), kept["u"].reshape(-1, n) if "u" in kept else NO_STATE
-        bias = np.ascontiguousarray(np.broadcast_to(np.asarray(bias, np.int64), n))
-        spikes = np.empty((len(v), n), np.int32)
+        n = current.shape[-1]
         waits = NO_HOLD
         if hold is not None and hold.any():
             each = np.broadcast_to(hold.reshape(-1, *[1] * (state["v"].ndim - 2)), state["v"].shape[:-1])
             waits = np.ascontiguousarray(each if rows is None else each[rows]).ravel()
-        flat = np.ascontiguousarray(current).reshape(-1, n)
-        theta, flags = self.vth << MANT_SHIFT, 1
-        if self.i_decay == DECAY_ONE and self.v_decay in SHIFTS:
-            flags = kernels.cuba_shift(flat, v, bias, SHIFTS[self.v_decay], theta, LIMIT, waits, spikes)
+        flat = {name: value.reshape(-1, 1, n) for name, value in kept.items()}
+        spikes, _ = self._run(flat, np.ascontiguousarray(current).reshape(-1, 1, n), bias, NO_CREDIT, waits, 1)
+        if rows is not None:
+            for name, value in kept.items():
+                state[name][rows] = value
+        return spikes.reshape(current.shape)
+
+    def sweep(
+        self,
+        state: dict[str, np.ndarray],
+        current: np.ndarray,
+        bias: np.ndarray | int,
+        credit: np.ndarray | None = None,
+        hold: np.ndarray | None = None,
+        span: int = 1,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`step` over `span` timesteps of each sample, compiled: spikes like `current` [samples * span, ..., n] and their number by row.
+
+        `credit` [samples * span, positions]: where it is not above 0 nothing is computed and nothing sent. `hold` bool [samples * span].
+        """
+        n = current.shape[-1]
+        flat = {name: value.reshape(len(value), -1, n) for name, value in state.items()}
+        waits = NO_HOLD if hold is None else hold
+        spikes, fired = self._run(flat, current.reshape(len(current), -1, n), bias, NO_CREDIT if credit is None else credit, waits, span)
+        return spikes.reshape(current.shape), fired
+
+    @cached_property
+    def shift(self) -> int | None:
+        """The shift that the voltage's decay is, where that is all the neuron has to do (`kernels.cuba_shift`)."""
+        return SHIFTS.get(self.v_decay) if self.i_decay == DECAY_ONE else None
+
+    def spike(
+        self, taps: Any, merged: tuple[np.ndarray, np.ndarray, int, int], v: np.ndarray, bias: np.ndarray,
+        credit: np.ndarray | None, hold: np.ndarray | None, span: int,
+    ) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
+        """Synapses and neurons in one compiled call, the frequent case; None where it does not apply and nothing was done.
+
+        `taps` and `merged` as of `Taps.sums`. Returns spikes [rows, positions, n] and the tally of `scatter.spiking`.
+        """
+        total, events, found, peak = merged
+        if self.shift is None or not taps.event_driven(found, peak, total.size):
+            return None
+        rows, outputs = len(total), taps.outputs
+        acc, out = np.empty((rows, *outputs), np.int32), np.empty((rows, *outputs), np.int32)
+        tally = np.empty((4, rows), np.int64)
+        flags = scatter.spiking(
+            total.reshape(rows, *taps.inputs), NO_CREDIT if credit is None else credit, taps.fan, events, *taps.plan,
+            v.reshape(len(v), *outputs), span, bias, self.shift, self.vth << MANT_SHIFT, LIMIT, NO_HOLD if hold is None else hold,
+            acc, out, tally,
+        )  # fmt: skip
         if flags & 1:
-            flags = kernels.cuba(flat, u, v, bias, self.i_decay, self.v_decay, theta, LIMIT, waits, spikes)
+            return None
+        if flags & 2:
+            _overflow("voltage v")
+        return out, tally
+
+    def _run(self, state, current, bias, credit, waits, span) -> tuple[np.ndarray, np.ndarray]:
+        """The compiled neurons on arrays [samples, positions, n]."""
+        n = current.shape[2]
+        if not isinstance(bias, np.ndarray) or bias.dtype != np.int64 or bias.shape != (n,):
+            bias = np.array(np.broadcast_to(np.asarray(bias, np.int64), n))
+        spikes, fired = np.empty(current.shape, np.int32), np.empty(len(current), np.int64)
+        v, u = state["v"], state.get("u", NO_STATE)
+        theta, flags = self.vth << MANT_SHIFT, 1
+        if self.shift is not None:
+            flags = kernels.cuba_shift(current, credit, v, span, bias, self.shift, theta, LIMIT, waits, spikes, fired)
+        if flags & 1:
+            decays = self.i_decay, self.v_decay
+            flags = kernels.cuba(current, credit, u, v, span, bias, *decays, theta, LIMIT, waits, spikes, fired)
         if flags & 1:
             _overflow("current u")
         if flags & 2:
             _overflow("voltage v")
-        if rows is not None:
-            for name, value in kept.items():
-                state[name][rows] = value
-        return spikes.reshape(shape)
+        return spikes, fired
 
     def state(self, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
         """Zero state; the current is kept only where it does not decay fully."""

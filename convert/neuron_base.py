@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from convert import kernels
 from convert.ir import Payload
 from convert.neuron import DECAY_ONE, LIMIT
 
@@ -58,6 +59,34 @@ class Neuron:
 
     def step(self, state: dict[str, np.ndarray], current: Any, bias: Any, fine: int = 0) -> np.ndarray:
         raise TypeError(f"{type(self).__name__} has no dynamics")
+
+    def sweep(self, state: dict[str, np.ndarray], current: Any, bias: Any, span: int, fine: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """`step` over `span` timesteps of each sample: outputs [samples * span, ...] and how many are not 0 in each row.
+
+        Rows of `current` have the order (sample, timestep). Subclasses with a compiled kernel override this; the result is the same.
+        """
+        if span == 1 or not self.names:
+            out = self.step(state, current, bias, fine)
+        else:
+            parts = [self.step(state, current[k::span], bias, fine) for k in range(span)]
+            out = np.stack(parts, 1).reshape(len(current), *parts[0].shape[1:])
+        return out, kernels.nonzeros(out.reshape(len(out), -1))
+
+
+def channels_last(x: np.ndarray) -> np.ndarray:
+    """Array [rows, ..., channels] as [rows, positions, channels]."""
+    return np.ascontiguousarray(x).reshape(len(x), -1, x.shape[-1])
+
+
+def each_channel(value: Per, n: int) -> np.ndarray:
+    """A number, or one for each channel, as int64 [n]."""
+    return np.array(np.broadcast_to(np.asarray(value, np.int64), (n,)))
+
+
+def each_place(bias: Any, n: int) -> np.ndarray:
+    """A bias for all, for each channel or for each neuron, as int64 [positions or 1, n]."""
+    given = np.asarray(bias, np.int64)
+    return np.array(given if given.ndim == 2 else np.broadcast_to(given, (1, n)))
 
 
 NEURONS: dict[str, type[Neuron]] = {}

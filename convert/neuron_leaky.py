@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from convert import kernels
 from convert.ir import Payload
 from convert.neuron import LIMIT, MANT_SHIFT, _overflow, decay
-from convert.neuron_base import GRADED, SPIKE, Neuron, Per, neuron, scaled
+from convert.neuron_base import GRADED, SPIKE, Neuron, Per, channels_last, each_channel, each_place, neuron, scaled
 
 SPIKES, VOLTAGE = "spikes", "voltage"
 
@@ -67,6 +68,21 @@ class Leaky(Neuron):
         spikes = v > (self.vth << MANT_SHIFT)
         state["v"][...] = np.where(spikes, 0, v)
         return spikes.astype(np.int32)
+
+
+    def sweep(self, state: dict[str, np.ndarray], current: Any, bias: Any, span: int, fine: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        x, u, v = channels_last(current), channels_last(state["u"]), channels_last(state["v"])
+        n = x.shape[2]
+        out, fired = np.empty(x.shape, np.int32), np.empty(len(x), np.int64)
+        flags = kernels.leaky(
+            x, u, v, span, each_place(bias, n), each_channel(self.i_decay, n), each_channel(self.v_decay, n), self.vth << MANT_SHIFT,
+            self.weight_exp, MANT_SHIFT - fine, LIMIT, self.output == SPIKES, out, fired,
+        )  # fmt: skip
+        if flags & 1:
+            _overflow("current u")
+        if flags & 2:
+            _overflow("voltage v")
+        return out.reshape(current.shape), fired
 
 
 @neuron

@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from convert import kernels
 from convert.ir import Payload
-from convert.neuron_base import GRADED, Neuron, neuron, scaled
+from convert.neuron_base import GRADED, Neuron, channels_last, each_place, neuron, scaled
 
 STATE_EXP = 6  # state bits below an event's lowest bit
 
@@ -28,6 +29,14 @@ class _Delta(Neuron):
         state["residue"][...] = delta - sent
         state["act"][...] = act
         return (sent >> STATE_EXP).astype(np.int32)
+
+
+    def encoded(self, state: dict[str, np.ndarray], act: np.ndarray, span: int) -> tuple[np.ndarray, np.ndarray]:
+        """`encode` over timesteps: outputs like `act` [samples * span, positions, n] and how many are not 0 in each row."""
+        out, fired = np.empty(act.shape, np.int32), np.empty(len(act), np.int64)
+        last, residue = channels_last(state["act"]), channels_last(state["residue"])
+        kernels.delta(act, last, residue, span, self.vth << (self.spike_exp + STATE_EXP), STATE_EXP, out, fired)
+        return out, fired
 
 
 @neuron
@@ -51,6 +60,13 @@ class Delta(_Delta):
         return self.encode(state, total + (np.asarray(bias, np.int64) << shift))
 
 
+    def sweep(self, state: dict[str, np.ndarray], current: Any, bias: Any, span: int, fine: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        shift = self.spike_exp + STATE_EXP
+        total = scaled(current, shift - fine) if shift >= fine else current >> (fine - shift)
+        out, fired = self.encoded(state, channels_last(total + (np.asarray(bias, np.int64) << shift)), span)
+        return out.reshape(current.shape), fired
+
+
 @neuron
 class SigmaDelta(_Delta):
     r"""Sums the changes, rectifies, sends its own changes.
@@ -69,6 +85,14 @@ class SigmaDelta(_Delta):
     def step(self, state: dict[str, np.ndarray], current: Any, bias: Any, fine: int = 0) -> np.ndarray:
         state["sigma"][...] = sigma = state["sigma"] + scaled(current, 0)
         return self.encode(state, np.maximum(sigma + (np.asarray(bias, np.int64) << (self.spike_exp + STATE_EXP)), 0))
+
+
+    def sweep(self, state: dict[str, np.ndarray], current: Any, bias: Any, span: int, fine: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        x, sigma = channels_last(current), channels_last(state["sigma"])
+        act = np.empty(x.shape, np.int64)
+        kernels.rectified(x, sigma, span, each_place(bias, x.shape[2]) << (self.spike_exp + STATE_EXP), act)
+        out, fired = self.encoded(state, act, span)
+        return out.reshape(current.shape), fired
 
 
 @neuron

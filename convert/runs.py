@@ -59,9 +59,18 @@ def find_export(given: Path | None, root: Path = ROOT) -> Path:
     return max(exports, key=lambda p: (p / "manifest.json").stat().st_mtime)
 
 
+def in_zoo(export: Path) -> bool:
+    return export.resolve().parent == ZOO.resolve()
+
+
+def named(export: Path) -> str:
+    """How a command line names an export: its run, or ``zoo:<name>``."""
+    return f"zoo:{export.name}" if in_zoo(export) else str(run_of(export))
+
+
 def run_of(export: Path, root: Path = ROOT) -> Path:
     """The folder that holds deploy/ and report/ for an export: its run; for a net of the zoo, a folder under `root`."""
-    if export.resolve().parent == ZOO.resolve():
+    if in_zoo(export):
         return root / f"zoo-{export.name}"
     return export.parent if export.name == "export" else export
 

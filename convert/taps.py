@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from convert import scatter
+from convert.neuron import NO_CREDIT
 from convert.synapse import FLOAT_EXACT
 
 Pair = tuple[int, int]
@@ -85,6 +87,103 @@ class Taps:
         for dy, dx, _, _, iy, ix in self.joined:
             fan[iy[:, None], ix[None]] += live[:, dy, dx]
         return fan.reshape(-1, len(live))
+
+    @cached_property
+    def wires(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What `scatter.scatter` follows: for each input position its range of targets, those, their taps; int16 weights by tap."""
+        found: list[list[tuple[int, int]]] = [[] for _ in range(self.inputs[0])]
+        kw = self.weight.shape[3]
+        for dy, dx, oy, ox, iy, ix in self.joined:
+            sources = (iy[:, None] * self.grid[1] + ix[None]).ravel().tolist()
+            for source, into in zip(sources, (oy[:, None] * self.out_grid[1] + ox[None]).ravel().tolist()):
+                found[source].append((into, dy * kw + dx))
+        start = np.concatenate([[0], np.cumsum([len(f) for f in found])])
+        ends = np.array([end for f in found for end in f], np.int64).reshape(-1, 2)
+        g, (o, per, kh, kw) = self.groups, self.weight.shape
+        lanes = self.weight.reshape(g, o // g, per, kh * kw).transpose(3, 0, 2, 1).reshape(kh * kw, g * per, o // g)
+        return start, ends[:, 0].copy(), ends[:, 1].copy(), np.ascontiguousarray(lanes, np.int16)
+
+    @cached_property
+    def fan(self) -> np.ndarray:
+        """`fanout` in one row."""
+        return np.ascontiguousarray(self.fanout.ravel())
+
+    @cached_property
+    def _share(self) -> float:
+        """Share of active inputs from which the product in float32 is faster than adding event by event (bench/engine.py)."""
+        lanes, channels = self.weight.shape[0] // self.groups, self.weight.shape[1]
+        if channels < 16 and not self._pointwise:
+            return 2.0  # never: a product for each tap of so few channels costs more than its events
+        return 0.6 if lanes >= 48 else 0.25 if lanes >= 16 else 0.1
+
+    def sums(
+        self, merged: tuple[np.ndarray, np.ndarray, int, int], credit: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Weighted sums [rows, out positions, out channels] of what `Sources.merged` gives, accumulates and arriving events by row.
+
+        The sums are int32, or int64 where 32 bits might not hold them.
+
+        Event by event, or as one product where many inputs are active: equal integers. Positions whose `credit` [rows, positions] is not
+        above 0 are left out; their rows of the sums mean nothing then.
+        """
+        total, events, found, peak = merged
+        x = total.reshape(len(total), *self.inputs)
+        live = NO_CREDIT if credit is None else credit
+        synops, arrived = np.empty(len(x), np.int64), np.empty(len(x), np.int64)
+        wide = self._bound * peak
+        if self.event_driven(found, peak, x.size):
+            acc = np.empty((len(x), *self.outputs), np.int32)
+            scatter.scatter(x, live, self.fan, events, *self.plan, acc, synops, arrived)
+            return acc, synops, arrived
+        scatter.count(x, live, self.fan, events, synops, arrived)
+        if self._pointwise and wide < FLOAT_EXACT:
+            if credit is None:
+                acc = x.reshape(-1, x.shape[2]).astype(np.float32).dot(self._columns).astype(np.int32)
+                return acc.reshape(len(x), *self.outputs), synops, arrived
+            acc = np.empty((len(x), *self.outputs), np.int32)
+            lives = credit > 0
+            acc[lives] = x[lives].astype(np.float32).dot(self._columns)
+            return acc, synops, arrived
+        if self.groups == 1 and wide < FLOAT_EXACT:
+            # the last position is what a tap beyond the edge sees
+            padded = np.zeros((len(x), self.inputs[0] + 1, self.inputs[1]), np.float32)
+            padded[:, :-1] = x
+            patches = padded[:, self._patches].reshape(len(x) * self.outputs[0], -1)
+            return patches.dot(self._rows).astype(np.int32).reshape(len(x), *self.outputs), synops, arrived
+        sums = self.current(x)
+        return sums.astype(np.int32) if wide < (1 << 31) else sums, synops, arrived
+
+    def event_driven(self, found: int, peak: int, size: int) -> bool:
+        """Whether adding event by event is the way for so many events of so large values among `size` inputs."""
+        return self._bound * peak < (1 << 31) and found * (1 + (peak > 1)) < self._share * size
+
+    @cached_property
+    def plan(self) -> tuple:
+        """The constant arguments of `scatter.scatter` from `start` on."""
+        return *self.wires, self.weight.shape[1]
+
+    @cached_property
+    def _pointwise(self) -> bool:
+        plain = (self.up, self.stride, self.padding, self.groups) == ((1, 1), (1, 1), (0, 0), 1)
+        return self.weight.shape[2:] == (1, 1) and (plain or self.inputs[0] == self.outputs[0] == 1)
+
+    @cached_property
+    def _patches(self) -> np.ndarray:
+        """Input position that each output sees through each tap, int64 [out positions * taps]."""
+        kh, kw = self.weight.shape[2:]
+        seen = np.full((*self.out_grid, kh * kw), self.inputs[0])
+        for dy, dx, oy, ox, iy, ix in self.joined:
+            seen[oy[:, None], ox[None], dy * kw + dx] = iy[:, None] * self.grid[1] + ix[None]
+        return seen.ravel()
+
+    @cached_property
+    def _rows(self) -> np.ndarray:
+        """Weights float32 [taps * in channels, out channels]."""
+        return np.ascontiguousarray(self._float.transpose(2, 3, 1, 0).reshape(-1, len(self.weight)))
+
+    @cached_property
+    def _columns(self) -> np.ndarray:
+        return np.ascontiguousarray(self._float[:, :, 0, 0].T)
 
     def accumulate(self, alu: Any, x: np.ndarray) -> np.ndarray:
         """The sums of one sample [in positions, in channels] event by event: a value n is |n| adds of the weight, or of its negative."""

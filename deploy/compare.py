@@ -24,21 +24,26 @@ class Args:
     run: Annotated[Path | None, tyro.conf.Positional] = None
     """Run folder (or export folder); the newest export if left out."""
     targets: str = "torch,int,lava"
-    """Two or three of torch, int, lava; the first is what the others are compared with."""
+    """Two or three of torch, int, lava; the first is what the others are compared with. With --timing loihi one is enough: all are
+    compared with the integer reference in algorithmic timing, int and lava re-indexed."""
     data: str = "test:64"
     """Split and number of images: test, test:64, validation, train."""
-    mapping: Literal["op", "block", "chip"] = "chip"
-    """What one Lava process holds."""
+    timing: Literal["algorithmic", "loihi"] = "algorithmic"
+    """algorithmic: one step is one timestep; loihi: one step is one chip step, and every synaptic hop takes one."""
+    schedule: Literal["auto", "pipelined", "wait"] = "auto"
+    """With --timing loihi: timesteps as close as feedback allows, or each after the one before; auto pipelines where halting allows."""
+    mapping: Literal["op", "block", "chip"] | None = None
+    """What one Lava process holds; left out: chip, or op with --timing loihi."""
     batch: int | None = None
     """Samples in flight; 8 on Lava, 64 on the reference."""
-    protocol: Literal["async", "loihi"] = "async"
-    """async: each process at its own pace; loihi: all in step, one chip step per timestep."""
+    protocol: Literal["async", "loihi"] | None = None
+    """async: each process at its own pace; loihi: all in step. Left out: async, or loihi with --timing loihi."""
     patience: float = 7.0
     """Seconds without any progress after which the process that hangs is named and all is stopped."""
     json: bool = False
     """Print the result as JSON only."""
     output: Path | None = None
-    """File that the result is written to as JSON, too."""
+    """File that the result is written to as JSON, too; RUN/deploy/compare.json if left out."""
 
 
 def main() -> None:

@@ -13,11 +13,12 @@ from rich.table import Table
 from convert import cli
 from convert.files import atomic
 from convert.ir import DeployError, Graph
-from convert.runs import trained_in
+from convert.runs import run_of, trained_in
 from deploy.bundle import load_images, open_export, parse_data, spike_bytes
 from deploy.deployment import bar
 from deploy.divergence import Divergence, first_divergence, tally
 from deploy.targets import TARGETS, Target
+from deploy.timing import Timing, described, timing_of
 
 if TYPE_CHECKING:
     from deploy.compare import Args
@@ -26,45 +27,55 @@ CHUNK = 256  # samples compared at a time, at most
 MEMORY = 1 << 30  # bytes of spikes that one target may hold
 
 
-def parse_targets(text: str) -> list[str]:
-    """``"torch,int"`` as a list of at least two different targets."""
+def parse_targets(text: str, least: int = 2) -> list[str]:
+    """``"torch,int"`` as a list of at least so many different targets."""
     names = [n.strip() for n in text.split(",")]
     unknown = [n for n in names if n not in TARGETS]
     if unknown:
         raise DeployError("--targets", f"no target {unknown[0]!r}", f"use {', '.join(TARGETS)}, separated by commas")
-    if len(names) < 2 or len(set(names)) < len(names):
+    if len(names) < least or len(set(names)) < len(names):
         raise DeployError("--targets", f"{text!r} leaves nothing to compare", "name two or three different ones, as in --targets int,lava")
     return names
 
 
 def compare(args: Args) -> bool:
     """Run and print; whether all targets agree."""
-    names = parse_targets(args.targets)
+    wanted = parse_targets(args.targets, 2 if args.timing == "algorithmic" else 1)
     parse_data(args.data)
     bundle = open_export(args.run)
+    timing = timing_of(bundle.graph, args)
     images, _ = load_images(bundle, args.data)
     embedded = bundle.host.encode(images)
     with ExitStack() as stack:
-        folder, more = trained_in(bundle.folder), (args.batch, args.mapping, args.protocol, args.patience)
-        targets = [stack.enter_context(Target(n, bundle.graph, folder, *more)) for n in names]
+        common = {"run_folder": trained_in(bundle.folder), "batch": args.batch, "patience_s": args.patience}
+        ways = [(n, timing) for n in wanted]
+        if timing.schedule is not None:  # what is re-indexed is compared with the timing that defines the semantics
+            ways = [("int", Timing(None, timing.mapping, timing.protocol)), *ways]
+        targets = [stack.enter_context(Target(n, bundle.graph, **common, **way.options)) for n, way in ways]
+        names = [target.label for target in targets]
         progress = stack.enter_context(bar(" = ".join(names), len(images)))
         totals, found = _compare(bundle.graph, targets, images, embedded, lambda n: progress.advance(progress.task_ids[0], n))
     spikes = int(sum(total[1] for total in totals.values()))
     values = int(sum(total[0] for total in totals.values()))
     ops = {op: dict(zip(("values", "spikes", "mismatches"), total.tolist())) for op, total in totals.items()}
-    result = {"targets": names, "images": len(images), "data": args.data, "equal": found is None, "spikes": spikes, "values": values,
-              "ops": ops, "divergence": None if found is None else asdict(found)}
-    if args.output is not None:
-        with atomic(args.output) as part:
-            part.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
+    result = {"net": bundle.manifest["sha256"].get("model.net"), "targets": names, "images": len(images), "data": args.data,
+              "equal": found is None, "spikes": spikes, "values": values, "ops": ops,
+              "divergence": None if found is None else asdict(found),
+              "timing": {"timing": "algorithmic"} if timing.schedule is None else timing.schedule.facts()}
+    name = "compare.json" if timing.schedule is None else "compare-loihi.json"
+    with atomic(args.output or run_of(bundle.folder) / "deploy" / name) as part:
+        part.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
     if args.json:
         cli.print_json(result)
         return found is None
     _print(totals, names)
+    if timing.schedule is not None:
+        cli.console.print(described(timing.schedule.facts()), soft_wrap=True)
     if found is not None:
         cli.console.print(str(found), style="red", soft_wrap=True)
         return False
-    rest = "alive masks, logits and exit steps" + (", and event counters of int and lava" if {"int", "lava"} <= set(names) else "")
+    counting = [n for n in names if n != "torch"]
+    rest = "alive masks, logits and exit steps" + (f", and event counters of {' and '.join(counting)}" if len(counting) > 1 else "")
     cli.console.print(f"equal: {spikes:,} spikes compared over {values:,} neuron timesteps of {len(totals)} ops and {len(images)} images "
                       f"({' = '.join(names)}); so are {rest}", soft_wrap=True)
     return True
@@ -80,11 +91,11 @@ def _compare(graph: Graph, targets: list[Target], images: np.ndarray, embedded: 
         records = [target.run(images[part], embedded[part], spikes=True) for target in targets]
         found = []
         # Torch counts no events, so counters are compared between the others, whichever comes first.
-        pairs = [(0, k) for k in range(1, len(records))] + ([(1, 2)] if len(records) == 3 else [])
+        pairs = [(0, k) for k in range(1, len(records))] + ([(1, 2)] if len(records) == 3 and targets[0].schedule is None else [])
         for i, j in pairs:
             for op, total in tally(records[i], records[j]).items():
                 totals[op] += total if (i, j) == (0, 1) else total * [0, 0, 1]  # each spike is counted once
-            parted = first_divergence(records[i], records[j], (targets[i].name, targets[j].name))
+            parted = first_divergence(records[i], records[j], (targets[i].label, targets[j].label))
             if parted is not None:
                 found.append(parted.moved(start))
         if found:

@@ -18,6 +18,7 @@ from convert.record import Record
 from convert.runs import run_of
 from deploy.bundle import load_images, open_export, parse_data, spike_bytes, without_halting
 from deploy.targets import Target
+from deploy.timing import described, timing_of
 
 if TYPE_CHECKING:
     from deploy.run import Args
@@ -51,17 +52,17 @@ def deploy(args: Args) -> Path:
     if spikes and need > SPIKES_MAX:
         fit = max(1, SPIKES_MAX // spike_bytes(graph, 1))
         raise DeployError("--record spikes", f"{len(images)} images need {need / 2**30:.1f} GiB", f"record fewer: --data {split}:{fit}")
+    timing = timing_of(graph, args)
     embedded = bundle.host.encode(images)
-    with Target(args.target, graph, run_of(bundle.folder), batch=args.batch, mapping=args.mapping, protocol=args.protocol,
-                patience_s=args.patience) as target:
+    with Target(args.target, graph, run_of(bundle.folder), batch=args.batch, patience_s=args.patience, **timing.options) as target:
         start = time.perf_counter()
         with bar(f"{args.target}, {split}", len(images)) as progress:
             record = target.run(images, embedded, labels, spikes=spikes, progress=lambda n: progress.advance(progress.task_ids[0], n))
         seconds = time.perf_counter() - start
     record.meta |= {
         "samples": list(range(len(images))), "dataset": bundle.manifest["dataset"], "split": split, "target": args.target,
-        "mapping": args.mapping if args.target == "lava" else None,
-        "protocol": args.protocol if args.target == "lava" else None, "halt": args.halt, "images_per_s": len(images) / seconds,
+        "timing": args.timing, "mapping": timing.mapping if args.target == "lava" else None,
+        "protocol": timing.protocol if args.target == "lava" else None, "halt": args.halt, "images_per_s": len(images) / seconds,
         "name": bundle.manifest["name"], "model": bundle.manifest["model"],
     }
     folder = args.output or run_of(bundle.folder) / "deploy"
@@ -70,7 +71,7 @@ def deploy(args: Args) -> Path:
     if args.json:
         cli.print_json({**facts, "written": [str(folder / name) for name in written]})
         return folder
-    where = f"lava, {args.mapping} mapping, {args.protocol}" if args.target == "lava" else "integer reference"
+    where = f"lava, {timing.mapping} mapping, {timing.protocol}" if args.target == "lava" else "integer reference"
     print_ = cli.console.print
     print_(f"{bundle.manifest['model']} on {len(images)} {split} images of {bundle.manifest['dataset']} ({where}, halting {args.halt})")
     print_(f"  accuracy           {100 * facts['accuracy']:.2f} %")
@@ -79,6 +80,10 @@ def deploy(args: Args) -> Path:
     if facts["mean_layer_timesteps"] is not None:
         print_(f"  masked layers      {facts['mean_layer_timesteps']:.2f} of {graph.timesteps} timesteps open")
     print_(f"  chip events        {facts['chip_events_per_inference']:,.0f} per inference")
+    if timing.schedule is not None:
+        print_(f"  chip steps         {facts['mean_chip_steps']:.1f} per inference ({described(facts)})", soft_wrap=True)
+        if facts["void_timesteps"]:
+            print_(f"  under way at exit  {facts['void_timesteps']:,} timesteps, {facts['void_events']:,} chip events", soft_wrap=True)
     print_(f"  speed              {facts['images_per_s']:.1f} inferences/s")
     print_(f"wrote {folder}/{', '.join(written)}", soft_wrap=True)
     return folder
@@ -86,7 +91,9 @@ def deploy(args: Args) -> Path:
 
 def summary(record: Record) -> dict[str, Any]:
     """Figures of a record, JSON ready."""
-    meta = {k: v for k, v in record.meta.items() if k != "samples"}
+    meta = {k: v for k, v in record.meta.items() if k not in ("samples", "chip_steps")}
+    if "chip_steps" in record.meta:
+        meta["mean_chip_steps"] = float(np.mean(record.meta["chip_steps"]))
     return {
         **meta, "images": len(record.exit_step), "accuracy": record.accuracy, "mean_tokens": record.mean_tokens,
         "mean_timesteps": record.mean_timesteps, "chip_events_per_inference": float(record.chip_events.mean()),
@@ -104,6 +111,8 @@ def write(folder: Path, record: Record, images: np.ndarray, spikes: bool) -> lis
     with atomic(folder / "images.npz") as part:
         np.savez_compressed(part, images=images[:SHOWN])
     result = {**summary(record), "prediction": record.prediction.tolist(), "exit_step": record.exit_step.tolist()}
+    if "chip_steps" in record.meta:
+        result["chip_steps"] = record.meta["chip_steps"]
     with atomic(folder / names[0]) as part:
         part.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
     return names

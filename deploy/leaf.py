@@ -7,16 +7,17 @@ import signal
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 import numpy as np
 
 from convert import credit
-from convert.engine import Beat, Injector, Signals, Stage, delayed, done_of
-from convert.ir import DeployError, Graph
+from convert.engine import Beat, Injector, Signals, Stage, done_of
+from convert.ir import DeployError, Graph, delayed
 from deploy.mapping import DONE, Plan, feedback_layout
-from deploy.messages import END, FIRST, FLUSH, SPIKES, Layout, join
+from deploy.messages import END, FIRST, FLUSH, GROUP, SPIKES, Layout, join
 from deploy.reports import Reporter
 from deploy.watchdog import COMPUTE, IDLE, RECV, SEND, STOPPED, Pulse
 
@@ -62,22 +63,18 @@ class Leaf:
 
 
 class StageLeaf(Leaf):
-    """Runs some ops of the graph."""
+    """Runs some ops of the graph; keeps a `Stage` for each group of samples."""
 
     def __init__(self, graph: Graph, plan: Plan, slots: int, pulse: Pulse, pipe: Connection, layouts: list[Layout]) -> None:
         super().__init__(graph, plan, slots, pulse, pipe)
         self.layouts = layouts
         self.index = {n: i for i, n in enumerate(graph.ops)}
-        self.feedback = feedback_layout(graph, plan.name, slots)
-        self.decision = self.feedback.empty()
-        self.stage: Stage | None = None
+        self.feedback = feedback_layout(graph, plan.name, slots, plan.layout.span)
+        self.stages: dict[int, Stage] = {}
         self.spikes = False
 
     def beat(self, receive: Receive, send: Send, send_back: Send) -> bool:
-        """One timestep; False once the network ends. The decision goes out before anything is awaited: no deadlock."""
-        if self.plan.exits:
-            self.pulse.enter(SEND)
-            send_back(self.decision)
+        """One beat; False once the network ends."""
         messages = []
         for k in range(len(self.layouts)):
             self.pulse.enter(RECV, k)
@@ -93,18 +90,24 @@ class StageLeaf(Leaf):
             self.reporter.flush()
             self.pulse.finished()
             return True
-        if flags & FIRST or self.stage is None:
-            self.stage = Stage(self.graph, self.plan.ops, self.slots)
-            self.stage.tap = self._enter
+        if flags & FIRST:
+            self.stages.clear()
             self.spikes = bool(flags & SPIKES)
-        self.stage.step(beat)
+        stage = self.stages.get(flags >> GROUP)
+        if stage is None:
+            stage = self.stages[flags >> GROUP] = Stage(self.graph, self.plan.ops, self.slots)
+            stage.tap = self._enter
+        stage.step(beat)
         self.where = None
+        done = done_of(self.graph, beat.signals, beat.t) if self.plan.exits else None
         out = self.plan.layout.pack(flags, beat)
-        done = self._decide(beat) if self.plan.exits else None
         self.pulse.enter(SEND)
+        if done is not None:
+            beat.signals[DONE] = done
+            send_back(self.feedback.pack(flags, beat))
         send(out)
         told = {n: beat.signals[n] for n in self.plan.ops if self.spikes or n in self.facts}
-        self.reporter.add(beat, dict(self.stage.counts), told, done)
+        self.reporter.add(beat, stage.events, told, done)
         self.pulse.finished()
         return True
 
@@ -112,39 +115,27 @@ class StageLeaf(Leaf):
         self.where = name
         self.pulse.enter(COMPUTE, self.index[name])
 
-    def _decide(self, beat: Beat) -> np.ndarray:
-        done = done_of(self.graph, beat.signals, beat.t)
-        beat.signals[DONE] = done
-        self.decision = self.feedback.pack(0, beat)
-        return done
-
 
 class InjectorLeaf(Leaf):
-    """Feeds samples into the slots; waits for the parent's next set of samples when one is finished."""
+    """Feeds samples into the slots of several groups in turn; waits for the parent's next set of samples when one is finished.
 
-    def __init__(self, graph: Graph, plan: Plan, slots: int, pulse: Pulse, pipe: Connection, jobs: Connection) -> None:
+    While one group waits for its decision, the others are under way: that is what keeps the processes busy.
+    """
+
+    def __init__(
+        self, graph: Graph, plan: Plan, slots: int, pulse: Pulse, pipe: Connection, jobs: Connection, groups: int
+    ) -> None:
         super().__init__(graph, plan, slots, pulse, pipe)
-        self.jobs = jobs
-        self.feedback = feedback_layout(graph, plan.senders[0], slots)
-        self.injector: Injector | None = None
-        self.last: Beat | None = None
+        self.jobs, self.groups = jobs, groups
+        self.feedback = feedback_layout(graph, plan.senders[0], slots, plan.layout.span)
+        self.running = False
+        self.ready: deque[tuple[int, Injector, Signals | None]] = deque()  # groups whose next beat can go out
+        self.sent: deque[tuple[int, Injector, Beat]] = deque()  # groups that wait for a decision, in the order of their messages
 
     def beat(self, receive: Receive, send: Send) -> bool:
-        """One timestep; False once the parent ends the network. The decision on the last timestep is taken first."""
-        self.pulse.enter(RECV)
-        message = receive(0)
-        self.pulse.enter(COMPUTE, -1)
-        back = None
-        if self.injector is not None and self.last is not None:
-            back = self._advance(self.injector, self.last, message)
-        if self.injector is not None and self.injector.finished:
-            self.injector = None
-            send(self.plan.layout.empty(FLUSH))
-            self.reporter.flush()
-            self.pulse.finished()
-            return True
+        """One message; False once the parent ends the network. Decisions are awaited only when no group can go on without one."""
         flags = 0
-        if self.injector is None:
+        if not self.running:
             self.pulse.enter(IDLE)
             job = self.jobs.recv()
             if job is None:
@@ -152,17 +143,41 @@ class InjectorLeaf(Leaf):
                 self.pulse.enter(STOPPED)
                 return False
             self.pulse.enter(COMPUTE, -1)
-            inputs, spikes = job
-            self.injector, back = Injector(self.graph, inputs, self.slots), None
-            flags = FIRST | (SPIKES if spikes else 0)
-        beat = self.last = self.injector.beat(back)
-        out = self.plan.layout.pack(flags, beat)
+            flags = self._begin(*job)
+        while not self.ready and self.sent:
+            group, injector, last = self.sent.popleft()
+            self.pulse.enter(RECV)
+            message = receive(0)
+            self.pulse.enter(COMPUTE, -1)
+            back = self._advance(injector, last, message)
+            if not injector.finished:
+                self.ready.append((group, injector, back))
+        if not self.ready:
+            self.running = False
+            self.pulse.enter(SEND)
+            send(self.plan.layout.empty(FLUSH))
+            self.reporter.flush()
+            self.pulse.finished()
+            return True
+        group, injector, back = self.ready.popleft()
+        beat = injector.beat(back)
+        out = self.plan.layout.pack(flags | group << GROUP, beat)
+        self.sent.append((group, injector, beat))
         self.pulse.enter(SEND)
         send(out)
         told = {self.credit: beat.signals[self.credit]} if self.credit in beat.signals else {}
-        self.reporter.add(beat, {}, told, None)
+        self.reporter.add(beat, None, told, None)
         self.pulse.finished()
         return True
+
+    def _begin(self, inputs: np.ndarray, spikes: bool) -> int:
+        """Deal the samples out to the groups; returns the flags of the first message."""
+        queue = iter(range(len(inputs)))
+        width = min(self.slots, -(-len(inputs) // self.groups))
+        injectors = [Injector(self.graph, inputs, width, self.plan.layout.span, queue) for _ in range(self.groups)]
+        self.ready.extend((g, injector, None) for g, injector in enumerate(injectors) if not injector.finished)
+        self.running = True
+        return FIRST | (SPIKES if spikes else 0)
 
     def _advance(self, injector: Injector, last: Beat, message: np.ndarray) -> Signals:
         _, answer = self.feedback.unpack(message)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from convert.engine import delayed
-from convert.ir import INPUT, DeployError, Graph, Payload
+from convert.ir import INPUT, DeployError, Graph, Payload, delayed
 from deploy.messages import Layout
 
 MAPPINGS = ("op", "block", "chip")
@@ -130,7 +129,7 @@ def order(graph: Graph, groups: dict[str, list[str]]) -> dict[str, list[str]]:
     return ordered
 
 
-def plan(graph: Graph, mapping: str, slots: int) -> dict[str, Plan]:
+def plan(graph: Graph, mapping: str, slots: int, span: int = 1) -> dict[str, Plan]:
     """All processes, the injector first; each after those it hears (but for the injector, which hears the exit process)."""
     groups = partition(graph, mapping)
     needs, last = hears(graph, groups), exit_process(graph, groups)
@@ -141,7 +140,7 @@ def plan(graph: Graph, mapping: str, slots: int) -> dict[str, Plan]:
         for s in sorted(wanted):
             source = s.removeprefix(delayed(""))
             signals[s] = (graph.shape_of(source), graph.payload_of(source))
-        return Layout(sender, slots, signals)
+        return Layout(sender, slots, signals, span)
 
     plans = {INJECTOR: Plan(INJECTOR, [], [last], layout(INJECTOR))}
     for p, names in groups.items():
@@ -149,9 +148,9 @@ def plan(graph: Graph, mapping: str, slots: int) -> dict[str, Plan]:
     return plans
 
 
-def feedback_layout(graph: Graph, sender: str, slots: int) -> Layout:
+def feedback_layout(graph: Graph, sender: str, slots: int, span: int = 1) -> Layout:
     """Messages from the exit process to the injector: who is done, and what the next timestep needs of this one."""
     signals: dict[str, tuple[tuple[int, ...], Payload]] = {DONE: ((), Payload(0, 1))}
     for source in graph.delayed_sources():
         signals[source] = (graph.shape_of(source), graph.payload_of(source))
-    return Layout(sender, slots, signals)
+    return Layout(sender, slots, signals, span)

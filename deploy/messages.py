@@ -1,7 +1,7 @@
-"""What travels between processes: one byte vector per timestep, a header and the sender's outputs for all slots.
+"""What travels between processes: one byte vector per beat, a header and the sender's outputs for all slots.
 
-The header (flags; for each slot the sample's number, -1 where it is empty, and its timestep) is the reset wire (timestep 1) and
-the halting wire: it says which sample a slot holds now. A receiver checks that all its messages carry the same one.
+The header (flags and sample group; for each row the sample's number, -1 where it is empty, and its timestep) is the reset wire
+(timestep 1) and the halting wire: it says which sample a slot holds now. A receiver checks that all its messages carry the same one.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from convert.engine import Beat, Signals
 from convert.ir import DeployError, Payload
 
 FIRST, SPIKES, FLUSH, END = 1, 2, 4, 8  # flags: a run begins, spikes are recorded, the run is over, the network stops
+GROUP = 8  # the group of samples that the message belongs to, in the bits of the flags from here on
 EMPTY = -1
 
 
 def dtype_of(payload: Payload) -> np.dtype:
-    """One byte for each value where all of them fit, four otherwise."""
-    return np.dtype(np.uint8 if payload.low >= 0 and payload.high <= 255 else np.int32)
+    """One byte for each value where all of them fit, else two, else four."""
+    fits = (d for d in (np.uint8, np.int16) if np.iinfo(d).min <= payload.low and payload.high <= np.iinfo(d).max)
+    return np.dtype(next(fits, np.int32))
 
 
 class Layout:
@@ -28,10 +30,12 @@ class Layout:
     sender : process name, for errors
     slots : width of the batch; messages always have room for all
     signals : name -> (shape of one sample, what its values can be)
+    span : most timesteps of a slot in one message; they have rows of their own
     """
 
-    def __init__(self, sender: str, slots: int, signals: dict[str, tuple[tuple[int, ...], Payload]]) -> None:
-        self.sender, self.slots = sender, slots
+    def __init__(self, sender: str, slots: int, signals: dict[str, tuple[tuple[int, ...], Payload]], span: int = 1) -> None:
+        self.sender, self.span = sender, span
+        self.slots = slots = slots * span
         wide_first = sorted(signals.items(), key=lambda item: -dtype_of(item[1][1]).itemsize)
         self.head = 4 * (1 + 2 * slots)
         self.fields: list[tuple[str, tuple[int, ...], np.dtype, int, int]] = []
@@ -68,14 +72,17 @@ class Layout:
         """
         message = self.empty(flags)
         head = message[: self.head].view(np.int32)
-        head[1 + beat.rows] = beat.sample
-        head[1 + self.slots + beat.rows] = beat.t
+        at = beat.rows
+        if self.span > 1:
+            at = (at[:, None] * self.span + np.arange(beat.span)).ravel()
+        head[1 + at] = beat.sample
+        head[1 + self.slots + at] = beat.t
         for name, view in self._views(message).items():
-            value = beat.signals[name]
-            if view.dtype == np.uint8 and value.size and (value.min() < 0 or value.max() > 255):
+            value, limits = beat.signals[name], np.iinfo(view.dtype)
+            if view.dtype != np.int32 and value.size and (value.min() < limits.min or value.max() > limits.max):
                 span = f"[{value.min()}, {value.max()}]"
                 raise DeployError(name, f"sends values in {span}, more than its payload allows", "correct the op's `payload`")
-            view[beat.rows] = value
+            view[at] = value
         return message
 
     def unpack(self, message: np.ndarray) -> tuple[int, Beat]:
@@ -84,7 +91,9 @@ class Layout:
         sample = head[1 : 1 + self.slots]
         rows = np.flatnonzero(sample != EMPTY)
         signals = {name: view[rows].astype(np.int32, copy=False) for name, view in self._views(message).items()}
-        return int(head[0]), Beat(rows, sample[rows].astype(np.int64), head[1 + self.slots :][rows].astype(np.int64), signals)
+        slots = rows if self.span == 1 else np.unique(rows // self.span)
+        span = len(rows) // max(1, len(slots))
+        return int(head[0]), Beat(slots, sample[rows].astype(np.int64), head[1 + self.slots :][rows].astype(np.int64), signals, span)
 
 
 def join(receiver: str, layouts: list[Layout], messages: list[np.ndarray]) -> tuple[int, Beat]:

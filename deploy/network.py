@@ -15,12 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from convert.engine import Injector, Recorder
+from convert.engine import Injector, span_of, warm
 from convert.ir import DeployError, Graph
 from convert.record import Record
+from convert.schedule import Schedule
+from deploy import chip_mapping, teardown
 from deploy import mapping as maps
-from deploy import reports, teardown
+from deploy.chip_leaf import ChipInjectorLeaf, ChipStageLeaf
+from deploy.chip_reports import ChipCollector
 from deploy.leaf import InjectorLeaf, StageLeaf
+from deploy.reports import Collector
 from deploy.watchdog import COMPUTE, HELPERS, SEND, START, Pulses, how_it_died
 
 PROTOCOLS = ("async", "loihi")
@@ -28,7 +32,8 @@ PATIENCE_S = 7.0  # without a sign of life from anyone for so long, the network 
 CLOSE_S = 5.0  # for an orderly end; then processes are killed
 START_S = 60.0  # for all processes to be there
 MEMORY_HINT = "if you did not end it: the machine may be out of memory (dmesg); try a smaller --batch or --mapping chip"
-CHANNEL = 4  # messages that a channel holds; one timestep is under way at a time, so two are needed
+GROUPS = 2  # sample groups in flight: one is computed while another waits for its decision
+CHANNEL = GROUPS + 2  # messages that a channel holds
 
 
 class Network:
@@ -38,9 +43,10 @@ class Network:
     ----------
     graph : the integer graph
     mapping : "op", "block" or "chip", see `mapping.partition`
-    batch : samples in flight, each in its own slot
+    batch : samples of a group, each in its own slot; `GROUPS` groups are in flight
     protocol : "async" (each process at its own pace) or "loihi" (one chip step per timestep, all in step)
     patience_s : after so many seconds without any progress the process that the others wait for is named and all is stopped
+    schedule : None for algorithmic timing, one Lava step per timestep; else one Lava step is one chip step of this schedule
 
     Raises
     ------
@@ -49,7 +55,7 @@ class Network:
     """
 
     def __init__(self, graph: Graph, mapping: str = "chip", batch: int = 8, protocol: str = "async",
-                 patience_s: float = PATIENCE_S) -> None:
+                 patience_s: float = PATIENCE_S, schedule: Schedule | None = None) -> None:
         if protocol not in PROTOCOLS:
             raise DeployError("protocol", f"{protocol!r} is unknown", f"use one of {', '.join(PROTOCOLS)}")
         if batch < 1:
@@ -57,29 +63,37 @@ class Network:
         from deploy import lava_import as lava
         from deploy.lava_processes import injector, stage
 
-        self.graph, self.batch, self.patience_s = graph, batch, patience_s
-        self.plans = maps.plan(graph, mapping, batch)
+        self.graph, self.batch, self.patience_s, self.schedule = graph, batch, patience_s, schedule
+        self.plans: dict[str, Any] = (
+            maps.plan(graph, mapping, batch, span_of(graph, batch)) if schedule is None else chip_mapping.plan(schedule, mapping, batch)
+        )
         crowded = [p for p in self.plans.values() if len(p.senders) > stage.PORTS]
         if crowded:
             raise DeployError(f"process {crowded[0].name}", f"hears {len(crowded[0].senders)} processes, {stage.PORTS} at most",
                               "use mapping block or chip")
         self.pulses = Pulses(list(self.plans))
         self.pipes: dict[str, Connection] = {}
-        self.beats = dict.fromkeys(self.plans, 0)  # timesteps that each process reported, over all runs
+        self.beats = dict.fromkeys(self.plans, 0)  # timesteps (or chip steps) that each process reported, over all runs
         self._runtime: Any = None
         self._failed = False
         self._stillborn: DeployError | None = None
+        with contextlib.suppress(Exception):  # an op that fails is named by its process
+            warm(graph)
         ends, processes = [], {}
         job_end, self._jobs = mp.Pipe(duplex=False)
         layouts = {n: p.layout for n, p in self.plans.items()}
         for name, plan in self.plans.items():
             self.pipes[name], end = mp.Pipe(duplex=False)
             ends.append(end)
-            common = (graph, plan, batch, self.pulses.of(name), end)
+            common = (plan, batch, self.pulses.of(name), end)
+            heard = [layouts[s] for s in plan.senders]
+            leaf: Any
             if name == maps.INJECTOR:
-                processes[name] = injector.InjectorProcess(InjectorLeaf(*common, job_end))
+                leaf = InjectorLeaf(graph, *common, job_end, GROUPS) if schedule is None else ChipInjectorLeaf(schedule, *common, job_end)
+                processes[name] = injector.InjectorProcess(leaf)
             else:
-                processes[name] = stage.StageProcess(StageLeaf(*common, [layouts[s] for s in plan.senders]))
+                leaf = StageLeaf(graph, *common, heard) if schedule is None else ChipStageLeaf(schedule, *common, heard)
+                processes[name] = stage.StageProcess(leaf)
         for name, plan in self.plans.items():
             for k, sender in enumerate(plan.senders):
                 if name == maps.INJECTOR:
@@ -164,28 +178,31 @@ class Network:
         if self._runtime is None:
             raise DeployError("network", "is closed", "make a new one")
         Injector(self.graph, inputs, self.batch)  # refuses unfit inputs here, not in another process
-        recorder = Recorder(self.graph, len(inputs), spikes)
+        collector = self._collector(len(inputs), spikes)
         if len(inputs):
             try:
                 # A pipe holds little; the injector may be dead. So it is written beside the watch, not before it.
                 threading.Thread(target=self._send, args=((inputs, spikes),), daemon=True).start()
-                self._collect(recorder, len(inputs), progress)
+                self._collect(collector, progress)
             except BaseException:
                 self._failed = True
                 self.close()
                 raise
-        return recorder.record(labels)
+        return collector.record(labels)
+
+    def _collector(self, samples: int, spikes: bool) -> Collector | ChipCollector:
+        if self.schedule is None:
+            return Collector(self.graph, {n: p.ops for n, p in self.plans.items()}, samples, spikes)
+        return ChipCollector(self.schedule, list(self.plans), samples, spikes)
 
     def _send(self, job: Any) -> None:
         with contextlib.suppress(OSError):
             self._jobs.send(job)
 
-    def _collect(self, recorder: Recorder, samples: int, progress: Callable[[int], None] | None) -> None:
+    def _collect(self, collector: Collector | ChipCollector, progress: Callable[[int], None] | None) -> None:
         names = {pipe: name for name, pipe in self.pipes.items()}
-        told = dict.fromkeys(self.plans, 0)  # (sample, timestep) pairs from each process
-        ended = 0
         heard = time.monotonic()
-        while ended < samples or len(set(told.values())) > 1:
+        while not collector.finished:
             ready = wait([*names, *self._sentinels], timeout=0.25)
             pipes = [p for p in ready if p in names]
             for pipe in pipes:
@@ -195,13 +212,10 @@ class Network:
                 except EOFError:  # its process ended; the sentinel tells
                     names.pop(pipe)
                     continue
-                beats, pairs, done = reports.read(self.graph, self.plans[name].ops, message, recorder)
+                beats, ended = collector.read(name, message)
                 self.beats[name] += beats
-                told[name] += pairs
-                if done.any():
-                    ended += int(done.sum())
-                    if progress is not None:
-                        progress(int(done.sum()))
+                if ended and progress is not None:
+                    progress(ended)
             if not pipes:
                 self._check_dead(ready)
                 if time.monotonic() - max(heard, self.pulses.last_change) > self.patience_s:

@@ -19,6 +19,7 @@ from convert.record import Record
 from deploy.bundle import spike_bytes
 from deploy.deployment import SPIKES_MAX, bar
 from deploy.targets import Target
+from deploy.timing import timing_of
 
 if TYPE_CHECKING:
     from deploy.run import Args
@@ -101,14 +102,15 @@ def run_netx(args: Args) -> Path:
     need = spike_bytes(graph, len(x)) if keep_all or args.target == "lava" else output_bytes
     if need > SPIKES_MAX:
         raise DeployError("--input", f"recording takes {need / 2**30:.1f} GiB", "give fewer samples or timesteps, or use --target int")
-    with Target(args.target, graph, args.export.parent, batch=args.batch, mapping=args.mapping, protocol=args.protocol,
-                patience_s=args.patience) as target:
+    timing = timing_of(graph, args)
+    with Target(args.target, graph, args.export.parent, batch=args.batch, patience_s=args.patience, **timing.options) as target:
         start = time.perf_counter()
         with bar(f"{args.target}, {args.export.name}", len(x)) as progress:
             record = target.run(x, x, spikes=True if keep_all or target.network else [last],
                                 progress=lambda n: progress.advance(progress.task_ids[0], n))
         seconds = time.perf_counter() - start
-    facts = summary(args, graph, record, seconds)
+    lava = {"mapping": timing.mapping, "protocol": timing.protocol} if args.target == "lava" else {"mapping": None, "protocol": None}
+    facts = summary(args, graph, record, seconds) | lava
     folder = args.output or args.export.parent / f"{args.export.stem}-run"
     written = write(folder, record, facts, last, keep_all)
     if args.json:
@@ -131,8 +133,8 @@ def summary(args: Args, graph: Graph, record: Record, seconds: float) -> dict[st
     totals = record.counts.sum((0, 1))
     return {
         "net": str(args.export), "input": str(args.input), "target": args.target, "samples": len(record.exit_step),
-        "mapping": args.mapping if args.target == "lava" else None, "protocol": args.protocol if args.target == "lava" else None,
-        "timesteps": graph.timesteps, "output": record.ops[-1], "multiplying_layers": multiplying(graph),
+        "timing": record.meta or {"timing": "algorithmic"}, "timesteps": graph.timesteps,
+        "output": record.ops[-1], "multiplying_layers": multiplying(graph),
         "events": {name: dict(zip(COUNTERS, map(int, row))) for name, row in zip(record.ops, totals)},
         "prediction": record.prediction.tolist(), "seconds": seconds,
         "timesteps_per_s": len(record.exit_step) * graph.timesteps / seconds,

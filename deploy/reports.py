@@ -11,6 +11,7 @@ import numpy as np
 
 from convert.engine import Beat, Recorder, Signals
 from convert.ir import DeployError, Graph
+from convert.record import Record
 
 HOLD_S = 0.1  # reports are held back for so long, to send many at once
 HOLD_BYTES = 1 << 20
@@ -21,12 +22,12 @@ class Reporter:
 
     def __init__(self, graph: Graph, names: list[str], pipe: Connection) -> None:
         self.graph, self.names, self.pipe = graph, names, pipe
-        self._beats: list[tuple[Beat, dict[str, np.ndarray], Signals, np.ndarray | None]] = []
+        self._beats: list[tuple[Beat, np.ndarray | None, Signals, np.ndarray | None]] = []
         self._bytes, self._sent = 0, 0.0
 
-    def add(self, beat: Beat, counts: dict[str, np.ndarray], signals: Signals, done: np.ndarray | None) -> None:
-        """Report a timestep: events [A, counters] by op, outputs [A, *shape], which samples are done (where it is decided)."""
-        self._beats.append((beat, counts, signals, done))
+    def add(self, beat: Beat, events: np.ndarray | None, signals: Signals, done: np.ndarray | None) -> None:
+        """Report a beat: events [ops, counters, rows], outputs [A, *shape], which samples are done (where it is decided)."""
+        self._beats.append((beat, events, signals, done))
         self._bytes += sum(v.nbytes for v in signals.values())
         if self._bytes > HOLD_BYTES or time.monotonic() - self._sent > HOLD_S:
             self.flush()
@@ -41,10 +42,10 @@ class Reporter:
             value = np.concatenate([s[name] for s in signals])
             op = self.graph.ops.get(name)
             told[name] = np.packbits(value) if op is not None and op.payload.binary else value
-        events = np.stack([np.concatenate([c[n] for c in counts]) for n in self.names], 1) if self.names else None
+        events = np.concatenate(counts, 2) if self.names else None
         done = None if dones[0] is None else np.concatenate(dones)
         sample, t = np.concatenate([b.sample for b in beats]), np.concatenate([b.t for b in beats])
-        self.pipe.send_bytes(pickle.dumps((sample, t, [len(b.t) for b in beats], events, told, done), protocol=5))
+        self.pipe.send_bytes(pickle.dumps((sample, t, [(len(b.t), b.span) for b in beats], events, told, done), protocol=5))
         self._beats, self._bytes, self._sent = [], 0, time.monotonic()
 
     def fail(self, where: str, problem: str, hint: str) -> None:
@@ -76,11 +77,38 @@ def read(graph: Graph, names: list[str], message: bytes, recorder: Recorder) -> 
             coded = np.unpackbits(coded, count=int(np.prod(shape))).reshape(shape)
         signals[name] = coded
     if events is not None:
-        recorder.counted(sample, t, {n: events[:, i] for i, n in enumerate(names)})
-    ends = np.cumsum(lengths)
-    for a, b in zip(ends - lengths, ends):  # one timestep after the other: logits of a net without readout add up
-        recorder.signals(sample[a:b], t[a:b], {n: v[a:b] for n, v in signals.items()})
+        recorder.counted(sample, t, [recorder.names.index(n) for n in names], events)
+    a = 0
+    for rows, span in lengths:  # one beat after the other: logits of a net without readout add up
+        b = a + rows
+        recorder.signals(sample[a:b], t[a:b], {n: v[a:b] for n, v in signals.items()}, span)
+        a = b
     if done is None:
         return len(lengths), len(sample), np.zeros(len(sample), bool)
     recorder.ended(sample, t, done)
     return len(lengths), len(sample), done
+
+
+class Collector:
+    """The parent's side of a run: enters what processes tell into a record, and knows when all is told."""
+
+    def __init__(self, graph: Graph, ops: dict[str, list[str]], samples: int, spikes: bool) -> None:
+        self.graph, self.ops, self.samples = graph, ops, samples
+        self.recorder = Recorder(graph, samples, spikes)
+        self.told = dict.fromkeys(ops, 0)  # (sample, timestep) pairs from each process
+        self.ended = 0
+
+    def read(self, name: str, message: bytes) -> tuple[int, int]:
+        """Enter a message of process `name`; returns (timesteps of the network, samples that ended with it)."""
+        beats, pairs, done = read(self.graph, self.ops[name], message, self.recorder)
+        self.told[name] += pairs
+        ended = int(done.sum())
+        self.ended += ended
+        return beats, ended
+
+    @property
+    def finished(self) -> bool:
+        return self.ended >= self.samples and len(set(self.told.values())) == 1
+
+    def record(self, labels: np.ndarray | None) -> Record:
+        return self.recorder.record(labels)

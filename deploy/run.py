@@ -29,16 +29,20 @@ class Args:
     """Split and number of images: test, test:64, validation, train."""
     target: Literal["lava", "int"] = "lava"
     """Lava processes, or the integer reference (equal, and faster)."""
-    mapping: Literal["op", "block", "chip"] = "chip"
-    """What one Lava process holds."""
+    timing: Literal["algorithmic", "loihi"] = "algorithmic"
+    """algorithmic: one step is one timestep; loihi: one step is one chip step, and every synaptic hop takes one."""
+    schedule: Literal["auto", "pipelined", "wait"] = "auto"
+    """With --timing loihi: timesteps as close as feedback allows, or each after the one before; auto pipelines where halting allows."""
+    mapping: Literal["op", "block", "chip"] | None = None
+    """What one Lava process holds; left out: chip, or op with --timing loihi."""
     halt: Literal["on", "off"] = "on"
     """off: token gates removed and no early exit, for comparison."""
     record: Literal["events", "spikes"] = "events"
     """spikes: keep every op's spikes too."""
     batch: int | None = None
-    """Samples in flight; 8 on Lava, 64 on the reference."""
-    protocol: Literal["async", "loihi"] = "async"
-    """async: each process at its own pace; loihi: all in step, one chip step per timestep."""
+    """Samples in flight: 64 on the reference, 8 in each of two groups on Lava."""
+    protocol: Literal["async", "loihi"] | None = None
+    """async: each process at its own pace; loihi: all in step. Left out: async, or loihi with --timing loihi."""
     patience: float = 7.0
     """Seconds without any progress after which the process that hangs is named and all is stopped."""
     json: bool = False

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from convert import engine
+from convert import chip_time, engine
 from convert.ir import DeployError, Graph
 from convert.record import Record
+from convert.schedule import Schedule
 
 TARGETS = ("torch", "int", "lava")
 BATCH = {"int": 64, "lava": 8}
@@ -25,21 +26,23 @@ class Target:
     name : one of `TARGETS`
     run_folder : where the trained net lies; only torch reads it
     batch : samples in flight, None for the target's default; mapping, protocol, patience_s : see `network.Network`
+    schedule : None for algorithmic timing; torch knows no other
     """
 
     def __init__(self, name: str, graph: Graph, run_folder: Path, batch: int | None = None, mapping: str = "chip",
-                 protocol: str = "async", patience_s: float | None = None) -> None:
+                 protocol: str = "async", patience_s: float | None = None, schedule: Schedule | None = None) -> None:
         if name not in TARGETS:
             raise DeployError("target", f"{name!r} is unknown", f"use {', '.join(TARGETS)}")
         if batch is not None and batch < 1:
             raise DeployError("--batch", f"{batch} is no number of samples", "use 1 or more")
-        self.name, self.graph, self.run_folder = name, graph, run_folder
+        self.name, self.graph, self.run_folder, self.schedule = name, graph, run_folder, schedule
+        self.label = name if schedule is None or name == "torch" else f"{name}@{schedule.name}"
         self.batch = batch or BATCH.get(name, 64)
         self.network = None
         if name == "lava":
             from deploy.network import PATIENCE_S, Network
 
-            self.network = Network(graph, mapping, self.batch, protocol, patience_s or PATIENCE_S)
+            self.network = Network(graph, mapping, self.batch, protocol, patience_s or PATIENCE_S, schedule)
 
     def __enter__(self) -> Target:
         return self
@@ -53,6 +56,8 @@ class Target:
         """Record of the images uint8 [N, channels, height, width], whose embedding is int32 [N, *graph.input_shape]."""
         if self.network is not None:
             return self.network.run(embedded, labels, spikes=spikes, progress=progress)
+        if self.name == "int" and self.schedule is not None:
+            return chip_time.run(self.schedule, embedded, labels, batch=self.batch, spikes=spikes, progress=progress)
         if self.name == "int":
             return engine.run(self.graph, embedded, labels, batch=self.batch, spikes=spikes, progress=progress)
         if (self.run_folder / IMPORTED).is_file():  # its torch form is the graph's own twin

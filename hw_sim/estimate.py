@@ -29,7 +29,7 @@ class Args:
     """Cost tables, by name or as paths of YAML files."""
     chip: str | None = None
     """Also put the net on a chip profile (loihi1, loihi2, or a YAML file): cores, time, energy; see hw_sim/place.py."""
-    schedule: Literal["auto", "pipelined", "step-and-wait"] = "auto"
+    schedule: Literal["auto", "pipelined", "wait"] = "auto"
     """With --chip: a timestep every chip step, or one after the other; auto pipelines where halting allows."""
     json: bool = False
     """Print the figures as JSON only."""

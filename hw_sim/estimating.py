@@ -1,20 +1,24 @@
-"""The estimate command: read events, price them, write energy.json, the drawings and report.html, print."""
+"""The estimate command: read events, price them, write energy.json, the figures and report.html, print."""
 
 from __future__ import annotations
 
-import json
+import dataclasses
+import shlex
 from pathlib import Path
 
 from convert import cli
 from convert.files import atomic
 from convert.ir import DeployError
 from convert.netx import read_graph
-from convert.runs import find_export
+from hw_sim import hardware, page, placing
 from hw_sim.chip import load_chip
-from hw_sim.cost_tables import load_tables, names
-from hw_sim.measured import find_measured, find_static, read_images
+from hw_sim.figures.svg import standalone
+from hw_sim.hardware_printing import show as show_hardware
+from hw_sim.measured import find_measured, find_static
 from hw_sim.printing import show
-from hw_sim.summary import estimate, to_json
+from hw_sim.reporting import priced, text_of
+from hw_sim.subject import label_of, subject
+from hw_sim.summary import to_json
 
 
 def run(run: Path | None, static: Path | None, costs: list[str], output: Path | None, *, as_json: bool = False, chip: str | None = None,
@@ -27,44 +31,31 @@ def run(run: Path | None, static: Path | None, costs: list[str], output: Path | 
         No export or events, damaged files, a bad cost table, a static twin that does not fit, a bad chip profile,
         a folder that cannot be written.
     """
-    if not costs:
-        raise DeployError("--costs", "names no cost table", f"known: {', '.join(names())}")
-    tables = load_tables(costs)
-    bare = [t.name for t in tables if t.counts_only]
-    if bare:
-        raise DeployError("--costs", f"table {bare[0]} only counts", "the counts are printed with any table; name one that has prices")
+    tables = priced(costs)
     net = find_measured(run)
     if static is not None and not net.halting:
         raise DeployError("--static", f"{net.run} is itself static", "give the halting run as RUN, its static twin as --static")
     twin = find_static(net, static) if net.halting else None
-    images = read_images(net)
-    result = estimate(net, twin, tables)
-    figures = to_json(result)
-    hw = None
+    s = subject(net, label_of(net), twin, tables, chip=None, images=8, again=False)
+    figures = to_json(s.estimate)
     if chip is not None:
-        from hw_sim import hardware, placing
-
-        hw = placing.of_measured(net, read_graph(find_export(run) / "model.net"), load_chip(chip), tables, schedule)
+        hw = placing.of_measured(net, read_graph(net.export / "model.net"), load_chip(chip), tables, schedule)
+        s = dataclasses.replace(s, hardware=hw, work=hw.mapping.work)
         figures["hardware"] = hardware.to_json(hw)
+    s.notes.append(f"Spikes, cores, latency, and several runs side by side: python hw_sim/report.py {s.given}")
     folder = output or net.run / "report"
-    from hw_sim.report import drawings, render  # matplotlib is slow to import, and not needed to refuse a command
-
-    drawn = drawings(result)
-    page = render(result, drawn, images)
-    with atomic(folder / "energy.json") as part:
-        part.write_text(json.dumps(figures, indent=2, sort_keys=True, default=float) + "\n")
-    for name, svg in drawn.items():
-        with atomic(folder / f"{name}.svg") as part:
-            part.write_text(svg, encoding="utf-8")
-    with atomic(folder / "report.html") as part:
-        part.write_text(page, encoding="utf-8")
+    drawn = page.figures([s], tables)
+    svgs = {f"{f.name}.svg": standalone(f.svg) for groups in drawn.values() for g in groups for f in g.figures}
+    command = shlex.join(["python", "hw_sim/estimate.py", s.given, "--costs", *costs, *(["--chip", chip] if chip else [])])
+    content = {"energy.json": text_of(figures), **svgs, "report.html": page.render([s], tables, drawn, command)}
+    for name, text in content.items():
+        with atomic(folder / name) as part:
+            part.write_text(text, encoding="utf-8")
     if as_json:
         cli.print_json(figures)
         return folder
-    show(result, cli.console)
-    if hw is not None:
-        from hw_sim.hardware_printing import show as show_hardware
-
-        show_hardware(hw, cli.console)
-    cli.console.print(f"wrote {folder}/report.html, energy.json, {', '.join(f'{n}.svg' for n in drawn)}", soft_wrap=True, markup=False)
+    show(s.estimate, cli.console)
+    if s.hardware is not None:
+        show_hardware(s.hardware, cli.console)
+    cli.console.print(f"wrote {folder}/report.html, energy.json, {', '.join(svgs)}", soft_wrap=True, markup=False)
     return folder

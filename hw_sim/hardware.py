@@ -47,15 +47,15 @@ class Hardware:
 
 
 def on_chip(work: Workload, chip: Chip, tables: list[CostTable], *, schedule: str = "auto", method: str = "optimised", host_macs: int = 0,
-            seed: int = 0) -> Hardware:
-    """Cut, place, time and price a workload.
+            seed: int = 0, mapping: Mapping | None = None) -> Hardware:
+    """Cut (unless a `mapping` is given), place, time and price a workload.
 
     Raises
     ------
     DeployError
         A schedule that this net cannot have.
     """
-    mapping = map_to(work, chip)
+    mapping = mapping or map_to(work, chip)
     schedule = schedule_for(mapping, schedule)
     placement = place(mapping, method, seed)
     times = latency(mapping, placement, schedule) if work.samples else None

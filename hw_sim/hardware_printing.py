@@ -61,18 +61,20 @@ def energy_table(hw: Hardware) -> Table:
     for column in ("cost table", "dynamic", "static", "total", "host embedding", "if idle neurons are visited"):
         out.add_column(column, justify="left" if column == "cost table" else "right")
     for e in hw.energies:
-        out.add_row(*_energy_cells(e))
+        out.add_row(*energy_cells(e))
     out.caption = "dynamic: events, packets and hops. Last column: to be added if the chip visits every mapped neuron in every chip step"
     return out
 
 
-def _energy_cells(e: PlacedEnergy) -> list[str]:
+def energy_cells(e: PlacedEnergy) -> list[str]:
+    """Cost table, dynamic, static, total, host, and what visiting idle neurons would add, as text."""
     if e.counts_only:
         return [e.label, "counts only", "", "", "", ""]
     total = "refused: no price for " + ", ".join(e.unpriced) if e.unpriced else "no static power" if e.total is None else band_text(e.total)
     host = "left out" if HOST not in e.table.prices else energy_text(e.host_pj or 0.0)
     static = "left out" if e.static is None else band_text(e.static)
-    return [e.label, ("partial: " if e.unpriced else "") + band_text(e.dynamic), static, total, host, energy_text(e.residual.value)]
+    idle = "left out" if "neuron_update" in e.table.leaves_out else energy_text(e.residual.value)
+    return [e.label, ("partial: " if e.unpriced else "") + band_text(e.dynamic), static, total, host, idle]
 
 
 def time_lines(hw: Hardware) -> list[str]:

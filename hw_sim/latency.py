@@ -18,7 +18,7 @@ from hw_sim.noc import route
 from hw_sim.placement import Placement
 
 TERMS = ("synop", "neuron", "memory", "link", "barrier")
-SCHEDULES = ("auto", "pipelined", "step-and-wait")
+SCHEDULES = ("auto", "pipelined", "wait")
 CHUNK = 512  # samples at a time
 PERCENTILES = (5, 50, 95)
 
@@ -30,7 +30,7 @@ class Latency:
     Attributes
     ----------
     schedule : "pipelined" (a timestep starts every `Workload.interval` chip steps, 1 where nothing goes back)
-        or "step-and-wait" (a timestep runs through before the next starts)
+        or "wait" (a timestep runs through before the next starts)
     sum_ns, bound_ns : float64 [N], from a sample's first chip step to its last
     interval_ns : float64 [N], sum model; time between samples that follow at once (pipelined: the pipeline is full)
     steps : int64 [N], chip steps of a sample
@@ -79,12 +79,15 @@ def schedule_for(mapping: Mapping, wanted: str) -> str:
     """
     safe = mapping.work.pipeline_safe
     if wanted == "auto":
-        return "pipelined" if safe else "step-and-wait"
+        return "pipelined" if safe else "wait"
     if wanted not in SCHEDULES:
         raise DeployError("--schedule", f"no schedule {wanted!r}", f"use one of {', '.join(SCHEDULES)}")
     if wanted == "pipelined" and not safe:
-        hint = "use --schedule step-and-wait, or train with the rectangle order of halting"
-        raise DeployError("--schedule", "a decision of one timestep is needed at the start of the next: this net cannot be pipelined", hint)
+        hint = "use --schedule wait, or train with the rectangle order of halting"
+        what = "a decision of one timestep is needed at the start of the next"
+        if mapping.work.exits:
+            what, hint = "an exit comes after the timesteps that it would save have begun", "use --schedule wait, or export without exits"
+        raise DeployError("--schedule", f"{what}: this net cannot be pipelined", hint)
     return wanted
 
 
@@ -123,7 +126,8 @@ def latency(mapping: Mapping, placement: Placement, schedule: str = "auto") -> L
             votes[k] += np.bincount(kind.argmax(0)[running], minlength=len(TERMS))
             slow += np.bincount(who[running & (who >= 0)], minlength=len(parts))
         if schedule == "pipelined":
-            out["interval"][rows] = _interval(times, [g.level for g in work.groups], work.exit_step[rows], idle, barrier, apart)
+            levels = [g.level for g in work.groups]
+            out["interval"][rows] = _interval(times, levels, work.exit_step[rows], work.periods[rows], idle, barrier, apart)
     interval = out["interval"] if schedule == "pipelined" else out["sum"]
     bound_by = [TERMS[int(v.argmax())] for v in votes]
     return Latency(schedule, out["sum"], out["bound"], interval, steps, total / np.maximum(ran, 1), bound_by, terms,
@@ -179,16 +183,20 @@ def _step(times: list, busy: list[tuple[int, int]], idle: float, barrier: float,
     return slowest + barrier, kinds, who
 
 
-def _interval(times: list, levels: list[int], exits: np.ndarray, idle: float, barrier: float, apart: int) -> np.ndarray:
-    """Time between samples [rows] in a full pipeline: each chip step holds a timestep of every level, taken from the same sample."""
+def _interval(times: list, levels: list[int], exits: np.ndarray, periods: np.ndarray, idle: float, barrier: float,
+              apart: int) -> np.ndarray:
+    """Time between samples [rows] in a full pipeline: each chip step holds a timestep of every level, taken from the same sample.
+
+    Timesteps that have begun when a sample ends early count as idle: no token lives in them.
+    """
     out = np.zeros(len(exits))
-    for last in np.unique(exits):
-        rows = exits == last
-        for k in range(last * apart):
+    for last, period in np.unique(np.stack([exits, periods], 1), axis=0):
+        rows = (exits == last) & (periods == period)
+        for k in range(period):
             step = np.full(int(rows.sum()), idle)
             for i, level in enumerate(levels):
-                t, rest = divmod((k - level + 1) % (last * apart), apart)
-                if rest == 0:
+                t, rest = divmod((k - level + 1) % period, apart)
+                if rest == 0 and t < last:
                     step = np.maximum(step, times[i][0][rows, t])
             out[rows] += step + barrier
     return out

@@ -13,7 +13,7 @@ import numpy as np
 from convert.ir import COUNTERS, DeployError
 from convert.manifest import read_manifest
 from convert.record import Record
-from convert.runs import ROOT, find_export, is_export, run_of
+from convert.runs import ROOT, find_export, is_export, named, run_of
 from hw_sim.ledger import NetInfo
 
 UNREADABLE = (OSError, EOFError, KeyError, ValueError, TypeError, IndexError, AttributeError, zipfile.BadZipFile, zlib.error)
@@ -21,12 +21,16 @@ UNREADABLE = (OSError, EOFError, KeyError, ValueError, TypeError, IndexError, At
 
 @dataclass(frozen=True)
 class Measured:
-    """An exported net with the events of its deployment; `off` is the same without halting, where it was recorded."""
+    """An exported net with the events of its deployment; `off` is the same without halting, where it was recorded.
+
+    `run` is the folder that holds deploy/ and report/, `export` the one with model.net, embedding.onnx and manifest.json.
+    """
 
     run: Path
     manifest: dict[str, Any]
     record: Record
     off: Record | None
+    export: Path
 
     @property
     def info(self) -> NetInfo:
@@ -88,7 +92,7 @@ def find_measured(given: Path | None) -> Measured:
     export = find_export(given)
     run = run_of(export)
     manifest = read_manifest(export, verify=False)
-    again = f"python deploy/run.py {run}"
+    again = f"python deploy/run.py {named(export)}"
     record = read_events(run / "deploy" / "events.npz", manifest, again)
     path = run / "deploy" / "events_off.npz"
     off = read_events(path, manifest, f"{again} --halt off") if path.is_file() else None
@@ -96,7 +100,7 @@ def find_measured(given: Path | None) -> Measured:
         raise DeployError(
             str(path), "holds other samples than events.npz", f"record both on the same images: {again}, then with --halt off"
         )
-    return Measured(run, manifest, record, off)
+    return Measured(run, manifest, record, off, export)
 
 
 def same_samples(a: Record, b: Record) -> bool:
@@ -121,7 +125,7 @@ def find_static(net: Measured, given: Path | None) -> Measured | None:
             raise DeployError(
                 "--static",
                 f"{static.run} was recorded on other images",
-                f"python deploy/run.py {static.run} --data {meta.get('split', 'test')}:{len(net.record.counts)}",
+                f"python deploy/run.py {named(static.export)} --data {meta.get('split', 'test')}:{len(net.record.counts)}",
             )
         return static
     found = []

@@ -27,8 +27,8 @@ class Args:
     """Run folder or export folder; the newest export if left out."""
     chip: str = "loihi2"
     """Chip profile: loihi1, loihi2, or the path of a YAML file."""
-    schedule: Literal["auto", "pipelined", "step-and-wait"] = "auto"
-    """pipelined: a timestep starts every chip step; step-and-wait: one after the other; auto: pipelined where halting allows it."""
+    schedule: Literal["auto", "pipelined", "wait"] = "auto"
+    """pipelined: timesteps start as close as feedback allows; wait: one after the other; auto: pipelined where halting allows it."""
     placement: Literal["greedy", "optimised"] = "optimised"
     """greedy: in graph order; optimised: moved about so that packets x hops get few."""
     costs: list[str] = field(default_factory=lambda: list(TABLES))

@@ -46,7 +46,7 @@ class PlacedEnergy:
     ops_pj : float64 [T, groups], the events' own energy (no packets, hops or memory)
     static : of all chips over an inference, None where the table has no static power for this chip
     residual : what is to be added if the chip visits every mapped neuron in every chip step: those of halted tokens and,
-        step-and-wait, those whose turn it is not. Not part of `dynamic`
+        with `wait`, those whose turn it is not. Not part of `dynamic`
     host_pj : the host's embedding; None if it has no price. Host I/O has none in any table
     unpriced : counter -> mean events without a price
     """
@@ -112,7 +112,7 @@ def price_placed(mapping: Mapping, placement: Placement, table: CostTable, times
     if load.packets and table.pj("message") is None:
         missing["message"] = load.packets
     weights = np.array([table.pj(q) or 0.0 for q in QUANTITIES])
-    waits = times is not None and times.schedule == "step-and-wait"
+    waits = times is not None and times.schedule == "wait"
     waiting = work.depth if waits else work.interval  # chip steps from one timestep to the next
     spare = float((waiting * work.visits.sum() - work.count("neuron_update").sum()) / max(1, work.samples))
     left = [n for n in (*COUNTERS, HOST) if n in table.leaves_out] + [n for n in PLACED if n not in table.placed]

@@ -9,7 +9,7 @@ from rich.table import Table
 from hw_sim.cost_tables import CostTable
 from hw_sim.energy import COMPONENTS
 from hw_sim.saving import ROWS, Saving
-from hw_sim.summary import LABELS, Estimate, neurobench
+from hw_sim.summary import LABELS, Estimate, Priced, neurobench
 from hw_sim.units import count_text, digits, energy_text, share_text
 
 
@@ -57,9 +57,8 @@ def saving_table(saving: Saving, tables: list[CostTable]) -> Table:
     return out
 
 
-def fact_rows(e: Estimate) -> list[tuple[str, list[str]]]:
+def fact_rows(nets: list[Priced]) -> list[tuple[str, list[str]]]:
     """Accuracy, halting and operation counts: (name, value for each net)."""
-    nets = list(e.nets.values())
     bench = [neurobench(n) for n in nets]
     silent = [b["activation_sparsity"] for b in bench]
     rows = [
@@ -81,7 +80,7 @@ def fact_table(e: Estimate) -> Table:
     out.add_column("")
     for name in e.nets:
         out.add_column(LABELS[name], justify="right")
-    for name, cells in fact_rows(e):
+    for name, cells in fact_rows(list(e.nets.values())):
         out.add_row(name, *cells)
     return out
 

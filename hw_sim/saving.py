@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from convert.ir import DeployError
-from hw_sim.cost_tables import CostTable
+from hw_sim.cost_tables import ACTIVE, INACTIVE, QUANTITIES, CostTable
 from hw_sim.energy import unpriced, weights_pj
 from hw_sim.ledger import Ledger
 
@@ -51,6 +51,17 @@ class Saving:
         """Chip energy per inference of the baseline and of the halting net."""
         weights = weights_pj(table)
         return float(self.before @ weights) / self.samples, float(self.after @ weights) / self.samples
+
+    def halted_visits_pj(self, table: CostTable) -> float | None:
+        """What a chip adds per inference that visits the neurons of halted tokens, idle, up to the sample's exit. Not part of the rows.
+
+        None where the table has no price of an idle update, or no run without halting tells how many there are.
+        """
+        row = next((self.rows[n] for n in ("token_halting", "halting_and_masks", "timestep_masks") if n in self.rows), None)
+        if row is None or "neuron_update" in table.leaves_out or table.pj(INACTIVE) is None:
+            return None
+        spared = int(row[QUANTITIES.index(ACTIVE)] + row[QUANTITIES.index(INACTIVE)])
+        return max(0, spared) * (table.pj(INACTIVE) or 0.0) / self.samples
 
     def unpriced(self, table: CostTable) -> dict[str, float]:
         """Counters, with events per inference of both nets, that the table cannot price."""

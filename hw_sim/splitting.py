@@ -114,6 +114,21 @@ def split(group: Group, chip: Chip) -> Cut:
     return _cut(group, width, height, channels)
 
 
+def finer(cut: Cut, cores: int) -> Cut:
+    """The cut in smaller parts, on at least so many cores where the group can be divided so far: channels, then columns, then rows."""
+    width, height, channels = cut.width, cut.height, cut.channels
+    now = cut
+    while now.cores < cores and (width, height, channels) != (1, 1, 1):
+        if channels > 1:
+            channels = -(-channels // 2)
+        elif width > 1:
+            width = -(-width // 2)
+        else:
+            height = -(-height // 2)
+        now = _cut(cut.group, width, height, channels)
+    return now
+
+
 def _fits_whole(group: Group, chip: Chip) -> bool:
     limit, budget = chip.limit("neurons_per_core") or 1 << 62, chip.limit("synaptic_words") or 1 << 62
     return _holds(group, group.positions, group.channels, limit, budget)

@@ -9,6 +9,7 @@ import numpy as np
 
 from convert.ir import COUNTERS
 from convert.record import Record
+from convert.runs import named
 from hw_sim.cost_tables import ACTIVE, INACTIVE, QUANTITIES, CostTable
 from hw_sim.energy import Energy, price_ledger
 from hw_sim.ledger import Ledger, book
@@ -58,7 +59,7 @@ def estimate(net: Measured, static: Measured | None, tables: list[CostTable]) ->
     if net.off is not None:
         nets["halt_off"] = priced(net, net.off)
     else:
-        notes.append(f"Token and timestep halting cannot be told apart yet: python deploy/run.py {net.run} --halt off")
+        notes.append(f"Token and timestep halting cannot be told apart yet: python deploy/run.py {named(net.export)} --halt off")
     nets["adaptive"] = priced(net, net.record)
     ledgers = {k: v.ledger for k, v in nets.items()}
     saving = split(ledgers["adaptive"], ledgers.get("halt_off"), ledgers.get("static"), net.record.exit_step, ledgers["adaptive"].kinds)
@@ -128,7 +129,7 @@ def _net(net: Priced) -> dict[str, Any]:
 
 
 def _saving(saving: Saving, tables: list[CostTable]) -> dict[str, Any]:
-    def named(events: np.ndarray) -> dict[str, int]:
+    def quantities(events: np.ndarray) -> dict[str, int]:
         return dict(zip(QUANTITIES, events.tolist()))
 
     energy = {}
@@ -138,14 +139,15 @@ def _saving(saving: Saving, tables: list[CostTable]) -> dict[str, Any]:
             "before_pj": before,
             "after_pj": after,
             "rows_pj": saving.rows_pj(table),
+            "halted_visits_pj": saving.halted_visits_pj(table),
             "unpriced_events": saving.unpriced(table),
         }
     return {
         "baseline": saving.baseline,
         "samples": saving.samples,
-        "before_events": named(saving.before),
-        "after_events": named(saving.after),
-        "rows_events": {name: named(events) for name, events in saving.rows.items()},
+        "before_events": quantities(saving.before),
+        "after_events": quantities(saving.after),
+        "rows_events": {name: quantities(events) for name, events in saving.rows.items()},
         "energy": energy,
     }
 

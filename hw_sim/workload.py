@@ -10,6 +10,7 @@ import numpy as np
 
 from convert.ir import COUNTERS, DeployError, Graph
 from convert.record import Record
+from convert.schedule import exits_by_margin
 from hw_sim.groups import Group, groups_of
 
 NEUROBENCH = {
@@ -35,6 +36,7 @@ class Workload:
     graded : group -> int64 [N, T], sum of the values sent, where they are graded and were recorded
     recorded : groups whose activity was recorded; that of the others is spread evenly over their neurons
     back : (source, target) of edges that act a timestep later
+    exits : whether a leading class can end a sample early
     """
 
     groups: list[Group]
@@ -45,6 +47,7 @@ class Workload:
     graded: dict[str, np.ndarray] = field(default_factory=dict)
     recorded: frozenset[str] = frozenset()
     back: tuple[tuple[str, str], ...] = ()
+    exits: bool = False
 
     @property
     def samples(self) -> int:
@@ -89,8 +92,14 @@ class Workload:
 
     @property
     def pipeline_safe(self) -> bool:
-        """Whether a pipeline is worth it: a timestep starts before the one before is half through."""
-        return self.interval == 1 or 2 * self.interval <= self.depth
+        """Whether a pipeline is worth it: a timestep starts before the one before is half through, and none that an exit saves."""
+        return not self.exits and (self.interval == 1 or 2 * self.interval <= self.depth)
+
+    @property
+    def periods(self) -> np.ndarray:
+        """Chip steps from a sample's start to that of the next in a full pipeline, int64 [N]; see `convert.schedule.Schedule.period`."""
+        known = self.exit_step - 1 + -(-self.depth // self.interval)
+        return np.where(self.exit_step < self.timesteps, np.minimum(known, self.timesteps), self.exit_step) * self.interval
 
     def ledger(self) -> dict[str, Any]:
         """Sums over groups per sample and timestep [N, T], with the field's names for them."""
@@ -136,7 +145,7 @@ def workload_of(graph: Graph, record: Record) -> Workload:
         alive |= {f"~{g.gate[1:]}": before for g in groups if g.gate.startswith("~")}
     back = tuple((e.source, e.target) for e in graph.edges if e.delay)
     values = {n: v for n, v in record.values.items() if n in where}
-    return Workload(groups, counts, activity, alive, record.exit_step, values, recorded, back)
+    return Workload(groups, counts, activity, alive, record.exit_step, values, recorded, back, bool(exits_by_margin(graph)))
 
 
 def unrun(graph: Graph) -> Workload:
@@ -145,7 +154,7 @@ def unrun(graph: Graph) -> Workload:
     counts = np.zeros((0, 1, len(groups), len(COUNTERS)), np.int64)
     activity = {g.name: np.ones((1, g.positions, g.channels)) for g in groups}
     back = tuple((e.source, e.target) for e in graph.edges if e.delay)
-    return Workload(groups, counts, activity, {}, np.zeros(0, np.int64), back=back)
+    return Workload(groups, counts, activity, {}, np.zeros(0, np.int64), back=back, exits=bool(exits_by_margin(graph)))
 
 
 def _activity(group: Group, recorded: np.ndarray | None, spikes: np.ndarray) -> np.ndarray:

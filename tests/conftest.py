@@ -25,7 +25,10 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(20)
 
 
-LAVA_FILES = ("test_lava", "test_lava_ops", "test_deploy_cli", "test_pipeline", "test_readme", "test_netx_cli", "test_netx_wheel")
+LAVA_FILES = (
+    "test_lava", "test_lava_ops", "test_lava_chip_time", "test_deploy_cli", "test_pipeline", "test_readme", "test_netx_cli",
+    "test_netx_wheel",
+)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -67,6 +67,8 @@ COMMANDS = {
     "deploy/compare.py": "targets",
     "hw_sim/estimate.py": "costs",
     "hw_sim/place.py": "schedule",
+    "hw_sim/sweep.py": "images",
+    "hw_sim/report.py": "images",
     "hw_sim/validate.py": "file",
 }
 

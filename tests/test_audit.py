@@ -44,12 +44,21 @@ def test_a_kernel_that_differs_from_its_events_is_named():
 
 
 def test_a_count_that_is_too_small_is_named():
-    def fewer(self, inputs, out, t):
-        events = SpikingAttention.events(self, inputs, out, t)
-        return {**events, "attention_ac": events["attention_ac"] // 2}
+    def fewer(self, state, inputs, t, span=1):
+        out, events = SpikingAttention.advance(self, state, inputs, t, span)
+        return out, {**events, "attention_ac": events["attention_ac"] // 2}
 
     with pytest.raises(DeployError, match=r"block1\.attention.*counted"):
-        audit(swapped("block1.attention", SpikingAttention, events=fewer), halting_input())
+        audit(swapped("block1.attention", SpikingAttention, advance=fewer), halting_input())
+
+
+def test_a_compiled_output_that_differs_from_the_semantics_is_named():
+    def silent(self, state, inputs, t, span=1):
+        out, events = SpikingAttention.advance(self, state, inputs, t, span)
+        return out * 0, events
+
+    with pytest.raises(DeployError, match=r"block1\.attention.*compiled output"):
+        audit(swapped("block1.attention", SpikingAttention, advance=silent), halting_input())
 
 
 def test_an_undeclared_operation_is_named():

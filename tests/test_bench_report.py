@@ -101,7 +101,7 @@ def test_the_table_says_what_is_missing_stale_and_over_how_many_seeds(tmp_path):
     assert "| `exit` | exit | 90.00 % | 91.00 % | 1,000 | 50.0 % | 4.00 | 4.00 | 400 | 8 | 2.0 min | `static` |" in work_part
     assert "| 90.00 % (90.00 % to 90.00 %) |" in work_part
     assert "| `exit` | 400 pJ | 100 pJ | 45 % |" in text.split("\n\n")[1]
-    assert text.endswith("Every spike equal: torch = int on 256 images of 4 nets (7,168 spikes); 4 nets in all.")
+    assert text.endswith("Every spike equal: torch = int on 360 images of 4 nets (10,080 spikes); 4 nets in all.")
 
 
 def test_a_net_that_is_not_exact_is_named(tmp_path):

@@ -132,6 +132,56 @@ def test_compare_names_the_first_divergence(export, images, capsys, monkeypatch,
     assert told["equal"] is False and told["divergence"]["op"] == "block2.fc2"
 
 
+def test_chip_time_writes_the_same_result_and_how_many_chip_steps(export, images, tmp_path, capsys):
+    plain, chip = (deploy(run.Args(export, target="int", timing=t, output=tmp_path / t)) for t in ("algorithmic", "loihi"))
+    out = capsys.readouterr().out
+    assert "wait: a timestep every 15 chip steps, 15 chip steps deep; delay lines of up to" in out
+    a, b = (Record.load(folder / "events.npz") for folder in (plain, chip))
+    assert np.array_equal(a.counts, b.counts) and np.array_equal(a.logits, b.logits) and np.array_equal(a.exit_step, b.exit_step)
+    assert b.meta["chip_steps"] == (15 * b.exit_step).tolist() and (a.meta["timing"], b.meta["timing"]) == ("algorithmic", "loihi")
+    result = json.loads((chip / "result.json").read_text())
+    assert result["mean_chip_steps"] == 15 * b.mean_timesteps and result["delay_bits"] > 0 and result["schedule"] == "wait"
+    halted = deploy(run.Args(export, target="int", timing="loihi", schedule="pipelined", halt="off", output=tmp_path / "off", json=True))
+    assert json.loads((halted / "result_off.json").read_text())["chip_steps"] == [3 + 13] * IMAGES
+
+
+@pytest.mark.lava
+@pytest.mark.timeout(180)
+def test_compare_in_chip_time_has_algorithmic_timing_as_its_reference(export, images, capsys):
+    args = compare.Args(export, targets="int,lava", data="test:16", timing="loihi", batch=16, patience=60, mapping="block", json=True)
+    assert compare_run(args)
+    told = json.loads(capsys.readouterr().out)
+    assert told["targets"] == ["int", "int@wait", "lava@wait"] and told["timing"]["depth"] == 15 and told["values"] > 0
+    assert compare_run(compare.Args(export, targets="int", data="test", timing="loihi"))
+    out = capsys.readouterr().out
+    assert "(int = int@wait)" in out and "event counters of int and int@wait" in out and "chip steps deep" in out
+
+
+def test_compare_in_chip_time_finds_what_a_schedule_breaks(export, images, capsys, monkeypatch):
+    """A reset that comes a chip step late: some op keeps its state of the sample before."""
+    from convert.engine import Beat, Stage
+
+    honest = Stage.step
+
+    def late(stage, beat):
+        told = Beat(beat.rows, beat.sample, np.maximum(beat.t, 2) if "block1.fc1" in stage.names else beat.t, beat.signals)
+        honest(stage, told if len(stage.names) == 1 else beat)
+
+    monkeypatch.setattr(Stage, "step", late)
+    assert not compare_run(compare.Args(export, targets="int", data="test", timing="loihi", batch=4))
+    assert "first divergence: spike at op block1.fc1, timestep 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options, said", [
+    ({"schedule": "wait"}, "no chip steps"), ({"timing": "loihi", "protocol": "async"}, "leave it out"),
+    ({"timing": "loihi", "schedule": "pipelined"}, "slack -12"),
+])
+def test_timing_options_that_do_not_go_together(export, images, options, said):
+    for refused in (lambda: deploy(run.Args(export, target="int", **options)), lambda: compare_run(compare.Args(export, **options))):
+        with pytest.raises(DeployError, match=said):
+            refused()
+
+
 @pytest.mark.parametrize("text, said", [("tset", "no split"), ("test:", "no number"), ("test:0", "no number"), ("test:-4", "no number"),
                                         ("test:4x", "no number"), ("", "no split")])
 def test_bad_data_is_refused(text, said):
@@ -165,7 +215,7 @@ def test_batch_of_nothing_is_refused(export, images, batch):
 @pytest.mark.parametrize("script", ["run.py", "compare.py"])
 @pytest.mark.parametrize("args, code, said", [
     (["no/such/export"], 1, "no such export"), (["--dta", "test"], 2, "--data"), (["--data", "nope"], 1, "no split 'nope'"),
-    (["--mapping", "core"], 2, "chip"), (["--help"], 0, "--mapping"),
+    (["--mapping", "core"], 2, "chip"), (["--schedule", "eager"], 2, "pipelined"), (["--help"], 0, "--timing"),
 ])
 def test_command_line(script, args, code, said, tmp_path):
     command = [sys.executable, str(REPOSITORY / "deploy" / script), *args]

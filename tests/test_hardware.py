@@ -51,7 +51,7 @@ def test_step_times_equal_a_hand_computation():
     synop, idle, fire, spike, barrier = (LOIHI2.ns(n) for n in ("synop", "neuron_inactive", "neuron_active", "spike_out", "barrier"))
     a = 1000 * synop + 4 * idle + 2 * (fire - idle) + 2 * spike
     b = 50 * synop + 3 * idle + (fire - idle) + spike
-    hw = on_chip(pair((1000, 2), (50, 1)), LOIHI2, [], schedule="step-and-wait", method="greedy")
+    hw = on_chip(pair((1000, 2), (50, 1)), LOIHI2, [], schedule="wait", method="greedy")
     assert hw.times is not None and hw.times.steps.tolist() == [4]
     assert hw.times.step_ns == pytest.approx([a + barrier, b + barrier] * 2)
     assert hw.times.sum_ns == pytest.approx([2 * (a + b) + 4 * barrier])
@@ -64,7 +64,7 @@ def test_step_times_equal_a_hand_computation():
 
 def test_the_bound_names_the_largest_term():
     for work, term in ((pair((0, 0), (0, 0)), "barrier"), (pair((1000, 0), (0, 0)), "synop")):
-        times = on_chip(work, LOIHI2, [], schedule="step-and-wait", method="greedy").times
+        times = on_chip(work, LOIHI2, [], schedule="wait", method="greedy").times
         assert times is not None and times.bound_by[0] == term
     slow = LOIHI2.timing | {"neuron_inactive": LOIHI2.timing["neuron_inactive"].model_copy(update={"value": 500.0})}
     times = on_chip(pair((1000, 0), (0, 0)), LOIHI2.model_copy(update={"timing": slow}), [], method="greedy").times
@@ -73,7 +73,7 @@ def test_the_bound_names_the_largest_term():
 
 def test_an_earlier_exit_takes_less_time_and_energy():
     tables = [load_table("loihi2-pilotnet")]
-    late, early = (on_chip(pair((1000, 2), (50, 1), exits=n), LOIHI2, tables, schedule="step-and-wait") for n in (2, 1))
+    late, early = (on_chip(pair((1000, 2), (50, 1), exits=n), LOIHI2, tables, schedule="wait") for n in (2, 1))
     assert late.times is not None and early.times is not None
     assert early.times.sum_ns[0] == pytest.approx(late.times.sum_ns[0] / 2)
     assert early.energies[0].dynamic.value == pytest.approx(late.energies[0].dynamic.value / 2)
@@ -90,7 +90,7 @@ def test_the_link_bound_grows_with_the_packets():
 
 
 def test_placed_energies_equal_a_hand_computation():
-    e = on_chip(pair((1000, 2), (50, 1)), LOIHI2, [load_table("loihi1-davies")], schedule="step-and-wait").energies[0]
+    e = on_chip(pair((1000, 2), (50, 1)), LOIHI2, [load_table("loihi1-davies")], schedule="wait").energies[0]
     parts = {n: b.value for n, b in e.components.items()}
     assert parts["synapses"] == pytest.approx(2 * 1050 * 23.6)
     assert parts["neurons"] == pytest.approx(2 * (3 * 81 + 4 * 52))
@@ -140,7 +140,7 @@ def test_idle_neurons_that_a_chip_still_visits_are_priced_apart(order):
     hw = on_chip(gated, LOIHI2, [table])
     e = hw.energies[0]
     assert hw.times is not None
-    assert hw.times.schedule == ("step-and-wait" if order == "serial" else "pipelined")
+    assert hw.times.schedule == ("wait" if order == "serial" else "pipelined")
     turns = gated.depth if order == "serial" else 2
     spare = turns * gated.visits.sum() - gated.count("neuron_update").sum()
     assert spare > 0 and e.residual.value == pytest.approx(52 * spare / gated.samples)
@@ -221,7 +221,7 @@ def test_place_writes_every_figure(tmp_path, monkeypatch, capsys):
     code, out, _ = command(tmp_path, monkeypatch, capsys, "runs/mine", "--json", "--sweep", "timesteps")
     figures = json.loads(out)
     assert code == 0 and figures == json.loads((tmp_path / "runs/mine/report/hardware.json").read_text())
-    assert figures["fits"] and figures["cores"] == len(figures["cores_detail"]) and figures["time"]["schedule"] == "step-and-wait"
+    assert figures["fits"] and figures["cores"] == len(figures["cores_detail"]) and figures["time"]["schedule"] == "wait"
     assert sum(c["syn_ops"] for c in figures["cores_detail"]) == pytest.approx(figures["ledger"]["total"]["effective_acs"])
     assert sum(r["synop"] for r in figures["ledger"]["ops"].values()) == pytest.approx(figures["ledger"]["total"]["synop"])
     assert figures["names"]["loihi_profiler"]["packet"] == "axon_out" and len(figures["sweep"]["rows"]) == 4

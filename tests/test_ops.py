@@ -136,7 +136,7 @@ def test_design_rules_refuse_a_foreign_shape_by_name(op, steps):
 
 
 @pytest.mark.lava
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("op, steps", cases())
 def test_lava_process_equals_reference(op, steps):
     """Spikes and counters of the op inside a Lava process equal those of the reference."""

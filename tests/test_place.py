@@ -246,7 +246,7 @@ def test_a_net_with_serial_halting_cannot_be_pipelined_and_a_rectangle_can():
     assert not serial.work.pipeline_safe
     with pytest.raises(DeployError, match="cannot be pipelined"):
         latency(serial, place(serial, "greedy"), "pipelined")
-    assert latency(serial, place(serial, "greedy")).schedule == "step-and-wait"
+    assert latency(serial, place(serial, "greedy")).schedule == "wait"
     for graph, apart in ((halting_graph(gated=False), 1), (halting_graph(order="rectangle"), 2)):  # gate 0 answers a chip step later
         mapping = map_to(workload(graph), LOIHI2)
         times = latency(mapping, place(mapping, "greedy"))

@@ -23,7 +23,8 @@ from tests.run_folder import adaptive_graph, record_of, static_graph, write_expo
 
 SCRIPT = Path(__file__).parents[1] / "hw_sim" / "estimate.py"
 TABLES = ["paper45", "loihi1-davies"]
-FILES = {"energy.json", "report.html", "tokens.svg"} | {f"{kind}-{t}.svg" for kind in ("energy", "saving") for t in TABLES}
+FIGURES = {"tokens-adaptive.svg"} | {f"{kind}-{t}.svg" for kind in ("energy", "ops-adaptive", "saving-adaptive") for t in TABLES}
+FILES = {"energy.json", "report.html"} | FIGURES
 
 
 @pytest.fixture(scope="module")
@@ -93,11 +94,12 @@ class Outside(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.fetched: list[str] = []
-        self.images = 0
+        self.images = self.scripts = 0
 
     def handle_starttag(self, tag, attrs):
-        self.images += tag == "img"
-        assert tag not in ("link", "iframe", "object", "script")
+        self.images += tag in ("img", "image")
+        self.scripts += tag == "script"
+        assert tag not in ("link", "iframe", "object")
         for name, value in attrs:
             if name in ("src", "href", "xlink:href", "data") and not value.startswith(("data:image/png;base64,", "#")):
                 self.fetched.append(value)
@@ -110,14 +112,14 @@ def test_the_page_is_self_contained_and_holds_the_figures(folder):
     outside.feed(page)
     outside.close()
     assert outside.fetched == [] and "http" not in page and "@import" not in page and not re.search(r"url\((?!#)", page)
-    assert outside.images >= 16  # eight images, each beside its tokens
-    assert page.count("<svg") == 5 and page.count("</svg>") == 5
+    assert outside.images == 16 and outside.scripts == 1  # eight images, each above its halting maps; the slider's script
+    assert page.count("<svg") == page.count("</svg>") == len(FIGURES) + 16
     from hw_sim.units import energy_text
 
     for name in TABLES:
         assert energy_text(figures["nets"]["adaptive"]["energy"][name]["chip_pj"]) in page
         for value in figures["saving"]["energy"][name]["rows_pj"].values():
-            assert energy_text(value) in page
+            assert energy_text(abs(value)) in page
         for reason in figures["tables"][name]["leaves_out"].values():
             assert reason.replace("'", "&#39;") in page
     assert "Davies et al., 2018, Table 2" in page and "our assumption" in page
@@ -144,7 +146,7 @@ def test_names_from_files_cannot_break_the_page(folder):
     path.write_text(json.dumps(manifest | {"name": "<script>alert(1)</script>", "labels": ["<b>a", "[red]b", "c"]}))
     done = command(folder, "runs/adaptive")
     page = (folder / "runs/adaptive/report/report.html").read_text()
-    assert done.returncode == 0 and "<script" not in page and "<b>a" not in page and "&lt;script&gt;" in page
+    assert done.returncode == 0 and page.count("<script") == 1 and "<b>a" not in page and "&lt;script&gt;alert" in page and "[red]b" in page
 
 
 def test_without_twin_and_without_the_record_with_halting_off(folder):

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from convert.engine import Recorder, delayed, done_of
+from convert.engine import Recorder, done_of
+from convert.ir import delayed
 from convert.record import Record
 from train.layers.exit_gate import Exit
 from train.layers.readout import Head

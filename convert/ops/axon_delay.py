@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from convert.ir import Inputs, Op, Payload, Size, nonzero, register, total
+from convert import kernels
+from convert.ir import Inputs, Op, Payload, Size, merged, nonzero, register, total
 
 
 @register
@@ -70,6 +71,14 @@ class AxonDelay(Op):
 
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
         return {"spike_in": nonzero(inputs["x"]), "spike_out": nonzero((out,))}
+
+    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+        x, events, _, _ = merged(inputs["x"])
+        out = np.empty((len(x), *self.shape), np.int32)
+        channels, ring = self.shape[-1], state["ring"]
+        flat = x.reshape(len(x), -1, channels), np.ascontiguousarray(self.delay, np.int64), t
+        kernels.delayed(*flat, ring.reshape(*ring.shape[:2], -1, channels), out.reshape(len(x), -1, channels))
+        return out, {"spike_in": events.sum(1, dtype=np.int64), "spike_out": nonzero((out,))}
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)

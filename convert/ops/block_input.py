@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from convert.ir import Inputs, Op, Payload, Size, nonzero, register, total
+from convert import kernels
+from convert.ir import Inputs, Op, Payload, Size, nonzero, register, total, updates
 from convert.neuron import MANT_SHIFT
 from convert.neuron_base import Neuron
 from convert.neuron_leaky import Leaky
@@ -72,6 +73,12 @@ class BlockInput(Op):
         n = int(np.prod(self.shape))
         synop = sum(np.abs(x.reshape(len(x), -1).astype(np.int64)).sum(1) for x in inputs["x"]) * (self.weight != 0)
         return {"spike_in": nonzero(inputs["x"]), "synop": synop, "neuron_update": np.full(len(out), n), "spike_out": nonzero((out,))}
+
+    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+        out, fired = self.neuron.sweep(state, self.drive(inputs) + (self.bias << MANT_SHIFT), 0, span, MANT_SHIFT)
+        synop = sum(kernels.magnitudes(x.reshape(len(x), -1)) for x in inputs["x"]) * (self.weight != 0)
+        n = updates(None, len(out), 1, int(np.prod(self.out_shape)))
+        return out, {"spike_in": nonzero(inputs["x"]), "synop": synop, "neuron_update": n, "spike_out": fired}
 
     def macs(self, inputs: Inputs) -> int:
         return sum(int(((x != 0) & (x != 1)).sum()) for x in inputs["x"]) * (self.weight not in (0, 1))

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from convert.block import Block
-from convert.ir import Inputs, register, total
+from convert.ir import Inputs, Op, register, total
 from convert.neuron_base import Neuron
 from convert.neuron_leaky import Leaky
 from convert.taps import Taps
@@ -61,6 +61,9 @@ class BlockRecurrent(Block):
     def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         back = self.feedback.current(inputs["s"][:, None])[:, 0]
         return self.neuron.step(state, self.sums(total(inputs["x"])) + back, self.bias)
+
+    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+        return Op.advance(self, state, inputs, t, span)
 
     def arrivals(self, inputs: Inputs):
         own = np.count_nonzero(self.weight_rec, axis=0)

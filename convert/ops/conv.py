@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from convert import synapse
-from convert.ir import Inputs, Size, held, living, nonzero, per_sample, register, total
+from convert.ir import Inputs, Size, credit_of, held, living, merged, nonzero, per_sample, register, total, updates
 from convert.maps import MapOp
 from convert.neuron import Cuba
 
@@ -92,6 +92,19 @@ class Conv(MapOp):
             "synop": self.synops(rows),
             "neuron_update": tokens * self.out_shape[1],
             "spike_out": per_sample(out),
+        }
+
+    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+        credit = credit_of(inputs)
+        found = merged(inputs["x"])
+        at_once = self.neuron.spike(self.taps, found, state["v"], self.wide_bias, credit, held(inputs), span)
+        if at_once is not None:
+            out, (synops, arrived, fired, lives) = at_once
+            return out, {"spike_in": arrived, "synop": synops, "neuron_update": lives * out.shape[2], "spike_out": fired}
+        current, synops, arrived = self.taps.sums(found, credit)
+        out, fired = self.neuron.sweep(state, current, self.wide_bias, credit, held(inputs), span)
+        return out, {
+            "spike_in": arrived, "synop": synops, "neuron_update": updates(credit, len(out), *self.out_shape), "spike_out": fired
         }
 
     def accumulate(self, alu, inputs: Inputs, t: int):

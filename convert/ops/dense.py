@@ -8,8 +8,9 @@ from typing import ClassVar
 import numpy as np
 
 from convert import kernels, synapse
-from convert.ir import Inputs, Op, Size, nonzero, per_sample, register, total
+from convert.ir import Inputs, Op, Size, merged, nonzero, per_sample, register, total, updates
 from convert.neuron import Cuba
+from convert.taps import Taps
 
 
 @register
@@ -87,6 +88,25 @@ class Dense(Op):
             "neuron_update": np.full(len(out), len(self.weight)),
             "spike_out": per_sample(out),
         }
+
+    @cached_property
+    def taps(self) -> Taps:
+        """The synapses as the compiled kernels take them."""
+        return Taps(self.weight[:, :, None, None])
+
+    @cached_property
+    def wide_bias(self) -> np.ndarray:
+        return self.bias.astype(np.int64)
+
+    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+        found, n = merged(inputs["x"]), updates(None, len(t), 1, len(self.weight))
+        at_once = self.neuron.spike(self.taps, found, state["v"], self.wide_bias, None, None, span)
+        if at_once is not None:
+            out, (synops, arrived, fired, _) = at_once
+            return out[:, 0], {"spike_in": arrived, "synop": synops, "neuron_update": n, "spike_out": fired}
+        current, synops, arrived = self.taps.sums(found)
+        out, fired = self.neuron.sweep(state, current[:, 0], self.wide_bias, span=span)
+        return out, {"spike_in": arrived, "synop": synops, "neuron_update": n, "spike_out": fired}
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         x = total(inputs["x"])[:1]

@@ -6,7 +6,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from convert.ir import Inputs, Op, Payload, Size, nonzero, per_sample, register, total
+from convert import gate_kernels
+from convert.ir import Inputs, Op, Payload, Size, credit_of, merged, nonzero, per_sample, register, total, updates
+from convert.neuron import NO_CREDIT
 from convert.synapse import accumulate_each
 
 
@@ -73,6 +75,22 @@ class Inject(Op):
             "synop": arrived,
             "neuron_update": living * int(np.prod(self.shape[1:])),
             "spike_out": per_sample(out != 0),
+        }
+
+    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+        out = np.empty((len(t), *self.out_shape), np.int32)
+        held, arrived, sent = state["held"], np.zeros(len(t), np.int64), np.empty(len(t), np.int64)
+        first = np.flatnonzero(t == 1)
+        if len(first):
+            x, events, _, _ = merged(inputs["x"])
+            held[first // span] = x[first].reshape(len(first), *self.out_shape)
+            arrived[first] = events[first].sum(1)
+        credit = credit_of(inputs)
+        maps = (a.reshape(len(a), self.shape[0], -1) for a in (held, out))
+        gate_kernels.replayed(next(maps), span, NO_CREDIT if credit is None else credit, next(maps), sent)
+        return out, {
+            "spike_in": arrived, "synop": arrived, "neuron_update": updates(credit, len(out), self.shape[0], int(np.prod(self.shape[1:]))),
+            "spike_out": sent,
         }
 
     def accumulate(self, alu, inputs: Inputs, t: int):

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from convert import synapse
-from convert.ir import Inputs, Payload, Size, nonzero, per_sample, register, total
+from convert import gate_kernels, kernels, synapse
+from convert.ir import Inputs, Payload, Size, Sources, merged, nonzero, per_sample, register, total
 from convert.maps import MapOp
 
 
@@ -85,6 +85,20 @@ class LevelConv(MapOp):
             "neuron_update": first * int(np.prod(self.out_shape)),
             "spike_out": per_sample(out != 0),
         }
+
+    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+        first = np.flatnonzero(t == 1)
+        out = np.zeros((len(t), *self.out_shape), np.int32)
+        counts = {n: np.zeros(len(t), np.int64) for n in ("spike_in", "synop", "neuron_update", "spike_out")}
+        if len(first):
+            x = inputs["x"] if len(first) == len(t) else Sources(x[first] for x in inputs["x"])
+            sums, counts["synop"][first], counts["spike_in"][first] = self.taps.sums(merged(x))
+            now = np.empty(sums.shape, np.int32)
+            gate_kernels.ladder(sums, self.wide_bias, self.theta, self.levels, now)
+            out[first] = now
+            counts["neuron_update"][first] = int(np.prod(self.out_shape))
+            counts["spike_out"][first] = kernels.nonzeros(now.reshape(len(first), -1))
+        return out, counts
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         x = total(inputs["x"])[0] * (t == 1)

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from convert.ir import Inputs, Op, Size, held, nonzero, per_sample, register, total
+from convert.ir import Inputs, Op, Size, held, merged, nonzero, per_sample, register, total
 from convert.neuron import Cuba
 from convert.synapse import accumulate_each
 
@@ -63,6 +63,13 @@ class Lif(Op):
         arrived = nonzero(inputs["x"])
         n = int(np.prod(self.shape))
         return {"spike_in": arrived, "synop": arrived, "neuron_update": np.full(len(out), n), "spike_out": per_sample(out)}
+
+    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+        x, events, _, _ = merged(inputs["x"])
+        out, fired = self.neuron.sweep(state, x.reshape(len(x), *self.out_shape), 0, None, held(inputs), span)
+        arrived = events.sum(1, dtype=np.int64)
+        n = np.full(len(out), int(np.prod(self.shape)))
+        return out, {"spike_in": arrived, "synop": arrived, "neuron_update": n, "spike_out": fired}
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         return accumulate_each(alu, inputs["x"], self.out_shape), total(inputs["x"])[0]

@@ -7,9 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from convert import kernels
-from convert.ir import Inputs, Op, Payload, Size, nonzero, register, total
+from convert import gate_kernels, kernels
+from convert.ir import Inputs, Op, Payload, Size, Sources, merged, nonzero, register, total
+from convert.neuron import NO_CREDIT
 from convert.synapse import FLOAT_EXACT, exact_bound, weight_problems
+from convert.taps import Taps
 
 REACH = (1 << 23) - 1
 
@@ -125,6 +127,33 @@ class Readout(Op):
             "neuron_update": np.full(len(out), self.classes),
             "spike_out": np.full(len(out), self.classes),
         }
+
+    @cached_property
+    def taps(self) -> Taps:
+        """The head as the compiled kernels take it."""
+        return Taps(self.weight.reshape(self.classes, -1, 1, 1))
+
+    @cached_property
+    def narrow_bias(self) -> np.ndarray:
+        return self.bias.astype(np.int32)
+
+    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+        found = merged(inputs["x"])
+        sums, synops, arrived = self.taps.sums(found)
+        holding, more = np.zeros(len(t), np.int64), NO_CREDIT
+        before = after = NO_CREDIT
+        if "after" in inputs:
+            before, after = (np.ascontiguousarray(inputs[s], np.int32) for s in ("before", "after"))
+            died = np.empty(before.shape, np.bool_)
+            if gate_kernels.deaths(before, after, died):
+                sums_of_dead, holding, _ = self.taps.sums(Sources((found[0] * died[..., None],)).merged)
+                more = sums_of_dead[:, 0]
+        out = np.empty((len(t), self.classes), np.int32)
+        gate_kernels.class_sums(
+            sums[:, 0], more, before, after, state["z"], state["held"], self.narrow_bias, self.timesteps, t, out, holding
+        )
+        each = np.full(len(t), self.classes)
+        return out, {"spike_in": arrived, "synop": synops, "gate_update": holding, "neuron_update": each, "spike_out": each}
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         x = total(inputs["x"])[:1]

@@ -6,8 +6,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from convert.ir import Inputs, Op, Size, held, nonzero, per_sample, register
-from convert.neuron import Cuba
+from convert import scatter
+from convert.ir import Inputs, Op, Size, credit_of, held, nonzero, per_sample, register, updates
+from convert.neuron import NO_CREDIT, Cuba
 from convert.synapse import FLOAT_EXACT
 
 
@@ -120,6 +121,18 @@ class SpikingAttention(Op):
             "attention_ac": (meet + add).astype(np.int64),
             "neuron_update": living * self.channels,
             "spike_out": per_sample(out),
+        }
+
+    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+        bits = [np.ascontiguousarray(inputs[s], np.int32) for s in "qkv"]
+        credit = credit_of(inputs)
+        y = np.empty_like(bits[0])
+        work, arrived = np.empty(len(y), np.int64), np.empty(len(y), np.int64)
+        scatter.attention(*bits, NO_CREDIT if credit is None else credit, self.heads, self.order == "kv", y, work, arrived)
+        y <<= self.exponent
+        out, fired = self.neuron.sweep(state, y, 0, credit, held(inputs), span)
+        return out, {
+            "spike_in": arrived, "attention_ac": work, "neuron_update": updates(credit, len(out), *self.out_shape), "spike_out": fired
         }
 
     def accumulate(self, alu, inputs: Inputs, t: int):

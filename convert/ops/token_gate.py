@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from convert import gate_kernels
 from convert.ir import Inputs, register
 from convert.scoring import ScoringGate
 
@@ -35,6 +36,15 @@ class TokenGate(ScoringGate):
         credit = self.credit(inputs)
         spent = np.maximum(credit - self.score(inputs["x"]), 0)
         return np.where(credit > 0, spent, 0).astype(np.int32)
+
+    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+        credit = np.ascontiguousarray(self.credit(inputs), np.int32)
+        n, out = np.zeros(credit.shape, np.int64), np.empty(credit.shape, np.int32)
+        seen, synops, before, after = (np.zeros(len(credit), np.int64) for _ in range(4))
+        for x in inputs["x"]:
+            gate_kernels.halting(x, credit, self.channel, self.width, n, seen, synops)
+        gate_kernels.spent(credit, n, self.table, out, before, after)
+        return out, {"spike_in": seen + before, "synop": synops, "gate_update": before, "spike_out": after}
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         scores, living = self.accumulate_scores(alu, inputs)

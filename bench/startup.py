@@ -1,0 +1,91 @@
+"""python bench/startup.py: how long a network of six processes takes to start, and how long each command's --help takes."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if not __package__:  # run as a file: the repository root comes first, not bench/
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convert import cli
+from convert.ir import DeployError
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = ("train/run.py", "convert/export.py", "deploy/run.py", "deploy/compare.py", "hw_sim/estimate.py", "hw_sim/place.py")
+START_S, HELP_S = 1.0, 0.5
+
+
+@dataclass
+class Args:
+    """Wall time, medians of several starts; imports are not counted in a network's start."""
+
+    repeats: int = 3
+    """Starts of each."""
+    json: bool = False
+    """Print the figures as JSON only."""
+    output: Path | None = None
+    """JSON to write; bench/results/startup.json if left out."""
+
+
+def main() -> None:
+    """Parse the command line, measure, print and write."""
+    args = cli.parse(Args, "Start-up times.")
+    if args.repeats < 1:
+        raise DeployError("--repeats", "is less than 1", "give at least 1")
+    from bench import turns
+
+    started = network(args.repeats)
+    helped = turns.turns({c: lambda c=c: asked(c) for c in COMMANDS}, args.repeats)
+    helps = {c: turns.median(t) for c, t in helped.items()}
+    slowest = max(helps, key=helps.__getitem__)
+    found: dict[str, Any] = {
+        "start_s": turns.median(started), "help_s": helps, "repeats": args.repeats, "machine": turns.machine(),
+        "targets": [
+            turns.verdict("seconds to start six processes", turns.median(started), START_S, most=True),
+            turns.verdict(f"seconds of the slowest --help ({slowest})", helps[slowest], HELP_S, most=True),
+        ],
+    }  # fmt: skip
+    path = turns.keep("startup", None, found, args.output)
+    if args.json:
+        cli.print_json(found)
+        return
+    turns.show_targets(found["targets"])
+    turns.show_machine(found)
+    cli.console.print(f"written: {path}", markup=False, soft_wrap=True)
+
+
+def asked(command: str) -> None:
+    """One ``--help``."""
+    subprocess.run([sys.executable, ROOT / command, "--help"], capture_output=True, check=True)
+
+
+def network(repeats: int) -> list[float]:
+    """Seconds until five layers and their injector, each a process, are ready; the first start does not count."""
+    import numpy as np
+
+    from convert.ir import Graph
+    from convert.neuron import Cuba
+    from convert.ops.dense import Dense
+    from deploy.network import Network
+
+    graph, last = Graph(timesteps=2, input_shape=(8,)), "input"
+    for k in range(5):
+        last = graph.add(f"layer{k}", Dense(np.full((8, 8), 20), np.zeros(8, np.int32), Cuba(4096, 2048, 50)), x=last)
+    graph.check()
+    found = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        with Network(graph, "op", 1):
+            found.append(time.perf_counter() - start)
+    return found[1:]
+
+
+if __name__ == "__main__":
+    cli.run(main)

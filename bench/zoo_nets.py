@@ -1,0 +1,48 @@
+"""A zoo net ready to be timed: its graph, its embedded test images, and the ways to run it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert.data import load_split
+from convert.host import Host
+from convert.ir import DeployError, Graph
+from convert.manifest import read_manifest
+from convert.netx import read_graph
+from convert.runs import ZOO
+
+
+@dataclass
+class ZooNet:
+    """Name, folder, graph, uint8 test images and their embedding."""
+
+    name: str
+    folder: Path
+    graph: Graph
+    images: np.ndarray
+    embedded: np.ndarray
+
+    @property
+    def adaptive(self) -> bool:
+        return any(op.halting for op in self.graph.ops.values())
+
+    def trained(self) -> Any:
+        """The torch net in phase ``deployed``, eval mode."""
+        from train.restore import load_run
+
+        return load_run(self.folder)[1]
+
+
+def load(name: str, images: int) -> ZooNet:
+    """The net with so many test images; a DeployError names those that there are."""
+    folder = ZOO / name
+    known = sorted(p.name for p in ZOO.iterdir() if (p / "model.net").is_file())
+    if name not in known:
+        raise DeployError(name, "no such net in the zoo", f"there are {', '.join(known)}")
+    found, _ = load_split(read_manifest(folder)["data"], "test")
+    found = found[:images]
+    return ZooNet(name, folder, read_graph(folder / "model.net"), found, Host(folder / "embedding.onnx").encode(found))

@@ -1,0 +1,87 @@
+"""Collects a `Record` from what stages and exit gate report."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+
+from convert import credit, kernels, scatter
+from convert.ir import COUNTERS, Graph, delayed
+from convert.record import Record
+
+
+class Recorder:
+    """Takes reports from any driver, in any order of the ops."""
+
+    def __init__(self, graph: Graph, samples: int, spikes: bool | Collection[str]) -> None:
+        self.graph, self.names = graph, list(graph.ops)
+        self.gates, first = credit.gates(graph), credit.start(graph)
+        self.start = delayed(first) if first else None
+        readout = graph.only("readout")
+        last = self.names[-1]
+        tokens = graph.ops[readout[0]].weight.shape[1] if readout else 1  # type: ignore[attr-defined]
+        self.logits_of = readout[0] if readout else last
+        classes = int(np.prod(graph.ops[self.logits_of].out_shape))
+        t = graph.timesteps
+        self.counts = np.zeros((samples, t, len(self.names), len(COUNTERS)), np.int64)
+        self.exit_step = np.zeros(samples, np.int64)
+        self.logits = np.zeros((samples, classes), np.int64)
+        self.alive = np.zeros((samples, t, len(self.gates) + 1, tokens), bool)
+        kept = [] if spikes is False else self.names if spikes is True else spikes
+        self.spikes = {n: np.zeros((samples, t, *graph.ops[n].out_shape), np.int32) for n in kept}
+        self.activity: dict[str, np.ndarray] = {}
+        self._flat: dict[str, np.ndarray] = {}  # the same, one row for each timestep
+        graded = [n for n, op in graph.ops.items() if not (op.payload.binary or op.gates_tokens)]
+        self.values = {n: np.zeros((samples, t), np.int64) for n in graded}
+        self.special = {*self.values, *self.spikes, *self.gates, self.start, self.logits_of}  # of which more than activity is kept
+
+    def counted(self, sample: np.ndarray, t: np.ndarray, ops: slice | list[int], events: np.ndarray) -> None:
+        """Take the events [ops, counters, rows] of the ops with these numbers."""
+        rows = events.transpose(2, 0, 1)
+        if isinstance(ops, slice):
+            self.counts[sample, t - 1] = rows
+        else:
+            self.counts[sample[:, None], t[:, None] - 1, ops] = rows
+
+    def signals(self, sample: np.ndarray, t: np.ndarray, signals: dict[str, np.ndarray], span: int = 1) -> None:
+        """Take alive masks, logits and spikes from whichever signals are given; rows in the order (slot, timestep)."""
+        for name, value in signals.items():
+            if name in self.graph.ops:
+                self._active(name, value, t)
+            if name not in self.special:
+                continue
+            if name in self.values:
+                self.values[name][sample, t - 1] = kernels.magnitudes(value.reshape(len(value), -1))
+            if name in self.spikes:
+                self.spikes[name][sample, t - 1] = value
+            if name in self.gates:
+                self.alive[sample, t - 1, self.gates.index(name) + 1] = value > 0
+            if name == self.start:
+                self.alive[sample, t - 1, 0] = value > 0
+            if name == self.logits_of:
+                flat = value.reshape(-1, span, self.logits.shape[1])
+                at = sample[::span]
+                self.logits[at] = flat[:, -1] if self.graph.ops[name].kind == "readout" else self.logits[at] + flat.sum(1, dtype=np.int64)
+        if self.start is None:
+            self.alive[sample, t - 1, 0] = True
+
+    def _active(self, name: str, value: np.ndarray, t: np.ndarray) -> None:
+        """Add which neurons sent something."""
+        into = self._flat.get(name)
+        if into is None:
+            self.activity[name] = np.zeros((self.graph.timesteps, *value.shape[1:]), np.int32)
+            into = self._flat[name] = self.activity[name].reshape(self.graph.timesteps, -1)
+        scatter.active(value.reshape(len(value), -1), t, into)
+
+    def ended(self, sample: np.ndarray, t: np.ndarray, done: np.ndarray) -> None:
+        self.exit_step[sample[done]] = t[done]
+
+    def record(self, labels: np.ndarray | None = None, **meta) -> Record:
+        kinds = [op.kind for op in self.graph.ops.values()]
+        return Record(
+            self.names, kinds, self.counts, self.exit_step, self.logits, self.gates, self.alive, self.spikes, labels, meta,
+            credit.entering(self.graph), self.activity, {n: self.values[n] for n in self.activity if n in self.values},
+        )
+
+

@@ -1,0 +1,250 @@
+"""hw_sim/report.py on nets of the zoo: figures and files agree with the records, and problems are named."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from convert.data import load_split
+from convert.ir import COUNTERS, DeployError
+from convert.record import Record
+from deploy import compare
+from deploy.comparison import compare as compare_run
+from hw_sim.figures import maps, raster, svg
+from hw_sim.measured import find_measured
+from hw_sim.reporting import run
+from hw_sim.shown import choose, kept_spikes, read_row
+from hw_sim.subject import collect
+from tests.report_runs import HALTING, IMAGES, STATIC, TABLES, reported
+
+FILES = {"report.html", "report.json", "energy.csv", "cores.csv"}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    return reported(tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture
+def folder(shared, tmp_path, monkeypatch):
+    """A copy of it to change; the working directory."""
+    shutil.copytree(shared / "runs", tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def subjects(**more):
+    from hw_sim.chip import load_chip
+    from hw_sim.cost_tables import load_tables
+
+    return collect([HALTING, STATIC], None, load_tables(TABLES), chip=load_chip("loihi2"), images=4, **more)
+
+
+def test_files_sizes_and_a_page_that_fetches_nothing(shared):
+    assert {p.name for p in (shared / "both").iterdir()} == FILES
+    page = (shared / "both/report.html").read_text(encoding="utf-8")
+    assert len(page.encode()) < 5_000_000
+    assert "http" not in page and "@import" not in page and not re.search(r"(src|href)=\"(?!data:image/png;base64,|#)", page)
+    for part in ("energy", "saving", "halting", "spikes", "chip", "latency", "left-out", "repeat", "exact"):
+        assert f'<section id="{part}">' in page and f'href="#{part}"' in page
+
+
+def test_energy_csv_adds_up_to_the_json(shared):
+    figures = json.loads((shared / "both/report.json").read_text())["runs"]
+    rows = list(csv.DictReader(io.StringIO((shared / "both/energy.csv").read_text())))
+    for label in ("stas-digits", "spikformer-digits"):
+        estimate = figures[label]["estimate"]
+        net = estimate["nets"][estimate["main"]]
+        for table in TABLES:
+            energy, own = net["energy"][table], [r for r in rows if r["net"] == label and r[f"{table}_pj"]]
+            for component, pj in energy["components_pj"].items():
+                assert sum(float(r[f"{table}_pj"]) for r in own if r["component"] == component) == pytest.approx(pj)
+            for t, pj in enumerate(energy["timesteps_pj"], 1):
+                assert sum(float(r[f"{table}_pj"]) for r in own if r["timestep"] == str(t)) == pytest.approx(pj)
+    record = Record.load(shared / "runs/zoo-stas-digits/deploy/events.npz")
+    synops = sum(float(r["events_per_inference"]) for r in rows if r["net"] == "stas-digits" and r["event"] == "synop")
+    assert synops == pytest.approx(record.counts[..., COUNTERS.index("synop")].sum() / IMAGES)
+    assert {r["net"] for r in rows} == {"stas-digits", "stas-digits, halting off", "spikformer-digits"}
+    assert all(r["paper45_pj"] == "" for r in rows if r["event"].startswith("neuron_update"))  # no price is no zero
+
+
+def test_cores_csv_has_every_core_of_the_json(shared):
+    figures = json.loads((shared / "both/report.json").read_text())["runs"]
+    rows = list(csv.DictReader(io.StringIO((shared / "both/cores.csv").read_text())))
+    assert len(rows) == sum(f["hardware"]["cores"] for f in figures.values())
+    used = sum(int(r["neurons_used"]) for r in rows if r["net"] == "stas-digits")
+    assert used == sum(u["neurons_total"] for u in figures["stas-digits"]["hardware"]["utilisation"])
+
+
+def test_the_waterfall_ends_where_the_net_is_and_halted_visits_are_counted(shared):
+    saving = json.loads((shared / "both/report.json").read_text())["runs"]["stas-digits"]["estimate"]["saving"]
+    for table in TABLES:
+        energy = saving["energy"][table]
+        assert energy["before_pj"] - sum(energy["rows_pj"].values()) == pytest.approx(energy["after_pj"])
+    on, off = (Record.load(shared / f"runs/zoo-stas-digits/deploy/{n}.npz") for n in ("events", "events_off"))
+
+    def updates(record: Record) -> np.ndarray:
+        work = ~np.isin(record.kinds, ("token_gate", "exit_gate"))
+        return record.counts[:, :, work, COUNTERS.index("neuron_update")].sum(2)
+
+    spared = updates(off) - updates(on)
+    before_exit = np.arange(1, spared.shape[1] + 1) <= on.exit_step[:, None]
+    visits = saving["energy"]["loihi2-pilotnet"]["halted_visits_pj"]
+    assert visits == pytest.approx(66.5 * spared[before_exit].sum() / IMAGES) and visits > 0
+    assert saving["energy"]["paper45"]["halted_visits_pj"] is None  # this table has no price of an update
+
+
+def test_the_record_is_checked_by_running_the_reference_again(folder, capsys):
+    run([HALTING], None, ["paper45"], "loihi2", Path("good"), images=4)
+    exact = json.loads(Path("good/report.json").read_text())["runs"]["stas-digits"]["exactness"]
+    assert exact == {"target": "int", "compared": None, "run_again": {"images": 4, "equal": True}}
+    path = folder / "runs/zoo-stas-digits/deploy/events.npz"
+    record = Record.load(path)
+    record.counts[choose(find_measured(HALTING), 4)[1], 0, 4, 1] += 1
+    record.save(path)
+    run([HALTING], None, ["paper45"], "loihi2", Path("bad"), images=4)
+    page = Path("bad/report.html").read_text()
+    assert "does not agree with this export on 4 images (event counters)" in page and "does not agree" in capsys.readouterr().out
+
+
+def test_what_compare_found_is_shown_for_this_net_only(folder):
+    assert compare_run(compare.Args(HALTING, targets="int,lava", data="test:2", batch=2)) is True
+    (subject, _) = subjects(again=False)
+    assert subject.compared["equal"] and subject.compared["images"] == 2
+    path = folder / "runs/zoo-stas-digits/deploy/compare.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"net": "0" * 64}))
+    assert subjects(again=False)[0].compared is None
+
+
+def test_kept_spikes_are_those_of_the_record_or_none(folder):
+    net = find_measured(HALTING)
+    path = folder / "runs/zoo-stas-digits/deploy/spikes.npz"
+    with np.load(path) as f:
+        for row in (0, 5, IMAGES - 1):
+            assert all(np.array_equal(value, f[name][row]) for name, value in read_row(path, row).items())
+        arrays = {n: f[n] for n in f.files}
+    sample = int(choose(net, 4)[-1])
+    assert set(kept_spikes(net, sample)) == set(net.record.ops)
+    arrays["block1.q"][sample, 0, 0, 0] ^= 1
+    np.savez_compressed(path, **arrays)
+    assert kept_spikes(net, sample) == {}
+    shown = subjects()[0].shown
+    assert "run again" in shown.source and not shown.differs
+    path.write_bytes(b"no archive")
+    assert kept_spikes(net) == {}
+
+
+def test_images_come_from_the_data_where_the_deployment_kept_none(folder):
+    before = subjects()[0].shown
+    (folder / "runs/zoo-stas-digits/deploy/images.npz").unlink()
+    after = subjects()[0].shown
+    assert np.array_equal(before.images, after.images) and after.compared == 4 and not after.differs
+
+
+def test_the_raster_holds_every_spike(folder):
+    subject = subjects()[0]
+    figure = raster.raster(subject)
+    paths = re.findall(r'class="spikes"[^>]* d="([^"]*)"><title>([^:]+): (\d+) spikes', figure.svg)
+    assert len(paths) == len(figure.rows) and "gate1" not in {name for _, name, _ in paths}
+    for d, name, told in paths:
+        spikes = subject.shown.spikes[name].reshape(4, -1) != 0
+        assert int(told) == spikes.sum()
+        per = -(-spikes.shape[1] // raster.BINS)
+        wanted = sum(np.logical_or.reduceat(row, np.arange(0, row.size, per)).sum() for row in spikes)
+        width = (svg.WIDTH - raster.LABEL) * per / spikes.shape[1]
+        assert sum(float(h) for h in re.findall(r"h([\d.]+)", d)) / width == pytest.approx(wanted, abs=0.03 * wanted + 0.05)
+
+
+def test_shown_images_span_the_work_and_are_the_same_for_all_runs(folder):
+    halting, static = subjects()
+    work = halting.main.record.processed.sum((1, 2, 3))
+    shown = work[halting.shown.index]
+    assert shown[0] == work.min() and shown[-1] == work.max() and (np.diff(shown) > 0).all() and len(shown) == 4
+    assert np.array_equal(halting.shown.index, static.shown.index) and len(set(static.shown.index)) == 4
+    images, _ = load_split({"name": "digits"}, "test")
+    assert np.array_equal(halting.shown.images, images[halting.shown.index])
+    kept = subjects(again=False)[0].shown
+    assert kept.index.max() < 16 and np.array_equal(kept.images, images[kept.index])
+
+
+def test_images_are_the_kept_ones_where_the_data_is_gone_or_has_changed(folder, monkeypatch):
+    def gone(*_):
+        raise DeployError("data", "is gone", "")
+
+    def changed(data, split):
+        images, labels = load_split(data, split)
+        return images[::-1], labels
+
+    wanted = subjects(again=False)[0].shown
+    for instead in (gone, changed):
+        monkeypatch.setattr("convert.data.load_split", instead)
+        shown = subjects()[0].shown
+        assert np.array_equal(shown.index, wanted.index) and np.array_equal(shown.images, wanted.images) and not shown.differs
+    (folder / "runs/zoo-stas-digits/deploy/images.npz").unlink()
+    monkeypatch.setattr("convert.data.load_split", gone)
+    subject = subjects()[0]
+    assert len(subject.shown.images) == 0 and "data: is gone" in " ".join(subject.notes)
+
+
+def test_halting_maps_cover_exactly_the_tokens_that_are_gone():
+    rng = np.random.default_rng(0)
+    for shape in ((4, 4), (2, 5), (7, 3)):
+        alive = rng.random(shape) < 0.5
+        drawn = np.ones(shape, bool)
+        one = 70 / max(shape)
+        for x, y, w in re.findall(r"M([\d.]+) ([\d.]+)h([\d.]+)v", maps.dead_path(alive, 0, 0, 70)):
+            row, first, number = round(float(y) / one), round(float(x) / one), round(float(w) / one)
+            drawn[row, first : first + number] = False
+        assert np.array_equal(drawn, alive)
+
+
+def test_pictures_are_the_images():
+    image = np.random.default_rng(1).integers(0, 256, (3, 8, 6)).astype(np.uint8)
+    for channels in (1, 3):
+        address = svg.picture(image[:channels], side=16)
+        pixels = matplotlib.image.imread(io.BytesIO(base64.b64decode(address.split(",")[1])))[..., :3]
+        wanted = np.broadcast_to(image[:channels], (3, 8, 6)).transpose(1, 2, 0).repeat(2, 0).repeat(2, 1)
+        assert np.array_equal((pixels * 255).round().astype(np.uint8), wanted)
+
+
+def test_the_same_events_give_the_same_files(folder, shared):
+    run([HALTING, STATIC], None, TABLES, "loihi2", Path("again"))
+    for name in FILES:
+        assert (folder / "again" / name).read_bytes() == (shared / "both" / name).read_bytes()
+
+
+def test_one_run_is_written_beside_it_and_several_in_a_folder_of_their_own(folder):
+    assert run([STATIC], None, ["paper45"], "loihi2", None, images=0) == Path("runs/zoo-spikformer-digits/report")
+    assert run([HALTING, STATIC], None, ["paper45"], "loihi2", None, images=0) == Path("runs/report")
+    page = Path("runs/report/report.html").read_text()
+    assert 'id="spikes"' in page and 'class="card"' not in page  # spikes were recorded; no images, no maps
+
+
+@pytest.mark.parametrize("change, said", [
+    (lambda: run([HALTING, HALTING], None, TABLES, "loihi2", None), "named twice"),
+    (lambda: run([HALTING], None, TABLES, "loihi2", None, images=40), "--images"),
+    (lambda: run([HALTING], None, ["synops"], "loihi2", None), "only counts"),
+    (lambda: run([HALTING], None, TABLES, "loihi9", None), "loihi9"),
+    (lambda: run([STATIC], HALTING, TABLES, "loihi2", None), "itself static"),
+    (lambda: run([Path("zoo:stas-fashion")], None, TABLES, "loihi2", None), "no events recorded"),
+    (lambda: run([HALTING], None, TABLES, "loihi2", None, schedule="pipelined"), "cannot be pipelined"),
+])
+def test_problems_are_named(folder, change, said):
+    with pytest.raises(DeployError, match=said):
+        change()
+    assert not list(folder.glob("runs/*/report"))
+
+
+def test_a_page_that_is_too_large_is_refused(folder, monkeypatch):
+    monkeypatch.setattr("hw_sim.reporting.LARGEST", 10_000)
+    with pytest.raises(DeployError, match="would have"):
+        run([STATIC], None, ["paper45"], "loihi2", None)
