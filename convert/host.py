@@ -16,7 +16,8 @@ OPSET = 17
 
 def host_bound(weight: np.ndarray, bias: np.ndarray, pixels: int) -> int:
     """Largest |partial sum| that any image with values 0..pixels can cause."""
-    return int((np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(1) * pixels + np.abs(bias.astype(np.int64))).max())
+    edge = np.abs(bias.astype(np.int64)).reshape(len(bias), -1).max(1)
+    return int((np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(1) * pixels + edge).max())
 
 
 def write_host(
@@ -36,7 +37,7 @@ def write_host(
 
     Parameters
     ----------
-    weight : int [out, in, kh, kw]; bias : int [out]
+    weight : int [out, in, kh, kw]; bias : int [out], or [out, height, width] (an offset of the pixels meets the padding's zeros)
     image_shape : (channels, height, width); pixels : largest value of an image
 
     Raises
@@ -54,7 +55,7 @@ def write_host(
         )
     constants = {
         "weight": weight.astype(np.float32),
-        "bias": bias.astype(np.float32),
+        "bias": bias.astype(np.float32).reshape(-1, *bias.shape[1:] or (1, 1)),
         "scale": np.float32(2.0**-shift),
         "low": np.float32(low),
         "high": np.float32(high),
@@ -62,7 +63,8 @@ def write_host(
     }
     nodes = [
         helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
-        helper.make_node("Conv", ["pixels", "weight", "bias"], ["sum"], strides=[stride] * 2, pads=[padding] * 4),
+        helper.make_node("Conv", ["pixels", "weight"], ["product"], strides=[stride] * 2, pads=[padding] * 4),
+        helper.make_node("Add", ["product", "bias"], ["sum"]),
         helper.make_node("Mul", ["sum", "scale"], ["scaled"]),
         helper.make_node("Floor", ["scaled"], ["whole"]),
         helper.make_node("Clip", ["whole", "low", "high"], ["clipped"]),

@@ -108,6 +108,10 @@ class Op:
         """Yield (what is wrong, what to do) for each broken design rule, given the sources' shapes and payloads."""
         yield from ()
 
+    def overflows(self, payloads: dict[str, list[Payload]], timesteps: int) -> Iterator[tuple[str, str]]:
+        """Yield (what, hint) where the worst-case input could leave the 24-bit registers within a sample's timesteps."""
+        yield from ()
+
     def state(self, batch: int) -> dict[str, np.ndarray]:
         """State at the start of a sample, arrays [batch, ...]."""
         return {}
@@ -265,8 +269,7 @@ class Graph:
             for slot, given in shapes.items():
                 if len(set(given)) > 1:
                     yield name, f"sources of slot {slot!r} differ in shape: {given}", "sources that add up need equal shapes"
-            for what, hint in op.problems(shapes, payloads):
-                yield name, what, hint
+            yield from ((name, *p) for p in (*op.problems(shapes, payloads), *op.overflows(payloads, self.timesteps)))
             if any(e.source == INPUT or self.ops[e.source].kind != "timestep_gate" for e in slots.get("open", [])):
                 yield name, "slot 'open' is not fed by a timestep gate", "connect an op of kind timestep_gate"
             if hasattr(op, "copies") and op.copies != len(self.consumers(name)):

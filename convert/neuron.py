@@ -68,14 +68,18 @@ class Cuba:
         if not 0 < self.vth <= VTH_MANT_MAX:
             yield f"threshold mantissa {self.vth} is outside [1, {VTH_MANT_MAX}]", "rescale weights, bias and threshold together"
 
-    @property
-    def gain(self) -> float:
-        """Largest |v| for inputs bounded by 1 (infinite where nothing leaks)."""
+    def gain(self, timesteps: int) -> float:
+        """Largest |v| that inputs bounded by 1 add up to within so many timesteps."""
 
         def total(d: int) -> float:
-            return DECAY_ONE / d if d else float("inf")
+            keep = 1 - d / DECAY_ONE
+            return (1 - keep**timesteps) / (1 - keep) if d else float(timesteps)
 
         return total(self.i_decay) * total(self.v_decay)
+
+    def overflows(self, bound: int, timesteps: int) -> bool:
+        """Whether inputs up to `bound` (mantissa units, bias included) can leave the 24-bit registers."""
+        return bound * self.gain(timesteps) * (1 << MANT_SHIFT) >= LIMIT
 
     def step(
         self,

@@ -14,6 +14,7 @@ from convert.schedule import Schedule
 
 TARGETS = ("torch", "int", "lava")
 BATCH = {"int": 64, "lava": 8}
+IMPORTED = "import.json"  # convert/from_spikingjelly.py leaves it in the run folder
 Progress = Callable[[int], None]
 
 
@@ -59,6 +60,10 @@ class Target:
             return chip_time.run(self.schedule, embedded, labels, batch=self.batch, spikes=spikes, progress=progress)
         if self.name == "int":
             return engine.run(self.graph, embedded, labels, batch=self.batch, spikes=spikes, progress=progress)
+        if (self.run_folder / IMPORTED).is_file():  # its torch form is the graph's own twin
+            from convert.imported.twin import trace_graph
+
+            return trace_graph(self.graph, embedded)
         from train.tracing import trace
 
         gates = self.graph.only("exit_gate")

@@ -9,7 +9,7 @@ import numpy as np
 from convert import synapse
 from convert.ir import Inputs, Size, credit_of, held, living, merged, nonzero, per_sample, register, total, updates
 from convert.maps import MapOp
-from convert.neuron import LIMIT, MANT_SHIFT, Cuba
+from convert.neuron import Cuba
 
 
 @register
@@ -58,11 +58,14 @@ class Conv(MapOp):
         if len(self.weight) % self.groups:
             yield f"{len(self.weight)} channels do not split into {self.groups} groups", "choose groups that divide the channels"
         yield from self.gating_problems(shapes)
+
+    def overflows(self, payloads, timesteps):
+        """Worst-case sums of a sample."""
         high = sum(p.high for p in payloads.get("x", []))
         bound = synapse.exact_bound(self.weight.reshape(len(self.weight), -1), high, self.bias)
-        if bound * min(self.neuron.gain, 1e6) * (1 << MANT_SHIFT) >= LIMIT:
+        if self.neuron.overflows(bound, timesteps):
             yield (
-                f"worst-case input {bound} x gain {self.neuron.gain:g} overflows the 24-bit state",
+                f"worst-case input {bound} x gain {self.neuron.gain(timesteps):g} overflows the 24-bit state",
                 "lower weights and threshold together, or the number of residual sources",
             )
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from convert import kernels, synapse
 from convert.ir import Inputs, Op, Size, merged, nonzero, per_sample, register, total, updates
-from convert.neuron import LIMIT, MANT_SHIFT, Cuba
+from convert.neuron import Cuba
 from convert.taps import Taps
 
 
@@ -57,10 +57,13 @@ class Dense(Op):
                 yield f"input has {int(np.prod(shape))} neurons {shape}, the weights need {self.weight.shape[1]}", "check the sizes"
         if any(p.low < 0 for p in payloads.get("x", [])):
             yield "an input can be negative", "a synapse takes spikes or graded spikes >= 0; put an lif op before it"
+
+    def overflows(self, payloads, timesteps):
+        """Worst-case sums of a sample."""
         bound = synapse.exact_bound(self.weight, sum(p.high for p in payloads.get("x", [])), self.bias)
-        if bound * min(self.neuron.gain, 1e6) * (1 << MANT_SHIFT) >= LIMIT:
+        if self.neuron.overflows(bound, timesteps):
             yield (
-                f"worst-case input {bound} x gain {self.neuron.gain:g} overflows the 24-bit state",
+                f"worst-case input {bound} x gain {self.neuron.gain(timesteps):g} overflows the 24-bit state",
                 "lower weights and threshold together",
             )
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from convert.ir import Inputs, Op, Size, held, merged, nonzero, per_sample, register, total
-from convert.neuron import LIMIT, MANT_SHIFT, Cuba
+from convert.neuron import Cuba
 from convert.synapse import accumulate_each
 
 
@@ -46,8 +46,11 @@ class Lif(Op):
         for shape in shapes.get("x", []):
             if shape != self.out_shape:
                 yield f"input has shape {shape}, the neurons {self.out_shape}", "they are fed one to one"
+
+    def overflows(self, payloads, timesteps):
+        """Worst-case currents of a sample."""
         bound = sum(max(abs(p.low), abs(p.high)) for p in payloads.get("x", []))
-        if bound * min(self.neuron.gain, 1e6) * (1 << MANT_SHIFT) >= LIMIT:
+        if self.neuron.overflows(bound, timesteps):
             yield f"worst-case current {bound} overflows the 24-bit state", "clip the host's integers to a smaller range"
 
     def state(self, batch: int) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from convert.ir import Inputs, Op, Size, held, living, nonzero, per_sample, register, total
-from convert.neuron import LIMIT, MANT_SHIFT, Cuba
+from convert.neuron import Cuba
 from convert.synapse import accumulate_each
 
 
@@ -50,8 +50,11 @@ class Membrane(Op):
                     yield f"{slot} has shape {shape}, the neurons {self.out_shape}", "every branch of a stream has the stream's shape"
         if "alive" in shapes and shapes["alive"] != [(self.shape[0],)]:
             yield f"credit of shape {shapes['alive']} does not match {self.shape[0]} tokens", "gate and layer need the same tokens"
+
+    def overflows(self, payloads, timesteps):
+        """Worst-case currents of a sample."""
         bound = sum(max(abs(p.low), abs(p.high)) for slot in ("current", "x") for p in payloads.get(slot, []))
-        if bound * min(self.neuron.gain, 1e6) * (1 << MANT_SHIFT) >= LIMIT:
+        if self.neuron.overflows(bound, timesteps):
             yield f"worst-case current {bound} overflows the 24-bit state", "lower the branches' weights and the threshold together"
 
     def state(self, batch: int) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from convert import scatter
 from convert.ir import Inputs, Op, Size, credit_of, held, nonzero, per_sample, register, updates
-from convert.neuron import LIMIT, MANT_SHIFT, NO_CREDIT, Cuba
+from convert.neuron import NO_CREDIT, Cuba
 from convert.synapse import FLOAT_EXACT
 
 
@@ -73,8 +73,11 @@ class SpikingAttention(Op):
                     yield f"{slot} has shape {shape}, needs {self.out_shape}", "q, k, v cover the same tokens and channels"
             if any(not p.binary for p in payloads.get(slot, [])):
                 yield f"{slot} is not binary", "an AND needs spikes of value 1; put neurons before it"
+
+    def overflows(self, payloads, timesteps):
+        """Worst-case counts of a sample."""
         peak = self.tokens * (self.channels // max(1, self.heads))
-        if peak >= FLOAT_EXACT or (peak << (MANT_SHIFT + self.exponent)) * min(self.neuron.gain, 1e6) >= LIMIT:
+        if peak >= FLOAT_EXACT or self.neuron.overflows(peak << self.exponent, timesteps):
             yield f"worst-case count {peak} << {self.exponent} overflows the 24-bit state", "lower the exponent"
 
     def state(self, batch: int) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from convert import synapse
 from convert.ir import Inputs, Op, Size, held, nonzero, per_sample, register, total
-from convert.neuron import LIMIT, MANT_SHIFT, Cuba
+from convert.neuron import Cuba
 
 
 @register
@@ -75,10 +75,13 @@ class TokenMix(Op):
             yield "an input can be negative", "a synapse takes spikes or graded spikes >= 0; put an lif op before it"
         if shapes.get("alive", [(self.tokens,)]) != [(self.tokens,)]:
             yield f"credit of shape {shapes['alive']} does not match {self.tokens} tokens", "gate and layer need the same tokens"
+
+    def overflows(self, payloads, timesteps):
+        """Worst-case sums of a sample."""
         bound = synapse.exact_bound(self.weight.reshape(-1, self.tokens), sum(p.high for p in payloads.get("x", [])))
-        if bound * min(self.neuron.gain, 1e6) * (1 << MANT_SHIFT) >= LIMIT:
+        if self.neuron.overflows(bound, timesteps):
             yield (
-                f"worst-case input {bound} x gain {self.neuron.gain:g} overflows the 24-bit state",
+                f"worst-case input {bound} x gain {self.neuron.gain(timesteps):g} overflows the 24-bit state",
                 "lower weights and threshold together, or the number of residual sources",
             )
 

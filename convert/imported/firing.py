@@ -1,0 +1,99 @@
+"""Neurons: where a signal becomes a layer of the plan, after a check that time is time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from convert.imported.plan import Attention, FloatNeuron, Neurons, Refused, Synapses
+from convert.imported.reading import as_current, kind_of
+from convert.imported.signals import Attended, Current, Gated, Met, Reduced, Signal, Spikes
+
+
+def fire(reader: Any, x: Signal, neuron: FloatNeuron, multi: bool, value: torch.Tensor) -> Signal:
+    """Neurons on a signal; axis 0 is time for multi-step ones."""
+    node = x.node
+    if isinstance(node, Reduced) and not node.window:
+        return _gate(x, neuron, value)
+    if isinstance(node, Spikes | Reduced):
+        x = as_current(x)
+        node = x.node
+    if not isinstance(node, Current | Attended):
+        raise Refused(f"neurons on {kind_of(node)}", "put a linear layer before them")
+    constant = isinstance(node, Current) and node.constant
+    try:
+        index = _in_time(reader, x, constant, multi)
+    except Refused as e:  # listed; reading goes on as if time stood apart
+        reader.refuse(e.what, e.hint)
+        index = x.index
+    name = reader.where
+    if isinstance(node, Attended):
+        reader.add(Attention(name, (node.positions, node.channels), node.grid, node.q, node.k, node.v, node.heads, node.scale, neuron))
+        spikes = Spikes(node.positions, node.channels, node.grid, (name,))
+    else:
+        spikes, index = _used_channels(reader, name, node, index, neuron)
+    reader.keep(name, reader.plan.layers[name], value, index)
+    return Signal(value, spikes, index)
+
+
+def _used_channels(reader: Any, name: str, node: Current, index: torch.Tensor, neuron: FloatNeuron) -> tuple[Spikes, torch.Tensor]:
+    """The layer with the channels that the neurons see (part of them after a chunk or split)."""
+    inputs, channels = node.inputs, node.channels
+    seen = torch.unique(index % channels)
+    if len(seen) < channels:
+        if any(s.groups > 1 for s in inputs):
+            raise Refused("takes part of a grouped convolution's channels", "split the convolution")
+        rows = seen.numpy()
+        inputs = tuple(Synapses(s.sources, s.weight[rows], s.bias[rows], s.grid, s.stride, s.padding) for s in inputs)
+        place = torch.zeros(channels, dtype=torch.int64)
+        place[seen] = torch.arange(len(seen))
+        index = index // channels * len(seen) + place[index % channels]
+        channels = len(seen)
+    reader.add(Neurons(name, (node.positions, channels), node.grid, inputs, neuron))
+    return Spikes(node.positions, channels, node.grid, (name,)), index
+
+
+def _in_time(reader: Any, x: Signal, constant: bool, multi: bool) -> torch.Tensor:
+    """The index of the spikes, after a check that axis 0 is time (multi-step) and nothing else."""
+    index, span = x.index, reader.batch * x.node.size
+    if not multi:
+        if reader.plan.timesteps > 1:
+            raise Refused("is in step mode 's' among layers of step mode 'm'", "set one step mode: functional.set_step_mode(net, 'm')")
+        reader.plan.timesteps = 1
+        return index
+    steps = index.shape[0]
+    if reader.plan.timesteps not in (0, steps):
+        what = f"runs over {steps} steps, layers before it over {reader.plan.timesteps}"
+        raise Refused(what, "axis 0 must be time, apart from the batch")
+    if index[0].numel() != span:
+        what = "axis 0 does not hold the timesteps (each step must hold every sample's map once)"
+        raise Refused(what, "keep time and batch apart where neurons run: reshape(T, B, ...) before them")
+    reader.plan.timesteps = steps
+    each = torch.arange(steps).reshape(-1, *[1] * (index.dim() - 1))
+    if constant:
+        if not torch.equal(index, index[:1].expand_as(index)):
+            raise Refused("a current that should be constant differs from step to step", "repeat the image along axis 0")
+        return index + each * span
+    if not bool((index // span == each).all()):
+        raise Refused("axis 0 mixes samples into time: a sample's state would leak into another's", "reshape(T, B, ...) before the neurons")
+    return index
+
+
+def _gate(x: Signal, neuron: FloatNeuron, value: torch.Tensor) -> Signal:
+    """Neurons on counts of spikes: an OR, if one count is enough."""
+    node = x.node
+    assert isinstance(node, Reduced)
+    if not isinstance(node.base, Spikes | Met):
+        raise Refused(f"neurons on sums of {kind_of(node.base)}", "sum spikes")
+    counts = neuron.drive / node.scale
+    if counts > 1:
+        raise Refused(f"neurons that need a count of {counts:g} spikes", "use a threshold that one spike reaches (0.5 with tau 2): an OR")
+    base, table = node.base, node.table[x.index.reshape(-1)]
+    channel, rest = table % base.channels, table // base.channels
+    if bool((channel == channel[:, :1]).all()) and table.shape[1] == base.positions:
+        return Signal(value, Gated(base.positions, base.channels, base.grid, node, "channel", base.channels), x.index)
+    width = table.shape[1]
+    if bool((rest == rest[:, :1]).all()) and base.channels % width == 0 and torch.equal(channel, channel[:, :1] + torch.arange(width)):
+        return Signal(value, Gated(base.positions, base.channels, base.grid, node, "token", width), x.index)
+    raise Refused("neurons on sums over neither all tokens nor a head's channels", "sum over the token axis or the channel axis")
