@@ -79,6 +79,8 @@ def read_function(reader: Any, target: Any, args: tuple, kwargs: dict, result: A
 def _move(target: Any, args: tuple, kwargs: dict, result: Any) -> Any:
     if signals_of((args[1:], kwargs)):
         raise Refused("picks elements by another tensor", "the order of elements must be static")
+    if isinstance(args[0], tuple | list):
+        return args[0][args[1]]  # one of several parts (chunk, split)
     (signal,) = signals_of(args[:1])
     if isinstance(target, str) and target in ("float", "to"):
         return Signal(result, signal.node, signal.index)
