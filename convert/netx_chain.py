@@ -42,6 +42,8 @@ def _pair(group: h5py.Group, key: str, where: str, default: int) -> tuple[int, i
         raise DeployError(f"{where}/{key}", f"has {flat.size} values", "give one number, or (rows, columns)")
     return int(flat[0]), int(flat[-1])
 
+ANY_LENGTH = 1_000_000  # timesteps: a stock file does not say how many a sample has
+
 
 class Chain:
     """Reads one layer after the other; knows the shape that the next one gets."""
@@ -205,7 +207,8 @@ class Chain:
             return None
         op = read_stock_layer(group, here, grid=self.grid, in_shape=self.shape)
         shapes = {"x": [self.shape]} if self.shape else {}
-        return None if list(op.problems(shapes, {"x": [Payload(0, 1)]})) else op
+        given = {"x": [Payload(0, 1)]}
+        return None if [*op.problems(shapes, given), *op.overflows(given, ANY_LENGTH)] else op
 
     def conv(self, group: h5py.Group, here: str) -> Op:
         turned = kind_of(group) == "convT"

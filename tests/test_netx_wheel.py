@@ -107,6 +107,7 @@ def test_mnist_and_its_last_layer_without_neurons(monkeypatch):
     """It sends the weighted sums themselves, as SLAYER's Affine does; stock NetX puts an integrator there that never fires."""
     monkeypatch.setattr(Strict, "raises", False)
     graph = read_graph(HERE / "mnist.net")
+    assert [op.kind for op in graph.ops.values()].count("dense") == 1, "what could overflow in a long sample wraps as in Lava instead"
     graph.timesteps = 12
     x = np.random.default_rng(0).integers(0, 65, (2, 1, 784)).repeat(12, 1).astype(np.int32)
     spikes = engine.run(graph, x, spikes=True).spikes
