@@ -39,6 +39,7 @@ class Reader(fx.Interpreter):
         self.plan, self.problems = Plan(timesteps=0), []  # type: ignore[var-annotated]
         self.problems: list[Problem]
         self.spikes: dict[str, np.ndarray] = {}
+        self.parts: dict[str, dict[tuple[int, ...], str]] = {}  # layers that were split by channels, and their parts
         self.where = ""
 
     def run_node(self, n: fx.Node) -> Any:
@@ -134,6 +135,10 @@ class Reader(fx.Interpreter):
                 self.plan.head = head_of(self, result)
             except Refused as e:
                 self.refuse(e.what, e.hint)
+        read = self.plan.read()
+        for name in [n for n in self.parts if n not in read]:  # only its parts are read
+            del self.plan.layers[name]
+            self.spikes.pop(name, None)
         return result
 
 
