@@ -93,8 +93,12 @@ def run_netx(args: Args) -> Path:
     DeployError
         A file that cannot be read, a layer that cannot be run exactly, an input that does not fit.
     """
-    if args.export is None or not args.export.is_file() or args.input is None:
+    if args.export is None or args.export.is_dir() or args.input is None:
         raise DeployError("deploy/run.py", "--input goes with a .net file", "python deploy/run.py any.net --input x.npy")
+    if not args.export.exists():
+        raise DeployError(str(args.export), "no such file", "give a .net file")
+    if args.halt == "off" or args.data != "test":
+        raise DeployError("--halt, --data", "mean nothing for a NetX file and an array", "give the export folder, or leave them out")
     graph, x = prepared(args.export, load_array(args.input))
     last = list(graph.ops)[-1]
     keep_all = args.record == "spikes"

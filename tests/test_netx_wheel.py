@@ -73,8 +73,10 @@ def test_pilotnet_sdnn_with_its_start_up_transient():
     assert got == truth("pilotnet_sdnn/output.npy")[0].astype(int).tolist()
 
 
-def test_pilotnet_sdnn_square_sums_of_every_layer():
-    net = Pipeline(HERE / "gts/pilotnet_sdnn/square_network.net", skip_layers=1, input_message_bits=16)
+@pytest.mark.parametrize("bits", [0, 16])
+def test_pilotnet_sdnn_square_sums_of_every_layer(bits):
+    """As in stock, the skipped input layer says that its events are graded, whatever bits are given."""
+    net = Pipeline(HERE / "gts/pilotnet_sdnn/square_network.net", skip_layers=1, input_message_bits=bits)
     x = positions(truth("pilotnet_sdnn/act0.npy")[:33, :33]).astype(np.int32)
     for step in range(20):
         net.step(x[..., step])
