@@ -88,7 +88,7 @@ def run(net, steps: int, sources: dict | None = None) -> list[np.ndarray]:
 
 @shipped
 def test_lava_dls_own_tests_pass_with_the_import_changed():
-    """Its tests of the tiny net, of pilotnet_sdnn and of ntidigits, here with the `average` that stock refuses, at every layer they have."""
+    """Its tests of the tiny net, of pilotnet_sdnn and of ntidigits, at every layer, here with the `average` that stock refuses."""
     ours = classes()[1]
     net = ours(str(HERE / "tiny.net"), reset_interval=17)  # in place of stock's test's processes that reset neuron.u and neuron.v
     assert net.in_layer.transform == {"weight": 36, "bias": 34}
