@@ -374,21 +374,50 @@ def test_published_spikformer_comes_through_by_its_key_names():
         build(published_spikformer(64, 1), heads=5)
 
 
-def test_published_qkformer_is_refused_as_it_is_and_named_when_repaired():
+def test_published_qkformer_is_refused_as_it_is_and_named_when_repaired(tmp_path):
     torch.manual_seed(4)
     state = published_qkformer(64, 3)
     with pytest.raises(DeployError) as caught:
         read(build(state, heads=4), torch.rand(2, 3, 16, 16), None)
     said = str(caught.value)
     assert "patch_embed2.proj4_maxpool: max-pool of currents" in said and "patch_embed3.proj4_maxpool" in said
-    assert "stage3.0.ssa.proj_lif" in said and "time" in said and "3 things" in said
-    graph = both(build(state, heads=4, repaired=True), torch.rand(4, 3, 16, 16), levels=255)[3]
+    assert "stage3.0.ssa.proj_lif: axis 0 holds time and batch merged" in said and "leak into the next sample's" in said
+    assert "3 things" in said and "--repaired" in said
+    _, embedded, rows, graph = both(build(state, heads=4, repaired=True), torch.rand(4, 3, 16, 16), levels=255)
     assert len(graph.only("qk_token_gate")) == 2 and len(graph.only("spiking_attention")) == 1 and len(graph.only("max_pool")) == 2
+    same_in_torch(graph, embedded)
+    assert min(row.alone for row in rows) > 0.9
 
 
-def test_published_stmixer_is_refused_with_the_reason():
-    with pytest.raises(DeployError, match="stream of currents"):
-        build({"patch_embd.short_proj1.0.weight": torch.zeros(1)})
+def published_stmixer(dim: int, depth: int, heads: int, tokens: int, classes: int = 10) -> dict[str, torch.Tensor]:
+    """Key names and shapes of STMixer's CIFAR net (its surrogate modules left out)."""
+    made = {"head.weight": torch.zeros(classes, dim), "head.bias": torch.zeros(classes)}
+
+    def layer_of(name: str, norm: str, *shape: int) -> None:
+        made[f"{name}.weight"] = torch.zeros(*shape)
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            made[f"{norm}.{part}"] = torch.ones(shape[0])
+
+    wide = (3, dim // 8, dim // 4, dim // 2, dim, dim // 8 * 7)
+    for n in range(5):
+        layer_of(f"patch_embd.proj_conv.{3 * n}", f"patch_embd.proj_conv.{3 * n + 1}", wide[n + 1], wide[n], 3, 3)
+    layer_of("patch_embd.short_proj1.0", "patch_embd.short_proj1.1", dim // 8, 3, 4, 4)
+    for i in range(depth):
+        for part, out, inner in (("token_mix.fc1", dim, dim), ("token_mix.fc2", dim, dim), ("channel_mix.fc1", 4 * dim, dim),
+                                 ("channel_mix.fc2", dim, 4 * dim)):
+            layer_of(f"block.{i}.{part}.1", f"block.{i}.{part}.2", out, inner, 1)
+        for h in range(heads):
+            made[f"block.{i}.token_mix.attn.linear_mix.{h}.weight"] = torch.zeros(tokens, tokens)
+    return made
+
+
+def test_published_stmixer_is_refused_with_both_reasons(tmp_path):
+    save_file(published_stmixer(64, 2, 4, 64), tmp_path / "w.safetensors")
+    words = [ROOT / "convert/from_spikingjelly.py", "published", "--weights", tmp_path / "w.safetensors", "--output", tmp_path / "out"]
+    done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, env=ENV)
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 1 and "Traceback" not in said
+    assert "patch_embd.short_proj1" in said and "straight from the image" in said and "scores are read from that stream" in said
 
 
 class Shortcuts(nn.Module):

@@ -89,6 +89,9 @@ def _in_time(reader: Any, x: Signal, constant: bool, multi: bool) -> torch.Tenso
         reader.plan.timesteps = 1
         return index
     steps = index.shape[0]
+    if steps == reader.plan.timesteps * reader.batch and reader.batch > 1:
+        what = f"axis 0 holds time and batch merged ({steps} steps, layers before it have {reader.plan.timesteps})"
+        raise Refused(f"{what}: a sample's membranes leak into the next sample's", "reshape(T, B, ...) before the neurons")
     if reader.plan.timesteps not in (0, steps):
         what = f"runs over {steps} steps, layers before it over {reader.plan.timesteps}"
         raise Refused(what, "axis 0 must be time, apart from the batch")

@@ -198,11 +198,12 @@ def read(model: nn.Module, images: torch.Tensor, timesteps: int | None, form: st
     if timesteps is not None and form == "image" and reader.plan.timesteps != timesteps:
         reader.problems.append(Problem("--timesteps", f"the model runs {reader.plan.timesteps}, not {timesteps}", "leave the option out"))
     if reader.problems:
+        hint = getattr(model, "import_hint", "change them and train again")
         if len(reader.problems) == 1:
             p = reader.problems[0]
             raise DeployError(p.where, p.what, p.hint)
         lines = "".join(f"\n  - {p.where}: {p.what} ({p.hint})" for p in reader.problems)
-        raise DeployError(type(model).__name__, f"{len(reader.problems)} things cannot be imported:{lines}", "change them and train again")
+        raise DeployError(type(model).__name__, f"{len(reader.problems)} things cannot be imported:{lines}", hint)
     return reader.plan, traced, form
 
 
