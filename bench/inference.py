@@ -37,8 +37,8 @@ class Args:
     """Who takes part."""
     repeats: int = 3
     """Turns."""
-    images: int = 256
-    """Images of a turn at the largest batch; a batch of 1 gets an eighth."""
+    images: int = 1024
+    """Images of a turn at the largest batch (the test set, over and over); a batch of 1 gets an eighth."""
     json: bool = False
     """Print the figures as JSON only."""
     output: Path | None = None
