@@ -12,7 +12,7 @@ from itertools import islice
 
 import numpy as np
 
-from convert.ir import COUNTERS, INPUT, MUTE, SKIP, Counts, DeployError, Graph, Inputs, Sources, delayed
+from convert.ir import COUNTERS, INPUT, MUTE, SKIP, DeployError, Graph, Inputs, Sources, delayed
 from convert.record import Record
 from convert.recorder import Recorder
 
@@ -67,7 +67,8 @@ class Stage:
             self._wiring[n] = [
                 (slot, slot in listed, tuple(delayed(e.source) if e.delay else e.source for e in edges)) for slot, edges in slots.items()
             ]
-        self._fanout = [sum(getattr(graph.ops[e.target], "copies", 1) for e in graph.consumers(n)) for n in names]
+        fanout = [sum(getattr(graph.ops[e.target], "copies", 1) for e in graph.consumers(n)) for n in names]
+        self._fanout = np.array(fanout, np.int64)[:, None]
 
     @property
     def counts(self) -> dict[str, np.ndarray]:
@@ -109,13 +110,10 @@ class Stage:
                 if self.tap is not None:
                     self.tap(name, inputs, beat.t)
                 beat.signals[name], events = self.ops[name].advance(state, inputs, beat.t, beat.span)
-                self._book(i, slice(None), events)
-
-    def _book(self, i: int, rows: slice | np.ndarray, events: Counts) -> None:
-        booked = self.events[i]
-        for counter, values in events.items():
-            booked[COLUMN[counter], rows] = values
-        booked[COLUMN["message"], rows] = events["spike_out"] * self._fanout[i]
+                booked = self.events[i]
+                for counter, values in events.items():
+                    booked[COLUMN[counter]] = values
+        self.events[:, COLUMN["message"]] = self.events[:, COLUMN["spike_out"]] * self._fanout
 
     def _masked(self, i: int, inputs: Inputs, beat: Beat, state: dict[str, np.ndarray]) -> np.ndarray:
         """An op under a timestep mask: where a timestep is skipped nothing is computed and the state stays."""
@@ -139,7 +137,8 @@ class Stage:
             else:
                 now, events = op.advance(kept, part, beat.t[rows])
             out[rows] = now
-            self._book(i, rows, events)
+            for counter, values in events.items():
+                self.events[i, COLUMN[counter], rows] = values
             if kept is not state:
                 for n, v in kept.items():
                     state[n][slots] = v
@@ -170,6 +169,7 @@ class Injector:
             raise DeployError(
                 "input", f"values span [{inputs.min()}, {inputs.max()}], the net takes [{low}, {high}]", "use the exported embedding"
             )
+        self.feedback = [(s, delayed(s), graph.ops[s]) for s in graph.delayed_sources()]
         self.sample = np.fromiter(islice(self.queue, width), np.int64)
         self.rows = np.arange(len(self.sample))
         self.t = np.ones(len(self.sample), np.int64)
@@ -187,13 +187,14 @@ class Injector:
             x = np.zeros((len(sample), *self.graph.input_shape), np.int32)
             x[first] = self.inputs[sample[first]]
         signals = {INPUT: x}
-        for source in self.graph.delayed_sources():
-            start = self.graph.ops[source].initial(len(self.sample))
+        begins = self.feedback and first.any()
+        for source, name, op in self.feedback:
             if feedback is None:
-                signals[delayed(source)] = start
-            else:
-                last = feedback[source]
-                signals[delayed(source)] = np.where(first.reshape(-1, *[1] * (last.ndim - 1)), start, last)
+                signals[name] = op.initial(len(self.sample))
+                continue
+            signals[name] = last = feedback[source]
+            if begins:
+                signals[name] = np.where(first.reshape(-1, *[1] * (last.ndim - 1)), op.initial(len(first)), last)
         return Beat(self.rows, sample, t, signals, span)
 
     def advance(self, done: np.ndarray) -> np.ndarray:
@@ -265,5 +266,5 @@ def run(
         if progress is not None and done.any():
             progress(int(done.sum()))
         stay = injector.advance(done)
-        feedback = {s: beat.signals[s][stay] for s in graph.delayed_sources()}
+        feedback = {s: beat.signals[s][stay] for s, _, _ in injector.feedback}
     return recorder.record(labels)
