@@ -389,6 +389,22 @@ def test_published_qkformer_is_refused_as_it_is_and_named_when_repaired(tmp_path
     assert min(row.alone for row in rows) > 0.9
 
 
+def test_the_command_imports_and_fine_tunes_a_repaired_qkformer(tmp_path):
+    torch.manual_seed(5)
+    save_file(published_qkformer(32, 3, classes=2), tmp_path / "w.safetensors")
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (24, 16, 16, 3)).astype(np.uint8), np.arange(24) % 2
+    np.savez(tmp_path / "d.npz", train_images=images, train_labels=labels, test_images=images[:8], test_labels=labels[:8])
+    words = [ROOT / "convert/from_spikingjelly.py", "published", "--weights", tmp_path / "w.safetensors", "--heads", 4, "--data", "npz",
+             "--data-path", tmp_path / "d.npz", "--output", tmp_path / "out", "--json"]
+    done = subprocess.run([sys.executable, *map(str, words), "--repaired", "--epochs", "1"], capture_output=True, text=True, env=ENV)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    kinds = {row["kind"] for row in found["layers"]}
+    assert {"qk_token_gate", "spiking_attention", "max_pool"} <= kinds and len(found["validation_accuracy"]) == 2
+    assert all(0 <= row["agreement"] <= 1 for row in found["layers"]) and (tmp_path / "out/export/manifest.json").is_file()
+
+
 def published_stmixer(dim: int, depth: int, heads: int, tokens: int, classes: int = 10) -> dict[str, torch.Tensor]:
     """Key names and shapes of STMixer's CIFAR net (its surrogate modules left out)."""
     made = {"head.weight": torch.zeros(classes, dim), "head.bias": torch.zeros(classes)}

@@ -11,6 +11,9 @@ neurons and keeps time apart: another net, to be fine-tuned and measured, never 
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import sys
 from typing import Any
 
 import torch
@@ -50,6 +53,11 @@ def build(state: State, heads: int | None = None, timesteps: int = 4, repaired: 
             "the import has one convolution on the host and reads scores from spikes",
             "train it with neurons before the head: model.name stmixer of this repository, conf/published/",
         )
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # it greets; a command's stdout is its own
+            importlib.import_module("spikingjelly.activation_based.neuron")
+    except ImportError as e:
+        raise DeployError("spikingjelly", f"cannot be imported ({e})", "pip install spikegate[spikingjelly]") from None
     heads = heads or HEADS[name]
     kept = {k: v for k, v in state.items() if ".norm1." not in k and ".norm2." not in k}
     model: nn.Module = Spikformer(kept, heads, timesteps) if name == "spikformer" else QkFormer(kept, heads, timesteps, repaired)
