@@ -553,6 +553,35 @@ def test_channels_that_part_before_or_after_neurons_are_layers_of_their_own(digi
     assert np.array_equal(engine.run(graph, embedded).logits, engine.run(apart, embedded).logits)
 
 
+class Sliced(nn.Module):
+    """Some channels of the spikes beside all of them; or of one timestep alone."""
+
+    def __init__(self, one_step: bool = False) -> None:
+        super().__init__()
+        self.one_step, self.conv, self.fire, self.after = one_step, nn.Conv2d(1, 6, 3, 2, 1), lif(v_threshold=0.2), lif(v_threshold=0.2)
+        self.next, self.last, self.head = nn.Conv2d(6, 4, 1), lif(v_threshold=0.2), nn.Linear(4 * 16, 10)
+        self.narrow = nn.Conv2d(2, 4, 1)
+
+    def forward(self, x):
+        x = self.fire(self.conv(x).unsqueeze(0).repeat(4, 1, 1, 1, 1))
+        y = self.after(self.next(x.flatten(0, 1)).unflatten(0, x.shape[:2]))
+        z = y[0][:, 1:3] if self.one_step else y[:, :, 1:3].flatten(0, 1)
+        z = self.narrow(z) if self.one_step else self.narrow(z).unflatten(0, x.shape[:2])
+        return self.head((self.last(z) if self.one_step else y + self.last(z)).flatten(2)).mean(0)
+
+
+def test_a_layer_that_is_read_whole_and_in_part_is_there_twice(digits):
+    """The part is exact neurons of its own; the whole one stays."""
+    images = pictures(digits, 6)
+    torch.manual_seed(2)
+    spikes, embedded, rows, graph = both(Sliced().eval(), images)
+    assert graph.ops["after.part1"].weight.shape[0] == 2 and graph.ops["after"].weight.shape[0] == 4
+    assert np.array_equal(spikes["after.part1"], spikes["after"][..., 1:3]) and min(row.alone for row in rows) > 0.97
+    same_in_torch(graph, embedded)
+    with pytest.raises(DeployError):
+        read(Sliced(one_step=True), images[:2], None)
+
+
 def test_a_split_that_leaves_tokens_out_is_refused():
     """Neurons on part of the positions would be another layer; they are never taken for a split by channels."""
     model = SpikeDriven("currents")

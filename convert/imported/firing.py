@@ -65,8 +65,8 @@ def part_of(reader: Any, x: Signal) -> Signal:
         return x
     seen = torch.unique(x.index % node.channels)
     maps = torch.unique(x.index // node.channels)
-    steps = 1 if len(maps) == reader.batch * node.positions else reader.plan.timesteps
-    whole = len(maps) == steps * reader.batch * node.positions and len(torch.unique(x.index)) == x.index.numel() == len(maps) * len(seen)
+    each = len(maps) == reader.plan.timesteps * reader.batch * node.positions  # every timestep, sample and position ...
+    whole = each and len(torch.unique(x.index)) == x.index.numel() == len(maps) * len(seen)  # ... with every one of these channels, once
     if len(seen) == node.channels or not whole:
         return x
     parts = reader.parts.setdefault(layer.name, {})
