@@ -30,6 +30,7 @@ from convert.imported.reporting import compare_layers, float_spikes
 from convert.imported.tracing import read
 from convert.imported.twin import trace_graph
 from convert.ir import DeployError
+from hw_sim.groups import groups_of
 from tests.foreign_models import Spikformer, Vgg, lif, settle, train
 
 ROOT = Path(__file__).parents[1]
@@ -551,6 +552,42 @@ def test_channels_that_part_before_or_after_neurons_are_layers_of_their_own(digi
         assert getattr(a, "neuron", None) == getattr(b, "neuron", None)
         assert all(np.array_equal(getattr(a, field, 0), getattr(b, field, 0)) for field in ("weight", "bias"))
     assert np.array_equal(engine.run(graph, embedded).logits, engine.run(apart, embedded).logits)
+
+
+class StreamHead(nn.Module):
+    """Class scores from the mean of a stream of currents: no neurons before the head; its first branch comes from a finer map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.start = nn.Conv2d(1, 6, 3, padding=1), lif(v_threshold=0.3)
+        self.down, self.norm, self.one = nn.Conv2d(6, 8, 3, 2, 1), nn.BatchNorm2d(8), lif(v_threshold=0.5)
+        self.branch, self.norm2, self.head = nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Linear(8, 10)
+
+    def forward(self, x):
+        x = self.start(self.stem(x).unsqueeze(0).repeat(4, 1, 1, 1, 1))
+        stream = self.norm(self.down(x.flatten(0, 1))).unflatten(0, x.shape[:2])
+        stream = stream + self.norm2(self.branch(self.one(stream).flatten(0, 1))).unflatten(0, x.shape[:2])
+        return self.head(stream.flatten(3).mean(3)).mean(0)
+
+
+def test_class_scores_may_be_read_from_a_stream_of_currents(digits):
+    """The head's weights times each branch's, on the spikes that feed the branch: the float net's scores but for the rounding."""
+    images = pictures(digits, 24)
+    model = settle(StreamHead(), 9, images)
+    spikes, embedded, _, graph = both(model, images)
+    assert [op.kind for op in graph.ops.values()][-4:] == ["route", "route", "readout", "exit_gate"]
+    assert graph.ops["readout"].weight.shape == (10, 16, 4 * 6 + 8) and graph.ops["head.start"].fold == 2
+    same_in_torch(graph, embedded)
+    plan = read(model, images[:2], None)[0]
+    scores = sum(np.einsum("kpc,ntpc->nk", p.weight, spikes[p.sources[0]].astype(float)) for p in plan.head.parts) + 4 * plan.head.bias
+    functional.reset_net(model)
+    with torch.no_grad():
+        assert np.allclose(scores, model(images).numpy(), atol=1e-4)
+    record = engine.run(graph, embedded)
+    assert np.corrcoef(record.logits.ravel(), scores.ravel())[0, 1] > 0.99
+    synapses = {p.source: p.taps for g in groups_of(graph) for p in g.projections if g.name == "readout"}
+    for p in plan.head.parts:  # what places the net on cores sees the same synapses
+        assert synapses[p.sources[0]].shape == (10, p.weight[0].size) and synapses[p.sources[0]].mean() > 0.9
 
 
 class Sliced(nn.Module):

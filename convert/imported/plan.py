@@ -160,11 +160,19 @@ class Gate(Layer):
 
 
 @dataclass(eq=False)
-class Head:
-    """Class scores of one timestep: ``weight . sum of sources + bias``; the net's answer is their sum over timesteps."""
+class HeadPart:
+    """What one map adds to the class scores: ``weight . sum of sources``."""
 
     sources: tuple[str, ...]
     weight: np.ndarray  # [classes, positions, channels]
+    grid: Grid
+
+
+@dataclass(eq=False)
+class Head:
+    """Class scores of one timestep: `parts` (several, where a stream of currents is read) and a bias; the net's answer sums over time."""
+
+    parts: list[HeadPart]
     bias: np.ndarray  # [classes]
 
 
@@ -179,7 +187,7 @@ class Plan:
 
     def read(self) -> set[str]:
         """Names of the layers that something reads."""
-        found = set(self.head.sources) if self.head else set()
+        found = {name for part in self.head.parts for name in part.sources} if self.head else set()
         for layer in self.layers.values():
             if isinstance(layer, Neurons):
                 found.update(name for s in layer.inputs for name in s.sources)

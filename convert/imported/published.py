@@ -50,7 +50,7 @@ def build(state: State, heads: int | None = None, timesteps: int = 4, repaired: 
         raise DeployError(
             "patch_embd.short_proj1, head",
             "STMixer's short path enters the stream of currents straight from the image, and its class scores are read from that stream; "
-            "the import has one convolution on the host and reads scores from spikes",
+            "the import has one convolution on the host, and neurons behind it",
             "train it with neurons before the head: model.name stmixer of this repository, conf/published/",
         )
     try:
