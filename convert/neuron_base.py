@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+from typing_extensions import dataclass_transform
 
 from convert import kernels
 from convert.ir import Payload
@@ -90,10 +91,11 @@ def each_place(bias: Any, n: int) -> np.ndarray:
 
 
 NEURONS: dict[str, type[Neuron]] = {}
-Kind = TypeVar("Kind", bound=type[Neuron])
+NeuronType = TypeVar("NeuronType", bound=Neuron)
 
 
-def neuron(cls: Kind) -> Kind:
+@dataclass_transform(eq_default=False, frozen_default=True)
+def neuron(cls: type[NeuronType]) -> type[NeuronType]:
     """Class decorator: a frozen dataclass, known to the file reader under its `kind`."""
     cls = dataclass(frozen=True, eq=False)(cls)
     NEURONS[cls.kind] = cls
