@@ -63,7 +63,7 @@ def test_precision_changes_training_alone(name, phase):
         net = small_net(name, precision)
         net.set_phase(phase)
         net.eval()
-        assert not any(twin.half for twin in net.named.values())
+        assert not any(twin.halved for twin in net.named.values())
         logits[precision, "eval"] = net(IMAGES).logits
         net.train()
         logits[precision, "train"] = net(IMAGES).logits
@@ -77,9 +77,9 @@ def test_float_training_does_use_bfloat16():
     layer.name = "layer"
     x = (torch.rand(2, 4, 9, 8) < 0.5).float()
     seen = []
-    for layer.bfloat16 in (False, True):
+    for layer.in_bfloat16 in (False, True):
         layer.prepare()
-        seen.append(map_conv(x, layer.weight, None, (3, 3), 1, 0, half=layer.half, exact=False))
+        seen.append(map_conv(x, layer.weight, None, (3, 3), 1, 0, half=layer.halved, exact=False))
     assert not torch.equal(*seen) and torch.allclose(*seen, rtol=0.03, atol=0.05)
 
 

@@ -62,12 +62,12 @@ class Net(nn.Module):
         return name
 
     def twin(self, name: str) -> Twin:
-        return self.twins[name.replace(".", "/")]  # type: ignore[return-value]
+        return self.twins[name.replace(".", "/")]
 
     @property
     def named(self) -> dict[str, Twin]:
         """Twins by name, in order."""
-        return {twin.name: twin for twin in self.twins.values()}  # type: ignore[misc]
+        return {twin.name: twin for twin in self.twins.values()}
 
     @property
     def span(self) -> int:
@@ -102,7 +102,7 @@ class Net(nn.Module):
     def set_precision(self, precision: str) -> None:
         """``float32``, or ``bfloat16``: faster products in training, on CPUs that have them. Evaluation is always float32."""
         for twin in self.named.values():
-            twin.bfloat16 = precision == "bfloat16"
+            twin.in_bfloat16 = precision == "bfloat16"
 
     def forward(self, x: torch.Tensor) -> Output:
         """Run uint8 images [batch, channels, height, width] over all timesteps of the phase."""
@@ -153,7 +153,7 @@ class Net(nn.Module):
                 for edge in edges:
                     if edge.delay:
                         value = fed_back.get(edge.source)
-                        value = self.twin(edge.source).initial(len(x)) if value is None else value  # type: ignore[operator]
+                        value = self.twin(edge.source).initial(len(x)) if value is None else value
                     else:
                         value = signals.get(edge.source)
                         if value is None:  # a source that works once
@@ -189,9 +189,9 @@ class Net(nn.Module):
         """Alive bits [T, batch, tokens] of one of the credits that blocks obey, numbered as in `Record.alive`."""
         if entry:
             name = self.gates[entry - 1]
-            return self.twin(name).alive(found[name])  # type: ignore[operator]
+            return self.twin(name).alive(found[name])
         twin = self.twin(self.layout[1])  # type: ignore[arg-type]
-        return twin.alive(torch.cat([twin.initial(batch), found[twin.name][:-1]]))  # type: ignore[operator]
+        return twin.alive(torch.cat([twin.initial(batch), found[twin.name][:-1]]))
 
     def graph(self) -> Graph:
         """The deployed integers as a graph of ops, same names and wiring."""

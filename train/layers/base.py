@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -25,7 +26,7 @@ class Moment:
     first: int
     steps: int
     timesteps: int
-    state: dict[str, Any] = field(default_factory=dict)
+    state: dict[Hashable, Any] = field(default_factory=dict)
     work: list[torch.Tensor] = field(default_factory=list)
     batch: int = 1
     sums: dict[tuple[int, ...], tuple[list[torch.Tensor], torch.Tensor]] = field(default_factory=dict)
@@ -69,15 +70,16 @@ class Twin(nn.Module):
         super().__init__()
         self.name = ""
         self.phase = "float"
-        self.bfloat16 = False  # train with bfloat16 operands where that is cheaper
+        self.in_bfloat16 = False  # train with bfloat16 operands where that is cheaper
 
     @property
     def deployed(self) -> bool:
         return self.phase == "deployed"
 
     @property
-    def half(self) -> bool:
-        return self.bfloat16 and self.training
+    def halved(self) -> bool:
+        """Whether products take bfloat16 operands now."""
+        return self.in_bfloat16 and self.training
 
     def prepare(self) -> None:
         """Called once before each forward pass: fold and quantise what stays the same for all timesteps."""

@@ -88,7 +88,7 @@ class SpikingConv(Twin):
         x = now.total(inputs["x"])
         now.book(x, self.weight.numel() / self.weight.shape[1] / self.stride**2)
         weight, bias = self.cached
-        y = map_conv(x, weight, None, self.grid, self.stride, self.padding, half=self.half, exact=self.deployed)
+        y = map_conv(x, weight, None, self.grid, self.stride, self.padding, half=self.halved, exact=self.deployed)
         mask = living(inputs)
         if mask is not None:
             mask = alive_bit(inputs["alive"], self.unit, self.slope) if self.branch else mask.squeeze(-1)

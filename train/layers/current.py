@@ -22,6 +22,8 @@ class Branch(Twin):
     channels get no synapses. `copies` counts the readers (the net sets it).
     """
 
+    cached: tuple[torch.Tensor, torch.Tensor | None]  # weight and bias of this forward pass
+
     def __init__(
         self,
         in_channels: int,
@@ -60,7 +62,7 @@ class Branch(Twin):
     def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
         x = total(inputs["x"])
         now.book(x, max(1, self.copies) * self.weight.numel() / self.weight.shape[1] / self.stride**2)
-        y = map_conv(x, *self.cached, self.grid, self.stride, self.padding, half=self.half, exact=self.deployed)
+        y = map_conv(x, *self.cached, self.grid, self.stride, self.padding, half=self.halved, exact=self.deployed)
         y = (y if self.deployed else self.norm.normalise(y)) * MANT
         y = F.pad(y, (self.silent, 0)) if self.silent else y
         if living(inputs) is None:
