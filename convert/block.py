@@ -111,7 +111,7 @@ class Block(Op):
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> dict[str, np.ndarray]:
         return {
             "spike_in": nonzero([x for x, _ in self.arrivals(inputs)]),
-            "synop": sum(np.abs(x) @ fan for x, fan in self.arrivals(inputs)),  # type: ignore[dict-item]
+            "synop": sum(np.abs(x) @ fan for x, fan in self.arrivals(inputs)),
             "neuron_update": np.full(len(out), int(np.prod(self.out_shape))),
             "spike_out": nonzero((out,)),
         }

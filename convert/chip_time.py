@@ -149,7 +149,7 @@ class Entrance:
     def drained(self) -> bool:
         """Whether all that will ever enter has run through."""
         injector = self.injector
-        empty = injector.finished or (self.entered.all() and bool(self._over().all()))
+        empty = injector.finished or bool(self.entered.all() and self._over().all())
         return empty and self.step >= self.last + self.schedule.depth - 1
 
 

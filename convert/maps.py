@@ -78,4 +78,4 @@ class MapOp(Op):
 
     def synops(self, sources: tuple[np.ndarray, ...]) -> np.ndarray:
         """Accumulates that maps [batch, positions, channels] cause, int64 [batch]."""
-        return sum(kernels.weighted(x.reshape(len(x), -1), self.fanout) for x in sources)  # type: ignore[return-value]
+        return sum(kernels.weighted(x.reshape(len(x), -1), self.fanout) for x in sources)

@@ -140,7 +140,7 @@ class Chain:
             found = [read_array(group, "weight", here), NONE]
         else:
             found = [read_array(real, "real", here), read_array(real, "imag", here)]
-        return tuple(w.reshape(w.shape[:ndim]) if w.size and w.ndim > ndim else w for w in found)  # type: ignore[return-value,union-attr]
+        return tuple(w.reshape(w.shape[:ndim]) if w.size and w.ndim > ndim else w for w in found)  # type: ignore[return-value]
 
     def bias(self, group: h5py.Group, here: str, outputs: int) -> np.ndarray:
         bias = read_array(group, "bias", here, optional=True)
@@ -182,17 +182,17 @@ class Chain:
             real, imag = (w.reshape(outputs, -1) if w.size else w for w in (real, imag))
         if len(self.shape) == 2 and not self.flat and self.shape[0] > 1 and real.shape[1] == self.shape[1]:
             spread = [w[:, :, None, None] if w.size else w for w in (real, imag)]
-            op = BlockConv(spread[0], spread[1], self.bias(group, here, len(real)), self._map(here), neuron=self.neuron(group, here))
+            op: Op = BlockConv(spread[0], spread[1], self.bias(group, here, len(real)), self._map(here), neuron=self.neuron(group, here))
         else:
             bias = self.bias(group, here, len(real))
-            op = BlockDense(self.columns(real), self.columns(imag), bias, self.neuron(group, here))  # type: ignore[assignment]
+            op = BlockDense(self.columns(real), self.columns(imag), bias, self.neuron(group, here))
         return op
 
     def recurrent(self, group: h5py.Group, here: str) -> Op:
         real, imag = self.weights(group, here, 2)
         back = read_array(group, "weight_rec", here)
         n = int(np.prod(read_array(group, "shape", here)))
-        real, back = real.reshape(n, -1), back.reshape(n, -1)  # type: ignore[union-attr]
+        real, back = real.reshape(n, -1), back.reshape(n, -1)
         return BlockRecurrent(self.columns(real), imag, back, self.bias(group, here, n), self.neuron(group, here))
 
     def _map(self, here: str) -> tuple[int, int]:
@@ -214,7 +214,7 @@ class Chain:
         geometry = [_pair(group, key, here, 1) for key in ("stride", "dilation")] if kind == "conv" else []
         if any(a != b for a, b in geometry) or (geometry and geometry[1] != (1, 1)) or (kind == "conv" and len(self.grid) != 2):
             return None
-        if kind == "dense" and (read_array(group, "weight", here).ndim != 2 or (len(self.shape) == 2 and not self.flat)):  # type: ignore[union-attr]
+        if kind == "dense" and (read_array(group, "weight", here).ndim != 2 or (len(self.shape) == 2 and not self.flat)):
             return None
         op = read_stock_layer(group, here, grid=self.grid, in_shape=self.shape)
         shapes = {"x": [self.shape]} if self.shape else {}
@@ -229,7 +229,7 @@ class Chain:
             if plain is not None:
                 return self.fits(plain, group, here)
         real, imag = self.weights(group, here, 4)
-        groups = int(np.prod(read_array(group, "groups", here, optional=True))) if "groups" in group else 1
+        groups = int(np.prod(read_array(group, "groups", here))) if "groups" in group else 1
         geometry = {key: _pair(group, key, here, usual) for key, usual in (("stride", 1), ("padding", 0), ("dilation", 1))}
         outputs = real.shape[1] * groups if turned else len(real)
         if groups < 1 or outputs % groups or (len(real) if turned else outputs) % groups:
@@ -259,7 +259,7 @@ class Chain:
     def average(self, group: h5py.Group, here: str) -> Op:
         if not self.shape:
             raise DeployError(here, "is the first layer", "it averages the neurons of a layer before it")
-        outputs = int(read_array(group, "shape", here).ravel()[0])  # type: ignore[union-attr]
+        outputs = int(read_array(group, "shape", here).ravel()[0])
         high = self.graph.payload_of(self.previous).high
         return BlockAverage(self.shape, outputs, high)
 

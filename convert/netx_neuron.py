@@ -20,7 +20,6 @@ KINDS = ("CUBA", "LOIHI", "ALIF", "SDNN", "RF_PHASE", "RF_IZHIKEVICH", "ADRF_PHA
 def _per(group: h5py.Group, key: str, where: str) -> Per:
     """A number, or int32 [channels]."""
     value = read_array(group, key, where)
-    assert value is not None
     return int(value.ravel()[0]) if value.size == 1 else value.ravel()
 
 
@@ -68,8 +67,8 @@ def read_neuron(layer: h5py.Group, where: str, *, first: bool = False, spike_exp
         output = VOLTAGE if vth >= AFFINE_VTH else SPIKES
         return Leaky(_per(group, "iDecay", where), _per(group, "vDecay", where), vth, _exponent(group, where), output)
     if kind == "ALIF":
-        decays = (_per(group, key, where) for key in ("iDecay", "vDecay", "thDecay", "refDecay"))
-        return Alif(*decays, _one(group, "vThMant", where), _one(group, "vThStep", where), _exponent(group, where))
+        i, v, th, ref = (_per(group, key, where) for key in ("iDecay", "vDecay", "thDecay", "refDecay"))
+        return Alif(i, v, th, ref, _one(group, "vThMant", where), _one(group, "vThStep", where), _exponent(group, where))
     if kind == "SDNN":
         if first:
             return Delta(_one(group, "vThMant", where), spike_exp)
@@ -86,7 +85,7 @@ def read_neuron(layer: h5py.Group, where: str, *, first: bool = False, spike_exp
         if vth >= AFFINE_VTH:
             raise DeployError(where, "is an affine layer of resonators", "end the net with a spiking block")
         if kind == "ADRF_PHASE":
-            moving = (_per(group, key, where) for key in ("thDecay", "refDecay"))
+            moving = (_per(group, "thDecay", where), _per(group, "refDecay", where))
             return Adrf(*turn, *moving, vth, _one(group, "vThStep", where))
         return (Rf if kind == "RF_PHASE" else RfIz)(*turn, vth)
     why = " (SLAYER's own forward of it fails)" if kind.startswith("ADRF") else ""

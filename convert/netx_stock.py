@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, overload
+
 import h5py
 import numpy as np
 
@@ -14,6 +16,14 @@ from convert.synapse import Padding, pair
 MAX_ELEMENTS = 1 << 28
 NEURONS = ("CUBA", "LOIHI")
 READABLE = ("input", "conv", "flatten", "dense")
+
+
+@overload
+def read_array(group: h5py.Group, key: str, where: str, *, optional: Literal[False] = False) -> np.ndarray: ...
+
+
+@overload
+def read_array(group: h5py.Group, key: str, where: str, *, optional: bool) -> np.ndarray | None: ...
 
 
 def read_array(group: h5py.Group, key: str, where: str, *, optional: bool = False) -> np.ndarray | None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from convert import kernels, scatter
+
+if TYPE_CHECKING:
+    from convert.taps import Taps
 
 STATE_BITS = 24  # current and voltage registers, Loihi
 LIMIT = 1 << (STATE_BITS - 1)
@@ -132,7 +135,7 @@ class Cuba:
         return SHIFTS.get(self.v_decay) if self.i_decay == DECAY_ONE else None
 
     def spike(
-        self, taps: Any, merged: tuple[np.ndarray, np.ndarray, int, int], v: np.ndarray, bias: np.ndarray,
+        self, taps: Taps, merged: tuple[np.ndarray, np.ndarray, int, int], v: np.ndarray, bias: np.ndarray,
         credit: np.ndarray | None, hold: np.ndarray | None, span: int,
     ) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
         """Synapses and neurons in one compiled call, the frequent case; None where it does not apply and nothing was done.

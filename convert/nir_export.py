@@ -53,7 +53,8 @@ def to_nir(graph: Graph) -> Any:
         names = [f"{name}{SYNAPSES}.map", f"{name}{SYNAPSES}", name][-len(chain) :]
         nodes |= dict(zip(names, chain))
         edges += [(s, names[0]) for s in sources] + list(pairwise(names))
-    plain = all(op.groups == 1 and len({*op.weight.shape[2:]}) == 1 for op in graph.ops.values() if hasattr(op, "groups"))
+    mapped: list[Any] = [op for op in graph.ops.values() if hasattr(op, "groups")]
+    plain = all(op.groups == 1 and len({*op.weight.shape[2:]}) == 1 for op in mapped)
     return nir.NIRGraph(nodes=nodes, edges=edges, type_check=plain)  # nir 1.0.8 takes groups and oblong kernels for mistakes
 
 

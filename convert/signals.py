@@ -83,4 +83,4 @@ def living(sources: tuple[np.ndarray, ...], inputs: Inputs) -> tuple[np.ndarray,
 
 def nonzero(sources: Iterable[np.ndarray]) -> np.ndarray:
     """Number of events of a slot's sources, int64 [batch]."""
-    return sum(kernels.nonzeros(s.reshape(len(s), -1)) for s in sources)  # type: ignore[return-value]
+    return sum(kernels.nonzeros(s.reshape(len(s), -1)) for s in sources)

@@ -40,7 +40,7 @@ def weight_problems(weight: np.ndarray, bias: np.ndarray, outputs: int):
 
 def pair(padding: Padding) -> tuple[int, int]:
     """Padding (rows, columns); one number stands for both."""
-    return (padding, padding) if isinstance(padding, int | np.integer) else (int(padding[0]), int(padding[1]))  # type: ignore[return-value]
+    return (padding, padding) if isinstance(padding, int | np.integer) else (int(padding[0]), int(padding[1]))
 
 
 def windows(x: np.ndarray, grid: tuple[int, int], kernel: tuple[int, int], stride: int, padding: Padding) -> np.ndarray:
@@ -50,7 +50,7 @@ def windows(x: np.ndarray, grid: tuple[int, int], kernel: tuple[int, int], strid
     above, left = pair(padding)
     framed = np.zeros((b, h + 2 * above, w + 2 * left, c), x.dtype)
     framed[:, above : above + h, left : left + w] = x.reshape(b, h, w, c)
-    view = np.lib.stride_tricks.sliding_window_view(framed, kernel, axis=(1, 2))[:, ::stride, ::stride]
+    view = np.lib.stride_tricks.sliding_window_view(framed, kernel, axis=(1, 2))[:, ::stride, ::stride]  # type: ignore[call-overload]
     return np.ascontiguousarray(view.transpose(0, 1, 2, 4, 5, 3)).reshape(b, view.shape[1] * view.shape[2], -1)
 
 

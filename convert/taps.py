@@ -69,8 +69,8 @@ class Taps:
         kind = np.float32 if exact else np.float64  # partial sums of a float64 product stay below 2^53: 32-bit inputs, 9-bit weights
         weight = self._float if exact else self.weight.astype(np.float64)
         b, (oh, ow), o, g = len(x), self.out_grid, len(weight), self.groups
-        maps = x.astype(kind).reshape(b, *self.grid, g, -1)
-        out = np.zeros((b, oh, ow, g, o // g), kind)
+        maps: np.ndarray = x.astype(kind).reshape(b, *self.grid, g, -1)
+        out: np.ndarray = np.zeros((b, oh, ow, g, o // g), kind)
         rows = weight.reshape(g, o // g, *weight.shape[1:])
         for dy, dx, oy, ox, iy, ix in self.joined:
             seen = maps[:, iy[:, None], ix[None]]
@@ -168,7 +168,7 @@ class Taps:
         return float(self.fan.mean())
 
     @cached_property
-    def plan(self) -> tuple:
+    def plan(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
         """The constant arguments of `scatter.scatter` from `start` on."""
         return *self.wires, self.weight.shape[1]
 

@@ -36,4 +36,5 @@ def read_npz(path: Path) -> Arrays:
     for key in ("train_labels", "test_labels"):
         if found[key].ndim == 2 and found[key].shape[1] == 1:
             found[key] = found[key][:, 0]
-    return Arrays(*(found[k] for k in KEYS), classes)
+    train_x, train_y, test_x, test_y = (found[k] for k in KEYS)
+    return Arrays(train_x, train_y, test_x, test_y, classes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -59,7 +59,7 @@ class BlockConv(Block):
     def examples(cls, rng: np.random.Generator):
         none = np.zeros((0,), np.int32)
         w, bias = rng.integers(-30, 31, (4, 1, 3, 2)), rng.integers(-9, 10, 4)
-        geometry = {"grid": (6, 5), "stride": (2, 1), "padding": (1, 0), "dilation": (1, 2), "groups": 2}
+        geometry: dict[str, Any] = {"grid": (6, 5), "stride": (2, 1), "padding": (1, 0), "dilation": (1, 2), "groups": 2}
         spikes = [{"x": (rng.integers(0, 2, (2, 30, 2)).astype(np.int32),)} for _ in range(5)]
         yield cls(w, none, bias, neuron=Leaky(1024, 300, 60), **geometry), spikes
         yield cls(w, none, bias, neuron=Alif(1024, 300, rng.integers(0, 4097, 4), 200, 40, 30), **geometry), spikes

@@ -76,6 +76,9 @@ class BlockRecurrent(Block):
 
     @classmethod
     def examples(cls, rng: np.random.Generator):
-        none, spikes = np.zeros((0,), np.int32), lambda *shape: rng.integers(0, 2, shape).astype(np.int32)
+        def spikes(*shape: int) -> np.ndarray:
+            return rng.integers(0, 2, shape).astype(np.int32)
+
+        none = np.zeros((0,), np.int32)
         op = cls(rng.integers(-60, 61, (5, 8)), none, rng.integers(-60, 61, (5, 5)), rng.integers(-9, 10, 5), Leaky(2000, 300, 80))
         yield op, [{"x": (spikes(2, 8),), "s": spikes(2, 5)} for _ in range(5)]

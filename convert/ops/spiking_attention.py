@@ -124,11 +124,11 @@ class SpikingAttention(Op):
         }
 
     def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
-        bits = [np.ascontiguousarray(inputs[s], np.int32) for s in "qkv"]
+        q, k, v = [np.ascontiguousarray(inputs[s], np.int32) for s in "qkv"]
         credit = credit_of(inputs)
-        y = np.empty_like(bits[0])
+        y = np.empty_like(q)
         work, arrived = np.empty(len(y), np.int64), np.empty(len(y), np.int64)
-        scatter.attention(*bits, NO_CREDIT if credit is None else credit, self.heads, self.order == "kv", y, work, arrived)
+        scatter.attention(q, k, v, NO_CREDIT if credit is None else credit, self.heads, self.order == "kv", y, work, arrived)
         y <<= self.exponent
         out, fired = self.neuron.sweep(state, y, 0, credit, held(inputs), span)
         return out, {
