@@ -184,9 +184,9 @@ def _matmul(a: Any, b: Any, result: torch.Tensor) -> Signal:
     if bases is None or not torch.equal(bases, p.bases) or not right_side or not torch.equal(product.index, numbers(product.index.shape)):
         raise Refused("multiplies an attention's product in an order that is no attention's", hint)
     q, k, v = (p.first, p.second, other.node.one) if p.order == "qk" else (other.node.one, p.first, p.second)
-    node = Attended(p.positions, p.channels, p.grid, q, k, v, p.channels // p.width, p.scale)
+    attended = Attended(p.positions, p.channels, p.grid, q, k, v, p.channels // p.width, p.scale)
     inside = torch.arange(p.positions).reshape(-1, 1) * p.channels + torch.arange(p.width)
-    return Signal(result, node, (bases.reshape(-1, 1, 1) + inside).reshape(result.shape))
+    return Signal(result, attended, (bases.reshape(-1, 1, 1) + inside).reshape(result.shape))
 
 
 def _gated(reader: Any, gate: Signal, other: Signal, result: torch.Tensor) -> Signal:
@@ -210,7 +210,7 @@ def _gated(reader: Any, gate: Signal, other: Signal, result: torch.Tensor) -> Si
     else:
         kind = "qk_channel_gate" if g.over == "channel" else "qk_token_gate"
         heads = node.channels // g.width if g.over == "token" else 1
-        layer = Gate(name, shape, node.grid, kind, {"q": base.one, "k": node.one}, heads)  # type: ignore[attr-defined]
+        layer = Gate(name, shape, node.grid, kind, {"q": base.one, "k": node.one}, heads)
     reader.add(layer)
     reader.keep(name, layer, result, other.index)
     return Signal(result, Spikes(node.positions, node.channels, node.grid, (name,)), other.index)

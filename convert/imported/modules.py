@@ -89,7 +89,7 @@ def read_module(reader: Any, m: nn.Module, x: Signal, value: torch.Tensor) -> Si
     if isinstance(m, nn.Identity) or "Dropout" in type(m).__name__:
         return Signal(value, x.node, x.index)
     if isinstance(m, nn.Linear):
-        return reading.linear(x, _array(m.weight), _array(m.bias), value, reader.batch)
+        return reading.linear(x, _array(m.weight), None if m.bias is None else _array(m.bias), value, reader.batch)
     if not multi_step(m):
         return _layer(reader, m, x, value)
     if x.index.dim() < 3:
@@ -134,8 +134,8 @@ def _container(reader: Any, m: Any, x: Signal, value: torch.Tensor) -> Signal:
     return Signal(value, flat.node, flat.index.reshape(value.shape))
 
 
-def _array(t: torch.Tensor | None) -> np.ndarray | None:
-    return None if t is None else t.detach().double().numpy()
+def _array(t: torch.Tensor) -> np.ndarray:
+    return t.detach().double().numpy()
 
 
 def _pair(v: Any) -> tuple[int, int]:
@@ -153,7 +153,6 @@ def _window(m: Any) -> tuple[int, int, int]:
 
 def _conv(m: Any, x: Signal, value: torch.Tensor) -> Signal:
     weight = _array(m.weight)
-    assert weight is not None
     index = x.index
     line = weight.ndim == 3  # Conv1d: along the positions
     if line:
@@ -176,8 +175,7 @@ def _conv(m: Any, x: Signal, value: torch.Tensor) -> Signal:
         wide = np.zeros((*weight.shape[:2], reach[0] + 1, reach[1] + 1))
         wide[:, :, :: (1 if line else dilation[0]), :: dilation[1]] = weight
         weight = wide
-    bias = _array(m.bias)
-    bias = np.zeros(len(weight)) if bias is None else bias
+    bias = np.zeros(len(weight)) if m.bias is None else _array(m.bias)
     out = reading.conv(Signal(x.value, x.node, index), weight, bias, stride[0], padding, m.groups)
     return Signal(value, out.node, out.index.reshape(value.shape))
 

@@ -219,7 +219,7 @@ class Spikformer(nn.Module):
         _whole_heads(state["block.0.attn.q_linear.weight"], heads)
         parts = ((SpikingSelfAttention(state, f"block.{i}.attn.", heads), Mlp(state, f"block.{i}.mlp.", names)) for i in blocks)
         self.block = nn.ModuleList(Block("attn", *p) for p in parts)
-        self.head = nn.Linear(*reversed(state["head.weight"].shape))
+        self.head = nn.Linear(state["head.weight"].shape[-1], len(state["head.weight"]))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.patch_embed(x.unsqueeze(0).repeat(self.T, 1, 1, 1, 1))
@@ -278,7 +278,7 @@ class QkFormer(nn.Module):
                     attention = SpikingSelfAttention(state, f"{prefix}ssa.", heads, leaks=not repaired)
                 blocks.append(Block(kind, attention, Mlp(state, f"{prefix}mlp.", names)))
             setattr(self, f"stage{stage}", nn.ModuleList(blocks))
-        self.head = nn.Linear(*reversed(state["head.weight"].shape))
+        self.head = nn.Linear(state["head.weight"].shape[-1], len(state["head.weight"]))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x.unsqueeze(0).repeat(self.T, 1, 1, 1, 1)

@@ -61,7 +61,7 @@ class HostLayer:
         """What the host sends for images uint8 [N, C, H, W], int32 [N, positions, channels]; the ONNX file computes the same."""
         from convert.synapse import conv_current
 
-        grid = images.shape[2:]
+        grid = images.shape[2], images.shape[3]
         maps = images.reshape(len(images), images.shape[1], -1).transpose(0, 2, 1)
         sums = conv_current(maps, self.weight, grid, self.stride, self.padding, 1)
         bias = self.bias.reshape(len(self.weight), -1).T
@@ -106,12 +106,13 @@ def quantise(plan: Plan, levels: int, gain: np.ndarray, shift: np.ndarray) -> Qu
     DeployError
         Where no scale fits the registers, or the graph breaks a design rule.
     """
-    first, *others = [n for n in plan.layers.values() if isinstance(n, Neurons) and any(s.from_image for s in n.inputs)] or [None]
-    if first is None or others or len(first.inputs) != 1:  # type: ignore[union-attr]
-        names = ", ".join(n.name for n in [first, *others] if n is not None) or "none"
+    fed = [n for n in plan.layers.values() if isinstance(n, Neurons) and any(s.from_image for s in n.inputs)]
+    if len(fed) != 1 or len(fed[0].inputs) != 1:
+        names = ", ".join(n.name for n in fed) or "none"
         raise DeployError(names, "the host computes one convolution of the image, which must feed one layer of neurons alone",
                           "start with Conv, BatchNorm and neurons; every other layer reads spikes")
-    assert first is not None and plan.head is not None
+    assert plan.head is not None
+    first = fed[0]
     host, neuron, scale = _host(plan, first, levels, gain, shift)
     shape = first.shape
     graph = Graph(timesteps=plan.timesteps, input_shape=shape, input_payload=Payload(host.low, host.high))
@@ -215,7 +216,7 @@ def _add(out: Quantised, plan: Plan, layer: Layer) -> None:
     elif isinstance(layer, Gate):
         makes = {"sdsa": Sdsa, "qk_channel_gate": QkChannelGate}
         op = QkTokenGate(tokens, channels, layer.heads) if layer.kind == "qk_token_gate" else makes[layer.kind](tokens, channels)
-        graph.add(layer.name, op, **layer.slots)  # type: ignore[arg-type]
+        graph.add(layer.name, op, **layer.slots)
     else:
         assert isinstance(layer, Neurons)
         _neurons(out, plan.timesteps, layer)

@@ -42,11 +42,11 @@ def conv(x: Signal, weight: np.ndarray, bias: np.ndarray, stride: int, padding: 
         weight, padding = after_average(weight, padding, kernel, apart)
         sources, grid, step = base.sources, base.grid, stride * apart
     else:
-        sources, grid = sources_of(node), tuple(x.index.shape[2:])
+        sources, grid = sources_of(node), (x.index.shape[-2], x.index.shape[-1])
     bases = map_bases(x.index, node)
     if bases is None:
         raise Refused("its input is not in order", ORDER)
-    synapses = Synapses(sources, weight, bias, grid, step, padding, groups)  # type: ignore[arg-type]
+    synapses = Synapses(sources, weight, bias, grid, step, padding, groups)
     return from_maps(bases, Current(0, 0, (0, 0), (synapses,)))
 
 

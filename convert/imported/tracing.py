@@ -36,8 +36,8 @@ class Reader(fx.Interpreter):
     def __init__(self, traced: fx.GraphModule, batch: int, collect: bool = False) -> None:
         super().__init__(traced)
         self.batch, self.collect = batch, collect
-        self.plan, self.problems = Plan(timesteps=0), []  # type: ignore[var-annotated]
-        self.problems: list[Problem]
+        self.plan = Plan(timesteps=0)
+        self.problems: list[Problem] = []
         self.spikes: dict[str, np.ndarray] = {}
         self.parts: dict[str, dict[tuple[int, ...], str]] = {}  # layers that were split by channels, and their parts
         self.where = ""
@@ -91,7 +91,7 @@ class Reader(fx.Interpreter):
             return Signal(result, given.node, given.index)
         return functions.each_tensor(result, unknown)
 
-    def call_module(self, target: str, args: tuple, kwargs: dict) -> Any:  # type: ignore[override]
+    def call_module(self, target: str, args: tuple, kwargs: dict) -> Any:
         m = self.fetch_attr(target)
         values = functions.values_of(args)
         result = m(*values, **functions.values_of(kwargs))
@@ -110,7 +110,7 @@ class Reader(fx.Interpreter):
         result = target(*functions.values_of(args), **functions.values_of(kwargs))
         return self._called(target, args, kwargs, result)
 
-    def call_method(self, target: str, args: tuple, kwargs: dict) -> Any:  # type: ignore[override]
+    def call_method(self, target: str, args: tuple, kwargs: dict) -> Any:
         target = target.removesuffix("_")
         values = functions.values_of(args)
         result = getattr(values[0], target)(*values[1:], **functions.values_of(kwargs))

@@ -84,8 +84,8 @@ class GraphTwin(nn.Module):
         self.names = {n: n.replace(".", "/") for n, op in graph.ops.items() if op.kind in ("conv", "current", "readout")}
         self.weights, self.biases = nn.ParameterDict(), nn.ParameterDict()
         for name, key in self.names.items():
-            op: Any = graph.ops[name]
-            weight, bias = (latent or {}).get(name, (op.weight, op.bias))
+            synaptic: Any = graph.ops[name]
+            weight, bias = (latent or {}).get(name, (synaptic.weight, synaptic.bias))
             self.weights[key] = nn.Parameter(torch.as_tensor(np.asarray(weight, np.float32)))
             self.biases[key] = nn.Parameter(torch.as_tensor(np.asarray(bias, np.float32)))
         self.wiring = {n: graph.sources(n) for n in graph.ops}
