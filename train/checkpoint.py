@@ -7,7 +7,7 @@ import json
 import random
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -69,7 +69,8 @@ def save_checkpoint(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer
     tensors = {MODEL + name: tensor for name, tensor in net.state_dict().items()}
     for parameter, slots in optimizer.state.items():
         tensors |= {f"{OPTIMIZER}{names[id(parameter)]}/{slot}": torch.as_tensor(value) for slot, value in slots.items()}
-    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    numpy_state = cast("tuple[str, np.ndarray, int, int, float]", np.random.get_state(legacy=True))
+    kind, keys, position, has_gauss, gauss = numpy_state
     tensors[RANDOM + "torch"] = torch.get_rng_state()
     tensors[RANDOM + "numpy"] = torch.from_numpy(keys.astype(np.int64))
     write(path, tensors, {"state": asdict(state), "numpy": [kind, position, has_gauss, gauss], "python": random.getstate()})

@@ -124,7 +124,8 @@ def _lenient(model: type[BaseModel], more: dict[str, Any] | None = None) -> Any:
             inner = _lenient(kind)
             fields[name] = (inner, Field(default_factory=inner, description=info.description))
         elif arguments:
-            fields[name] = (Annotated[(kind, *arguments)], Field(info.default, description=info.description))  # type: ignore[valid-type]
+            marked: Any = (kind, *arguments)
+            fields[name] = (Annotated[marked], Field(info.default, description=info.description))
         else:
             fields[name] = (kind, Field(info.default, description=info.description))
     return create_model(model.__name__, **fields)

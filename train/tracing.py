@@ -31,7 +31,7 @@ def trace_net(net: Net, images: np.ndarray, batch: int = 256) -> Record:
         for start in range(0, len(images), batch):
             x = torch.from_numpy(images[start : start + batch])
             out = net(x)
-            final = out.logits.div(net.twin(head).log_scale.exp()).round().long().numpy()  # type: ignore[operator]
+            final = out.logits.div(net.twin(head).log_scale.exp()).round().long().numpy()
             _trace_batch(net, recorder, x, np.arange(start, start + len(x)), out.exit_step.numpy(), final, head, exits)
     return recorder.record(counts=False)
 
@@ -39,7 +39,7 @@ def trace_net(net: Net, images: np.ndarray, batch: int = 256) -> Record:
 def _trace_batch(
     net: Net, recorder: Recorder, x: torch.Tensor, sample: np.ndarray, exit_step: np.ndarray, final: np.ndarray, head: str, exits: list[str]
 ) -> None:
-    first, before = 1, {s: net.twin(s).initial(len(x))[0].numpy() for s in recorder.graph.delayed_sources()}  # type: ignore[operator]
+    first, before = 1, {s: net.twin(s).initial(len(x))[0].numpy() for s in recorder.graph.delayed_sources()}
     for signals in net.run(x):
         steps = signals[head].shape[0]
         arrays = {n: s.numpy() for n, s in signals.items() if n in recorder.graph.ops}

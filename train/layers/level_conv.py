@@ -20,6 +20,7 @@ class IntegratedConv(Twin):
     """
 
     once = True
+    cached: tuple[torch.Tensor, torch.Tensor | None]  # weight and bias of this forward pass
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, grid: tuple[int, int], stride: int, high: int) -> None:
         super().__init__()

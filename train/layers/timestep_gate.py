@@ -32,7 +32,7 @@ def keep_open(masks: Sequence[TimestepMask], share: float) -> None:
     least = torch.topk(scores, max(1, round(share * len(scores)))).values[-1]
     if least < 0:
         for mask in masks:
-            mask.score -= least
+            mask.score.sub_(least)
 
 
 class TimestepMask(Twin):

@@ -94,5 +94,5 @@ class Membrane:
     def spikes(self, name: str, halting: TokenHalting | None = None) -> str:
         """Append neurons that read the stream as it is here; returns their name."""
         shape = self.grid[0] * self.grid[1], self.channels
-        more = {"x": list(self.inputs)} if self.inputs else {}
+        more: dict[str, Any] = {"x": list(self.inputs)} if self.inputs else {}
         return self.wiring.neurons(name, StreamNeurons(shape, self.theta), halting, current=list(self.currents), **more)
