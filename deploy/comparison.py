@@ -47,11 +47,12 @@ def compare(args: Args) -> bool:
     images, _ = load_images(bundle, args.data)
     embedded = bundle.host.encode(images)
     with ExitStack() as stack:
-        common = {"run_folder": trained_in(bundle.folder), "batch": args.batch, "patience_s": args.patience}
+        trained = trained_in(bundle.folder)
         ways = [(n, timing) for n in wanted]
         if timing.schedule is not None:  # what is re-indexed is compared with the timing that defines the semantics
             ways = [("int", Timing(None, timing.mapping, timing.protocol)), *ways]
-        targets = [stack.enter_context(Target(n, bundle.graph, **common, **way.options)) for n, way in ways]
+        made = (Target(n, bundle.graph, trained, args.batch, patience_s=args.patience, **way.options) for n, way in ways)
+        targets = [stack.enter_context(target) for target in made]
         names = [target.label for target in targets]
         progress = stack.enter_context(bar(" = ".join(names), len(images)))
         totals, found = _compare(bundle.graph, targets, images, embedded, lambda n: progress.advance(progress.task_ids[0], n))

@@ -17,7 +17,7 @@ from convert.ir import DeployError
 def _tamed():
     """Lava calls set_start_method('fork') when imported, which raises if anything chose a method before; it needs fork."""
     original = mp.set_start_method
-    mp.set_start_method = lambda method, force=False: original(method, force=True)  # type: ignore[assignment]
+    mp.set_start_method = lambda method, force=False: original(method, force=True)
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -26,7 +26,7 @@ def _tamed():
             yield
     finally:
         logging.disable(level)
-        mp.set_start_method = original  # type: ignore[assignment]
+        mp.set_start_method = original
 
 
 try:

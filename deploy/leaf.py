@@ -151,9 +151,9 @@ class InjectorLeaf(Leaf):
             self.pulse.enter(RECV)
             message = receive(0)
             self.pulse.enter(COMPUTE, -1)
-            back = self._advance(injector, last, message)
+            answer = self._advance(injector, last, message)
             if not injector.finished:
-                self.ready.append((group, injector, back))
+                self.ready.append((group, injector, answer))
         if not self.ready:
             self.running = False
             self.pulse.enter(SEND)

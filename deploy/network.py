@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -92,7 +92,10 @@ class Network:
                 leaf = InjectorLeaf(graph, *common, job_end, GROUPS) if schedule is None else ChipInjectorLeaf(schedule, *common, job_end)
                 processes[name] = injector.InjectorProcess(leaf)
             else:
-                leaf = StageLeaf(graph, *common, heard) if schedule is None else ChipStageLeaf(schedule, *common, heard)
+                if schedule is None:
+                    leaf = StageLeaf(graph, *common, heard)
+                else:
+                    leaf = ChipStageLeaf(schedule, *common, cast("list[chip_mapping.Frames]", heard))
                 processes[name] = stage.StageProcess(leaf)
         for name, plan in self.plans.items():
             for k, sender in enumerate(plan.senders):

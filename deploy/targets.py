@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -53,11 +53,14 @@ class Target:
         if self.network is not None:
             self.network.close()
 
-    def run(self, images: np.ndarray, embedded: np.ndarray, labels: np.ndarray | None = None, *, spikes: bool = False,
-            progress: Progress | None = None) -> Record:
-        """Record of the images uint8 [N, channels, height, width], whose embedding is int32 [N, *graph.input_shape]."""
+    def run(self, images: np.ndarray, embedded: np.ndarray, labels: np.ndarray | None = None, *,
+            spikes: bool | Collection[str] = False, progress: Progress | None = None) -> Record:
+        """Record of the images uint8 [N, channels, height, width], whose embedding is int32 [N, *graph.input_shape].
+
+        `spikes` as of `engine.run`; Lava keeps all ops' output where it names some.
+        """
         if self.network is not None:
-            return self.network.run(embedded, labels, spikes=spikes, progress=progress)
+            return self.network.run(embedded, labels, spikes=bool(spikes), progress=progress)
         if self.name == "int" and self.schedule is not None:
             return chip_time.run(self.schedule, embedded, labels, batch=self.batch, spikes=spikes, progress=progress)
         if self.name == "int":

@@ -1,5 +1,7 @@
 """Process with the nouns of `netx.hdf5.Network`. Nothing but process classes here: Lava's compiler executes this file again."""
 
+from typing import Any
+
 import numpy as np
 
 from deploy.lava_import import (
@@ -31,7 +33,7 @@ class Network(AbstractProcess):
                  reset_offset=0, spike_exp=6, sparse_fc_layer=False) -> None:
         pipeline = build(net_config, num_layers, skip_layers, input_message_bits, input_shape, reset_interval, reset_offset, spike_exp,
                          LAYERS)
-        biases = {}
+        biases: dict[int, Any] = {}
         super().__init__(net_config=net_config, num_layers=num_layers, input_message_bits=input_message_bits, pipeline=pipeline,
                          biases=biases)
         self.filename = net_config
