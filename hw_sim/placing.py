@@ -17,6 +17,7 @@ from convert.ir import DeployError, Graph
 from convert.manifest import read_manifest
 from convert.netx import read_graph
 from convert.runs import ROOT, find_export, run_of
+from hw_sim import ledger_file
 from hw_sim.chip import Chip, load_chip
 from hw_sim.cost_tables import CostTable, load_tables
 from hw_sim.groups import Group
@@ -68,7 +69,7 @@ def of_paper(name: str, rate: float, timesteps: int) -> Subject:
 
 def run(subject: Subject, chip: str, costs: list[str], output: Path | None, *, schedule: str = "auto", placement: str = "optimised",
         sweep: str = "none", as_json: bool = False, noc: str = "none") -> Path:
-    """Place a net and write RUN/report/hardware.json; returns the folder.
+    """Place a net and write RUN/report/hardware.json, with events also ledger.json; returns the folder.
 
     Raises
     ------
@@ -90,6 +91,11 @@ def run(subject: Subject, chip: str, costs: list[str], output: Path | None, *, s
     if rows:
         figures["sweep"] = {"over": sweep, "rows": rows}
     write(folder, figures)
+    written = [f"{folder}/hardware.json"]
+    if work.samples:
+        with atomic(folder / "ledger.json") as part:
+            part.write_text(json.dumps(ledger_file.to_json(hw.mapping), sort_keys=True) + "\n")
+        written.append("ledger.json")
     if as_json:
         cli.print_json(figures)
         return folder
@@ -99,7 +105,7 @@ def run(subject: Subject, chip: str, costs: list[str], output: Path | None, *, s
         detailed.show(simulated, cli.console)
     if rows:
         cli.console.print(_sweep_table(sweep, rows))
-    for line in (subject.note, f"wrote {folder}/hardware.json"):
+    for line in (subject.note, f"wrote {', '.join(written)}"):
         if line:
             cli.console.print(line, soft_wrap=True, markup=False)
     return folder
