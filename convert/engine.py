@@ -60,6 +60,7 @@ class Stage:
         self.rows = np.arange(width)
         self.events = np.zeros((len(names), len(COUNTERS), 0), np.int64)  # of the last beat [ops, counters, rows]
         self.tap: Callable[[str, dict, np.ndarray], None] | None = None  # sees each op's inputs (audit)
+        self.sent: Callable[[str, np.ndarray, np.ndarray], None] | None = None  # sees each op's output while it is in the cache
         self._wiring = {}
         for n in names:
             slots = graph.sources(n)
@@ -67,7 +68,8 @@ class Stage:
             self._wiring[n] = [
                 (slot, slot in listed, tuple(delayed(e.source) if e.delay else e.source for e in edges)) for slot, edges in slots.items()
             ]
-        self._fanout = [sum(getattr(graph.ops[e.target], "copies", 1) for e in graph.consumers(n)) for n in names]
+        fanout = [sum(getattr(graph.ops[e.target], "copies", 1) for e in graph.consumers(n)) for n in names]
+        self._fanout = np.array(fanout, np.int64)[:, None]
 
     @property
     def counts(self) -> dict[str, np.ndarray]:
@@ -110,12 +112,14 @@ class Stage:
                     self.tap(name, inputs, beat.t)
                 beat.signals[name], events = self.ops[name].advance(state, inputs, beat.t, beat.span)
                 self._book(i, slice(None), events)
+            if self.sent is not None:
+                self.sent(name, beat.signals[name], beat.t)
+        self.events[:, COLUMN["message"]] = self.events[:, COLUMN["spike_out"]] * self._fanout
 
     def _book(self, i: int, rows: slice | np.ndarray, events: Counts) -> None:
         booked = self.events[i]
         for counter, values in events.items():
             booked[COLUMN[counter], rows] = values
-        booked[COLUMN["message"], rows] = events["spike_out"] * self._fanout[i]
 
     def _masked(self, i: int, inputs: Inputs, beat: Beat, state: dict[str, np.ndarray]) -> np.ndarray:
         """An op under a timestep mask: where a timestep is skipped nothing is computed and the state stays."""
@@ -254,12 +258,13 @@ def run(
     injector = Injector(graph, inputs, batch, span_of(graph, min(batch, len(inputs))))
     stage = Stage(graph, list(graph.ops), len(injector.sample))
     recorder = Recorder(graph, len(inputs), spikes)
+    stage.sent = recorder.active
     feedback: Signals | None = None
     while not injector.finished:
         beat = injector.beat(feedback)
         stage.step(beat)
         recorder.counted(beat.sample, beat.t, slice(None), stage.events)
-        recorder.signals(beat.sample, beat.t, beat.signals, beat.span)
+        recorder.signals(beat.sample, beat.t, beat.signals, beat.span, activity=False)
         done = done_of(graph, beat.signals, beat.t)
         recorder.ended(beat.sample, beat.t, done)
         if progress is not None and done.any():

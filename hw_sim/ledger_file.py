@@ -20,7 +20,7 @@ NAMES = {
     "spike_out": {"neurobench": "ActivationSparsity", "loihi_profiler": None},
     "packet": {"neurobench": None, "loihi_profiler": "axon_out"},
 }
-"""The nearest name of a count in NeuroBench 2.3.0 and in Intel's profiler; None: none. ActivationSparsity is the share of silent updates."""
+"""Nearest name of a count in NeuroBench 2.3.0 and in Intel's profiler; None: none. ActivationSparsity is a share of silent updates."""
 MEANING = {
     "spike_in": "events that arrive", "synop": "accumulates of non-zero synapses", "attention_ac": "coincidences of attention, accumulated",
     "neuron_update": "neurons that were updated: those of tokens that live", "visits_alive": "the same, as visits",
