@@ -33,7 +33,7 @@ class Args:
 
     nets: Annotated[tuple[str, ...], tyro.conf.Positional] = ("stas-fashion", "spikformer-fashion", PAPER)
     """Nets whose recording is timed: of the zoo, or the one of published size."""
-    images: int = 2048
+    images: int = 4096
     """Images of a turn of a zoo net; the net of published size takes 32."""
     repeats: int = 5
     """Turns."""
@@ -48,16 +48,17 @@ def main() -> None:
     args = cli.parse(Args, "Time of pricing and placing, and of recording.")
     if min(args.images, args.repeats) < 1:
         raise DeployError("--repeats", "a count is less than 1", "give at least 1")
-    from bench import turns
+    from bench import turns, zoo_nets
 
+    loaded = {n: None if n == PAPER else zoo_nets.load(n, args.images) for n in args.nets}
     with tempfile.TemporaryDirectory() as scratch:
         turns.say(f"{PAPER}: run, then priced and placed")
         graph, x = paper(Path(scratch))
         rows = {"pricing": pricing(Path(scratch), args.repeats), "recording": {}}
         for name in args.nets:
             turns.say(f"{name}: recorded and not")
-            own = name == PAPER
-            rows["recording"][name] = recording(graph, lambda: x, args.repeats) if own else of_zoo(name, args.images, args.repeats)
+            net = loaded[name]
+            rows["recording"][name] = recording(graph, lambda: x, args.repeats) if net is None else of_zoo(net, args.repeats)
     found = rows | {"repeats": args.repeats, "machine": turns.machine("processor"), "targets": targets(rows)}
     path = turns.keep("pricing", None, found, args.output)
     if args.json:
@@ -139,11 +140,9 @@ def priced(folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def of_zoo(name: str, images: int, repeats: int) -> dict[str, Any]:
-    from bench import zoo_nets
+def of_zoo(net: Any, repeats: int) -> dict[str, Any]:
     from convert.host import Host
 
-    net = zoo_nets.load(name, images)
     host = Host(net.folder / "embedding.onnx")
     return recording(net.graph, lambda: host.encode(net.images), repeats)
 

@@ -134,11 +134,11 @@ class Record:
                     raise DeployError(str(path), f"event record of schema {int(f['schema'])}, this version reads {SCHEMA}", hint)
                 shape = tuple(f["alive_shape"])
                 alive = np.unpackbits(f["alive"], count=int(np.prod(shape))).reshape(shape).astype(bool)
-                labels = f["labels"]
+                labels, counts = f["labels"], f["counts"]
                 return cls(
                     ops=[str(n) for n in f["ops"]],
                     kinds=[str(k) for k in f["kinds"]],
-                    counts=f["counts"].astype(np.int64) if np.issubdtype(f["counts"].dtype, np.integer) else f["counts"],
+                    counts=counts.astype(np.int64) if np.issubdtype(counts.dtype, np.integer) else counts,
                     exit_step=f["exit_step"],
                     logits=f["logits"],
                     gates=[str(g) for g in f["gates"]],
@@ -163,8 +163,9 @@ def narrow(values: np.ndarray) -> np.ndarray:
 
 
 def _write(path: Path, arrays: dict[str, Any]) -> None:
-    """An npz, compressed as little as it can be: numpy's own level takes longer than many a run."""
+    """An npz, compressed as little as it can be, activity not at all: numpy's own level takes longer than many a run."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, value in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as f:
+            entry = zipfile.ZipInfo(f"{name}.npy") if name.startswith("activity/") else f"{name}.npy"
+            with archive.open(entry, "w", force_zip64=True) as f:
                 np.lib.format.write_array(f, np.asanyarray(value), allow_pickle=False)

@@ -115,9 +115,9 @@ def delay_text(hw: Hardware) -> list[str]:
     if not found["values"]:
         return []
     return [
-        f"delay lines ({hw.schedule}), neither placed nor priced: {found['values']:,} values, {found['bits']:,} bits, up to "
+        f"Delay lines ({hw.schedule}), neither placed nor priced: {found['values']:,} values, {found['bits']:,} bits, up to "
         f"{found['steps']} chip steps, behind {len(found['sources'])} ops; as relay neurons they would take "
-        f"{found['cores_as_relay_neurons']} more cores"
+        f"{found['cores_as_relay_neurons']} more cores."
     ]
 
 

@@ -17,6 +17,7 @@ from convert.ops.conv import Conv
 from convert.ops.current import Current
 from convert.ops.inject import Inject
 from convert.ops.membrane import Membrane
+from convert.record import narrow
 from convert.runs import ZOO
 from convert.schedule import schedule
 from hw_sim.chip import Chip, load_chip
@@ -81,7 +82,17 @@ def test_the_record_keeps_its_activity_in_the_file(tmp_path):
     record.save(tmp_path / "events.npz")
     again = type(record).load(tmp_path / "events.npz")
     assert again.activity.keys() == record.activity.keys() and again.values.keys() == record.values.keys()
-    assert all(np.array_equal(again.activity[n], a) for n, a in record.activity.items())
+    assert all(np.array_equal(again.activity[n], a) and again.activity[n].dtype == a.dtype for n, a in record.activity.items())
+    for name in ("counts", "exit_step", "logits", "alive"):
+        a, b = getattr(again, name), getattr(record, name)
+        assert np.array_equal(a, b) and a.dtype == b.dtype, name
+    assert {n: v.dtype for n, v in again.values.items()} == {n: v.dtype for n, v in record.values.items()}
+
+
+@pytest.mark.parametrize("values", [[0, 255], [0, 256], [-1, 300], [-(1 << 40), 5], [0, (1 << 33)], []])
+def test_events_are_written_in_the_smallest_type_that_holds_them(values):
+    kept = narrow(np.array(values, np.int64))
+    assert kept.tolist() == values and (not values or kept.dtype.itemsize < 8 or max(map(abs, values)) > 1 << 31)
 
 
 def test_accumulates_that_land_on_cores_are_the_counted_ones():
