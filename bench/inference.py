@@ -29,7 +29,9 @@ CONTESTANTS = ("int", "lava chip", "lava block", "lava op", TORCH, SPIKINGJELLY)
 class Args:
     """All contestants get the same images and take turns, medians over the turns; one thread each, Lava one for each process."""
 
-    nets: Annotated[tuple[str, ...], tyro.conf.Positional] = ("spikformer-digits", "stas-digits", "spikformer-fashion", "stas-fashion")
+    nets: Annotated[tuple[str, ...], tyro.conf.Positional] = (
+        "spikformer-digits", "stas-digits", "stas-exit-digits", "spikformer-fashion", "stas-fashion",
+    )
     """Nets of the zoo."""
     batches: tuple[int, ...] = (1, 64)
     """Images in flight (in Lava: of each of the two groups)."""
@@ -37,8 +39,8 @@ class Args:
     """Who takes part."""
     repeats: int = 3
     """Turns."""
-    images: int = 256
-    """Images of a turn at the largest batch; a batch of 1 gets an eighth."""
+    images: int = 1024
+    """Images of a turn at the largest batch (the test set, over and over); a batch of 1 gets an eighth."""
     json: bool = False
     """Print the figures as JSON only."""
     output: Path | None = None

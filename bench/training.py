@@ -53,7 +53,8 @@ def main() -> None:
     import torch
 
     from bench import timing
-    from train.machine import describe, keep_memory
+    from convert.memory import keep_memory
+    from train.machine import describe
 
     torch.set_num_threads(args.threads)
     keep_memory()

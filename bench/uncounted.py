@@ -22,7 +22,7 @@ from convert import engine, kernels, neuron, recorder, scatter, signals, taps
 from convert.ops import spiking_attention
 
 COUNTING = re.compile(r"^(\s*)(?:steps|bits|total|lives) \+= .*$", re.M)  # variables of scatter.py that only count
-LINES = 13
+LINES = 12
 USERS = (neuron, recorder, signals, taps, spiking_attention)  # modules that call scatter
 TALLIES = ("magnitudes", "weighted", "nonzeros", "sums", "living")  # functions of kernels.py that only count
 

@@ -174,6 +174,7 @@ class Injector:
             raise DeployError(
                 "input", f"values span [{inputs.min()}, {inputs.max()}], the net takes [{low}, {high}]", "use the exported embedding"
             )
+        self.feedback = [(s, delayed(s), graph.ops[s]) for s in graph.delayed_sources()]
         self.sample = np.fromiter(islice(self.queue, width), np.int64)
         self.rows = np.arange(len(self.sample))
         self.t = np.ones(len(self.sample), np.int64)
@@ -191,13 +192,14 @@ class Injector:
             x = np.zeros((len(sample), *self.graph.input_shape), np.int32)
             x[first] = self.inputs[sample[first]]
         signals = {INPUT: x}
-        for source in self.graph.delayed_sources():
-            start = self.graph.ops[source].initial(len(self.sample))
+        begins = self.feedback and first.any()
+        for source, name, op in self.feedback:
             if feedback is None:
-                signals[delayed(source)] = start
-            else:
-                last = feedback[source]
-                signals[delayed(source)] = np.where(first.reshape(-1, *[1] * (last.ndim - 1)), start, last)
+                signals[name] = op.initial(len(self.sample))
+                continue
+            signals[name] = last = feedback[source]
+            if begins:
+                signals[name] = np.where(first.reshape(-1, *[1] * (last.ndim - 1)), op.initial(len(first)), last)
         return Beat(self.rows, sample, t, signals, span)
 
     def advance(self, done: np.ndarray) -> np.ndarray:
@@ -270,5 +272,5 @@ def run(
         if progress is not None and done.any():
             progress(int(done.sum()))
         stay = injector.advance(done)
-        feedback = {s: beat.signals[s][stay] for s in graph.delayed_sources()}
+        feedback = {s: beat.signals[s][stay] for s, _, _ in injector.feedback}
     return recorder.record(labels)

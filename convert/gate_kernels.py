@@ -95,3 +95,89 @@ def class_sums(now, more, before, after, z, held, bias, steps, t, out, holding):
             total += left * (held[a, k] + bias[k])
             z[a, k] = total
             out[m, k] = total
+
+
+@compiled
+def leading(z, credit, margin, t, timesteps, out):  # type: ignore[no-untyped-def]
+    """Done and first largest class, into `out` [rows, 2], for class sums z [rows, classes]; `credit` and `margin` may be empty."""
+    for m in range(len(z)):
+        best, lead = 0, np.int64(1) << 40
+        for k in range(1, z.shape[1]):
+            ahead = np.int64(z[m, best]) - np.int64(z[m, k])
+            if ahead < 0:
+                best, lead = k, -ahead
+            else:
+                lead = min(lead, ahead)
+        done = t[m] >= timesteps or (margin.size and lead >= margin[min(t[m], timesteps) - 1])
+        if credit.size and not done:
+            done = True
+            for p in range(credit.shape[1]):
+                if credit[m, p] > 0:
+                    done = False
+        out[m, 0], out[m, 1] = done, best
+
+
+@compiled
+def relayed(x, credit, out, arrived, sent):  # type: ignore[no-untyped-def]
+    """Adds x [rows, tokens, channels] to `out` where `credit` is above 0 (or empty); `arrived` += its events, `sent` = those of out."""
+    for m in range(x.shape[0]):
+        came, goes = np.int64(0), np.int64(0)
+        for p in range(x.shape[1]):
+            if credit.size and credit[m, p] <= 0:
+                continue
+            for c in range(x.shape[2]):
+                came += x[m, p, c] != 0
+                out[m, p, c] += x[m, p, c]
+                goes += out[m, p, c] != 0
+        arrived[m] += came
+        sent[m] = goes
+
+
+@compiled
+def carried(x, credit, kept, absorbed, mark, out, pairs, arrived, sent):  # type: ignore[no-untyped-def]
+    """Adds the rows of absorbed tokens (credit `mark`) of x to those of the living tokens that took them in; `pairs` are these, by row."""
+    for m in range(x.shape[0]):
+        both, came, goes = np.int64(0), np.int64(0), np.int64(0)
+        for i in range(len(kept)):
+            a, b = kept[i], absorbed[i]
+            if credit[m, b] != mark or credit[m, a] <= 0:
+                continue
+            both += 1
+            for c in range(x.shape[2]):
+                came += x[m, b, c] != 0
+                out[m, a, c] += x[m, b, c]
+                goes += out[m, a, c] != 0
+        pairs[m], sent[m] = both, goes
+        arrived[m] += came
+
+
+@compiled
+def merging(x, events, credit, t, kept, absorbed, delta, mark, decided, out, came, synops, met, lives):  # type: ignore[no-untyped-def]
+    """`convert.ops.token_merge.TokenMerge` for sums x [rows, tokens, channels] with `events` [rows, tokens], credit [rows, tokens].
+
+    `decided` bool [samples, pairs] is the state. Writes credits `out` and, by row, events of the pairs, spikes and coincidences counted
+    (zero after the first timestep) and credits above 0.
+    """
+    span = len(x) // len(decided)
+    for m in range(len(x)):
+        pairs, heard, counted, both = decided[m // span], np.int64(0), np.int64(0), np.int64(0)
+        out[m] = credit[m]
+        for i in range(len(kept)):
+            a, b = kept[i], absorbed[i]
+            if t[m] == 1:
+                heard += events[m, a] + events[m, b]
+                of_both, of_each = 0, 0
+                for c in range(x.shape[2]):
+                    of_both += x[m, a, c] > 0 and x[m, b, c] > 0
+                    of_each += (x[m, a, c] > 0) + (x[m, b, c] > 0)
+                counted += of_each
+                both += of_both
+                pairs[i] = 2 * of_both >= of_each - delta and credit[m, a] > 0 and credit[m, b] > 0
+                if pairs[i]:
+                    out[m, a] = min(credit[m, a], credit[m, b])
+            if pairs[i]:
+                out[m, b] = mark
+        left = 0
+        for p in range(out.shape[1]):
+            left += out[m, p] > 0
+        came[m], synops[m], met[m], lives[m] = heard, counted, both, left

@@ -72,6 +72,16 @@ def add_rows(acc, weight, lines, found):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def living(m, events, credit):  # type: ignore[no-untyped-def]
+    """Events of sample m, those at positions whose `credit` is not above 0 left out; events, credit [rows, positions]."""
+    total = np.int64(0)
+    for p in range(events.shape[1]):
+        if not credit.size or credit[m, p] > 0:
+            total += events[m, p]
+    return total
+
+
+@compiled
 def count(x, credit, fan, events, synops, arrived):  # type: ignore[no-untyped-def]
     """Accumulates that x [rows, positions, channels] causes, ``|x| . fan``, and events that arrive, both without dead positions."""
     rows, positions, channels = x.shape
@@ -82,11 +92,7 @@ def count(x, credit, fan, events, synops, arrived):  # type: ignore[no-untyped-d
                 for c in range(channels):
                     total += abs(np.int64(x[m, p, c])) * fan[p * channels + c]
         synops[m] = total
-        total = np.int64(0)
-        for p in range(events.shape[1]):
-            if not credit.size or credit[m, p] > 0:
-                total += events[m, p]
-        arrived[m] = total
+        arrived[m] = living(m, events, credit)
 
 
 @compiled
@@ -136,11 +142,7 @@ def scatter(x, credit, fan, events, start, target, tap, weight, per, acc, synops
                     for k in range(each):
                         into[at + k] += value * np.int32(line[k])
         synops[m] = total
-        total = np.int64(0)
-        for p in range(events.shape[1]):
-            if not credit.size or credit[m, p] > 0:
-                total += events[m, p]
-        arrived[m] = total
+        arrived[m] = living(m, events, credit)
 
 
 @compiled

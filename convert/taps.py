@@ -17,6 +17,7 @@ from convert.neuron import NO_CREDIT
 from convert.synapse import FLOAT_EXACT
 
 Pair = tuple[int, int]
+FEW_ADDS = 1 << 15  # so few are done event by event before a product has begun
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,8 +155,17 @@ class Taps:
         return sums.astype(np.int32) if wide < (1 << 31) else sums, synops, arrived
 
     def event_driven(self, found: int, peak: int, size: int) -> bool:
-        """Whether adding event by event is the way for so many events of so large values among `size` inputs."""
-        return self._bound * peak < (1 << 31) and found * (1 + (peak > 1)) < self._share * size
+        """Whether adding event by event is the way for so many events of so large values among `size` inputs.
+
+        It is where few are active, or where there is so little to add that starting a product takes longer.
+        """
+        units = found * (1 + (peak > 1))
+        return self._bound * peak < (1 << 31) and (units < self._share * size or units * self._reach < FEW_ADDS)
+
+    @cached_property
+    def _reach(self) -> float:
+        """Synapses that leave an input, on average."""
+        return float(self.fan.mean())
 
     @cached_property
     def plan(self) -> tuple:

@@ -16,6 +16,7 @@ import numpy as np
 from convert import credit
 from convert.engine import Beat, Injector, Signals, Stage, done_of
 from convert.ir import DeployError, Graph, delayed
+from convert.memory import keep_memory
 from deploy.mapping import DONE, Plan, feedback_layout
 from deploy.messages import END, FIRST, FLUSH, GROUP, SPIKES, Layout, join
 from deploy.reports import Reporter
@@ -39,6 +40,7 @@ class Leaf:
 
     def start(self) -> None:
         """First thing in the new process."""
+        keep_memory()
         self.pulse.started()
         # A terminal sends Ctrl-C to all processes; only the parent acts on it and ends the others.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -9,6 +9,7 @@ import numpy as np
 
 from convert import chip_time, engine
 from convert.ir import DeployError, Graph
+from convert.memory import keep_memory
 from convert.record import Record
 from convert.schedule import Schedule
 
@@ -39,6 +40,7 @@ class Target:
         self.label = name if schedule is None or name == "torch" else f"{name}@{schedule.name}"
         self.batch = batch or BATCH.get(name, 64)
         self.network = None
+        keep_memory()
         if name == "lava":
             from deploy.network import PATIENCE_S, Network
 

@@ -14,7 +14,7 @@ from convert.neuron import Cuba
 from train.config import ModelConfig, merge
 from train.layers.base import Moment
 from train.layers.conv import SpikingConv
-from train.layers.dynamics import MANT, STATE, lif
+from train.layers.dynamics import MANT, STATE, neurons
 from train.layers.folding import FoldedNorm, integers
 from train.layers.timestep_gate import TimestepMask
 from train.models import MODELS, build
@@ -93,7 +93,7 @@ def test_lif_equals_the_integer_neuron(data):
     neuron = Cuba(4096, decay, vth)
     state = neuron.state((n,))
     expected = np.stack([neuron.step(state, c, 0, None) for c in currents])
-    spikes, v = lif(torch.tensor(currents, dtype=torch.float32) / MANT, torch.zeros(n), decay, vth / MANT, True)
+    spikes, v, _ = neurons(torch.tensor(currents, dtype=torch.float32) / MANT, torch.zeros(n), decay, vth / MANT, True)
     assert np.array_equal(spikes.numpy(), expected)
     assert np.array_equal(v.numpy() * STATE, state["v"])
 

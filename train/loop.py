@@ -13,6 +13,7 @@ import torch
 
 from convert.cli import console
 from convert.ir import DeployError
+from convert.memory import keep_memory
 from train import models
 from train.checkpoint import State, load_checkpoint, save_checkpoint
 from train.config import Config, flat
@@ -21,7 +22,6 @@ from train.data import Splits, load
 from train.evaluate import evaluate
 from train.journal import Journal
 from train.layers.timestep_gate import keep_open
-from train.machine import keep_memory
 from train.net import Net
 from train.optimize import learning_rate, make_optimizer, set_rate
 from train.options import from_yaml, write_yaml

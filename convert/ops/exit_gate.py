@@ -6,9 +6,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from convert.ir import Inputs, Op, Payload, Size, register
+from convert import gate_kernels
+from convert.ir import Inputs, Op, Payload, Size, credit_of, register
+from convert.neuron import NO_CREDIT
 
 NEVER = (1 << 23) - 1  # a margin that no 24-bit accumulator pair reaches
+NO_MARGIN = np.zeros(0, np.int64)
 POLICIES = ("fixed_window", "threshold_then_argmax")
 
 
@@ -76,6 +79,14 @@ class ExitGate(Op):
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
         one = np.ones(len(out), np.int64)
         return {"spike_in": one * self.classes, "gate_update": one, "spike_out": one}
+
+    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+        out = np.empty((len(t), 2), np.int32)
+        credit = credit_of(inputs)
+        margin = NO_MARGIN if self.policy == "fixed_window" or self.classes < 2 else self.margin
+        z = np.ascontiguousarray(inputs["logits"], np.int32)
+        gate_kernels.leading(z, NO_CREDIT if credit is None else credit, margin, t, self.timesteps, out)
+        return out, self.events(inputs, out, t)
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         z = inputs["logits"][0].astype(np.int64)

@@ -6,7 +6,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from convert.ir import Inputs, Op, Payload, Size, living, nonzero, per_sample, register, total
+from convert import gate_kernels
+from convert.ir import Inputs, Op, Payload, Size, credit_of, living, nonzero, per_sample, register, total, updates
+from convert.neuron import NO_CREDIT
 from convert.synapse import accumulate_each
 
 
@@ -71,6 +73,17 @@ class Relay(Op):
             "neuron_update": tokens * int(np.prod(self.shape[1:])),
             "spike_out": per_sample(out != 0),
         }
+
+    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+        credit = credit_of(inputs)
+        out = np.zeros((len(t), *self.out_shape), np.int32)
+        maps = out.reshape(len(t), self.shape[0], -1)
+        arrived, sent = np.zeros((2, len(t)), np.int64)
+        for x in inputs["x"]:
+            x = np.ascontiguousarray(x, np.int32).reshape(maps.shape)
+            gate_kernels.relayed(x, NO_CREDIT if credit is None else credit, maps, arrived, sent)
+        neurons = updates(credit, len(t), self.shape[0], int(np.prod(self.shape[1:])))
+        return out, {"spike_in": arrived, "synop": arrived, "neuron_update": neurons, "spike_out": sent}
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         rows = living(inputs["x"], inputs)

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from convert.ir import Inputs, Op, Payload, Size, register, total
+from convert import gate_kernels, kernels
+from convert.ir import Inputs, Op, Payload, Size, merged, register, total
 from convert.pairs import neighbours
 
 ABSORBED = -1  # credit of a token that its neighbour carries
@@ -125,6 +126,18 @@ class TokenMerge(Op):
             "gate_update": np.where(first, self.tokens, living),
             "spike_out": living,
         }
+
+    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+        credit = np.ascontiguousarray(self.credit(inputs, len(t)), np.int32)
+        x, events, _, _ = merged(inputs["x"])
+        out = np.empty_like(credit)
+        came, synops, met, lives = np.empty((4, len(t)), np.int64)
+        pairs = neighbours(self.grid)
+        gate_kernels.merging(x, events, credit, t, *pairs, self.delta, ABSORBED, state["merged"], out, came, synops, met, lives)
+        if "chain" in inputs:
+            came += kernels.living(credit)
+        handled = np.where(t == 1, self.tokens, lives)
+        return out, {"spike_in": came, "synop": synops, "attention_ac": met, "gate_update": handled, "spike_out": lives}
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         if t > 1:

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from convert import gate_kernels
 from convert.ir import Inputs, Op, Payload, Size, nonzero, per_sample, register, total
 from convert.ops.token_merge import ABSORBED
 from convert.pairs import neighbours
@@ -86,6 +87,15 @@ class TokenMove(Op):
         arrived = nonzero(self.moved(inputs))
         updates = self.carried(inputs).sum(1) * self.channels
         return {"spike_in": arrived, "synop": arrived, "neuron_update": updates, "spike_out": per_sample(out != 0)}
+
+    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+        out = np.zeros((len(t), *self.out_shape), np.int32)
+        pairs, arrived, sent = np.zeros((3, len(t)), np.int64)
+        credit = np.ascontiguousarray(inputs["after"], np.int32)
+        for x in inputs["x"]:
+            x = np.ascontiguousarray(x, np.int32)
+            gate_kernels.carried(x, credit, *neighbours(self.grid), ABSORBED, out, pairs, arrived, sent)
+        return out, {"spike_in": arrived, "synop": arrived, "neuron_update": pairs * self.channels, "spike_out": sent}
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         acc = np.zeros(self.out_shape, np.int64)

@@ -150,13 +150,6 @@ def neurons(
     return _Lif.apply(x, v, scale, shift, alive, norm, 1.0 - decay / STATE, threshold, exact, modes, waits, alpha, steps)
 
 
-def lif(
-    x: torch.Tensor, v: torch.Tensor, decay: int, threshold: float, exact: bool, alpha: float = 2.0
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Spikes and last voltage of `neurons` on the currents `x` as they are."""
-    return neurons(x, v, decay, threshold, exact, alpha=alpha)[:2]
-
-
 class _AliveBit(torch.autograd.Function):
     @staticmethod
     def forward(ctx, credit, unit, slope):

@@ -23,7 +23,7 @@ class Merge(Twin):
     def __init__(self, grid: tuple[int, int], channels: int, delta: int, bits: int = 10, slope: float = 0.3) -> None:
         super().__init__()
         self.grid, self.channels, self.delta, self.bits, self.slope = grid, channels, delta, bits, slope
-        self.kept, self.absorbed = (torch.from_numpy(side) for side in neighbours(grid))
+        self.kept, self.absorbed = (torch.tensor(side) for side in neighbours(grid))
 
     @property
     def tokens(self) -> int:

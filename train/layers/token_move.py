@@ -18,7 +18,7 @@ class Move(Twin):
     def __init__(self, grid: tuple[int, int], channels: int, high: int, once: bool = False) -> None:
         super().__init__()
         self.grid, self.channels, self.high, self.once = grid, channels, high, once
-        self.kept, self.absorbed = (torch.from_numpy(side) for side in neighbours(grid))
+        self.kept, self.absorbed = (torch.tensor(side) for side in neighbours(grid))
 
     def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
         x, credit = total(inputs["x"]), inputs["after"].detach()
