@@ -136,7 +136,7 @@ CLAIMS: dict[str, tuple[str, float, str, Measure]] = {
 def claims(plan: Plan, read: Callable[[str, int], Result | None]) -> list[Claim]:
     """Every claim of the plan for which row and twin were measured. `read` gives the result of (row name, seed)."""
     found = []
-    for key, name in plan.claims.items():
+    for key, name in plan.claimed():
         row = plan.row(name)
         read_pairs = [(read(name, seed), read(row.twin or "", seed)) for seed in range(row.seeds)]
         pairs = [(r, t) for r, t in read_pairs if r is not None and t is not None]

@@ -71,7 +71,7 @@ class Curve(Entry):
 
 
 class Plan(Entry):
-    """Rows and curves of one data set. `options` hold for every row; `claims` names the row for each claim (`bench.claims`).
+    """Rows and curves of one data set. `options` hold for every row; `claims` names a row or several for each claim (`bench.claims`).
 
     `name` is the file's own (`dataset` without a file); results and tables are found by it. Two plans of one data set share its run
     folders: those bear the hash of their settings.
@@ -83,7 +83,7 @@ class Plan(Entry):
     options: dict[str, Any] = Field(default_factory=dict)
     rows: list[Row]
     curves: list[Curve] = Field(default_factory=list)
-    claims: dict[str, str] = Field(default_factory=dict)
+    claims: dict[str, str | list[str]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _sound(self) -> Plan:
@@ -104,10 +104,14 @@ class Plan(Entry):
             if row.twin is not None and self.row(row.twin).base:
                 raise ValueError(f"{row.name}: its twin {row.twin} is only a base")
         self.needed(self.rows)
-        for what in [*(c.row for c in self.curves), *self.claims.values()]:
+        for what in [*(c.row for c in self.curves), *(name for _, name in self.claimed())]:
             if what not in names:
                 raise ValueError(f"{what} is no row")
         return self
+
+    def claimed(self) -> list[tuple[str, str]]:
+        """(claim, name of a row that it is checked against)."""
+        return [(key, name) for key, names in self.claims.items() for name in ([names] if isinstance(names, str) else names)]
 
     def row(self, name: str) -> Row:
         """The row of that name.

@@ -13,7 +13,7 @@ from convert.block import Block
 from convert.ir import INPUT, DeployError, Graph, Op, Payload
 from convert.netx_neuron import read_neuron
 from convert.netx_stock import kind_of, read_array, read_stock_layer
-from convert.neuron_base import SPIKE, Neuron
+from convert.neuron_base import GRADED, SPIKE, Neuron
 from convert.neuron_leaky import SPIKES, Leaky
 from convert.ops.axon_delay import AxonDelay
 from convert.ops.block_average import BlockAverage
@@ -25,6 +25,7 @@ from convert.ops.block_pool import BlockPool
 from convert.ops.block_recurrent import BlockRecurrent
 from convert.ops.block_unpool import BlockUnpool
 
+MAPS = ("input", "conv", "convT", "pool", "unpool")
 DELAY_MAX = 62  # SLAYER and stock NetX clamp to it
 NONE = np.zeros((0,), np.int32)
 REASONS = {
@@ -41,6 +42,7 @@ def _pair(group: h5py.Group, key: str, where: str, default: int) -> tuple[int, i
     if flat.size not in (1, 2):
         raise DeployError(f"{where}/{key}", f"has {flat.size} values", "give one number, or (rows, columns)")
     return int(flat[0]), int(flat[-1])
+
 
 ANY_LENGTH = 1_000_000  # timesteps: a stock file does not say how many a sample has
 
@@ -100,6 +102,16 @@ class Chain:
         if not isinstance(op, BlockInput):
             self.grid, self.shape = tuple(getattr(op, "out_grid", ())), op.out_shape
 
+    def pass_over(self, group: h5py.Group, here: str) -> None:
+        """A layer that is skipped only says what the next one gets: shape and, by its neurons, spikes or graded events."""
+        kind, given = kind_of(group), read_array(group, "shape", here, optional=True)
+        if given is not None and kind != "average":
+            self.place(tuple(int(v) for v in given.ravel()) if kind in MAPS else (int(np.prod(given)),))
+        if "neuron" in group:
+            graded = kind_of(group["neuron"]) == "SDNN"
+            self.graph.input_payload = GRADED if graded else SPIKE
+            self.graph.meta["message_bits"] = 16 if graded else 0
+
     def delays(self, group: h5py.Group, here: str, channels: int) -> np.ndarray | None:
         """Delay of each output channel, int32 [channels], or None."""
         delay = read_array(group, "delay", here, optional=True)
@@ -140,8 +152,7 @@ class Chain:
             return None
         if given is None:
             raise DeployError(here, "has neurons but no shape", "the file is damaged; export it again")
-        shape = tuple(int(v) for v in given.ravel())
-        self.place(shape if len(shape) == 3 else (int(np.prod(shape)),))
+        self.place(tuple(int(v) for v in given.ravel()))
         if "neuron" not in group:
             return None
         one, none = (read_array(group, key, here, optional=True) for key in ("weight", "bias"))
@@ -259,15 +270,14 @@ def read_chain(f: h5py.File, where: str, *, skip: int = 0, count: int | None = N
     """The layers `skip` .. `count` of the file as a graph, and the ops of each; unsupported layers are listed all at once.
 
     `input_shape` is (channels, height, width) or (neurons,), for files whose first layer does not say it. `payload` is what the input
-    may hold; an input block sets its own. Without `plain_ops`
-    every layer becomes a block op, also where our own `conv` or `dense` would do.
+    may hold; an input block sets its own, and so do the neurons of a skipped layer. Without `plain_ops` every layer becomes a block op.
     """
-    if "layer" not in f:
+    if not isinstance(f.get("layer"), h5py.Group):
         raise DeployError(where, "has no group 'layer'", "this is no NetX file")
     names = [str(i) for i in range(len(f["layer"]))]
-    missing = [n for n in names if n not in f["layer"]]
-    if missing:
-        raise DeployError(where, f"layer {missing[0]} is missing of {len(names)}", "the file is damaged; export it again")
+    broken = [n for n in names if not isinstance(f["layer"].get(n), h5py.Group) or "type" not in f["layer"][n]]
+    if broken:
+        raise DeployError(f"{where}:layer/{broken[0]}", "is missing, or has no type", "the file is damaged; export it again")
     chain = Chain(where, spike_exp, input_shape, payload, plain_ops)
     layers = list(enumerate(f["layer"][n] for n in names[:count]))
     bad = [(i, kind_of(g)) for i, g in layers if kind_of(g) not in chain.readers]
@@ -280,8 +290,8 @@ def read_chain(f: h5py.File, where: str, *, skip: int = 0, count: int | None = N
     for i, group in layers:
         if i >= skip:
             chain.read(i, group)
-        elif kind_of(group) in ("input", "conv") and "shape" in group and input_shape is None:
-            chain.place(tuple(int(v) for v in group["shape"][()].ravel()))
+        else:
+            chain.pass_over(group, f"{where}:layer/{i}")
     if not chain.graph.ops:
         raise DeployError(where, "holds no layer that computes", "export the net's blocks")
     return chain.graph, chain.layers

@@ -26,7 +26,7 @@ class Layer:
     """One layer: its op, its state and the sums that its synapses deliver in the next step."""
 
     def __init__(self, graph: Graph, names: list[str], reset: tuple[int, int] | None) -> None:
-        self.op = graph.ops[names[0]]
+        self.name, self.op = names[0], graph.ops[names[0]]
         self.reset = reset
         self.state = self.op.state(1)
         late = graph.ops[names[1]] if len(names) > 1 else None
@@ -85,7 +85,7 @@ class Pipeline:
         For a file that cannot be read or a layer that cannot be run exactly.
     """
 
-    def __init__(self, path: str | Path, num_layers: int | None = None, skip_layers: int = 0, input_message_bits: int = 0,
+    def __init__(self, path: str | Path, num_layers: int | None = None, skip_layers: int | None = 0, input_message_bits: int = 0,
                  input_shape: tuple[int, ...] | None = None, reset_interval: int | None = None, reset_offset: int = 0,
                  spike_exp: int = 6) -> None:
         shape = None if input_shape is None else tuple(int(v) for v in input_shape)[::-1]
@@ -96,14 +96,15 @@ class Pipeline:
         try:
             with h5py.File(path, "r") as f:
                 no_foreign_links(f, str(path))
-                self.graph, names = read_chain(f, str(path), skip=skip_layers, count=num_layers, spike_exp=spike_exp, input_shape=shape,
-                                               payload=payload, plain_ops=False)
+                self.graph, names = read_chain(f, str(path), skip=skip_layers or 0, count=num_layers, spike_exp=spike_exp,
+                                               input_shape=shape, payload=payload, plain_ops=False)
         except (OSError, KeyError, ValueError, TypeError, RuntimeError) as e:
             raise DeployError(str(path), f"not a readable NetX HDF5 file ({e})", hint) from None
         self.graph.check()
         resets = [None if reset_interval is None else (reset_interval, reset_offset + 1 + i) for i in range(len(names))]
         self.layers = [Layer(self.graph, n, r) for n, r in zip(names, resets)]
-        self.unary = not input_message_bits and not isinstance(self.layers[0].op, BlockInput)
+        self.message_bits = self.graph.meta.get("message_bits", input_message_bits)  # a skipped layer knows what it would have sent
+        self.unary = not self.message_bits and not isinstance(self.layers[0].op, BlockInput)
         self.time = 0
         self.outs: list[np.ndarray] = []
 

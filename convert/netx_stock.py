@@ -111,7 +111,7 @@ def _neuron(group: h5py.Group, where: str) -> Cuba:
     kind = kind_of(neuron)
     if kind not in NEURONS:
         raise DeployError(f"{where}/neuron", f"type {kind!r} is not supported", f"use one of {', '.join(NEURONS)}")
-    if "weight_exp" in neuron:
+    if _number(neuron, "weight_exp", f"{where}/neuron", 0):
         raise DeployError(
             f"{where}/neuron", "has a weight exponent, which stock NetX ignores", "train with mean-only normalisation or fold it"
         )

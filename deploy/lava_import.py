@@ -8,6 +8,7 @@ import logging
 import multiprocessing as mp
 import warnings
 from types import SimpleNamespace
+from typing import Any
 
 from convert.ir import DeployError
 
@@ -62,8 +63,18 @@ def lava_modules(netx: bool = False) -> SimpleNamespace:
     return parts
 
 
+def net_dict(path: str) -> Any:
+    """lava-dl's `NetDict` of a file, which scripts read settings from."""
+    try:
+        with _tamed():
+            from lava.lib.dl.netx.utils import NetDict
+    except ImportError as e:
+        raise DeployError("lava-dl", f"cannot be imported ({e})", "net_config needs lava-dl 0.6.0; open the file with h5py instead") from e
+    return NetDict(path)
+
+
 __all__ = [
     "CPU", "AbstractProcess", "ActorType", "AsyncProtocol", "InPort", "LavaPyType", "LoihiProtocol", "OutPort", "ProcessServer",
     "PyAsyncProcessModel", "PyInPort", "PyLoihiProcessModel", "PyOutPort", "RunConfig", "RunContinuous", "RunSteps", "Runtime",
-    "implements", "lava_modules", "requires", "tag",
+    "implements", "lava_modules", "net_dict", "requires", "tag",
 ]

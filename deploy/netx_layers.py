@@ -17,8 +17,8 @@ BLOCKS = {
 }
 
 
-def build(net_config: str, num_layers: int | None, skip_layers: int, input_message_bits: int | None, input_shape: tuple[int, ...] | None,
-          reset_interval: int | None, reset_offset: int, spike_exp: int, limit: int) -> Pipeline:
+def build(net_config: str, num_layers: int | None, skip_layers: int | None, input_message_bits: int | None,
+          input_shape: tuple[int, ...] | None, reset_interval: int | None, reset_offset: int, spike_exp: int, limit: int) -> Pipeline:
     """The pipeline with its maps' forms; a DeployError for more layers than a process has ports."""
     pipeline = Pipeline(net_config, num_layers, skip_layers, input_message_bits or 0, input_shape, reset_interval, reset_offset, spike_exp)
     if len(pipeline.layers) > limit:
@@ -30,6 +30,13 @@ def build(net_config: str, num_layers: int | None, skip_layers: int, input_messa
         object.__setattr__(first, "transform", {"weight": first.weight, "bias": first.bias})
         object.__setattr__(first, "out_grid", tuple(pipeline.graph.meta["input_map"][1:]))
     return pipeline
+
+
+def input_shape_of(pipeline: Pipeline, given: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """What stock NetX's attribute ``input_shape`` ends as: the shape before the first layer, or None where that is an input block."""
+    if pipeline.immediate:
+        return given
+    return tuple(pipeline.graph.meta["input_map"][::-1]) if "input_map" in pipeline.graph.meta else given
 
 
 def _grid(op: Op, incoming: bool) -> tuple[int, ...]:
@@ -80,7 +87,7 @@ class LayerView:
 
     def __init__(self, pipeline: Pipeline, k: int, input_message_bits: int, biases: dict[int, Any]) -> None:
         layer = pipeline.layers[k]
-        self.op, self.k = layer.op, k
+        self.op, self.k, self.name = layer.op, k, layer.name
         self.shape, self.in_shape = shape_of(layer.op), shape_of(layer.op, incoming=True)
         self.block = BLOCKS[layer.op.kind]
         self.transform = getattr(layer.op, "transform", None)
@@ -116,10 +123,10 @@ class LayerView:
         return "|" + "|".join([*cells, f"{self.delayed!s:5s}"]) + "|"
 
 
-def described(pipeline: Pipeline, input_message_bits: int | None, biases: dict[int, Any]) -> list[LayerView]:
+def described(pipeline: Pipeline, biases: dict[int, Any]) -> list[LayerView]:
     """A view of every layer; each gets the message bits of the one before."""
     views: list[LayerView] = []
-    bits = input_message_bits or 0
+    bits = pipeline.message_bits
     for k in range(len(pipeline.layers)):
         views.append(LayerView(pipeline, k, bits, biases))
         bits = views[-1].output_message_bits

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convert import cli
-from convert.block import Block
 from convert.files import atomic
+from convert.graded import count, multiplying
 from convert.ir import COUNTERS, DeployError, Graph, Payload
 from convert.netx import read_graph
 from convert.ops.block_input import BlockInput
@@ -79,12 +79,6 @@ def prepared(path: Path, x: np.ndarray) -> tuple[Graph, np.ndarray]:
     return graph, x
 
 
-def multiplying(graph: Graph) -> list[str]:
-    """Layers whose synapses get values other than 0 and 1: on a chip each such event costs a multiplication."""
-    return [n for n, op in graph.ops.items() if isinstance(op, Block | BlockInput)
-            and any(not graph.payload_of(e.source).binary for edges in graph.sources(n).values() for e in edges)]
-
-
 def run_netx(args: Args) -> Path:
     """Run the file's net on ``args.input`` and write result.json, events.npz and outputs.npz; returns the folder.
 
@@ -93,8 +87,12 @@ def run_netx(args: Args) -> Path:
     DeployError
         A file that cannot be read, a layer that cannot be run exactly, an input that does not fit.
     """
-    if args.export is None or not args.export.is_file() or args.input is None:
+    if args.export is None or args.export.is_dir() or args.input is None:
         raise DeployError("deploy/run.py", "--input goes with a .net file", "python deploy/run.py any.net --input x.npy")
+    if not args.export.exists():
+        raise DeployError(str(args.export), "no such file", "give a .net file")
+    if args.halt == "off" or args.data != "test":
+        raise DeployError("--halt, --data", "mean nothing for a NetX file and an array", "give the export folder, or leave them out")
     graph, x = prepared(args.export, load_array(args.input))
     last = list(graph.ops)[-1]
     keep_all = args.record == "spikes"
@@ -110,7 +108,7 @@ def run_netx(args: Args) -> Path:
                                 progress=lambda n: progress.advance(progress.task_ids[0], n))
         seconds = time.perf_counter() - start
     lava = {"mapping": timing.mapping, "protocol": timing.protocol} if args.target == "lava" else {"mapping": None, "protocol": None}
-    facts = summary(args, graph, record, seconds) | lava
+    facts = summary(args, graph, record, seconds) | lava | {"graded": count(graph, x)}
     folder = args.output or args.export.parent / f"{args.export.stem}-run"
     written = write(folder, record, facts, last, keep_all)
     if args.json:
@@ -122,7 +120,8 @@ def run_netx(args: Args) -> Path:
         out, synaptic, updates = (events[k] for k in ("spike_out", "synop", "neuron_update"))
         print_(f"  {name:14s} {out:>12,} events out  {synaptic:>16,} synaptic  {updates:>12,} updates")
     if facts["multiplying_layers"]:
-        print_(f"  not accumulate-only: graded events reach {', '.join(facts['multiplying_layers'])}", soft_wrap=True)
+        layers, number = ", ".join(facts["multiplying_layers"]), sum(v["multiplications"] for v in facts["graded"].values())
+        print_(f"  not accumulate-only: graded events reach {layers}; {number:,} multiplications", soft_wrap=True)
     print_(f"  speed          {facts['timesteps_per_s']:,.0f} timesteps/s")
     print_(f"wrote {folder}/{', '.join(written)}", soft_wrap=True)
     return folder

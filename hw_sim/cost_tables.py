@@ -15,7 +15,8 @@ FOLDER = Path(__file__).parent / "costs"
 ACTIVE, INACTIVE = "neuron_update_active", "neuron_update_inactive"
 QUANTITIES = (*(c for c in COUNTERS if c != "neuron_update"), INACTIVE, ACTIVE)  # what a price can be multiplied by
 HOST = "host_mac"
-PRICEABLE = (*COUNTERS, INACTIVE, ACTIVE, HOST)
+GRADED = "graded_mac"  # a synaptic event that multiplies: foreign nets alone have any
+PRICEABLE = (*COUNTERS, INACTIVE, ACTIVE, HOST, GRADED)
 PLACED = ("hop_x", "hop_y", "bit_hop", "weight_access", "state_access")  # priced only once a net lies on cores
 EVIDENCE = {
     "measured": "measured on a chip",

@@ -22,7 +22,7 @@ class Args:
     """Price the events of a deployed net and compare it with its static twin."""
 
     run: Annotated[Path | None, tyro.conf.Positional] = None
-    """Run folder or export folder; the newest export if left out."""
+    """Run folder or export folder, or what deploy/run.py wrote for a NetX file; the newest export if left out."""
     static: Path | None = None
     """Run or export of the static twin; the newest static run with events of the same images if left out."""
     costs: list[str] = field(default_factory=lambda: ["paper45", "loihi1-davies"])

@@ -10,7 +10,7 @@ from convert import cli
 from convert.files import atomic
 from convert.ir import DeployError
 from convert.netx import read_graph
-from hw_sim import hardware, page, placing
+from hw_sim import foreign, hardware, page, placing
 from hw_sim.chip import load_chip
 from hw_sim.figures.svg import standalone
 from hw_sim.hardware_printing import delay_text
@@ -33,6 +33,12 @@ def run(run: Path | None, static: Path | None, costs: list[str], output: Path | 
         a folder that cannot be written.
     """
     tables = priced(costs)
+    if run is not None and run.suffix == ".net" and run.is_file():
+        raise DeployError(str(run), "is a net; energy is priced from recorded events", f"python deploy/run.py {run} --input x.npy")
+    if run is not None and foreign.is_foreign(run):
+        if static is not None or chip is not None:
+            raise DeployError("--static, --chip", f"{run} is the run of a NetX file, which is priced by events alone", "leave them out")
+        return foreign.run(run, tables, output, as_json=as_json)
     net = find_measured(run)
     if static is not None and not net.halting:
         raise DeployError("--static", f"{net.run} is itself static", "give the halting run as RUN, its static twin as --static")

@@ -13,11 +13,23 @@ SPATIAL = ("conv", "conv", "pool", "unpool", "convT", "pointwise")
 FLAT = ("dense", "dense", "recurrent")
 COMPLEX = ("rf", "rf_iz", "adrf")
 DELAYED = ("cuba", "alif", "rf", "rf_iz", "adrf")
+MAPS = (
+    "conv", "grouped conv", "dilated conv", "late conv", "convT", "grouped convT", "dilated convT", "late convT", "pool", "late pool",
+    "unpool", "late unpool", "pointwise", "late pointwise",
+)  # fmt: skip
+VECTORS = ("dense", "late dense", "each dense", "average")
+WANTS = {  # what SLAYER can both run and export
+    "cuba": (*MAPS, *VECTORS, "recurrent", "late recurrent", "each recurrent", "input conv", "input dense", "affine", "bare affine"),
+    "alif": (*MAPS, *VECTORS, "recurrent", "late recurrent", "input conv", "input dense"),
+    "sigma_delta": (*(w for w in MAPS if "late" not in w), "dense", "input conv", "input dense", "output", "input output"),
+    "rf": VECTORS, "rf_iz": VECTORS, "adrf": VECTORS,
+}  # fmt: skip
 
 
-def neuron_params(family: str, rng: np.random.Generator, on_map: bool = False) -> dict:
+def neuron_params(family: str, rng: np.random.Generator, on_map: bool = False, each: bool | None = None) -> dict:
     """Random parameters; at times a decay for each channel, which SLAYER's forward cannot do on maps."""
-    each = bool(rng.random() < 0.4) and not on_map
+    chance = bool(rng.random() < 0.4)
+    each = (chance if each is None else each) and not on_map
 
     def decay(low=0.05, high=0.9):
         return tuple(sorted(rng.uniform(low, high, 2))) if each else float(rng.uniform(low, high))
@@ -43,36 +55,57 @@ def norm_of(family: str, rng: np.random.Generator):
     return kinds[rng.integers(len(kinds))]
 
 
-class Chain:
-    """One random chain. `blocks` are SLAYER's; `run` gives each computing layer's output; `stock` says that stock NetX runs it too."""
+def delays(channels: int) -> torch.Tensor:
+    found = torch.randint(0, 4, (channels,)).float()
+    found[0] = 3
+    return found
 
-    def __init__(self, seed: int, family: str | None = None, *, stock: bool = False, timesteps: int = 8) -> None:
+
+class Chain:
+    """One random chain. `blocks` are SLAYER's; `outputs` is what each computing layer sends; `stock` says that stock NetX runs it too.
+
+    `want`, of `WANTS`, is what its first computing layer must be (or its input or last layer): "grouped" has groups, "dilated" dilation,
+    "late" delays, "each" decays for each channel.
+    """
+
+    def __init__(self, seed: int, family: str | None = None, *, stock: bool = False, timesteps: int = 8, want: str = "") -> None:
         rng = np.random.default_rng(seed)
         torch.manual_seed(seed)
         torch.set_num_threads(1)
         self.family = family or str(rng.choice(FAMILIES))
         self.module = getattr(slayer.block, self.family)
-        self.rng, self.timesteps, self.stock = rng, timesteps, stock
+        self.rng, self.timesteps, self.stock, self.want = rng, timesteps, stock, set(want.split())
         spatial = bool(rng.random() < 0.6) and self.family not in COMPLEX  # SLAYER cannot export complex convolutions
+        if want:
+            spatial = bool(self.want & {*SPATIAL})
         self.blocks: list = []
         if spatial:
-            self.shape = (int(rng.integers(1, 4)), int(rng.integers(4, 8)), int(rng.integers(4, 8)))
+            least = 2 if "grouped" in self.want else 1
+            self.shape = (int(rng.integers(least, 4)), int(rng.integers(4, 8)), int(rng.integers(4, 8)))
             self.channels = self.shape[0]
             kinds = ["conv"] if stock else list(SPATIAL)
-            for _ in range(int(rng.integers(1, 3))):
-                self.blocks.append(self.spatial(str(rng.choice(kinds))))
+            for k in range(int(rng.integers(1, 3))):
+                kind = next((w for w in SPATIAL if w in self.want), "") if k == 0 else ""
+                self.blocks.append(self.spatial(kind or str(rng.choice(kinds)), self.want if k == 0 else set()))
             self.blocks.append(self.module.Flatten())
         else:
             self.shape = (int(rng.integers(3, 12)),)
         self.width: int | None = None if spatial else self.shape[0]
+        self.graded = 64 if "input" in self.want else 4096 if self.family == "sigma_delta" else 1
         self.x = (torch.rand(3, *self.shape, timesteps) < 0.4).float()
+        if "input" in self.want:
+            self.x = torch.randint(-30, 31, self.x.shape).float() / 32  # pixels; SLAYER rounds them to even 1/64
+            self.blocks.insert(0, self.module.Input(neuron_params(self.family, rng, True), weight=1.5, bias=0.25, delay_shift=False))
         self.flat = [str(rng.choice(["dense"] if stock or self.family != "cuba" else FLAT)) for _ in range(int(rng.integers(1, 3)))]
+        if {"dense", "recurrent"} & self.want:
+            self.flat[0] = "recurrent" if "recurrent" in self.want else "dense"
         self.outputs = self._build()
 
-    def spatial(self, kind: str):
+    def spatial(self, kind: str, want: set[str] = frozenset()):  # type: ignore[assignment]
         rng = self.rng
         params, module = neuron_params(self.family, rng, True), self.module
-        more = {"weight_scale": 3, "delay_shift": False}
+        late = (bool(rng.random() < 0.2) or "late" in want) and self.family in DELAYED and not self.stock
+        more = {"weight_scale": 3, "delay_shift": False, "delay": late}
         if kind == "pool":
             return module.Pool(params, 2, **more)
         if kind == "unpool":
@@ -81,7 +114,7 @@ class Chain:
             out, inner = int(rng.integers(2, 5)), self.channels
             self.channels = out
             return module.Dense(params, inner, out, **more)
-        groups = int(self.channels if rng.random() < 0.3 else 1)
+        groups = int(self.channels if rng.random() < 0.3 or "grouped" in want else 1)
         out, inner = int(groups * rng.integers(1, 4)), self.channels
         self.channels = out
         geometry = {
@@ -89,10 +122,12 @@ class Chain:
             "groups": groups,
         }
         kernel = (int(rng.integers(1, 4)), int(rng.integers(1, 4)))
+        # A convolution of stock NetX cannot be told its padding where it is dilated, and ignores delays.
+        geometry["dilation"] = (1, 1) if self.stock else (int(rng.integers(1, 3)), int(rng.integers(1, 3)))
+        if "dilated" in want:
+            geometry["dilation"], kernel = (2, int(rng.integers(1, 3))), (2, kernel[1])
         if kind == "conv":
             norm = norm_of(self.family, rng)
-            # A convolution of stock NetX cannot be told its padding where it is dilated, and ignores delays.
-            geometry["dilation"] = (1, 1) if self.stock else (int(rng.integers(1, 3)), int(rng.integers(1, 3)))
             least = [(d * (k - 1) + 1) // 2 for d, k in zip(geometry["dilation"], kernel)]
             geometry["padding"] = tuple(max(p, q) for p, q in zip(geometry["padding"], least))
             if norm and not self._stock_ignores(norm):
@@ -116,8 +151,15 @@ class Chain:
                 if hasattr(norm, "running_var"):
                     norm.running_var = torch.tensor(2.0 ** float(self.rng.integers(-4, 4)) * 0.9)
             if block.delay is not None:
-                block.delay.delay.data = torch.randint(0, 4, (y.shape[1],)).float()
+                block.delay.delay.data = delays(y.shape[1])
             return block(x)
+
+    def _once(self, block, x):
+        """Output of a recurrent block, whose state lives on from one call to the next."""
+        if block.delay is not None:
+            block.delay.delay.data, block.delay.init = delays(block.recurrent_synapse.out_channels), True
+        with torch.no_grad():
+            return block.eval()(x)
 
     def _build(self) -> list[np.ndarray]:
         found, x, rng = [], self.x, self.rng
@@ -128,40 +170,78 @@ class Chain:
             else:
                 x = block(x)
         width = x.shape[1]
-        for kind in self.flat:
-            params, out = neuron_params(self.family, rng), int(rng.integers(3, 9))
+        for k, kind in enumerate(self.flat):
+            each = True if "each" in self.want and k == 0 else None
+            params, out = neuron_params(self.family, rng, each=each), int(rng.integers(3, 9))
             norm = norm_of(self.family, rng)
-            delayed = bool(rng.random() < 0.4) and self.family in DELAYED and not (self.stock and (norm or self.family in COMPLEX))
+            late = bool(rng.random() < 0.4) or ("late" in self.want and k == 0)
+            late = late and self.family in DELAYED and not (self.stock and (norm or self.family in COMPLEX))
             if norm and not self._stock_ignores(norm):
                 params["norm"] = norm
             more = {"weight_scale": 3, "delay_shift": False}
             if kind == "recurrent":
                 params.pop("norm", None)
-                block = self.module.Recurrent(params, width, out, **more)
+                block = self.module.Recurrent(params, width, out, delay=late and not self.stock, **more)
             else:
-                block = self.module.Dense(params, width, out, delay=delayed, **more)
+                block = self.module.Dense(params, width, out, delay=late, **more)
             self.blocks.append(block)
-            x = self._settle(block, x) if kind != "recurrent" else block.eval()(x).detach()
+            x = self._settle(block, x) if kind != "recurrent" else self._once(block, x)
             found.append(x.numpy())
             width = out
-        return found
+        return found + self._end(x, width)
+
+    def _end(self, x, width: int) -> list[np.ndarray]:
+        """Output of the last layer that `want` asks for, if any."""
+        params, out = neuron_params(self.family, self.rng, each=False), int(self.rng.integers(2, 6))
+        if "affine" in self.want:
+            self.blocks.append(self.module.Affine(params, width, out, weight_scale=3, dynamics="bare" not in self.want))
+        elif "output" in self.want:
+            self.blocks.append(self.module.Output(params, width, out, weight_scale=3))
+        elif "average" in self.want:
+            self.blocks.append(self.module.Average(max(n for n in (1, 2, 3) if width % n == 0)))
+        else:
+            return []
+        return [self.blocks[-1].eval()(x).detach().numpy()]
 
     def export(self, path) -> None:
         with h5py.File(path, "w") as f:
-            f.create_dataset("layer/0/type", (1,), "S10", [b"input"])
-            f["layer/0/shape"] = np.array(self.shape)
-            for i, block in enumerate(self.blocks):
-                block.export_hdf5(f.create_group(f"layer/{i + 1}"))
+            blocks = self.blocks
+            if type(blocks[0]).__name__ != "Input":
+                f.create_dataset("layer/0/type", (1,), "S10", [b"input"])
+                f["layer/0/shape"] = np.array(self.shape)
+                blocks = [None, *blocks]
+            for i, block in enumerate(blocks):
+                if type(block).__name__ == "Average":  # SLAYER's own export of it fails
+                    f.create_dataset(f"layer/{i}/type", (1,), "S10", [b"average"])
+                    f[f"layer/{i}/shape"] = np.array(block.shape)
+                elif block is not None:
+                    block.export_hdf5(f.create_group(f"layer/{i}"))
 
     @property
     def input(self) -> np.ndarray:
         """int32 [samples, T, *shape] as our graphs take it."""
         return time_first(self.x.numpy()).astype(np.int32)
 
-    def scaled(self, y: np.ndarray) -> np.ndarray:
-        """SLAYER's output as integers: spikes, or sigma-delta events in 1/4096."""
-        y = time_first(y)
-        return np.round(y.astype(np.float64) * 4096).astype(np.int64) if self.family == "sigma_delta" else y.astype(np.int64)
+    @property
+    def fed(self) -> np.ndarray:
+        """`input` in the units of the file: spikes, sigma-delta events in 1/4096, pixels in 1/64."""
+        return np.round(time_first(self.x.numpy()) * self.graded).astype(np.int32)
+
+    def scaled(self, y: np.ndarray, block=None) -> np.ndarray:
+        """SLAYER's output as integers: spikes, sigma-delta events and voltages in 1/4096, currents in 1/64, averages as sums."""
+        unit = 4096 if self.family == "sigma_delta" else 1
+        if type(block).__name__ == "Affine":
+            unit = 4096 if block.dynamics else 64
+        elif type(block).__name__ == "Output":
+            unit *= 64
+        elif type(block).__name__ == "Average":
+            unit *= self.outputs[-2].shape[1] // block.num_outputs
+        return np.round(time_first(y).astype(np.float64) * unit).astype(np.int64)
+
+    @property
+    def computing(self) -> list:
+        """The blocks that `outputs` are of."""
+        return [b for b in self.blocks if type(b).__name__ != "Flatten"]
 
 
 def time_first(y: np.ndarray) -> np.ndarray:

@@ -33,7 +33,7 @@ PLAN: dict[str, Any] = {
         {"name": "target", "row": "halting", "knob": "train.alive_target", "values": [0.4, 0.6, 0.8]},
         {"name": "margin", "row": "exit", "knob": "export.exit_drop", "values": [0.01, 0.1]},
     ],
-    "claims": {"at_snn": "halting", "stas": "exit"},
+    "claims": {"at_snn": ["halting", "exit"], "stas": "exit"},
 }
 
 

@@ -146,3 +146,15 @@ def test_bad_inputs_exit_1_without_a_traceback(tmp_path, content, words):
         np.save(tmp_path / "x.npy", content)
     done = run(tmp_path / "any.net", "--input", tmp_path / "x.npy", "--target", "int")
     assert done.returncode == 1 and words in done.stderr and "Traceback" not in done.stderr
+
+
+def test_bad_files_and_options_exit_1_without_a_traceback(tmp_path):
+    Chain(8, "cuba").export(tmp_path / "any.net")
+    with h5py.File(tmp_path / "odd.net", "w") as f:
+        f.create_dataset("layer/0/type", (1,), "S10", [b"residual"])
+    (tmp_path / "text.net").write_text("hello")
+    np.save(tmp_path / "x.npy", np.ones((1, 2, 3), np.int32))
+    said = {"absent.net": "no such file", "text.net": "not a readable NetX", "odd.net": "layer/0: type 'residual'", "any.net": "--halt"}
+    for name, words in said.items():
+        done = run(tmp_path / name, "--input", tmp_path / "x.npy", "--target", "int", *(["--halt", "off"] if name == "any.net" else []))
+        assert done.returncode == 1 and words in done.stderr and "Traceback" not in done.stderr, done.stderr

@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 
-from convert.imported.plan import Attention, FloatNeuron, Neurons, Refused, Synapses
-from convert.imported.reading import as_current, kind_of
+from convert.imported.plan import Attention, FloatNeuron, Neurons, Refused
+from convert.imported.reading import as_current, kind_of, mean_current
 from convert.imported.signals import Attended, Current, Gated, Met, Reduced, Signal, Spikes
 
 
 def fire(reader: Any, x: Signal, neuron: FloatNeuron, multi: bool, value: torch.Tensor) -> Signal:
     """Neurons on a signal; axis 0 is time for multi-step ones."""
+    x = mean_current(x) or x
     node = x.node
     if isinstance(node, Reduced) and not node.window:
         return _gate(x, neuron, value)
@@ -39,19 +40,44 @@ def fire(reader: Any, x: Signal, neuron: FloatNeuron, multi: bool, value: torch.
 
 def _used_channels(reader: Any, name: str, node: Current, index: torch.Tensor, neuron: FloatNeuron) -> tuple[Spikes, torch.Tensor]:
     """The layer with the channels that the neurons see (part of them after a chunk or split)."""
-    inputs, channels = node.inputs, node.channels
-    seen = torch.unique(index % channels)
-    if len(seen) < channels:
-        if any(s.groups > 1 for s in inputs):
-            raise Refused("takes part of a grouped convolution's channels", "split the convolution")
-        rows = seen.numpy()
-        inputs = tuple(Synapses(s.sources, s.weight[rows], s.bias[rows], s.grid, s.stride, s.padding) for s in inputs)
-        place = torch.zeros(channels, dtype=torch.int64)
-        place[seen] = torch.arange(len(seen))
-        index = index // channels * len(seen) + place[index % channels]
-        channels = len(seen)
-    reader.add(Neurons(name, (node.positions, channels), node.grid, inputs, neuron))
-    return Spikes(node.positions, channels, node.grid, (name,)), index
+    inputs, seen = node.inputs, torch.unique(index % node.channels)
+    if len(seen) < node.channels:
+        inputs = tuple(s.rows(seen.numpy()) for s in inputs)
+    reader.add(Neurons(name, (node.positions, len(seen)), node.grid, inputs, neuron))
+    return Spikes(node.positions, len(seen), node.grid, (name,)), _renumbered(index, node.channels, seen)
+
+
+def _renumbered(index: torch.Tensor, channels: int, seen: torch.Tensor) -> torch.Tensor:
+    """The index in a map that has the channels `seen` alone."""
+    place = torch.zeros(channels, dtype=torch.int64)
+    place[seen] = torch.arange(len(seen))
+    return index // channels * len(seen) + place[index % channels]
+
+
+def part_of(reader: Any, x: Signal) -> Signal:
+    """Where a move left only some channels of a layer's spikes (q of a chunk), those neurons as a layer of their own.
+
+    Anything else (all channels, part of the tokens or timesteps) stays as it is.
+    """
+    node = x.node
+    layer = reader.plan.layers.get(node.sources[0]) if isinstance(node, Spikes) and len(node.sources) == 1 else None
+    if not isinstance(layer, Neurons) or not x.index.numel():
+        return x
+    seen = torch.unique(x.index % node.channels)
+    maps = torch.unique(x.index // node.channels)
+    each = len(maps) == reader.plan.timesteps * reader.batch * node.positions  # every timestep, sample and position ...
+    whole = each and len(torch.unique(x.index)) == x.index.numel() == len(maps) * len(seen)  # ... with every one of these channels, once
+    if len(seen) == node.channels or not whole:
+        return x
+    parts = reader.parts.setdefault(layer.name, {})
+    chosen = tuple(seen.tolist())
+    index = _renumbered(x.index, node.channels, seen)
+    if chosen not in parts:
+        parts[chosen] = f"{layer.name}.part{len(parts) + 1}"
+        inputs = tuple(s.rows(seen.numpy()) for s in layer.inputs)
+        reader.add(Neurons(parts[chosen], (node.positions, len(seen)), node.grid, inputs, layer.neuron))
+        reader.keep(parts[chosen], reader.plan.layers[parts[chosen]], x.value, index)
+    return Signal(x.value, Spikes(node.positions, len(seen), node.grid, (parts[chosen],)), index)
 
 
 def _in_time(reader: Any, x: Signal, constant: bool, multi: bool) -> torch.Tensor:
@@ -63,10 +89,14 @@ def _in_time(reader: Any, x: Signal, constant: bool, multi: bool) -> torch.Tenso
         reader.plan.timesteps = 1
         return index
     steps = index.shape[0]
+    if steps == reader.plan.timesteps * reader.batch and reader.batch > 1:
+        what = f"axis 0 holds time and batch merged ({steps} steps, layers before it have {reader.plan.timesteps})"
+        raise Refused(f"{what}: a sample's membranes leak into the next sample's", "reshape(T, B, ...) before the neurons")
     if reader.plan.timesteps not in (0, steps):
         what = f"runs over {steps} steps, layers before it over {reader.plan.timesteps}"
         raise Refused(what, "axis 0 must be time, apart from the batch")
-    if index[0].numel() != span:
+    seen = len(torch.unique(index % x.node.channels)) if x.node.channels else 0
+    if not len(torch.unique(index[0])) == index[0].numel() == reader.batch * x.node.positions * seen:
         what = "axis 0 does not hold the timesteps (each step must hold every sample's map once)"
         raise Refused(what, "keep time and batch apart where neurons run: reshape(T, B, ...) before them")
     reader.plan.timesteps = steps
@@ -77,6 +107,8 @@ def _in_time(reader: Any, x: Signal, constant: bool, multi: bool) -> torch.Tenso
         return index + each * span
     if not bool((index // span == each).all()):
         raise Refused("axis 0 mixes samples into time: a sample's state would leak into another's", "reshape(T, B, ...) before the neurons")
+    if not torch.equal(index - each * span, index[:1].expand_as(index)):
+        raise Refused("its elements lie differently from step to step", "keep one order: neurons hold their state by place")
     return index
 
 

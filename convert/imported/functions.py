@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from convert.imported import reading
+from convert.imported.firing import part_of
 from convert.imported.plan import Gate, Refused
 from convert.imported.reading import kind_of
 from convert.imported.signals import (
@@ -59,7 +60,7 @@ def read_function(reader: Any, target: Any, args: tuple, kwargs: dict, result: A
     """Signals of a call whose real result is `result`."""
     name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
     if name in MOVES:
-        return _move(target, args, kwargs, result)
+        return _move(reader, target, args, kwargs, result)
     if name in ("add", "__add__", "__radd__"):
         return _add(args[0], args[1], result)
     if name in ("mul", "multiply", "truediv", "div"):
@@ -76,7 +77,7 @@ def read_function(reader: Any, target: Any, args: tuple, kwargs: dict, result: A
     raise Refused(f"operation {name!r} is not supported", "use linear layers, pools, neurons, residual sums and spiking attention")
 
 
-def _move(target: Any, args: tuple, kwargs: dict, result: Any) -> Any:
+def _move(reader: Any, target: Any, args: tuple, kwargs: dict, result: Any) -> Any:
     if signals_of((args[1:], kwargs)):
         raise Refused("picks elements by another tensor", "the order of elements must be static")
     if isinstance(args[0], tuple | list):
@@ -87,8 +88,8 @@ def _move(target: Any, args: tuple, kwargs: dict, result: Any) -> Any:
     index_args = fx.node.map_aggregate(args, lambda a: a.index if isinstance(a, Signal) else a)
     moved = getattr(index_args[0], target)(*index_args[1:], **kwargs) if isinstance(target, str) else target(*index_args, **kwargs)
     if isinstance(result, torch.Tensor):
-        return Signal(result, signal.node, moved)
-    return type(result)(Signal(v, signal.node, i) for v, i in zip(result, moved))
+        return part_of(reader, Signal(result, signal.node, moved))
+    return type(result)(part_of(reader, Signal(v, signal.node, i)) for v, i in zip(result, moved))
 
 
 def _add(a: Any, b: Any, result: torch.Tensor) -> Signal:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from convert.imported.plan import Head, Refused
+from convert.imported.plan import Head, HeadPart, Refused, Synapses
 from convert.imported.reading import kind_of, members, row_maps
 from convert.imported.signals import Current, Logits, Node, Signal, Spikes
 
@@ -28,16 +28,27 @@ def head_of(reader: Any, x: Signal) -> Head:
 def _through(node: Node, weight: np.ndarray, bias: np.ndarray) -> Head:
     """Scores ``weight . node + bias`` in terms of spikes; weight is [classes, positions, channels]."""
     if isinstance(node, Spikes):
-        return Head(node.sources, weight, bias)
+        return Head([HeadPart(node.sources, weight, node.grid)], bias)
     if isinstance(node, Logits):
         flat = weight.reshape(len(weight), -1)
         return _through(node.base, np.tensordot(flat, node.weight, 1), bias + flat @ node.bias)
     if not isinstance(node, Current):
         raise Refused(f"class scores from {kind_of(node)}", "end with a linear layer on spikes")
-    if len(node.inputs) != 1:
-        hint = "put neurons before the head: a stream of currents cannot leave the chip"
-        raise Refused(f"class scores from a sum of {len(node.inputs)} branches' currents", hint)
-    (s,) = node.inputs
+    parts: dict[tuple[str, ...], HeadPart] = {}
+    for s in node.inputs:
+        if s.from_image:
+            raise Refused("class scores straight from the image", "put neurons between: the host's currents cannot reach the class scores")
+        inner, more = _before(s, weight)
+        bias = bias + more
+        if s.sources in parts:
+            parts[s.sources].weight += inner
+        else:
+            parts[s.sources] = HeadPart(s.sources, inner, s.grid)
+    return Head(list(parts.values()), bias)
+
+
+def _before(s: Synapses, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(weights, bias) on the spikes of a linear map whose currents are read with `weight` [classes, positions, channels]."""
     h, w = s.out_grid
     maps = torch.from_numpy(weight.reshape(len(weight), h, w, -1).transpose(0, 3, 1, 2).copy())
     spare = [g + 2 * p - ((o - 1) * s.stride + k) for g, p, o, k in zip(s.grid, s.padding, (h, w), s.weight.shape[2:])]
@@ -46,7 +57,4 @@ def _through(node: Node, weight: np.ndarray, bias: np.ndarray) -> Head:
     back = back[:, :, s.padding[0] : s.padding[0] + s.grid[0], s.padding[1] : s.padding[1] + s.grid[1]]
     inner = back.permute(0, 2, 3, 1).reshape(len(weight), s.grid[0] * s.grid[1], -1).numpy()
     bias_map = s.bias.reshape(len(s.bias), -1)
-    bias = bias + np.einsum("kpc,cp->k", weight, np.broadcast_to(bias_map, (len(bias_map), h * w)))
-    if s.from_image:
-        raise Refused("class scores straight from the image", "a spiking net has neurons")
-    return Head(s.sources, inner, bias)
+    return inner, np.einsum("kpc,cp->k", weight, np.broadcast_to(bias_map, (len(bias_map), h * w)))

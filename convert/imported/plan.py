@@ -78,14 +78,25 @@ class Synapses:
         bias = self.bias * gain[axes] + np.broadcast_to(np.asarray(shift, float), len(self.weight))[axes]
         return dataclasses.replace(self, weight=self.weight * gain[:, None, None, None], bias=bias)
 
-    def averaged(self, kernel: int, stride: int) -> Synapses:
+    def rows(self, chosen: np.ndarray) -> Synapses:
+        """The map to these output channels alone; of a grouped one, with zeros where the groups have no synapses."""
+        weight, groups = self.weight[chosen], 1
+        if self.groups > 1:
+            out, per, *kernel = self.weight.shape
+            weight = np.zeros((len(chosen), per * self.groups, *kernel))
+            for i, row in enumerate(chosen):
+                start = int(row) * self.groups // out * per
+                weight[i, start : start + per] = self.weight[row]
+        return dataclasses.replace(self, weight=weight, bias=self.bias[chosen], groups=groups)
+
+    def averaged(self, kernel: Grid, stride: int) -> Synapses:
         """This map, then an average over windows, as one convolution."""
         out, per, kh, kw = self.weight.shape
-        reach = (kernel - 1) * self.stride
-        weight = np.zeros((out, per, kh + reach, kw + reach))
-        for y in range(0, reach + 1, self.stride):
-            for x in range(0, reach + 1, self.stride):
-                weight[:, :, y : y + kh, x : x + kw] += self.weight / kernel**2
+        reach = [(k - 1) * self.stride for k in kernel]
+        weight = np.zeros((out, per, kh + reach[0], kw + reach[1]))
+        for y in range(0, reach[0] + 1, self.stride):
+            for x in range(0, reach[1] + 1, self.stride):
+                weight[:, :, y : y + kh, x : x + kw] += self.weight / (kernel[0] * kernel[1])
         return dataclasses.replace(self, weight=weight, stride=self.stride * stride)
 
 
@@ -149,11 +160,19 @@ class Gate(Layer):
 
 
 @dataclass(eq=False)
-class Head:
-    """Class scores of one timestep: ``weight . sum of sources + bias``; the net's answer is their sum over timesteps."""
+class HeadPart:
+    """What one map adds to the class scores: ``weight . sum of sources``."""
 
     sources: tuple[str, ...]
     weight: np.ndarray  # [classes, positions, channels]
+    grid: Grid
+
+
+@dataclass(eq=False)
+class Head:
+    """Class scores of one timestep: `parts` (several, where a stream of currents is read) and a bias; the net's answer sums over time."""
+
+    parts: list[HeadPart]
     bias: np.ndarray  # [classes]
 
 
@@ -165,3 +184,17 @@ class Plan:
     head: Head | None = None
     timesteps: int = 1
     image_shape: tuple[int, int, int] = (1, 1, 1)
+
+    def read(self) -> set[str]:
+        """Names of the layers that something reads."""
+        found = {name for part in self.head.parts for name in part.sources} if self.head else set()
+        for layer in self.layers.values():
+            if isinstance(layer, Neurons):
+                found.update(name for s in layer.inputs for name in s.sources)
+            elif isinstance(layer, Pool):
+                found.add(layer.source)
+            elif isinstance(layer, Attention):
+                found.update((layer.q, layer.k, layer.v))
+            elif isinstance(layer, Gate):
+                found.update(layer.slots.values())
+        return found

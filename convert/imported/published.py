@@ -11,6 +11,9 @@ neurons and keeps time apart: another net, to be fine-tuned and measured, never 
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import sys
 from typing import Any
 
 import torch
@@ -45,9 +48,16 @@ def build(state: State, heads: int | None = None, timesteps: int = 4, repaired: 
     name = family(state)
     if name == "stmixer":
         raise DeployError(
-            "head", "STMixer's class scores are read from a stream of currents, which no op on chip can do",
+            "patch_embd.short_proj1, head",
+            "STMixer's short path enters the stream of currents straight from the image, and its class scores are read from that stream; "
+            "the import has one convolution on the host, and neurons behind it",
             "train it with neurons before the head: model.name stmixer of this repository, conf/published/",
-        )  # fmt: skip
+        )
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # it greets; a command's stdout is its own
+            importlib.import_module("spikingjelly.activation_based.neuron")
+    except ImportError as e:
+        raise DeployError("spikingjelly", f"cannot be imported ({e})", "pip install spikegate[spikingjelly]") from None
     heads = heads or HEADS[name]
     kept = {k: v for k, v in state.items() if ".norm1." not in k and ".norm2." not in k}
     model: nn.Module = Spikformer(kept, heads, timesteps) if name == "spikformer" else QkFormer(kept, heads, timesteps, repaired)
@@ -248,6 +258,8 @@ class SpedsEmbedding(_Layers):
 
 class QkFormer(nn.Module):
     """HST-L-D for CIFAR, as published or repaired."""
+
+    import_hint = "--repaired puts the pools behind the neurons and keeps time apart: another net, to be fine-tuned with --epochs"
 
     def __init__(self, state: State, heads: int, timesteps: int, repaired: bool) -> None:
         super().__init__()

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from convert.host import host_bound
+from convert.imported.laying import side_by_side
 from convert.imported.plan import Attention, Gate, Grid, Head, Layer, Neurons, Plan, Pool, Synapses
 from convert.ir import INPUT, DeployError, Graph, Op, Payload
 from convert.neuron import DECAY_ONE, MANT_SHIFT, VTH_MANT_MAX, Cuba
@@ -282,15 +283,15 @@ def _attention(layer: Attention, timesteps: int) -> SpikingAttention:
 
 
 def _head(out: Quantised, head: Head, timesteps: int) -> None:
-    classes = len(head.bias)
-    high = len(head.sources)
-    reach = (np.abs(head.weight).reshape(classes, -1).sum(1) * high + np.abs(head.bias)).max() * timesteps
+    weight, sources = side_by_side(out.graph, head)
+    classes, high = len(head.bias), max(len(p.sources) for p in head.parts)
+    reach = (np.abs(weight).reshape(classes, -1).sum(1) * high + np.abs(head.bias)).max() * timesteps
     limit = min(ROOM * REACH / reach, BIAS_MAX / max(float(np.abs(head.bias).max()), 1e-12))
-    scale = best_scale([head.weight], limit)
-    while np.abs(rounded(head.weight * scale)).reshape(classes, -1).sum(1).max() * high * timesteps > ROOM * REACH:
+    scale = best_scale([weight], limit)
+    while np.abs(rounded(weight * scale)).reshape(classes, -1).sum(1).max() * len(sources) * timesteps > ROOM * REACH:
         scale *= 0.9
     out.scales["readout"] = scale
-    out.latent["readout"] = head.weight * scale, head.bias * scale
+    out.latent["readout"] = weight * scale, head.bias * scale
     bias = np.clip(np.round(head.bias * scale), -BIAS_MAX, BIAS_MAX).astype(np.int32)
-    out.graph.add("readout", Readout(rounded(head.weight * scale).astype(np.int32), bias, timesteps), x=list(head.sources))
+    out.graph.add("readout", Readout(rounded(weight * scale).astype(np.int32), bias, timesteps), x=sources)
     out.graph.add("exit", ExitGate(classes, timesteps, np.full(timesteps, NEVER)), logits="readout")

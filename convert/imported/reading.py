@@ -181,7 +181,7 @@ def average(x: Signal, kernel: int, stride: int, value: torch.Tensor) -> Signal:
     if bases is None:
         raise Refused("its input is not in order", ORDER)
     if isinstance(node, Current):
-        out = from_maps(bases, Current(0, 0, (0, 0), tuple(s.averaged(kernel, stride) for s in node.inputs)))
+        out = from_maps(bases, Current(0, 0, (0, 0), tuple(s.averaged((kernel, kernel), stride) for s in node.inputs)))
         return Signal(value, out.node, out.index)
     if not isinstance(node, Spikes):
         raise Refused(f"average of {kind_of(node)}", "average spikes")
@@ -204,6 +204,21 @@ def reduce(x: Signal, axes: tuple[int, ...], keep: bool, value: torch.Tensor, *,
     table = ids.permute(*others, *axes, x.index.dim()).reshape(-1, int(np.prod([x.index.shape[a] for a in axes])) * ids.shape[-1])
     count = int(np.prod([x.index.shape[a] for a in axes])) if mean else 1
     return Signal(value, Reduced(0, 0, (0, 0), base, table, scale / count), numbers(value.shape))
+
+
+def mean_current(x: Signal) -> Signal | None:
+    """Sums or means of a current over all positions, as one current; None if they are anything else."""
+    node = x.node
+    if not isinstance(node, Reduced) or not isinstance(node.base, Current) or node.table.shape[1] != node.base.positions:
+        return None
+    base, table = node.base, node.table[x.index.reshape(-1)].sort(1).values
+    if not torch.equal(table, table[:, :1] + base.channels * torch.arange(base.positions)):
+        return None
+    if not bool((table[:, 0] % base.size < base.channels).all()):
+        return None
+    inputs = tuple(s.averaged(s.out_grid, 1).scaled(node.scale * base.positions) for s in base.inputs)
+    index = table[:, 0] // base.size * base.channels + table[:, 0] % base.channels
+    return Signal(x.value, Current(1, base.channels, (1, 1), inputs), index.reshape(x.index.shape))
 
 
 def voting(x: Signal, size: int, value: torch.Tensor) -> Signal:

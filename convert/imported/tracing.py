@@ -39,6 +39,7 @@ class Reader(fx.Interpreter):
         self.plan, self.problems = Plan(timesteps=0), []  # type: ignore[var-annotated]
         self.problems: list[Problem]
         self.spikes: dict[str, np.ndarray] = {}
+        self.parts: dict[str, dict[tuple[int, ...], str]] = {}  # layers that were split by channels, and their parts
         self.where = ""
 
     def run_node(self, n: fx.Node) -> Any:
@@ -134,6 +135,10 @@ class Reader(fx.Interpreter):
                 self.plan.head = head_of(self, result)
             except Refused as e:
                 self.refuse(e.what, e.hint)
+        read = self.plan.read()
+        for name in [n for n in self.parts if n not in read]:  # only its parts are read
+            del self.plan.layers[name]
+            self.spikes.pop(name, None)
         return result
 
 
@@ -193,11 +198,12 @@ def read(model: nn.Module, images: torch.Tensor, timesteps: int | None, form: st
     if timesteps is not None and form == "image" and reader.plan.timesteps != timesteps:
         reader.problems.append(Problem("--timesteps", f"the model runs {reader.plan.timesteps}, not {timesteps}", "leave the option out"))
     if reader.problems:
+        hint = getattr(model, "import_hint", "change them and train again")
         if len(reader.problems) == 1:
             p = reader.problems[0]
             raise DeployError(p.where, p.what, p.hint)
         lines = "".join(f"\n  - {p.where}: {p.what} ({p.hint})" for p in reader.problems)
-        raise DeployError(type(model).__name__, f"{len(reader.problems)} things cannot be imported:{lines}", "change them and train again")
+        raise DeployError(type(model).__name__, f"{len(reader.problems)} things cannot be imported:{lines}", hint)
     return reader.plan, traced, form
 
 

@@ -207,6 +207,13 @@ def _readout(op: Any, name: str, inputs: Inputs, state: Any, held: Any) -> torch
     return state["readout"]
 
 
+def _route(op: Any, name: str, inputs: Inputs, state: Any, held: Any) -> torch.Tensor:
+    x = _total(inputs["x"])[..., op.first : op.first + op.count]
+    (h, w), f = op.grid, op.fold
+    y = x.reshape(len(x), h // f, f, w // f, f, op.count).permute(0, 1, 3, 2, 4, 5).reshape(len(x), -1, f * f * op.count)
+    return F.pad(y, (op.at, op.channels - op.at - y.shape[-1]))
+
+
 def _exit(op: Any, name: str, inputs: Inputs, state: Any, held: Any) -> torch.Tensor:
     return inputs["logits"][0].argmax(1).float()
 
@@ -214,5 +221,5 @@ def _exit(op: Any, name: str, inputs: Inputs, state: Any, held: Any) -> torch.Te
 RUN: dict[str, Any] = {
     "conv": _conv, "current": _current, "lif": _lif, "membrane": _lif, "inject": _inject, "max_pool": _max_pool, "sdsa": _sdsa,
     "spiking_attention": _attention, "qk_channel_gate": _channel_gate, "qk_token_gate": _token_gate, "readout": _readout,
-    "exit_gate": _exit,
+    "exit_gate": _exit, "route": _route,
 }  # fmt: skip

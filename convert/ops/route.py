@@ -1,4 +1,4 @@
-"""Takes some channels out of the host's map and lays them on the token grid."""
+"""Takes some channels out of a map and lays them on the token grid."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from convert.ir import Inputs, Op, Payload, register, total
 
 @register
 class Route(Op):
-    r"""Wiring of the host's output; nothing is computed.
+    r"""Wiring of the host's output, or of spikes to a head that reads several maps; nothing is computed.
 
-    .. math:: y_{k,\, (dy\, f + dx)\, n + c} = x_{(Yf + dy)\, w + (Xf + dx),\; \text{first} + c}, \qquad k = Y w / f + X
+    .. math:: y_{k,\, \text{at} + (dy\, f + dx)\, n + c} = x_{(Yf + dy)\, w + (Xf + dx),\; \text{first} + c}, \qquad k = Y w / f + X
 
     `count` channels from `first` on; with ``fold`` f, the f x f positions under a token become its channels (space to
-    depth). Further channels up to `channels` are 0.
+    depth). The other ones of the `channels` are 0.
 
     Attributes
     ----------
-    grid : (height, width) of the host's map; low, high : range of its values
+    grid : (height, width) of the map; low, high : range of its values
     """
 
     kind: ClassVar[str] = "route"
@@ -32,6 +32,7 @@ class Route(Op):
     low: int
     high: int
     fold: int = 1
+    at: int = 0
 
     @property
     def out_shape(self) -> tuple[int, ...]:
@@ -45,8 +46,9 @@ class Route(Op):
         """Whole folds, channels that exist, the host's range."""
         if self.grid[0] % self.fold or self.grid[1] % self.fold:
             yield f"a map of {self.grid} does not fold by {self.fold}", "choose a stride that divides the image"
-        if self.count * self.fold**2 > self.channels:
-            yield f"{self.count} channels fold to {self.count * self.fold**2}, more than {self.channels}", "take fewer channels"
+        if self.at + self.count * self.fold**2 > self.channels:
+            what = f"{self.count} channels fold to {self.count * self.fold**2} from {self.at} on, more than {self.channels}"
+            yield what, "take fewer channels"
         for shape in shapes.get("x", []):
             if shape[0] != self.grid[0] * self.grid[1] or self.first + self.count > shape[-1]:
                 yield f"input has shape {shape}, needs {self.grid} positions and {self.first + self.count} channels", "check the stem"
@@ -59,7 +61,7 @@ class Route(Op):
         (h, w), f = self.grid, self.fold
         x = x.reshape(len(x), h // f, f, w // f, f, self.count).transpose(0, 1, 3, 2, 4, 5).reshape(len(x), -1, f * f * self.count)
         out = np.zeros((len(x), *self.out_shape), np.int32)
-        out[..., : x.shape[-1]] = x
+        out[..., self.at : self.at + x.shape[-1]] = x
         return out
 
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
@@ -76,3 +78,4 @@ class Route(Op):
 
         yield cls((4, 6), 1, 2, 10, -9, 9, fold=2), [{"x": (x(),)} for _ in range(2)]
         yield cls((4, 6), 0, 4, 4, -9, 9), [{"x": (x(),)}]
+        yield cls((4, 6), 1, 2, 12, -9, 9, fold=2, at=3), [{"x": (x(),)}]

@@ -13,16 +13,19 @@ from deploy.lava_import import (
     PyLoihiProcessModel,
     PyOutPort,
     implements,
+    net_dict,
     requires,
     tag,
 )
-from deploy.netx_layers import LayerView, build, described, from_lava, to_lava
+from deploy.netx_layers import LayerView, build, described, from_lava, input_shape_of, to_lava
 
 LAYERS = 64  # Lava wants every port as a class attribute, so the largest number of layers is fixed
 
 
 class Network(AbstractProcess):
     """Drop-in for lava-dl 0.6.0's `netx.hdf5.Network`, in one process; see `deploy.netx_network`."""
+
+    _runtime = None  # of a Network whose file was refused: Lava asks for it when the object goes
 
     def __init__(self, net_config, num_layers=None, skip_layers=0, input_message_bits=0, input_shape=None, reset_interval=None,
                  reset_offset=0, spike_exp=6, sparse_fc_layer=False) -> None:
@@ -31,11 +34,11 @@ class Network(AbstractProcess):
         biases = {}
         super().__init__(net_config=net_config, num_layers=num_layers, input_message_bits=input_message_bits, pipeline=pipeline,
                          biases=biases)
-        self.filename = self.net_config = net_config
-        self.num_layers, self.skip_layers, self.input_shape = num_layers, skip_layers, input_shape
+        self.filename = net_config
+        self.num_layers, self.skip_layers, self.input_shape = num_layers, skip_layers, input_shape_of(pipeline, input_shape)
         self.input_message_bits, self.spike_exp, self.sparse_fc_layer = input_message_bits, spike_exp, sparse_fc_layer
         self.reset_interval, self.reset_offset = reset_interval, reset_offset
-        self.layers = described(pipeline, input_message_bits, biases)
+        self.layers = described(pipeline, biases)
         self.net_str = "\n".join([LayerView.HEADER, *(layer.row for layer in self.layers)])
         self.in_layer, self.out_layer = self.layers[0], self.layers[-1]
         self.inp = InPort(shape=self.in_layer.in_shape)
@@ -45,6 +48,11 @@ class Network(AbstractProcess):
         for k, layer in enumerate(self.layers):
             layer.join(self.inp if k == 0 else None, getattr(self, f"out_{k}"))
         self.output_message_bits = self.out_layer.output_message_bits
+
+    @property
+    def net_config(self):
+        """The file as lava-dl's NetDict."""
+        return net_dict(self.filename)
 
     def __str__(self) -> str:
         return self.net_str
