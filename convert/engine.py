@@ -12,7 +12,7 @@ from itertools import islice
 
 import numpy as np
 
-from convert.ir import COUNTERS, INPUT, MUTE, SKIP, DeployError, Graph, Inputs, Sources, delayed
+from convert.ir import COUNTERS, INPUT, MUTE, SKIP, Counts, DeployError, Graph, Inputs, Sources, delayed
 from convert.record import Record
 from convert.recorder import Recorder
 
@@ -60,6 +60,7 @@ class Stage:
         self.rows = np.arange(width)
         self.events = np.zeros((len(names), len(COUNTERS), 0), np.int64)  # of the last beat [ops, counters, rows]
         self.tap: Callable[[str, dict, np.ndarray], None] | None = None  # sees each op's inputs (audit)
+        self.sent: Callable[[str, np.ndarray, np.ndarray], None] | None = None  # sees each op's output while it is in the cache
         self._wiring = {}
         for n in names:
             slots = graph.sources(n)
@@ -110,10 +111,15 @@ class Stage:
                 if self.tap is not None:
                     self.tap(name, inputs, beat.t)
                 beat.signals[name], events = self.ops[name].advance(state, inputs, beat.t, beat.span)
-                booked = self.events[i]
-                for counter, values in events.items():
-                    booked[COLUMN[counter]] = values
+                self._book(i, slice(None), events)
+            if self.sent is not None:
+                self.sent(name, beat.signals[name], beat.t)
         self.events[:, COLUMN["message"]] = self.events[:, COLUMN["spike_out"]] * self._fanout
+
+    def _book(self, i: int, rows: slice | np.ndarray, events: Counts) -> None:
+        booked = self.events[i]
+        for counter, values in events.items():
+            booked[COLUMN[counter], rows] = values
 
     def _masked(self, i: int, inputs: Inputs, beat: Beat, state: dict[str, np.ndarray]) -> np.ndarray:
         """An op under a timestep mask: where a timestep is skipped nothing is computed and the state stays."""
@@ -137,8 +143,7 @@ class Stage:
             else:
                 now, events = op.advance(kept, part, beat.t[rows])
             out[rows] = now
-            for counter, values in events.items():
-                self.events[i, COLUMN[counter], rows] = values
+            self._book(i, rows, events)
             if kept is not state:
                 for n, v in kept.items():
                     state[n][slots] = v
@@ -255,12 +260,13 @@ def run(
     injector = Injector(graph, inputs, batch, span_of(graph, min(batch, len(inputs))))
     stage = Stage(graph, list(graph.ops), len(injector.sample))
     recorder = Recorder(graph, len(inputs), spikes)
+    stage.sent = recorder.active
     feedback: Signals | None = None
     while not injector.finished:
         beat = injector.beat(feedback)
         stage.step(beat)
         recorder.counted(beat.sample, beat.t, slice(None), stage.events)
-        recorder.signals(beat.sample, beat.t, beat.signals, beat.span)
+        recorder.signals(beat.sample, beat.t, beat.signals, beat.span, activity=False)
         done = done_of(graph, beat.signals, beat.t)
         recorder.ended(beat.sample, beat.t, done)
         if progress is not None and done.any():

@@ -102,24 +102,23 @@ class Record:
     def save(self, path: Path) -> None:
         """Write everything but the spikes to an npz, atomically."""
         with atomic(path) as part:
-            np.savez_compressed(
-                part,
-                schema=SCHEMA,
-                ops=self.ops,
-                kinds=self.kinds,
-                counters=COUNTERS,
-                counts=self.counts,
-                exit_step=self.exit_step,
-                logits=self.logits,
-                gates=np.array(self.gates, dtype="U"),
-                alive=np.packbits(self.alive),
-                alive_shape=self.alive.shape,
-                entering=self.entering,
-                labels=np.array([]) if self.labels is None else self.labels,
-                meta=json.dumps(self.meta),
-                **{f"activity/{name}": value for name, value in self.activity.items()},
-                **{f"values/{name}": value for name, value in self.values.items()},
-            )
+            _write(part, {
+                "schema": SCHEMA,
+                "ops": self.ops,
+                "kinds": self.kinds,
+                "counters": COUNTERS,
+                "counts": narrow(self.counts),
+                "exit_step": self.exit_step,
+                "logits": self.logits,
+                "gates": np.array(self.gates, dtype="U"),
+                "alive": np.packbits(self.alive),
+                "alive_shape": self.alive.shape,
+                "entering": self.entering,
+                "labels": np.array([]) if self.labels is None else self.labels,
+                "meta": json.dumps(self.meta),
+                **{f"activity/{name}": narrow(value) for name, value in self.activity.items()},
+                **{f"values/{name}": narrow(value) for name, value in self.values.items()},
+            })  # fmt: skip
 
     def save_spikes(self, path: Path) -> None:
         with atomic(path) as part:
@@ -135,11 +134,11 @@ class Record:
                     raise DeployError(str(path), f"event record of schema {int(f['schema'])}, this version reads {SCHEMA}", hint)
                 shape = tuple(f["alive_shape"])
                 alive = np.unpackbits(f["alive"], count=int(np.prod(shape))).reshape(shape).astype(bool)
-                labels = f["labels"]
+                labels, counts = f["labels"], f["counts"]
                 return cls(
                     ops=[str(n) for n in f["ops"]],
                     kinds=[str(k) for k in f["kinds"]],
-                    counts=f["counts"],
+                    counts=counts.astype(np.int64) if np.issubdtype(counts.dtype, np.integer) else counts,
                     exit_step=f["exit_step"],
                     logits=f["logits"],
                     gates=[str(g) for g in f["gates"]],
@@ -147,10 +146,26 @@ class Record:
                     labels=labels if labels.size else None,
                     meta=json.loads(str(f["meta"])),
                     entering=f["entering"].tolist() if "entering" in f else [],
-                    activity={k.removeprefix("activity/"): f[k] for k in f.files if k.startswith("activity/")},
-                    values={k.removeprefix("values/"): f[k] for k in f.files if k.startswith("values/")},
+                    activity={k.removeprefix("activity/"): f[k].astype(np.int32) for k in f.files if k.startswith("activity/")},
+                    values={k.removeprefix("values/"): f[k].astype(np.int64) for k in f.files if k.startswith("values/")},
                 )
         except FileNotFoundError:
             raise DeployError(str(path), "no such event record", hint) from None
         except (OSError, KeyError, ValueError, zipfile.BadZipFile) as e:
             raise DeployError(str(path), f"not an event record ({e})", hint) from None
+
+
+def narrow(values: np.ndarray) -> np.ndarray:
+    """Integers in the smallest type that holds them: less to write."""
+    if not values.size:
+        return values
+    return values.astype(np.promote_types(*(np.min_scalar_type(int(v)) for v in (values.min(), values.max()))))
+
+
+def _write(path: Path, arrays: dict[str, Any]) -> None:
+    """An npz, compressed as little as it can be, activity not at all: numpy's own level takes longer than many a run."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, value in arrays.items():
+            entry = zipfile.ZipInfo(f"{name}.npy") if name.startswith("activity/") else f"{name}.npy"
+            with archive.open(entry, "w", force_zip64=True) as f:
+                np.lib.format.write_array(f, np.asanyarray(value), allow_pickle=False)

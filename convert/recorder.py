@@ -44,11 +44,16 @@ class Recorder:
         else:
             self.counts[sample[:, None], t[:, None] - 1, ops] = rows
 
-    def signals(self, sample: np.ndarray, t: np.ndarray, signals: dict[str, np.ndarray], span: int = 1) -> None:
-        """Take alive masks, logits and spikes from whichever signals are given; rows in the order (slot, timestep)."""
+    def signals(
+        self, sample: np.ndarray, t: np.ndarray, signals: dict[str, np.ndarray], span: int = 1, activity: bool = True
+    ) -> None:
+        """Take alive masks, logits and spikes from whichever signals are given; rows in the order (slot, timestep).
+
+        Without `activity` it is left to calls of `active`.
+        """
         for name, value in signals.items():
-            if name in self.graph.ops:
-                self._active(name, value, t)
+            if activity and name in self.graph.ops:
+                self.active(name, value, t)
             if name not in self.special:
                 continue
             if name in self.values:
@@ -66,8 +71,8 @@ class Recorder:
         if self.start is None:
             self.alive[sample, t - 1, 0] = True
 
-    def _active(self, name: str, value: np.ndarray, t: np.ndarray) -> None:
-        """Add which neurons sent something."""
+    def active(self, name: str, value: np.ndarray, t: np.ndarray) -> None:
+        """Add which neurons of an op sent something."""
         into = self._flat.get(name)
         if into is None:
             self.activity[name] = np.zeros((self.graph.timesteps, *value.shape[1:]), np.int32)

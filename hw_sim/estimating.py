@@ -13,6 +13,7 @@ from convert.netx import read_graph
 from hw_sim import foreign, hardware, page, placing
 from hw_sim.chip import load_chip
 from hw_sim.figures.svg import standalone
+from hw_sim.hardware_printing import delay_text
 from hw_sim.hardware_printing import show as show_hardware
 from hw_sim.measured import find_measured, find_static
 from hw_sim.printing import show
@@ -48,6 +49,7 @@ def run(run: Path | None, static: Path | None, costs: list[str], output: Path | 
         hw = placing.of_measured(net, read_graph(net.export / "model.net"), load_chip(chip), tables, schedule)
         s = dataclasses.replace(s, hardware=hw, work=hw.mapping.work)
         figures["hardware"] = hardware.to_json(hw)
+        s.notes.extend(delay_text(hw))
     s.notes.append(f"Spikes, cores, latency, and several runs side by side: python hw_sim/report.py {s.given}")
     folder = output or net.run / "report"
     drawn = page.figures([s], tables)

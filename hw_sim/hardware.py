@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from convert.ir import COUNTERS
+from hw_sim import delays
 from hw_sim.chip import Chip
 from hw_sim.cost_tables import CostTable
 from hw_sim.fit import RESOURCES, Violation, limits, used, utilisation, violations
@@ -32,6 +33,7 @@ class Hardware:
     times: Latency | None
     energies: list[PlacedEnergy]
     method: str
+    schedule: str
 
     @property
     def chip(self) -> Chip:
@@ -61,7 +63,7 @@ def on_chip(work: Workload, chip: Chip, tables: list[CostTable], *, schedule: st
     times = latency(mapping, placement, schedule) if work.samples else None
     energies = [price_placed(mapping, placement, t, times, host_macs) for t in tables] if work.samples else []
     load = route(placement.mesh, placement.slots, mapping.traffic.sum(0))
-    return Hardware(mapping, placement, load, violations(mapping), times, energies, method)
+    return Hardware(mapping, placement, load, violations(mapping), times, energies, method, schedule)
 
 
 def to_json(hw: Hardware) -> dict[str, Any]:
@@ -73,6 +75,7 @@ def to_json(hw: Hardware) -> dict[str, Any]:
         "chips": mapping.chips, "violations": [vars(v) for v in hw.violations], "utilisation": utilisation(mapping),
         "cores_detail": _cores(hw), "placement": hw.method, "network_on_chip": _network(hw) if ran else None,
         "ledger": _ledger(hw) if ran else None, "time": None if hw.times is None else hw.times.to_json(),
+        "delay_lines": delays.to_json(work, hw.schedule, hw.chip),
         "energy": {e.table.name: e.to_json() for e in hw.energies}, "host_io": host_io(mapping) if ran else None,
         "names": {"neurobench": NEUROBENCH, "loihi_profiler": LOIHI},
         "activity": "recorded" if len(work.recorded) == len(work.groups) else "spread evenly where it was not recorded",

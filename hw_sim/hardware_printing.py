@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from hw_sim import delays
 from hw_sim.cost_tables import HOST
 from hw_sim.fit import RESOURCES, utilisation
 from hw_sim.hardware import Hardware
@@ -108,6 +109,18 @@ def noc_lines(hw: Hardware) -> list[str]:
     return [line]
 
 
+def delay_text(hw: Hardware) -> list[str]:
+    """What waits for its readers; nothing where all comes in time."""
+    found = delays.to_json(hw.mapping.work, hw.schedule, hw.chip)
+    if not found["values"]:
+        return []
+    return [
+        f"Delay lines ({hw.schedule}), neither placed nor priced: {found['values']:,} values, {found['bits']:,} bits, up to "
+        f"{found['steps']} chip steps, behind {len(found['sources'])} ops; as relay neurons they would take "
+        f"{found['cores_as_relay_neurons']} more cores."
+    ]
+
+
 def sure_lines(hw: Hardware) -> list[str]:
     """How sure the figures are: evidence of what enters."""
     chip = hw.chip
@@ -132,7 +145,7 @@ def show(hw: Hardware, console: Console) -> None:
         console.print(f"{v.op}: {v.what}\n  hint: {v.hint}", markup=False, soft_wrap=True)
     if len(hw.violations) > SHOWN:
         console.print(f"and {len(hw.violations) - SHOWN} more (--json lists them)")
-    for line in (*noc_lines(hw), *time_lines(hw)):
+    for line in (*noc_lines(hw), *time_lines(hw), *delay_text(hw)):
         console.print(line, markup=False, soft_wrap=True)
     if hw.energies:
         console.print(energy_table(hw))

@@ -35,6 +35,8 @@ class Args:
     """Cost tables, by name or as paths of YAML files."""
     sweep: Literal["none", "neurons", "timesteps", "bits"] = "none"
     """Repeat with other neurons per core, fewer timesteps, or coarser weights, and print one line for each."""
+    noc: Literal["none", "sanafe", "sanafe-loihi"] = "none"
+    """Replay one image in SANA-FE, where packets wait for each other: with the chip profile's figures, or with SANA-FE's own of Loihi."""
     paper: str | None = None
     """Instead of a run: shapes from a paper, spikformer-<blocks>-<width>, with one firing rate everywhere."""
     rate: float = 0.15
@@ -53,7 +55,8 @@ def main() -> None:
     from hw_sim.placing import Subject, of_paper, of_run, run
 
     subject: Subject = of_run(args.run) if args.paper is None else of_paper(args.paper, args.rate, args.timesteps)
-    run(subject, args.chip, args.costs, args.output, schedule=args.schedule, placement=args.placement, sweep=args.sweep, as_json=args.json)
+    run(subject, args.chip, args.costs, args.output, schedule=args.schedule, placement=args.placement, sweep=args.sweep, as_json=args.json,
+        noc=args.noc)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import numpy as np
 
 from convert.ir import COUNTERS, INPUT
 from hw_sim.cost_tables import HOST, INACTIVE, PLACED, QUANTITIES, CostTable, Price
+from hw_sim.delays import delay_lines
 from hw_sim.energy import COMPONENT_OF, unpriced
 from hw_sim.latency import Latency
 from hw_sim.ledger import quantities
@@ -116,6 +117,8 @@ def price_placed(mapping: Mapping, placement: Placement, table: CostTable, times
     waiting = work.depth if waits else work.interval  # chip steps from one timestep to the next
     spare = float((waiting * work.visits.sum() - work.count("neuron_update").sum()) / max(1, work.samples))
     left = [n for n in (*COUNTERS, HOST) if n in table.leaves_out] + [n for n in PLACED if n not in table.placed]
+    if times is not None and delay_lines(work, times.schedule):
+        left.append("delay lines")
     host = None if HOST not in table.prices else host_macs * table.prices[HOST].pj
     static = None if times is None else _static(mapping, table, times)
     residual = _band(_price(table, INACTIVE), max(0.0, spare))

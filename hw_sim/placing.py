@@ -13,10 +13,11 @@ from rich.table import Table
 
 from convert import cli
 from convert.files import atomic
-from convert.ir import Graph
+from convert.ir import DeployError, Graph
 from convert.manifest import read_manifest
 from convert.netx import read_graph
 from convert.runs import ROOT, find_export, run_of
+from hw_sim import ledger_file
 from hw_sim.chip import Chip, load_chip
 from hw_sim.cost_tables import CostTable, load_tables
 from hw_sim.groups import Group
@@ -30,13 +31,14 @@ from hw_sim.workload import Workload, unrun, workload_of
 
 @dataclass(frozen=True)
 class Subject:
-    """What to place: a workload, its title, where its report goes, and a note for the user."""
+    """What to place: a workload, its title, where its report goes, a note for the user, and the run that was recorded, if one was."""
 
     work: Workload
     title: str
     folder: Path
     host_macs: int = 0
     note: str = ""
+    run: Path | None = None
 
 
 def of_run(given: Path | None) -> Subject:
@@ -53,7 +55,7 @@ def of_run(given: Path | None) -> Subject:
     macs, title = int(manifest["host_macs"]), f"{manifest['name']} ({manifest['model']})"
     if (folder / "deploy" / "events.npz").is_file():
         work = workload_of(graph, find_measured(export).record)
-        return Subject(work, f"{title} on {work.samples} recorded images", folder / "report", macs)
+        return Subject(work, f"{title} on {work.samples} recorded images", folder / "report", macs, run=export)
     note = f"No events recorded: cores only. For time and energy: python deploy/run.py {given or export}"
     return Subject(unrun(graph), title, folder / "report", macs, note)
 
@@ -66,30 +68,44 @@ def of_paper(name: str, rate: float, timesteps: int) -> Subject:
 
 
 def run(subject: Subject, chip: str, costs: list[str], output: Path | None, *, schedule: str = "auto", placement: str = "optimised",
-        sweep: str = "none", as_json: bool = False) -> Path:
-    """Place a net and write RUN/report/hardware.json; returns the folder.
+        sweep: str = "none", as_json: bool = False, noc: str = "none") -> Path:
+    """Place a net and write RUN/report/hardware.json, with events also ledger.json; returns the folder.
 
     Raises
     ------
     DeployError
-        A bad chip profile or cost table, a schedule that this net cannot have.
+        A bad chip profile or cost table, a schedule that this net cannot have, a network simulator that cannot be had.
     """
     profile, tables = load_chip(chip), load_tables(costs)
     folder, work = output or subject.folder, subject.work
     hw = on_chip(work, profile, tables, schedule=schedule, method=placement, host_macs=subject.host_macs)
     figures = to_json(hw) | {"name": subject.title, "note": subject.note}
     rows = swept(work, profile, tables, sweep, schedule, placement)
+    simulated = None
+    if noc != "none":
+        from hw_sim import detailed
+
+        if subject.run is None:
+            raise DeployError("--noc", "has no events to replay", "name a run with recorded events: python deploy/run.py RUN --target int")
+        figures["network_detail"] = simulated = detailed.detailed(subject.run, hw, tables, noc)
     if rows:
         figures["sweep"] = {"over": sweep, "rows": rows}
     write(folder, figures)
+    written = [f"{folder}/hardware.json"]
+    if work.samples:
+        with atomic(folder / "ledger.json") as part:
+            part.write_text(json.dumps(ledger_file.to_json(hw.mapping), sort_keys=True) + "\n")
+        written.append("ledger.json")
     if as_json:
         cli.print_json(figures)
         return folder
     cli.console.print(subject.title, markup=False)
     show(hw, cli.console)
+    if simulated is not None:
+        detailed.show(simulated, cli.console)
     if rows:
         cli.console.print(_sweep_table(sweep, rows))
-    for line in (subject.note, f"wrote {folder}/hardware.json"):
+    for line in (subject.note, f"wrote {', '.join(written)}"):
         if line:
             cli.console.print(line, soft_wrap=True, markup=False)
     return folder

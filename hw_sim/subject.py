@@ -13,6 +13,7 @@ from convert.runs import in_zoo, named
 from hw_sim.chip import Chip
 from hw_sim.cost_tables import CostTable
 from hw_sim.hardware import Hardware, on_chip
+from hw_sim.hardware_printing import delay_text
 from hw_sim.measured import Measured, find_measured, find_static, same_samples
 from hw_sim.shown import Shown, look_at, recorded, run_again
 from hw_sim.summary import Estimate, Priced, estimate
@@ -130,6 +131,7 @@ def subject(net: Measured, label: str, twin: Measured | None, tables: list[CostT
         if chip is not None:
             try:
                 hardware = on_chip(work, chip, tables, schedule=schedule, host_macs=int(net.manifest["host_macs"]))
+                notes += delay_text(hardware)
             except DeployError as e:
                 if e.where == "--schedule":
                     raise

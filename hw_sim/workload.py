@@ -37,6 +37,7 @@ class Workload:
     recorded : groups whose activity was recorded; that of the others is spread evenly over their neurons
     back : (source, target) of edges that act a timestep later
     exits : whether a leading class can end a sample early
+    host : (values, bits of each) that the host sends at a time
     """
 
     groups: list[Group]
@@ -48,6 +49,7 @@ class Workload:
     recorded: frozenset[str] = frozenset()
     back: tuple[tuple[str, str], ...] = ()
     exits: bool = False
+    host: tuple[int, int] = (0, 0)
 
     @property
     def samples(self) -> int:
@@ -145,7 +147,8 @@ def workload_of(graph: Graph, record: Record) -> Workload:
         alive |= {f"~{g.gate[1:]}": before for g in groups if g.gate.startswith("~")}
     back = tuple((e.source, e.target) for e in graph.edges if e.delay)
     values = {n: v for n, v in record.values.items() if n in where}
-    return Workload(groups, counts, activity, alive, record.exit_step, values, recorded, back, bool(exits_by_margin(graph)))
+    return Workload(groups, counts, activity, alive, record.exit_step, values, recorded, back, bool(exits_by_margin(graph)),
+                    _host(graph))
 
 
 def unrun(graph: Graph) -> Workload:
@@ -154,7 +157,12 @@ def unrun(graph: Graph) -> Workload:
     counts = np.zeros((0, 1, len(groups), len(COUNTERS)), np.int64)
     activity = {g.name: np.ones((1, g.positions, g.channels)) for g in groups}
     back = tuple((e.source, e.target) for e in graph.edges if e.delay)
-    return Workload(groups, counts, activity, {}, np.zeros(0, np.int64), back=back, exits=bool(exits_by_margin(graph)))
+    return Workload(groups, counts, activity, {}, np.zeros(0, np.int64), back=back, exits=bool(exits_by_margin(graph)),
+                    host=_host(graph))
+
+
+def _host(graph: Graph) -> tuple[int, int]:
+    return int(np.prod(graph.input_shape)), graph.input_payload.bits
 
 
 def _activity(group: Group, recorded: np.ndarray | None, spikes: np.ndarray) -> np.ndarray:

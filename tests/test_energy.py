@@ -201,13 +201,17 @@ def test_spikformer_4_384_on_cifar_has_the_known_dense_count():
         (11.09, 64, 11.577, 0.002),  # 8-512
         (13.67, 64, 13.899, 0.002),  # 10-512
         (22.09, 64, 21.477, 0.002),  # 8-768
-        (3.88, 48, 4.69, 0.005),  # Spikingformer 8-384, printed with two decimals
-        (6.52, 64, 7.46, 0.005),  # 8-512
-        (12.54, 96, 13.68, 0.005),  # 8-768
+        (3.88, 48, 4.69, None),  # Spikingformer 8-384, printed with two decimals: equal in both
+        (6.52, 64, 7.46, None),  # 8-512
+        (12.54, 96, 13.68, None),  # 8-768
     ],
 )
 def test_the_field_formula_reproduces_published_energies(gops, channels, published_mj, tolerance_mj):
-    assert formula_mj(gops * 1e9, conv_macs(3, channels, 3, 224, 224), 4) == pytest.approx(published_mj, abs=tolerance_mj)
+    ours = formula_mj(gops * 1e9, conv_macs(3, channels, 3, 224, 224), 4)
+    if tolerance_mj is None:
+        assert round(ours, 2) == published_mj
+    else:
+        assert ours == pytest.approx(published_mj, abs=tolerance_mj)
 
 
 def test_spikformer_rows_are_not_reproduced_with_their_own_channels():
