@@ -24,7 +24,7 @@ MOST = 1.2  # time ratio over event ratio
 class Args:
     """The same net with its gates and without them take turns; medians over the turns."""
 
-    nets: Annotated[tuple[str, ...], tyro.conf.Positional] = ("stas-digits", "stas-fashion")
+    nets: Annotated[tuple[str, ...], tyro.conf.Positional] = ("stas-digits", "stas-exit-digits", "at_snn-fashion", "stas-fashion")
     """Adaptive nets of the zoo."""
     batch: int = 64
     """Images in flight."""
