@@ -150,11 +150,11 @@ def _exact_scale(layer: Neurons, timesteps: int, limit: float) -> float | None:
     if np.abs(steps - np.round(steps)).max() > 1e-6 or grain * heaviest > WEIGHT_MAX:
         return None
     scale = grain / used.min()
-    if scale > limit or scale * layer.neuron.drive <= 1 + 1e-6:
+    if scale > limit:
         return None
     while 2 * scale <= limit and 2 * scale * used.min() * heaviest <= WEIGHT_MAX:
         scale *= 2
-    return float(scale)
+    return float(scale) if scale * layer.neuron.drive > 1 + 1e-6 else None
 
 
 def _on_threshold(layer: Neurons, scale: float) -> float:
