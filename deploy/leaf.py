@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from convert import credit
-from convert.engine import Beat, Injector, Signals, Stage, done_of
+from convert.engine import Beat, Injector, Signals, Stage, done_of, free_running
 from convert.ir import DeployError, Graph, delayed
 from convert.memory import keep_memory
 from deploy.mapping import DONE, Plan, feedback_layout
@@ -22,6 +22,7 @@ from deploy.messages import END, FIRST, FLUSH, GROUP, SPIKES, Layout, join
 from deploy.reports import Reporter
 from deploy.watchdog import COMPUTE, IDLE, RECV, SEND, STOPPED, Pulse
 
+AHEAD = 2  # beats of a group that are under way where nothing that happens decides about the next
 Send = Callable[[np.ndarray], None]
 Receive = Callable[[int], np.ndarray]
 
@@ -121,7 +122,8 @@ class StageLeaf(Leaf):
 class InjectorLeaf(Leaf):
     """Feeds samples into the slots of several groups in turn; waits for the parent's next set of samples when one is finished.
 
-    While one group waits for its decision, the others are under way: that is what keeps the processes busy.
+    While one group waits for its decision, the others are under way: that is what keeps the processes busy. Where a timestep decides
+    nothing, a group goes on at once, and what comes back is only checked.
     """
 
     def __init__(
@@ -129,6 +131,8 @@ class InjectorLeaf(Leaf):
     ) -> None:
         super().__init__(graph, plan, slots, pulse, pipe)
         self.jobs, self.groups = jobs, groups
+        self.free = free_running(graph)
+        self.most = groups * (AHEAD if self.free else 1)
         self.feedback = feedback_layout(graph, plan.senders[0], slots, plan.layout.span)
         self.running = False
         self.ready: deque[tuple[int, Injector, Signals | None]] = deque()  # groups whose next beat can go out
@@ -146,14 +150,14 @@ class InjectorLeaf(Leaf):
                 return False
             self.pulse.enter(COMPUTE, -1)
             flags = self._begin(*job)
-        while not self.ready and self.sent:
+        while self.sent and (not self.ready or len(self.sent) == self.most):
             group, injector, last = self.sent.popleft()
             self.pulse.enter(RECV)
             message = receive(0)
             self.pulse.enter(COMPUTE, -1)
-            answer = self._advance(injector, last, message)
-            if not injector.finished:
-                self.ready.append((group, injector, answer))
+            done, feedback = self._decision(last, message)
+            if not self.free:
+                self._advance(group, injector, done, feedback)
         if not self.ready:
             self.running = False
             self.pulse.enter(SEND)
@@ -169,6 +173,8 @@ class InjectorLeaf(Leaf):
         send(out)
         told = {self.credit: beat.signals[self.credit]} if self.credit in beat.signals else {}
         self.reporter.add(beat, None, told, None)
+        if self.free:
+            self._advance(group, injector, beat.t >= self.graph.timesteps, {})
         self.pulse.finished()
         return True
 
@@ -181,11 +187,17 @@ class InjectorLeaf(Leaf):
         self.running = True
         return FIRST | (SPIKES if spikes else 0)
 
-    def _advance(self, injector: Injector, last: Beat, message: np.ndarray) -> Signals:
+    def _decision(self, last: Beat, message: np.ndarray) -> tuple[np.ndarray, Signals]:
+        """Which rows of a beat are done, bool [A * span], and what the next one needs of it."""
         _, answer = self.feedback.unpack(message)
         if not np.array_equal(answer.sample, last.sample) or not np.array_equal(answer.t, last.t):
             raise DeployError(
                 "process injector", "the decision that came back is of another timestep", "report this with the graph: the fault is here"
             )
-        stay = injector.advance(answer.signals.pop(DONE) > 0)
-        return {name: value[stay] for name, value in answer.signals.items()}
+        return answer.signals.pop(DONE) > 0, answer.signals
+
+    def _advance(self, group: int, injector: Injector, done: np.ndarray, feedback: Signals) -> None:
+        """A group's next beat is ready to go out, if there is one."""
+        stay = injector.advance(done)
+        if not injector.finished:
+            self.ready.append((group, injector, {name: value[stay] for name, value in feedback.items()}))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from convert.ir import INPUT, DeployError, Graph, Payload, delayed
 from deploy.messages import Layout
+from deploy.staging import stages
 
 MAPPINGS = ("op", "block", "chip")
 INJECTOR = "injector"
@@ -23,13 +24,13 @@ class Plan:
     exits: bool = False
 
 
-def partition(graph: Graph, mapping: str) -> dict[str, list[str]]:
+def partition(graph: Graph, mapping: str, most: int = 1) -> dict[str, list[str]]:
     """Ops of each process, in graph order.
 
     ``op``: one process per op. ``block``: ops of one block, told by the name before the first dot, share a process; so do
-    the ops before the first block; every gate that is not named as part of one is on its own. ``chip``: the whole net, then
-    readout and exit gate. A block whose later ops need what another process makes of its earlier ones (a gate in its midst)
-    goes on in a process of its own, ``<block>.2`` and so on.
+    the ops before the first block; every gate that is not named as part of one is on its own. A block whose later ops need what another
+    process makes of its earlier ones (a gate in its midst) goes on in a process of its own, ``<block>.2`` and so on. ``chip``: the
+    whole net in one process, or in up to `most` with equal shares of the work (`staging`).
 
     Raises
     ------
@@ -38,15 +39,16 @@ def partition(graph: Graph, mapping: str) -> dict[str, list[str]]:
     """
     if mapping not in MAPPINGS:
         raise DeployError("mapping", f"{mapping!r} is unknown", f"use one of {', '.join(MAPPINGS)}")
+    if mapping == "chip":
+        parts = stages(graph, most)
+        return order(graph, {f"chip{k}" if len(parts) > 1 else "chip": names for k, names in enumerate(parts, 1)})
     wanted: dict[str, str] = {}
     in_blocks = False
     for name, op in graph.ops.items():
         if mapping == "op":
             group = name
-        elif op.kind == "readout" or (op.kind == "exit_gate" and mapping == "chip"):
+        elif op.kind == "readout":
             group = "readout"
-        elif mapping == "chip":
-            group = "chip"
         elif "." in name:
             group, in_blocks = name.split(".")[0], True
         elif op.gates_tokens or op.kind == "exit_gate":
@@ -129,9 +131,9 @@ def order(graph: Graph, groups: dict[str, list[str]]) -> dict[str, list[str]]:
     return ordered
 
 
-def plan(graph: Graph, mapping: str, slots: int, span: int = 1) -> dict[str, Plan]:
+def plan(graph: Graph, mapping: str, slots: int, span: int = 1, most: int = 1) -> dict[str, Plan]:
     """All processes, the injector first; each after those it hears (but for the injector, which hears the exit process)."""
-    groups = partition(graph, mapping)
+    groups = partition(graph, mapping, most)
     needs, last = hears(graph, groups), exit_process(graph, groups)
 
     def layout(sender: str) -> Layout:

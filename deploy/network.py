@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from convert.engine import Injector, span_of, warm
+from convert.engine import Injector, free_running, span_of, warm
 from convert.ir import DeployError, Graph
 from convert.record import Record
 from convert.schedule import Schedule
@@ -23,8 +23,9 @@ from deploy import chip_mapping, teardown
 from deploy import mapping as maps
 from deploy.chip_leaf import ChipInjectorLeaf, ChipStageLeaf
 from deploy.chip_reports import ChipCollector
-from deploy.leaf import InjectorLeaf, StageLeaf
+from deploy.leaf import AHEAD, InjectorLeaf, StageLeaf
 from deploy.reports import Collector
+from deploy.staging import usable_cores
 from deploy.watchdog import COMPUTE, HELPERS, SEND, START, Pulses, how_it_died
 
 PROTOCOLS = ("async", "loihi")
@@ -33,7 +34,7 @@ CLOSE_S = 5.0  # for an orderly end; then processes are killed
 START_S = 60.0  # for all processes to be there
 MEMORY_HINT = "if you did not end it: the machine may be out of memory (dmesg); try a smaller --batch or --mapping chip"
 GROUPS = 2  # sample groups in flight: one is computed while another waits for its decision
-CHANNEL = GROUPS + 2  # messages that a channel holds
+CHANNEL = GROUPS * AHEAD  # messages that a channel holds: as many as can be under way
 
 
 class Network:
@@ -47,6 +48,8 @@ class Network:
     protocol : "async" (each process at its own pace) or "loihi" (one chip step per timestep, all in step)
     patience_s : after so many seconds without any progress the process that the others wait for is named and all is stopped
     schedule : None for algorithmic timing, one Lava step per timestep; else one Lava step is one chip step of this schedule
+    stages : most processes that mapping "chip" cuts the net into; None: one for each core, but no more than there are groups where
+        one timestep decides about the next
 
     Raises
     ------
@@ -55,7 +58,7 @@ class Network:
     """
 
     def __init__(self, graph: Graph, mapping: str = "chip", batch: int = 8, protocol: str = "async",
-                 patience_s: float = PATIENCE_S, schedule: Schedule | None = None) -> None:
+                 patience_s: float = PATIENCE_S, schedule: Schedule | None = None, stages: int | None = None) -> None:
         if protocol not in PROTOCOLS:
             raise DeployError("protocol", f"{protocol!r} is unknown", f"use one of {', '.join(PROTOCOLS)}")
         if batch < 1:
@@ -64,9 +67,12 @@ class Network:
         from deploy.lava_processes import injector, stage
 
         self.graph, self.batch, self.patience_s, self.schedule = graph, batch, patience_s, schedule
-        self.plans: dict[str, Any] = (
-            maps.plan(graph, mapping, batch, span_of(graph, batch)) if schedule is None else chip_mapping.plan(schedule, mapping, batch)
-        )
+        most = stages or (usable_cores() if free_running(graph) else min(GROUPS, usable_cores()))
+        self.plans: dict[str, Any]
+        if schedule is None:
+            self.plans = maps.plan(graph, mapping, batch, span_of(graph, batch), most)
+        else:
+            self.plans = chip_mapping.plan(schedule, mapping, batch)
         crowded = [p for p in self.plans.values() if len(p.senders) > stage.PORTS]
         if crowded:
             raise DeployError(f"process {crowded[0].name}", f"hears {len(crowded[0].senders)} processes, {stage.PORTS} at most",

@@ -206,7 +206,7 @@ def test_without_the_kernels_word_the_waiting_neighbours_are_not_named(monkeypat
 
 
 def test_process_that_died_while_idle_is_named():
-    network = Network(halting_net(), "chip", 2)
+    network = Network(halting_net(), "chip", 2, stages=1)
     network.run(samples(3))
     os.kill({n: p for p, n in network.pulses.pids().items()}["chip"], signal.SIGKILL)
     with pytest.raises(DeployError, match="process chip: was killed"):

@@ -7,7 +7,10 @@ import pytest
 
 from convert import engine
 from convert.engine import Beat
-from convert.ir import DeployError, Payload
+from convert.ir import DeployError, Graph, Payload
+from convert.neuron import Cuba
+from convert.ops.conv import Conv
+from deploy import staging
 from deploy.mapping import INJECTOR, order, partition, plan
 from deploy.messages import FIRST, Layout, join
 from deploy.network import Network
@@ -20,9 +23,52 @@ def test_partition():
     blocks = partition(graph, "block")
     assert list(blocks) == ["embedding", "block1", "gate1", "block2", "gate2", "readout", "exit"]
     assert blocks["readout"] == ["readout"] and blocks["exit"] == ["exit"] and len(blocks["block1"]) == 7
-    chip = partition(graph, "chip")
-    assert list(chip) == ["chip", "readout"] and chip["chip"] == [n for n in graph.ops if n not in ("readout", "exit")]
+    assert partition(graph, "chip") == {"chip": list(graph.ops)}
     assert partition(chain_graph(), "chip") == {"chip": ["conv1", "conv2", "dense"]}
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 4, 9])
+def test_a_chip_is_cut_into_processes_of_equal_work(most):
+    graph = even_chain(12)
+    parts = partition(graph, "chip", most)
+    assert [n for names in parts.values() for n in names] == list(graph.ops)
+    assert [len(names) for names in parts.values()] == [12 // min(most, staging.MOST)] * min(most, staging.MOST)
+    assert list(parts) == (["chip"] if most == 1 else [f"chip{k}" for k in range(1, len(parts) + 1)])
+
+
+def test_a_cut_that_does_not_pay_is_not_made():
+    graph = even_chain(2)
+    graph.ops["conv1"] = Conv(weight(2, 2, 1, 1), np.zeros(2), (30, 30), neuron=Cuba(4096, 2048, 50))
+    graph.ops["conv2"] = Conv(weight(2, 2, 1, 1), np.zeros(2), (30, 30), neuron=Cuba(4096, 2048, 50))
+    assert list(partition(graph, "chip", 2)) == ["chip"]  # what would cross the cut is more work than either layer
+    assert staging.stages(chain_graph(), 1) == [["conv1", "conv2", "dense"]]
+
+
+@pytest.mark.lava
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("gated", [True, False])
+def test_any_number_of_processes_gives_the_same(gated):
+    graph = halting_graph() if gated else even_chain(5)
+    x = halting_input() if gated else np.random.default_rng(3).integers(0, 2, (7, 4, 16, 8))
+    reference = engine.run(graph, x, batch=2)
+    for most in (1, 2, 4):
+        with Network(graph, "chip", 2, stages=most) as network:
+            for _ in range(2):
+                record = network.run(x)
+                assert all(np.array_equal(getattr(record, f), getattr(reference, f)) for f in ("counts", "logits", "exit_step", "alive"))
+
+
+def weight(*shape: int) -> np.ndarray:
+    return np.random.default_rng(5).integers(-20, 20, shape) * 2
+
+
+def even_chain(layers: int) -> Graph:
+    """Equal layers one after the other, nothing halts."""
+    g = Graph(timesteps=4, input_shape=(16, 8), input_payload=Payload(0, 1))
+    for k in range(1, layers + 1):
+        conv = Conv(weight(8, 8, 3, 3), np.full(8, 9), (4, 4), padding=1, neuron=Cuba(4096, 2048, 50))
+        g.add(f"conv{k}", conv, x="input" if k == 1 else f"conv{k - 1}")
+    return g
 
 
 def test_every_process_hears_only_what_comes_before_it():
