@@ -54,9 +54,9 @@ CASES = (
     Case("tiny", "tiny.net", 40, 4000, 1, 0.1, 100, first=1),
     Case("mnist", "mnist.net", 60, 2000, 1, 0.1, 18, first=1, count=3),
     Case("ntidigits", "gts/ntidigits/ntidigits.net", 12, 4000, 1, 0.1, 100, count=5),
-    Case("pilotnet_sdnn", "gts/pilotnet_sdnn/network.net", 3, 24, 1, 0.3, 80, first=1, bits=16),
-    Case("pilotnet_lif", "gts/pilotnet_lif/network.net", 2, 16, 1, 0.3, 80, first=1),
-    Case("tokens", "tokens.net", 4, 4, 60, 0.3, 500),
+    Case("pilotnet_sdnn", "gts/pilotnet_sdnn/network.net", 3, 96, 1, 0.3, 80, first=1, bits=16),
+    Case("pilotnet_lif", "gts/pilotnet_lif/network.net", 2, 64, 1, 0.3, 80, first=1),
+    Case("tokens", "tokens.net", 4, 4, 240, 0.3, 500),
 )
 
 

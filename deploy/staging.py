@@ -6,12 +6,13 @@ import os
 
 import numpy as np
 
+from convert.block import Block
 from convert.ir import INPUT, Graph, delayed
 
 MOST = 4  # processes that a net is cut into
 GAIN = 0.85  # one more process has to shorten the longest share to this part of it
 EVENTS, GRADED = 0.15, 0.5  # share of inputs taken to be active: spikes, graded values
-NEURON, VALUE = 4.0, 6.0  # work of a neuron's update, and of a value in a message on either side, in accumulates
+NEURON, FOREIGN, VALUE = 4.0, 30.0, 6.0  # work of an update (of a `Block`'s any neurons: more), of a value in a message, in accumulates
 
 
 def usable_cores() -> int:
@@ -75,4 +76,4 @@ def _work(graph: Graph, name: str) -> float:
     op = graph.ops[name]
     payloads = [graph.payload_of(e.source) for edges in graph.sources(name).values() for e in edges]
     active = EVENTS if all(p.binary for p in payloads) else GRADED
-    return op.dense_ops * active + NEURON * float(np.prod(op.out_shape))
+    return op.dense_ops * active + (FOREIGN if isinstance(op, Block) else NEURON) * float(np.prod(op.out_shape))

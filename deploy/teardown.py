@@ -5,7 +5,11 @@ from __future__ import annotations
 import contextlib
 import multiprocessing as mp
 import signal
+import threading
+from collections.abc import Callable
 from typing import Any
+
+ORDERLY_S = 5.0  # what Lava and Python may take for a step of their own; a process killed at a bad moment can make it wait for ever
 
 
 def kill(runtime: Any, segments: list) -> None:
@@ -30,17 +34,27 @@ def _end_all(runtime: Any, infrastructure: Any, segments: list) -> None:
             mp.Process.join(actor, 5)
             mp.Process.close(actor)
     infrastructure.actors.clear()  # Lava's destructors would wait for them again
-    with contextlib.suppress(Exception):
-        runtime.join()
+    _within(runtime.join)
     memory = infrastructure.smm
     if memory is not None and memory._manager is not None:
         segments = [*segments, *memory._shared_memory_handles]
         memory._shared_memory_handles.clear()
-        with contextlib.suppress(Exception):
-            memory._manager.shutdown()
+        _within(memory._manager.shutdown)
         memory._manager = None
     for handle in segments:  # the manager has done this, unless it was killed
         with contextlib.suppress(FileNotFoundError):
             handle.unlink()
         with contextlib.suppress(BufferError):
             handle.close()
+
+
+def _within(step: Callable[[], Any]) -> None:
+    """Do a step of somebody else's tidying up, whatever it raises, and do not wait for it for ever."""
+
+    def quietly() -> None:
+        with contextlib.suppress(Exception):
+            step()
+
+    tidying = threading.Thread(target=quietly, daemon=True)
+    tidying.start()
+    tidying.join(ORDERLY_S)
