@@ -2,6 +2,7 @@
 
 import os
 import signal
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -23,6 +24,17 @@ def hear_ctrl_c() -> None:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Any:
+    """scikit-learn's digits in their parts, as train/run.py splits them."""
+    import torch
+
+    from convert.data import load_parts
+
+    torch.set_num_threads(1)
+    return load_parts("digits")
 
 
 LAVA_FILES = (

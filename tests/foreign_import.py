@@ -1,0 +1,39 @@
+"""What the tests of the SpikingJelly importer share: an import of a model, compared in float, torch and integers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from convert import engine
+from convert.imported.quantising import quantise
+from convert.imported.reporting import compare_layers, float_spikes
+from convert.imported.tracing import read
+from convert.imported.twin import trace_graph
+
+ROOT = Path(__file__).parents[1]
+ENV = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def both(model: nn.Module, images: torch.Tensor, levels: int = 16, timesteps: int | None = None):
+    """Float and integer spikes by layer, layer reports and the graph, for images in 0..1."""
+    plan, traced, form = read(model, images[:2], timesteps)
+    found = quantise(plan, levels, np.full(images.shape[1], 1 / levels), np.zeros(images.shape[1]))
+    spikes = float_spikes(traced, images, form, plan.timesteps)
+    embedded = found.host.encode((images.numpy() * levels).round().astype(np.uint8))
+    return spikes, embedded, compare_layers(plan, found.graph, spikes, embedded), found.graph
+
+
+def same_in_torch(graph, embedded: np.ndarray) -> None:
+    """Torch and the engine agree in every spike and answer."""
+    ours, theirs = trace_graph(graph, embedded), engine.run(graph, embedded, spikes=True)
+    assert all(np.array_equal(ours.spikes[n], theirs.spikes[n]) for n in graph.ops)
+    assert np.array_equal(ours.logits, theirs.logits)
+
+
+def pictures(digits, count: int = 24) -> torch.Tensor:
+    return torch.from_numpy(digits.train.x[:count] / digits.levels).float()
