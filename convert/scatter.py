@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from convert.kernels import compiled, cuba_shift
+from convert.kernels import compiled, inlined
 
 UNITS = 8  # up to this value a graded event is added so many times, beyond it its weights are multiplied
 
 
 @compiled
 def first(x, events):  # type: ignore[no-untyped-def]
-    """Non-zero values at each position of x [rows, positions, channels] into `events`; returns their number and the largest |x|."""
-    found, peak = 0, np.int64(0)
+    """Non-zero values at each position of x [rows, positions, channels] into `events`; their number, the largest and least of x and 0."""
+    found, high, low = 0, np.int64(0), np.int64(0)
     for m in range(x.shape[0]):
         for p in range(x.shape[1]):
             here, most, least = np.int32(0), np.int32(0), np.int32(0)
@@ -25,14 +25,14 @@ def first(x, events):  # type: ignore[no-untyped-def]
                 most, least = max(most, value), min(least, value)
             events[m, p] = here
             found += here
-            peak = max(peak, np.int64(most), -np.int64(least))
-    return found, peak
+            high, low = max(high, np.int64(most)), min(low, np.int64(least))
+    return found, high, low
 
 
 @compiled
 def added(a, b, total, events):  # type: ignore[no-untyped-def]
-    """``total = a + b``, and b's non-zero values added to `events`; returns how many they are and the largest |total|."""
-    found, peak = 0, np.int64(0)
+    """``total = a + b``, and b's non-zero values added to `events`; returns how many they are, the largest and least total and 0."""
+    found, high, low = 0, np.int64(0), np.int64(0)
     for m in range(b.shape[0]):
         for p in range(b.shape[1]):
             here, most, least = np.int32(0), np.int32(0), np.int32(0)
@@ -43,11 +43,11 @@ def added(a, b, total, events):  # type: ignore[no-untyped-def]
                 most, least = max(most, value), min(least, value)
             events[m, p] += here
             found += here
-            peak = max(peak, np.int64(most), -np.int64(least))
-    return found, peak
+            high, low = max(high, np.int64(most)), min(low, np.int64(least))
+    return found, high, low
 
 
-@compiled
+@inlined
 def add_rows(acc, weight, lines, found):  # type: ignore[no-untyped-def]
     """``acc += weight[lines[0]] + .. + weight[lines[found - 1]]``; acc int32 [n], weight int16 [lines, n]."""
     n = len(acc)
@@ -60,7 +60,12 @@ def add_rows(acc, weight, lines, found):  # type: ignore[no-untyped-def]
             right = np.int16(np.int16(e[k] + f[k]) + np.int16(g[k] + h[k]))
             acc[k] += np.int32(np.int16(left + right))
         i += 8
-    while i + 2 <= found:
+    if i + 4 <= found:
+        a, b, c, d = weight[lines[i]], weight[lines[i + 1]], weight[lines[i + 2]], weight[lines[i + 3]]
+        for k in range(n):
+            acc[k] += np.int32(np.int16(np.int16(a[k] + b[k]) + np.int16(c[k] + d[k])))
+        i += 4
+    if i + 2 <= found:
         a, b = weight[lines[i]], weight[lines[i + 1]]
         for k in range(n):
             acc[k] += np.int32(np.int16(a[k] + b[k]))
@@ -143,23 +148,6 @@ def scatter(x, credit, fan, events, start, target, tap, weight, per, acc, synops
                         into[at + k] += value * np.int32(line[k])
         synops[m] = total
         arrived[m] = living(m, events, credit)
-
-
-@compiled
-def spiking(  # type: ignore[no-untyped-def]
-    x, credit, fan, events, start, target, tap, weight, per, v, span, bias, shift, theta, limit, hold, acc, out, tally):
-    """`scatter` and then `kernels.cuba_shift` in one call; `tally` int64 [4, rows]: accumulates, arrivals, spikes, living positions.
-
-    Returns the flags of `cuba_shift`; at 1 nothing was changed.
-    """
-    scatter(x, credit, fan, events, start, target, tap, weight, per, acc, tally[0], tally[1])
-    flags = cuba_shift(acc, credit, v, span, bias, shift, theta, limit, hold, out, tally[2])
-    for m in range(len(x)):
-        lives = 0
-        for p in range(credit.shape[1] if credit.size else 0):
-            lives += credit[m, p] > 0
-        tally[3, m] = lives if credit.size else acc.shape[1]
-    return flags
 
 
 @compiled

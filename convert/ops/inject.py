@@ -82,7 +82,8 @@ class Inject(Op):
         held, arrived, sent = state["held"], np.zeros(len(t), np.int64), np.empty(len(t), np.int64)
         first = np.flatnonzero(t == 1)
         if len(first):
-            x, events, _, _ = merged(inputs["x"])
+            found = merged(inputs["x"])
+            x, events = found.total, found.events
             held[first // span] = x[first].reshape(len(first), *self.out_shape)
             arrived[first] = events[first].sum(1)
         credit = credit_of(inputs)

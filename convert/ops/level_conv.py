@@ -94,7 +94,7 @@ class LevelConv(MapOp):
             x = inputs["x"] if len(first) == len(t) else Sources(x[first] for x in inputs["x"])
             sums, counts["synop"][first], counts["spike_in"][first] = self.taps.sums(merged(x))
             now = np.empty(sums.shape, np.int32)
-            gate_kernels.ladder(sums, self.wide_bias, self.theta, self.levels, now)
+            gate_kernels.ladder(sums, self.bias32, self.theta, self.levels, now)
             out[first] = now
             counts["neuron_update"][first] = int(np.prod(self.out_shape))
             counts["spike_out"][first] = kernels.nonzeros(now.reshape(len(first), -1))

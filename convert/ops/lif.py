@@ -65,7 +65,8 @@ class Lif(Op):
         return {"spike_in": arrived, "synop": arrived, "neuron_update": np.full(len(out), n), "spike_out": per_sample(out)}
 
     def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
-        x, events, _, _ = merged(inputs["x"])
+        found = merged(inputs["x"])
+        x, events = found.total, found.events
         out, fired = self.neuron.sweep(state, x.reshape(len(x), *self.out_shape), 0, None, held(inputs), span)
         arrived = events.sum(1, dtype=np.int64)
         n = np.full(len(out), int(np.prod(self.shape)))

@@ -146,7 +146,7 @@ class Readout(Op):
             before, after = (np.ascontiguousarray(inputs[s], np.int32) for s in ("before", "after"))
             died = np.empty(before.shape, np.bool_)
             if gate_kernels.deaths(before, after, died):
-                sums_of_dead, holding, _ = self.taps.sums(Sources((found[0] * died[..., None],)).merged)
+                sums_of_dead, holding, _ = self.taps.sums(Sources((found.total * died[..., None],)).merged)
                 more = sums_of_dead[:, 0]
         out = np.empty((len(t), self.classes), np.int32)
         gate_kernels.class_sums(
