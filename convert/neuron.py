@@ -48,7 +48,7 @@ def _overflow(what: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=3)
 
 
-def _report(flags: int) -> None:
+def report(flags: int) -> None:
     """What a kernel says of its registers."""
     if flags & 1:
         _overflow("current u")
@@ -161,7 +161,7 @@ class Cuba:
         rows, v = len(merged.total), state["v"].reshape(len(state["v"]), -1)
         u = state["u"].reshape(v.shape) if "u" in state else NO_CREDIT
         out, tally = np.empty((rows, v.shape[1]), np.int32), np.empty((4, rows), np.int64)
-        _report(gather.spiking(  # type: ignore[call-arg]
+        report(gather.spiking(  # type: ignore[call-arg]
             *given, u, v, span, bias, *self.keeps, self.vth << MANT_SHIFT, NO_HOLD if hold is None else hold, out, tally,
         ))  # fmt: skip
         return out.reshape(rows, *taps.outputs), tally
@@ -177,7 +177,7 @@ class Cuba:
         if flags == WIDE:
             wide = bias.astype(np.int64)
             flags = kernels.cuba(current, credit, u, v, span, wide, self.i_decay, self.v_decay, theta, LIMIT, waits, spikes, fired)
-        _report(flags)
+        report(flags)
         return spikes, fired
 
     def state(self, shape: tuple[int, ...]) -> dict[str, np.ndarray]:

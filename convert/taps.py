@@ -111,7 +111,7 @@ class Taps:
         return np.ascontiguousarray(self.fanout.ravel(), np.int32)
 
     @cached_property
-    def _share(self) -> float:
+    def share(self) -> float:
         """Share of active inputs from which the product in float32 is faster than adding event by event (bench/engine.py)."""
         lanes, channels = self.weight.shape[0] // self.groups, self.weight.shape[1]
         if channels < 16 and not self._pointwise:
@@ -163,7 +163,7 @@ class Taps:
         It is where few are active, or where there is so little to add that starting a product takes longer.
         """
         units = merged.found * (1 + (merged.peak > 1))
-        few = units < self._share * merged.total.size or units * self._reach < FEW_ADDS
+        few = units < self.share * merged.total.size or units * self.reach < FEW_ADDS
         return few and self.bound * merged.peak < (1 << 31)
 
     def arguments(self, merged: Merged, credit: np.ndarray) -> tuple[np.ndarray, ...] | None:
@@ -178,7 +178,7 @@ class Taps:
         return merged.total, *units, credit, self.fan, merged.events, *self.inward[:3], weight
 
     @cached_property
-    def _reach(self) -> float:
+    def reach(self) -> float:
         """Synapses that leave an input, on average."""
         return float(self.fan.mean())
 
@@ -190,6 +190,11 @@ class Taps:
         order = np.argsort(target, kind="stable")
         begin = np.concatenate([[0], np.cumsum(np.bincount(target, minlength=self.outputs[0]))])
         return begin, source[order], tap[order], lanes.reshape(-1, lanes.shape[2])
+
+    @cached_property
+    def ends(self) -> np.ndarray:
+        """Sources and taps of `inward`, one after the other."""
+        return np.concatenate(self.inward[1:3])
 
     @cached_property
     def sets(self) -> np.ndarray:

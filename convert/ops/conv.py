@@ -10,6 +10,7 @@ from convert import synapse
 from convert.ir import Inputs, Size, credit_of, held, living, merged, nonzero, per_sample, register, total, updates
 from convert.maps import MapOp
 from convert.neuron import Cuba
+from convert.program_kernels import FIRE
 
 
 @register
@@ -106,6 +107,10 @@ class Conv(MapOp):
         return out, {
             "spike_in": arrived, "synop": synops, "neuron_update": updates(credit, len(out), *self.out_shape), "spike_out": fired
         }
+
+    def instruction(self, to, name, wired):
+        synapses = to.synapses(self.taps, wired["x"])
+        return None if synapses is None else [FIRE, *synapses, *to.neurons(name, self.neuron, self.bias32)]
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         x = total(living(inputs["x"], inputs))[0]

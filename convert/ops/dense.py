@@ -10,6 +10,7 @@ import numpy as np
 from convert import kernels, synapse
 from convert.ir import Inputs, Op, Size, merged, nonzero, per_sample, register, total, updates
 from convert.neuron import Cuba
+from convert.program_kernels import FIRE
 from convert.taps import Taps
 
 
@@ -107,6 +108,10 @@ class Dense(Op):
         current, synops, arrived = self.taps.sums(found)
         out, fired = self.neuron.sweep(state, current[:, 0], self.bias32, span=span)
         return out, {"spike_in": arrived, "synop": synops, "neuron_update": n, "spike_out": fired}
+
+    def instruction(self, to, name, wired):
+        synapses = to.synapses(self.taps, wired["x"], flat=True)
+        return None if synapses is None else [FIRE, *synapses, *to.neurons(name, self.neuron, self.bias32)]
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         x = total(inputs["x"])[:1]

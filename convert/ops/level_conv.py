@@ -9,6 +9,7 @@ import numpy as np
 from convert import gate_kernels, kernels, synapse
 from convert.ir import Inputs, Payload, Size, Sources, merged, nonzero, per_sample, register, total
 from convert.maps import MapOp
+from convert.program_kernels import LADDER
 
 
 @register
@@ -99,6 +100,10 @@ class LevelConv(MapOp):
             counts["neuron_update"][first] = int(np.prod(self.out_shape))
             counts["spike_out"][first] = kernels.nonzeros(now.reshape(len(first), -1))
         return out, counts
+
+    def instruction(self, to, name, wired):
+        synapses = to.synapses(self.taps, wired["x"])
+        return None if synapses is None else [LADDER, *synapses, to.w32.put(self.bias32), self.theta, self.levels]
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         x = total(inputs["x"])[0] * (t == 1)

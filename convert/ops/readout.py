@@ -8,8 +8,10 @@ from typing import ClassVar
 import numpy as np
 
 from convert import gate_kernels, kernels
+from convert.gather import BLOCK
 from convert.ir import Inputs, Op, Payload, Size, Sources, merged, nonzero, register, total
 from convert.neuron import NO_CREDIT
+from convert.program_kernels import READ
 from convert.synapse import FLOAT_EXACT, exact_bound, weight_problems
 from convert.taps import Taps
 
@@ -154,6 +156,16 @@ class Readout(Op):
         )
         each = np.full(len(t), self.classes)
         return out, {"spike_in": arrived, "synop": synops, "gate_update": holding, "neuron_update": each, "spike_out": each}
+
+    def instruction(self, to, name, wired):
+        synapses = to.synapses(self.taps, wired["x"], flat=True)
+        if synapses is None or not to.cap(synapses[0]):
+            return None
+        ends = [to.place(wired[s][0]) if s in wired else -1 for s in ("before", "after")]
+        inputs, cap = self.weight[0].size, to.cap(synapses[0])
+        spare = [to.room(inputs), to.room(inputs * cap + BLOCK)] if "after" in wired else [0, 0]
+        states = [to.kept(name, key) for key in ("z", "held")]
+        return [READ, *synapses, *states, to.w32.put(self.narrow_bias), self.timesteps, *ends, self.weight.shape[2], *spare]
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         x = total(inputs["x"])[:1]
