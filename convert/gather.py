@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from convert.kernels import LANES, compiled, inlined, settled
-from convert.scatter import add_rows
+from convert.lanes import nonzeros, rows_added
 
 UNITS = 8  # largest value that is listed as so many events
 FEW = 4  # up to so many channels, the weights of every set of them are added up before, so that a position is one event
@@ -23,20 +23,22 @@ def listed(x, peak, lists, many):  # type: ignore[no-untyped-def]
     x holds values 0 to `peak`; `lists` int32 [rows, positions, channels * peak + BLOCK].
     """
     rows, positions, channels = x.shape
+    values, own, each = x.ctypes.data, lists.ctypes.data, lists.shape[2] * 4
     for m in range(rows):
         for p in range(positions):
-            at, into, found = x[m, p], lists[m, p], 0
-            for c in range(channels):
-                into[found] = c
-                found += at[c] != 0
-            if peak > 1:
-                more = found
-                for i in range(found):
-                    for _ in range(at[into[i]] - 1):
-                        into[more] = into[i]
-                        more += 1
-                found = more
+            r = m * positions + p
+            found = nonzeros(values + r * channels * 4, channels, own + r * each)
             many[m, p] = found
+    if peak < 2:
+        return
+    for m in range(rows):
+        for p in range(positions):
+            at, into, more = x[m, p], lists[m, p], many[m, p]
+            for i in range(many[m, p]):
+                for _ in range(at[into[i]] - 1):
+                    into[more] = into[i]
+                    more += 1
+            many[m, p] = more
 
 
 @compiled
@@ -72,35 +74,6 @@ def counted(m, x, lists, many, credit, fan):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def summed(m, o, channels, lists, many, start, source, tap, weight, begin, lines, acc):  # type: ignore[no-untyped-def]
-    """Weighted sums ``acc`` int32 [out channels] of output position o plus `begin`; parameters as of `sums`, `lines` is scratch."""
-    for c in range(len(acc)):
-        acc[c] = begin[c]
-    if not many.size:
-        found = 0
-        for j in range(start[o], start[o + 1]):
-            code = lists[m, source[j], 0]
-            lines[found] = (tap[j] << channels) + code
-            found += code != 0
-        add_rows(acc, weight, lines, found)
-        return
-    if start[o + 1] - start[o] == 1:
-        p = source[start[o]]
-        add_rows(acc, weight[tap[start[o]] * channels :], lists[m, p], many[m, p])
-        return
-    last = np.uint64(0)
-    for j in range(start[o], start[o + 1]):
-        p, base, k = source[j], np.int32(tap[j] * channels), np.uint64(0)
-        at, here = lists[m, p], np.uint64(many[m, p])
-        while k < here:  # whole blocks, what is too much is overwritten
-            for i in range(BLOCK):
-                lines[last + k + np.uint64(i)] = base + at[k + np.uint64(i)]
-            k += np.uint64(BLOCK)
-        last += here
-    add_rows(acc, weight, lines, np.int64(last))
-
-
-@inlined
 def room(lists, start):  # type: ignore[no-untyped-def]
     """Space for all events that one output position can get."""
     taps = 0
@@ -120,20 +93,61 @@ def living(m, events, credit):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def summed(m, first, last, x, lists, many, credit, start, source, tap, weight, begin, lines, spare, acc):  # type: ignore[no-untyped-def]
+    """Weighted sums ``acc`` int32 [last - first, out channels] plus `begin` [lanes] of output positions of row m; parameters as of `sums`.
+
+    `lines` and `spare` are scratch. Returns how many positions live. (A loop over positions in here, and addresses instead of views:
+    handing arrays to a function costs more than the sums of a position.)
+    """
+    channels, n, lanes, each = x.shape[2], acc.shape[1], weight.shape[1], lists.shape[2] * 4
+    rows, own, base = weight.ctypes.data, lines.ctypes.data, begin.ctypes.data
+    own_lists, into, apart = lists.ctypes.data + m * lists.shape[1] * each, acc.ctypes.data, spare.ctypes.data
+    lives = 0
+    for o in range(first, last):
+        if credit.size and credit[m, o] <= 0:
+            continue
+        lives += 1
+        to = into + (o - first) * n * 4 if lanes == n else apart
+        if not many.size:
+            found = 0
+            for j in range(start[o], start[o + 1]):
+                code = lists[m, source[j], 0]
+                lines[found] = (tap[j] << channels) + code
+                found += code != 0
+            rows_added(to, base, rows, lanes, own, found)
+        elif start[o + 1] - start[o] == 1:
+            j = start[o]
+            rows_added(to, base, rows + 2 * lanes * channels * tap[j], lanes, own_lists + source[j] * each, many[m, source[j]])
+        else:
+            some = np.uint64(0)
+            for j in range(start[o], start[o + 1]):
+                p, offset, k = source[j], np.int32(tap[j] * channels), np.uint64(0)
+                listed, count = lists[m, p], np.uint64(many[m, p])
+                while k < count:  # whole blocks, what is too much is overwritten
+                    for i in range(BLOCK):
+                        lines[some + k + np.uint64(i)] = offset + listed[k + np.uint64(i)]
+                    k += np.uint64(BLOCK)
+                some += count
+            rows_added(to, base, rows, lanes, own, np.int64(some))
+        if lanes != n:
+            for c in range(n):
+                acc[o - first, c] = spare[c]
+    return lives
+
+
+@compiled
 def sums(x, lists, many, credit, fan, events, start, source, tap, weight, acc, synops, arrived):  # type: ignore[no-untyped-def]
     """Weighted sums ``acc`` int32 [rows, out positions, out channels]; counts as of `scatter.count`.
 
     x int32 [rows, positions, channels] of small counts with `lists` and `many` from `listed`, or of bits with `lists` from `coded` and an
     empty `many`. Output position o is reached from ``source[start[o] : start[o + 1]]`` through the kernel's ``tap``; weight int16
-    [taps * channels, out channels], for codes [taps * 2^channels, out channels]; fan int32. Where `credit` is not above 0 nothing is
+    [taps * channels, lanes], for codes [taps * 2^channels, lanes], `lanes.padded`; fan int32. Where `credit` is not above 0 nothing is
     computed; it is for kernels of one tap, source = target.
     """
-    lines, none = room(lists, start), np.zeros(acc.shape[2], np.int32)
+    lines, begin, spare = room(lists, start), np.zeros(weight.shape[1], np.int32), np.empty(weight.shape[1], np.int32)
     for m in range(len(x)):
         synops[m], arrived[m] = counted(m, x, lists, many, credit, fan), living(m, events, credit)
-        for o in range(acc.shape[1]):
-            if not credit.size or credit[m, o] > 0:
-                summed(m, o, x.shape[2], lists, many, start, source, tap, weight, none, lines, acc[m, o])
+        summed(m, 0, acc.shape[1], x, lists, many, credit, start, source, tap, weight, begin, lines, spare, acc[m])
 
 
 @compiled
@@ -147,19 +161,18 @@ def spiking(  # type: ignore[no-untyped-def]
     """
     n, flags = len(bias), 0
     positions, together = len(start) - 1, max(1, LANES // n)
-    lines, acc, none = room(lists, start), np.empty((together, n), np.int32), np.zeros(n, np.int32)
+    lines, acc = room(lists, start), np.empty((together, n), np.int32)
+    begin, spare = np.zeros(weight.shape[1], np.int32), np.empty(weight.shape[1], np.int32)
     leaks, leaky, bound = np.int32(i_keep), np.int32(v_keep), np.int32(theta)
-    begin = none if u.size else bias
+    if not u.size:
+        begin[:n] = bias
     for m in range(len(x)):
         tally[0, m], tally[1, m] = counted(m, x, lists, many, credit, fan), living(m, events, credit)
         fires = np.int32(0) if hold.size and hold[m] else np.int32(1)
         sent, lives = np.int64(0), np.int64(0)
         for first in range(0, positions, together):
             last = min(first + together, positions)
-            for o in range(first, last):
-                if not credit.size or credit[m, o] > 0:
-                    lives += 1
-                    summed(m, o, x.shape[2], lists, many, start, source, tap, weight, begin, lines, acc[o - first])
+            lives += summed(m, first, last, x, lists, many, credit, start, source, tap, weight, begin, lines, spare, acc)
             some, found = settled(m, m // span, first, last, acc, u, v, bias, leaks, leaky, bound, fires, credit, out)
             sent += some
             flags |= found

@@ -125,13 +125,19 @@ def settled(m, a, first, last, acc, u, v, bias, i_keep, v_keep, theta, fires, cr
         begin = first * n
         some, beyond = fired(flat[:count], up, v[a][begin : begin + count], v_keep, theta, fires, out[m][begin : begin + count])
         return np.int64(some), flags | 2 * beyond
-    for o in range(first, last):
-        if credit[m, o] > 0:
-            some, beyond = fired(acc[o - first], up, v[a][o * n : (o + 1) * n], v_keep, theta, fires, out[m][o * n : (o + 1) * n])
+    flat, o = acc.reshape(acc.size), first
+    while o < last:  # as many living, or dead, positions at a time as follow each other
+        end, lives = o + 1, credit[m, o] > 0
+        while end < last and (credit[m, end] > 0) == lives:
+            end += 1
+        if lives:
+            now, held, sends = flat[(o - first) * n : (end - first) * n], v[a][o * n : end * n], out[m][o * n : end * n]
+            some, beyond = fired(now, up, held, v_keep, theta, fires, sends)
             sent += some
             flags |= 2 * beyond
         else:
-            out[m][o * n : (o + 1) * n] = 0
+            out[m][o * n : end * n] = 0
+        o = end
     return sent, flags
 
 

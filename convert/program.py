@@ -144,7 +144,7 @@ class Program:
         if self._merge_rows[k][rows.CAP] == 0:
             weight = taps.sets
         starts, ends = self.w64.put(taps.inward[0]), self.w64.put(taps.ends)
-        wires = [self.w32.put(taps.fan), starts, taps.outputs[0], ends, len(source), self.w16.put(weight), len(weight)]
+        wires = [self.w32.put(taps.fan), starts, taps.outputs[0], ends, len(source), self.w16.put(weight), *weight.shape]
         return [k, *wires, taps.bound, int(taps.share * 1e6), int(taps.reach * 1e3), taps.outputs[1]]
 
     def neurons(self, name: str, neuron: Cuba, bias: np.ndarray) -> list[int]:

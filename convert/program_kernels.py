@@ -15,6 +15,8 @@ from convert.kernels import compiled, inlined
 ELSEWHERE, FIRE, ATTEND, GATE, REPLAY, LADDER, READ, EXIT, SWEEP = range(9)
 KIND, OP, NUMBER, OUT, SIZE, CREDIT, TOKENS, ACTIVITY, ARGS = range(9)  # columns of the table; without a credit it is -1
 SOURCES, LINK, POSITIONS, CHANNELS, CAP, TOTAL, LISTS, MANY, EVENTS = range(9)  # columns of the merges; CAP 0: codes
+MERGE, FAN, STARTS, TARGETS, ENDS, JOINED, WEIGHT, LINES, LANES, BOUND, SHARE, REACH, OUTPUTS, SYNAPSES = range(14)  # of synapses
+U, V, I_KEEP, V_KEEP, THETA, BIAS = range(6)  # of neurons
 DONE, FOUND, HIGH, LOW = range(4)  # what is known of a merge
 MERGED, LISTED = 1, 2
 SPIKE_IN, SYNOP, ATTENTION, UPDATE, GATE_UPDATE, SPIKE_OUT = (
@@ -74,27 +76,28 @@ def lists(k, rows, merges, x, scratch, facts):  # type: ignore[no-untyped-def]
 @compiled
 def few(row, s, rows, most, merges, facts):  # type: ignore[no-untyped-def]
     """`Taps.event_driven` for the synapses in columns s .. of a row, and whether the sums stay below `most`."""
-    k = row[s]
+    k = row[s + MERGE]
     found, high = facts[k, FOUND], facts[k, HIGH]
-    if facts[k, LOW] < 0 or high > max(merges[k, CAP], 1) or row[s + 8] * high >= most:
+    if facts[k, LOW] < 0 or high > max(merges[k, CAP], 1) or row[s + BOUND] * high >= most:
         return False
     units = found * (1 + (high > 1))
-    return units * 1_000_000 < row[s + 9] * rows * merges[k, POSITIONS] * merges[k, CHANNELS] or units * row[s + 10] < FEW_ADDS * 1000
+    size = rows * merges[k, POSITIONS] * merges[k, CHANNELS]
+    return units * 1_000_000 < row[s + SHARE] * size or units * row[s + REACH] < FEW_ADDS * 1000
 
 
 @inlined
 def wires(row, s, w16, w32, w64, inputs):  # type: ignore[no-untyped-def]
     """Fan-outs, ranges, sources, taps and weights of the synapses in columns s .. of a row; `inputs` neurons."""
-    positions, many, lines, n = row[s + 3], row[s + 5], row[s + 7], row[s + 11]
-    start, at = w64[row[s + 2] : row[s + 2] + positions + 1], row[s + 4]
-    weight = w16[row[s + 6] : row[s + 6] + lines * n].reshape(lines, n)
-    return w32[row[s + 1] : row[s + 1] + inputs], start, w64[at : at + many], w64[at + many : at + 2 * many], weight
+    positions, joined, lines, lanes = row[s + TARGETS], row[s + JOINED], row[s + LINES], row[s + LANES]
+    start, at = w64[row[s + STARTS] : row[s + STARTS] + positions + 1], row[s + ENDS]
+    weight = w16[row[s + WEIGHT] : row[s + WEIGHT] + lines * lanes].reshape(lines, lanes)
+    return w32[row[s + FAN] : row[s + FAN] + inputs], start, w64[at : at + joined], w64[at + joined : at + 2 * joined], weight
 
 
 @compiled
 def fire(row, rows, span, words, scratch, state, w16, w32, w64, merges, links, facts, events, flags):  # type: ignore[no-untyped-def]
-    """`gather.spiking`: synapses from column ARGS, neurons from ARGS + 12."""
-    k, n = row[ARGS], ARGS + 12
+    """`gather.spiking`: synapses from column ARGS, then neurons."""
+    k, n, channels = row[ARGS], ARGS + SYNAPSES, row[ARGS + OUTPUTS]
     x = total(k, rows, merges, links, words, scratch, facts)
     if not few(row, ARGS, rows, NARROW, merges, facts):
         return False
@@ -102,11 +105,10 @@ def fire(row, rows, span, words, scratch, state, w16, w32, w64, merges, links, f
     fan, start, source, tap, weight = wires(row, ARGS, w16, w32, w64, x.shape[1] * x.shape[2])
     credit, size, slots = plane(words, row[CREDIT], rows, row[TOKENS]), row[SIZE], rows // span
     came = plane(scratch, merges[k, EVENTS], rows, x.shape[1])
-    u, v = plane(state, row[n], slots, size), plane(state, row[n + 1], slots, size)
-    channels = weight.shape[1]
-    bias, none, tally = w32[row[n + 5] : row[n + 5] + channels], np.empty(0, np.bool_), np.empty((4, rows), np.int64)
+    u, v = plane(state, row[n + U], slots, size), plane(state, row[n + V], slots, size)
+    bias, none, tally = w32[row[n + BIAS] : row[n + BIAS] + channels], np.empty(0, np.bool_), np.empty((4, rows), np.int64)
     out = plane(words, row[OUT], rows, size)
-    i_keep, v_keep, theta = row[n + 2], row[n + 3], row[n + 4]
+    i_keep, v_keep, theta = row[n + I_KEEP], row[n + V_KEEP], row[n + THETA]
     flags[row[OP]] = gather.spiking(
         x, found, many, credit, fan, came, start, source, tap, weight, u, v, span, bias, i_keep, v_keep, theta, none, out, tally
     )
@@ -121,10 +123,10 @@ def fire(row, rows, span, words, scratch, state, w16, w32, w64, merges, links, f
 def neurons(row, n, rows, span, current, credit, words, state, w32, flags, fired):  # type: ignore[no-untyped-def]
     """`kernels.swept` with the neurons in columns n .. of a row; False where a sum is too large."""
     slots, out = rows // span, block(words, row[OUT], rows, current.shape[1], current.shape[2])
-    u = block(state, row[n], slots, current.shape[1], current.shape[2]) if row[n] >= 0 else state[:0].reshape(0, 0, 0)
-    v, none = block(state, row[n + 1], slots, current.shape[1], current.shape[2]), np.empty(0, np.bool_)
-    bias = w32[row[n + 5] : row[n + 5] + current.shape[2]]
-    said = kernels.swept(current, credit, u, v, span, bias, row[n + 2], row[n + 3], row[n + 4], none, out, fired)
+    u = block(state, row[n + U], slots, current.shape[1], current.shape[2]) if row[n + U] >= 0 else state[:0].reshape(0, 0, 0)
+    v, none = block(state, row[n + V], slots, current.shape[1], current.shape[2]), np.empty(0, np.bool_)
+    bias = w32[row[n + BIAS] : row[n + BIAS] + current.shape[2]]
+    said = kernels.swept(current, credit, u, v, span, bias, row[n + I_KEEP], row[n + V_KEEP], row[n + THETA], none, out, fired)
     flags[row[OP]] = said & 3
     return said != 4
 
@@ -190,8 +192,8 @@ def replay(row, rows, span, t, words, scratch, state, merges, links, facts, even
 @compiled
 def ladder(row, rows, t, words, scratch, w16, w32, w64, merges, links, facts, events):  # type: ignore[no-untyped-def]
     """`level_conv`: synapses, then bias, theta, levels. Rows beyond the first timestep send nothing."""
-    k, n, booked = row[ARGS], row[ARGS + 11], events[row[OP]]
-    out = block(words, row[OUT], rows, row[ARGS + 3], n)
+    k, n, a, booked = row[ARGS], row[ARGS + OUTPUTS], ARGS + SYNAPSES, events[row[OP]]
+    out = block(words, row[OUT], rows, row[ARGS + TARGETS], n)
     out[:] = 0
     begins = False
     for m in range(rows):
@@ -204,14 +206,14 @@ def ladder(row, rows, t, words, scratch, w16, w32, w64, merges, links, facts, ev
     found, many = lists(k, rows, merges, x, scratch, facts)
     fan, start, source, tap, weight = wires(row, ARGS, w16, w32, w64, x.shape[1] * x.shape[2])
     came, none = plane(scratch, merges[k, EVENTS], rows, x.shape[1]), words[:0].reshape(0, 0)
-    bias = w32[row[ARGS + 12] : row[ARGS + 12] + n]
+    bias = w32[row[a] : row[a] + n]
     for m in range(rows):
         if t[m] == 1:
             acc, one = np.empty((1, *out.shape[1:]), np.int32), slice(m, m + 1)
             numbers = many[one] if many.size else many
             gather.sums(x[one], found[one], numbers, none, fan, came[one], start, source, tap, weight, acc, booked[SYNOP][one],
                         booked[SPIKE_IN][one])  # fmt: skip
-            gate_kernels.ladder(acc, bias, row[ARGS + 13], row[ARGS + 14], out[one])
+            gate_kernels.ladder(acc, bias, row[a + 1], row[a + 2], out[one])
             booked[UPDATE, m] = out.shape[1] * n
             for p in range(out.shape[1]):
                 for c in range(n):
@@ -222,7 +224,7 @@ def ladder(row, rows, t, words, scratch, w16, w32, w64, merges, links, facts, ev
 @compiled
 def read(row, rows, span, t, words, scratch, state, w16, w32, w64, merges, links, facts, events):  # type: ignore[no-untyped-def]
     """`readout`: synapses, then z, held, bias, timesteps, credit before, after, channels of a token, scratch of two maps."""
-    k, n, booked, a = row[ARGS], row[ARGS + 11], events[row[OP]], ARGS + 12
+    k, n, booked, a = row[ARGS], row[ARGS + OUTPUTS], events[row[OP]], ARGS + SYNAPSES
     x = total(k, rows, merges, links, words, scratch, facts)
     if not few(row, ARGS, rows, WIDE, merges, facts):
         return False

@@ -8,42 +8,46 @@ from __future__ import annotations
 import numpy as np
 
 from convert.kernels import compiled, inlined
+from convert.lanes import occupied
 
 UNITS = 8  # up to this value a graded event is added so many times, beyond it its weights are multiplied
 
 
 @compiled
+def ends(x):  # type: ignore[no-untyped-def]
+    """Largest and least of the values of x and 0."""
+    flat, high, low = x.reshape(x.size), np.int32(0), np.int32(0)
+    for i in range(len(flat)):
+        high, low = max(high, flat[i]), min(low, flat[i])
+    return np.int64(high), np.int64(low)
+
+
+@compiled
 def first(x, events):  # type: ignore[no-untyped-def]
     """Non-zero values at each position of x [rows, positions, channels] into `events`; their number, the largest and least of x and 0."""
-    found, high, low = 0, np.int64(0), np.int64(0)
-    for m in range(x.shape[0]):
-        for p in range(x.shape[1]):
-            here, most, least = np.int32(0), np.int32(0), np.int32(0)
-            for c in range(x.shape[2]):
-                value = x[m, p, c]
-                here += np.int32(value != 0)
-                most, least = max(most, value), min(least, value)
+    found, at, (rows, positions, channels) = 0, x.ctypes.data, x.shape
+    for m in range(rows):
+        for p in range(positions):
+            here = occupied(at + (m * positions + p) * channels * 4, channels)
             events[m, p] = here
             found += here
-            high, low = max(high, np.int64(most)), min(low, np.int64(least))
+    high, low = ends(x)
     return found, high, low
 
 
 @compiled
 def added(a, b, total, events):  # type: ignore[no-untyped-def]
     """``total = a + b``, and b's non-zero values added to `events`; returns how many they are, the largest and least total and 0."""
-    found, high, low = 0, np.int64(0), np.int64(0)
-    for m in range(b.shape[0]):
-        for p in range(b.shape[1]):
-            here, most, least = np.int32(0), np.int32(0), np.int32(0)
-            for c in range(b.shape[2]):
-                here += np.int32(b[m, p, c] != 0)
-                value = np.int32(a[m, p, c] + b[m, p, c])
-                total[m, p, c] = value
-                most, least = max(most, value), min(least, value)
+    found, at, (rows, positions, channels) = 0, b.ctypes.data, b.shape
+    for m in range(rows):
+        for p in range(positions):
+            here = occupied(at + (m * positions + p) * channels * 4, channels)
             events[m, p] += here
             found += here
-            high, low = max(high, np.int64(most)), min(low, np.int64(least))
+    left, right, into = a.reshape(a.size), b.reshape(b.size), total.reshape(total.size)
+    for i in range(len(into)):
+        into[i] = left[i] + right[i]
+    high, low = ends(total)
     return found, high, low
 
 

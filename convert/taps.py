@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from convert import gather, scatter
+from convert.lanes import padded
 from convert.neuron import NO_CREDIT
 from convert.signals import Merged
 from convert.synapse import FLOAT_EXACT
@@ -184,12 +185,12 @@ class Taps:
 
     @cached_property
     def inward(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """What `gather` follows: for each output position its range of sources, those, their taps; weights [taps * inputs, outputs]."""
+        """What `gather` follows: for each output position its range of sources, those, their taps; weights [taps * inputs, lanes]."""
         start, target, tap, lanes = self.wires
         source = np.repeat(np.arange(self.inputs[0]), np.diff(start))
         order = np.argsort(target, kind="stable")
         begin = np.concatenate([[0], np.cumsum(np.bincount(target, minlength=self.outputs[0]))])
-        return begin, source[order], tap[order], lanes.reshape(-1, lanes.shape[2])
+        return begin, source[order], tap[order], padded(lanes.reshape(-1, lanes.shape[2]))
 
     @cached_property
     def ends(self) -> np.ndarray:
@@ -198,12 +199,12 @@ class Taps:
 
     @cached_property
     def sets(self) -> np.ndarray:
-        """Sums of the weights of every set of input channels (`gather.coded`), int16 [taps * 2^channels, outputs]; for a few channels."""
+        """Sums of the weights of every set of input channels (`gather.coded`), int16 [taps * 2^channels, lanes]; for a few channels."""
         channels = self.inputs[1]
-        lanes = self.inward[3].reshape(-1, channels, len(self.weight))
+        lanes = self.wires[3]
         chosen = (np.arange(1 << channels)[:, None] >> np.arange(channels) & 1).astype(bool)
         table = np.stack([lanes[:, c].sum(1, dtype=np.int64) for c in chosen], 1)
-        return np.ascontiguousarray(table.reshape(-1, len(self.weight)), np.int16)
+        return padded(table.reshape(-1, len(self.weight)))
 
     @cached_property
     def plan(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
