@@ -1,7 +1,7 @@
 """Sums of rows of weights with the running sum in vector registers, as compiled code that a compiler does not find by itself.
 
-Rows are int16, padded with zeros to whole blocks of `BLOCKS[-1]` lanes. A block of lanes is summed over all rows before the next one is begun;
-16-bit sums are widened before they could overflow. An event costs one add for each of its synapses, as everywhere; no multiplication.
+Rows are int16, padded with zeros to whole blocks of `BLOCKS[-1]` lanes. A block of lanes is summed over all rows before the next is begun;
+16-bit sums are widened before they could overflow. An event costs one add for each of its synapses, as everywhere; nothing is multiplied.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from convert.ir import Graph, delayed
 from convert.neuron import MANT_SHIFT, Cuba
 from convert.taps import Taps
 
-SMALL = 1 << 24  # synapses x rows of a beat: beyond it single calls cost nothing, and ops are watched one by one
+SMALL = 1 << 28  # synapses x rows of a beat: beyond it single calls cost nothing, and ops are watched one by one
 
 
 class Arena:

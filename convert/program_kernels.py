@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from convert import gate_kernels, gather, kernels, scatter
+from convert import coincidences, gate_kernels, gather, kernels, scatter
 from convert.ir import COUNTERS
 from convert.kernels import compiled, inlined
 
@@ -17,7 +17,7 @@ KIND, OP, NUMBER, OUT, SIZE, CREDIT, TOKENS, ACTIVITY, ARGS = range(9)  # column
 SOURCES, LINK, POSITIONS, CHANNELS, CAP, TOTAL, LISTS, MANY, EVENTS = range(9)  # columns of the merges; CAP 0: codes
 MERGE, FAN, STARTS, TARGETS, ENDS, JOINED, WEIGHT, LINES, LANES, BOUND, SHARE, REACH, OUTPUTS, SYNAPSES = range(14)  # of synapses
 U, V, I_KEEP, V_KEEP, THETA, BIAS = range(6)  # of neurons
-DONE, FOUND, HIGH, LOW = range(4)  # what is known of a merge
+DONE, HIGH, LOW, UNITS = range(4)  # what is known of a merge
 MERGED, LISTED = 1, 2
 SPIKE_IN, SYNOP, ATTENTION, UPDATE, GATE_UPDATE, SPIKE_OUT = (
     COUNTERS.index(c) for c in ("spike_in", "synop", "attention_ac", "neuron_update", "gate_update", "spike_out")
@@ -50,11 +50,10 @@ def total(k, rows, merges, links, words, scratch, facts):  # type: ignore[no-unt
     sums = x if alone else block(scratch, merges[k, TOTAL], rows, p, c)
     if facts[k, DONE] == 0:
         events = plane(scratch, merges[k, EVENTS], rows, p)
-        found, high, low = scatter.first(x, events)
+        high, low, units = scatter.first(x, events)[1:]
         for i in range(1, merges[k, SOURCES]):
-            more, high, low = scatter.added(x if i == 1 else sums, block(words, at[i], rows, p, c), sums, events)
-            found += more
-        facts[k, DONE], facts[k, FOUND], facts[k, HIGH], facts[k, LOW] = MERGED, found, high, low
+            high, low, units = scatter.added(x if i == 1 else sums, block(words, at[i], rows, p, c), sums, events)[1:]
+        facts[k, DONE], facts[k, HIGH], facts[k, LOW], facts[k, UNITS] = MERGED, high, low, units
     return sums
 
 
@@ -77,10 +76,9 @@ def lists(k, rows, merges, x, scratch, facts):  # type: ignore[no-untyped-def]
 def few(row, s, rows, most, merges, facts):  # type: ignore[no-untyped-def]
     """`Taps.event_driven` for the synapses in columns s .. of a row, and whether the sums stay below `most`."""
     k = row[s + MERGE]
-    found, high = facts[k, FOUND], facts[k, HIGH]
+    units, high = facts[k, UNITS], facts[k, HIGH]
     if facts[k, LOW] < 0 or high > max(merges[k, CAP], 1) or row[s + BOUND] * high >= most:
         return False
-    units = found * (1 + (high > 1))
     size = rows * merges[k, POSITIONS] * merges[k, CHANNELS]
     return units * 1_000_000 < row[s + SHARE] * size or units * row[s + REACH] < FEW_ADDS * 1000
 
@@ -150,7 +148,7 @@ def attend(row, rows, span, words, scratch, state, w32, events, flags):  # type:
     v = block(words, row[ARGS + 2], rows, tokens, channels)
     y, credit = block(scratch, row[ARGS + 3], rows, tokens, channels), plane(words, row[CREDIT], rows, row[TOKENS])
     booked = events[row[OP]]
-    scatter.attention(q, k, v, credit, row[ARGS + 6], row[ARGS + 7] == 1, y, booked[ATTENTION], booked[SPIKE_IN])
+    coincidences.attention(q, k, v, credit, row[ARGS + 6], row[ARGS + 7] == 1, y, booked[ATTENTION], booked[SPIKE_IN])
     up = np.int32(row[ARGS + 8])
     for m in range(rows):
         for i in range(tokens):

@@ -1,4 +1,4 @@
-"""Compiled event-driven work: sums of synapses, of several sources, of attention. An event touches what it reaches, nothing else.
+"""Compiled event-driven work: sums of synapses and of several sources. An event touches what it reaches, nothing else.
 
 A sum of eight weights fits 16 bits, so events are taken eight at a time and widened once: as many adds as one by one, fewer instructions.
 """
@@ -15,29 +15,30 @@ UNITS = 8  # up to this value a graded event is added so many times, beyond it i
 
 @compiled
 def ends(x):  # type: ignore[no-untyped-def]
-    """Largest and least of the values of x and 0."""
-    flat, high, low = x.reshape(x.size), np.int32(0), np.int32(0)
+    """Largest and least of the values of x and 0, and their sum."""
+    flat, high, low, units = x.reshape(x.size), np.int32(0), np.int32(0), np.int64(0)
     for i in range(len(flat)):
         high, low = max(high, flat[i]), min(low, flat[i])
-    return np.int64(high), np.int64(low)
+        units += flat[i]
+    return np.int64(high), np.int64(low), units
 
 
 @compiled
 def first(x, events):  # type: ignore[no-untyped-def]
-    """Non-zero values at each position of x [rows, positions, channels] into `events`; their number, the largest and least of x and 0."""
+    """Non-zero values at each position of x [rows, positions, channels] into `events`; returns their number and `ends` of x."""
     found, at, (rows, positions, channels) = 0, x.ctypes.data, x.shape
     for m in range(rows):
         for p in range(positions):
             here = occupied(at + (m * positions + p) * channels * 4, channels)
             events[m, p] = here
             found += here
-    high, low = ends(x)
-    return found, high, low
+    high, low, units = ends(x)
+    return found, high, low, units
 
 
 @compiled
 def added(a, b, total, events):  # type: ignore[no-untyped-def]
-    """``total = a + b``, and b's non-zero values added to `events`; returns how many they are, the largest and least total and 0."""
+    """``total = a + b``, and b's non-zero values added to `events`; returns how many they are and `ends` of the total."""
     found, at, (rows, positions, channels) = 0, b.ctypes.data, b.shape
     for m in range(rows):
         for p in range(positions):
@@ -47,8 +48,8 @@ def added(a, b, total, events):  # type: ignore[no-untyped-def]
     left, right, into = a.reshape(a.size), b.reshape(b.size), total.reshape(total.size)
     for i in range(len(into)):
         into[i] = left[i] + right[i]
-    high, low = ends(total)
-    return found, high, low
+    high, low, units = ends(total)
+    return found, high, low, units
 
 
 @inlined
@@ -152,77 +153,6 @@ def scatter(x, credit, fan, events, start, target, tap, weight, per, acc, synops
                         into[at + k] += value * np.int32(line[k])
         synops[m] = total
         arrived[m] = living(m, events, credit)
-
-
-@compiled
-def attention(q, k, v, credit, heads, by_values, y, work, arrived):  # type: ignore[no-untyped-def]
-    """Counts of coincidences ``y`` int32 of bits q, k, v [rows, tokens, channels]; `work` and `arrived` int64 [rows]: accumulates, events.
-
-    `by_values`: K^T V first, then a row of it for each q; otherwise Q K^T first, then a column of it for each v. Tokens whose `credit` is
-    not above 0 send no bits; their rows of `y` are not computed.
-    """
-    rows, tokens, channels = q.shape
-    width = channels // heads
-    inner = np.empty((width, width) if by_values else (tokens, tokens), np.int32)
-    filled = np.empty(len(inner), np.int64)
-    for m in range(rows):
-        steps, bits = np.int64(0), np.int64(0)
-        for h in range(heads):
-            a, b = h * width, (h + 1) * width
-            inner[:] = 0
-            if by_values:
-                for j in range(tokens):
-                    values = v[m, j, a:b]
-                    many = np.int32(0)
-                    for e in range(width):
-                        many += values[e]
-                    keys = 0
-                    for c in range(width):
-                        if k[m, j, a + c]:
-                            keys += 1
-                            if many:
-                                for e in range(width):
-                                    inner[c, e] += values[e]
-                    steps += keys * many
-                    bits += keys + many
-            else:
-                for i in range(tokens):
-                    for c in range(width):
-                        bits += k[m, i, a + c] + v[m, i, a + c]
-                        if q[m, i, a + c]:
-                            for j in range(tokens):
-                                inner[i, j] += k[m, j, a + c]
-                    for j in range(tokens):
-                        steps += inner[i, j]
-            for c in range(len(inner)):
-                n = 0
-                for e in range(inner.shape[1]):
-                    n += (inner[c, e] if by_values else inner[e, c]) != 0
-                filled[c] = n
-            for i in range(tokens):
-                lives = not credit.size or credit[m, i] > 0
-                out = y[m, i, a:b]
-                out[:] = 0
-                if by_values:
-                    for c in range(width):
-                        if q[m, i, a + c]:
-                            bits += 1
-                            steps += filled[c]
-                            if filled[c] and lives:
-                                for e in range(width):
-                                    out[e] += inner[c, e]
-                else:
-                    for c in range(width):
-                        bits += q[m, i, a + c]
-                    for j in range(tokens):
-                        if inner[i, j] and lives:
-                            for e in range(width):
-                                out[e] += inner[i, j] * v[m, j, a + e]
-            if not by_values:
-                for j in range(tokens):
-                    for e in range(width):
-                        steps += filled[j] * v[m, j, a + e]
-        work[m], arrived[m] = steps, bits
 
 
 @compiled

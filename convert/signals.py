@@ -26,7 +26,7 @@ class Merged:
     """What the sources of a slot add up to, worked out once for all ops that read the same ones.
 
     `total` int32 [rows, positions, channels]; `events` int32 [rows, positions], non-zero values of all sources; `found`, their number;
-    `high` and `low`, the largest and the least of total and 0.
+    `high` and `low`, the largest and the least of total and 0; `units`, the sum of total: events where a value n is n of them.
     """
 
     total: np.ndarray
@@ -34,6 +34,7 @@ class Merged:
     found: int
     high: int
     low: int
+    units: int
 
     @property
     def peak(self) -> int:
@@ -41,7 +42,7 @@ class Merged:
         return max(self.high, -self.low)
 
     @cached_property
-    def units(self) -> tuple[np.ndarray, np.ndarray] | None:
+    def lists(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Unit events as `gather.listed` writes them, or codes and nothing else; None where values are negative or large."""
         rows, positions, channels = self.total.shape
         if self.low < 0 or self.high > gather.UNITS:
@@ -68,12 +69,12 @@ class Sources(tuple):
             return self._merged
         arrays = [np.ascontiguousarray(x, np.int32).reshape(len(x), -1, x.shape[-1]) for x in self]
         total, events = arrays[0], np.empty(arrays[0].shape[:2], np.int32)
-        found, high, low = scatter.first(total, events)
+        found, high, low, units = scatter.first(total, events)
         for x in arrays[1:]:
             into = np.empty_like(x) if total is arrays[0] else total
-            more, high, low = scatter.added(total, x, into, events)
+            more, high, low, units = scatter.added(total, x, into, events)
             total, found = into, found + more
-        self._merged = Merged(total, events, found, high, low)
+        self._merged = Merged(total, events, found, high, low, units)
         return self._merged
 
 

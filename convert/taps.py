@@ -115,9 +115,9 @@ class Taps:
     def share(self) -> float:
         """Share of active inputs from which the product in float32 is faster than adding event by event (bench/engine.py)."""
         lanes, channels = self.weight.shape[0] // self.groups, self.weight.shape[1]
-        if channels < 16 and not self._pointwise:
-            return 2.0  # never: a product for each tap of so few channels costs more than its events
-        return 0.6 if lanes >= 48 else 0.25 if lanes >= 16 else 0.1
+        if not self._pointwise:
+            return 2.0 if channels < 16 else 0.7  # a product for each tap of so few channels costs more than its events
+        return 0.15 if lanes < 32 else 0.4 if lanes < 128 else 0.7
 
     def sums(self, merged: Merged, credit: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Weighted sums [rows, out positions, out channels] of what `Sources.merged` gives, accumulates and arriving events by row.
@@ -163,7 +163,7 @@ class Taps:
 
         It is where few are active, or where there is so little to add that starting a product takes longer.
         """
-        units = merged.found * (1 + (merged.peak > 1))
+        units = merged.units if merged.low >= 0 else 2 * merged.found
         few = units < self.share * merged.total.size or units * self.reach < FEW_ADDS
         return few and self.bound * merged.peak < (1 << 31)
 
@@ -171,12 +171,12 @@ class Taps:
         """The arguments of `gather.sums` and `gather.spiking` up to the weights; None where only `scatter` can do it."""
         if merged.total.shape[1:] != self.inputs:
             flat = merged.total.reshape(-1, *self.inputs)
-            merged = Merged(flat, merged.events.sum(1, keepdims=True), merged.found, merged.high, merged.low)
-        units = None if self.groups > 1 else merged.units
-        if units is None:
+            merged = Merged(flat, merged.events.sum(1, keepdims=True), merged.found, merged.high, merged.low, merged.units)
+        lists = None if self.groups > 1 else merged.lists
+        if lists is None:
             return None
-        weight = self.inward[3] if units[1].size else self.sets
-        return merged.total, *units, credit, self.fan, merged.events, *self.inward[:3], weight
+        weight = self.inward[3] if lists[1].size else self.sets
+        return merged.total, *lists, credit, self.fan, merged.events, *self.inward[:3], weight
 
     @cached_property
     def reach(self) -> float:

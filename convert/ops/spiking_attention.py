@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from convert import scatter
+from convert import coincidences
 from convert.ir import Inputs, Op, Size, credit_of, held, nonzero, per_sample, register, updates
 from convert.neuron import NO_CREDIT, Cuba
 from convert.program_kernels import ATTEND
@@ -130,7 +130,7 @@ class SpikingAttention(Op):
         credit = credit_of(inputs)
         y = np.empty_like(q)
         work, arrived = np.empty(len(y), np.int64), np.empty(len(y), np.int64)
-        scatter.attention(q, k, v, NO_CREDIT if credit is None else credit, self.heads, self.order == "kv", y, work, arrived)
+        coincidences.attention(q, k, v, NO_CREDIT if credit is None else credit, self.heads, self.order == "kv", y, work, arrived)
         y <<= self.exponent
         out, fired = self.neuron.sweep(state, y, 0, credit, held(inputs), span)
         return out, {
