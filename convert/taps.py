@@ -165,8 +165,10 @@ class Taps:
 
         It is where few are active, or where there is so little to add that starting a product takes longer.
         """
-        units = merged.units if merged.low >= 0 else 2 * merged.found
-        few = units < self.share * merged.total.size or units * self.reach < FEW_ADDS
+        if merged.low < 0 or merged.high > gather.UNITS:  # each event's weights are multiplied
+            few = merged.found < (0.05 if self.weight.shape[1] >= 16 else 0.15) * merged.total.size
+        else:
+            few = merged.units < self.share * merged.total.size or merged.units * self.reach < FEW_ADDS
         return few and self.bound * merged.peak < (1 << 31)
 
     def arguments(self, merged: Merged, credit: np.ndarray) -> tuple[np.ndarray, ...] | None:
