@@ -108,7 +108,7 @@ def measured(shape: tuple[int, int, int], density: float, samples: int, repeats:
     x = (rng.random((samples, tokens, inner)) < density).astype(np.int32)
     flat, columns = x.reshape(-1, inner), np.ascontiguousarray(op.weight[:, :, 0, 0].T, np.int32)
     floats = columns.astype(np.float32)
-    acc, events = np.zeros((len(flat), outer), np.int32), np.zeros((samples, tokens), np.int32)
+    acc = np.zeros((len(flat), outer), np.int32)
 
     loop = bare_loop()
     op.taps.__dict__["share"] = 2.0
@@ -121,7 +121,7 @@ def measured(shape: tuple[int, int, int], density: float, samples: int, repeats:
 
     def event_by_event() -> None:
         op.taps.__dict__["share"] = 2.0
-        op.taps.sums((x, events, 0, 1))
+        op.taps.sums(Sources((x,)).merged)
         del op.taps.__dict__["share"]
 
     contestants = {

@@ -154,7 +154,7 @@ def run(
         beat = injector.beat(feedback)
         stage.step(beat)
         done = beat.t >= graph.timesteps if last is None else beat.signals[last][:, 0] > 0
-        held.add(beat.sample, beat.t, beat.span, stage.events, beat.signals, done)
+        held.add(beat.sample, beat.t, stage.events, beat.signals, done)
         if progress is not None and done.any():
             progress(int(done.sum()))
         stay = injector.advance(done)

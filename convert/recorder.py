@@ -46,10 +46,8 @@ class Recorder:
         else:
             self.counts[sample[:, None], t[:, None] - 1, ops] = rows
 
-    def signals(
-        self, sample: np.ndarray, t: np.ndarray, signals: dict[str, np.ndarray], span: int = 1, activity: bool = True
-    ) -> None:
-        """Take alive masks, logits and spikes from whichever signals are given; rows in the order (slot, timestep).
+    def signals(self, sample: np.ndarray, t: np.ndarray, signals: dict[str, np.ndarray], activity: bool = True) -> None:
+        """Take alive masks, logits and spikes from whichever signals are given; a sample's rows in the order of their timesteps.
 
         Without `activity` it is left to calls of `active`.
         """
@@ -67,9 +65,11 @@ class Recorder:
             if name == self.start:
                 self.alive[sample, t - 1, 0] = value > 0
             if name == self.logits_of:
-                flat = value.reshape(-1, span, self.logits.shape[1])
-                at = sample[::span]
-                self.logits[at] = flat[:, -1] if self.graph.ops[name].kind == "readout" else self.logits[at] + flat.sum(1, dtype=np.int64)
+                flat = value.reshape(len(value), -1)
+                if self.graph.ops[name].kind == "readout":
+                    self.logits[sample] = flat  # of a sample's rows the last one stays
+                else:
+                    np.add.at(self.logits, sample, flat)
         if self.start is None:
             self.alive[sample, t - 1, 0] = True
 
@@ -105,9 +105,7 @@ class Held:
     """Reports of several beats of the integer reference, entered into a recorder together: entering costs the same for one and for many."""
 
     def __init__(self, recorder: Recorder) -> None:
-        self.recorder, graph = recorder, recorder.graph
-        adds_up = graph.ops[recorder.logits_of].kind != "readout"  # beat by beat, where a net has no accumulators of its own
-        self.most = 0 if recorder.spikes or adds_up else ROWS
+        self.recorder, self.most = recorder, 0 if recorder.spikes else ROWS
         self.told = [n for n in (*recorder.names, recorder.start) if n in recorder.special and n is not None]
         self.clear()
 
@@ -115,24 +113,20 @@ class Held:
         self.reports: list[tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray], np.ndarray]] = []
         self.rows = 0
 
-    def add(
-        self, sample: np.ndarray, t: np.ndarray, span: int, events: np.ndarray, signals: dict[str, np.ndarray], done: np.ndarray
-    ) -> None:
+    def add(self, sample: np.ndarray, t: np.ndarray, events: np.ndarray, signals: dict[str, np.ndarray], done: np.ndarray) -> None:
         """A beat: rows in the order (slot, timestep), events [ops, counters, rows], which rows are done."""
         if not self.most:
-            self.enter(sample, t, span, events, signals, done)
+            self.enter(sample, t, events, signals, done)
             return
         self.reports.append((sample, t, events, {n: signals[n].copy() for n in self.told}, done))
         self.rows += len(t)
         if self.rows >= self.most:
             self.flush()
 
-    def enter(
-        self, sample: np.ndarray, t: np.ndarray, span: int, events: np.ndarray, signals: dict[str, np.ndarray], done: np.ndarray
-    ) -> None:
+    def enter(self, sample: np.ndarray, t: np.ndarray, events: np.ndarray, signals: dict[str, np.ndarray], done: np.ndarray) -> None:
         """The same, at once."""
         self.recorder.counted(sample, t, slice(None), events)
-        self.recorder.signals(sample, t, signals, span, activity=False)
+        self.recorder.signals(sample, t, signals, activity=False)
         self.recorder.ended(sample, t, done)
 
     def flush(self) -> None:
@@ -140,5 +134,5 @@ class Held:
         if self.reports:
             samples, times, events, signals, dones = zip(*self.reports)
             together = {n: np.concatenate([s[n] for s in signals]) for n in self.told}
-            self.enter(np.concatenate(samples), np.concatenate(times), 1, np.concatenate(events, 2), together, np.concatenate(dones))
+            self.enter(np.concatenate(samples), np.concatenate(times), np.concatenate(events, 2), together, np.concatenate(dones))
             self.clear()

@@ -45,7 +45,7 @@ class Reporter:
         events = np.concatenate(counts, 2) if self.names else None
         done = None if dones[0] is None else np.concatenate(dones)
         sample, t = np.concatenate([b.sample for b in beats]), np.concatenate([b.t for b in beats])
-        self.pipe.send_bytes(pickle.dumps((sample, t, [(len(b.t), b.span) for b in beats], events, told, done), protocol=5))
+        self.pipe.send_bytes(pickle.dumps((sample, t, len(beats), events, told, done), protocol=5))
         self._beats, self._bytes, self._sent = [], 0, time.monotonic()
 
     def fail(self, where: str, problem: str, hint: str) -> None:
@@ -68,7 +68,7 @@ def read(graph: Graph, names: list[str], message: bytes, recorder: Recorder) -> 
     value = pickle.loads(message)
     if isinstance(value[0], str):
         raise DeployError(*value)
-    sample, t, lengths, events, told, done = value
+    sample, t, beats, events, told, done = value
     signals: Signals = {}
     for name, coded in told.items():
         op = graph.ops.get(name)
@@ -78,15 +78,11 @@ def read(graph: Graph, names: list[str], message: bytes, recorder: Recorder) -> 
         signals[name] = coded
     if events is not None:
         recorder.counted(sample, t, [recorder.names.index(n) for n in names], events)
-    a = 0
-    for rows, span in lengths:  # one beat after the other: logits of a net without readout add up
-        b = a + rows
-        recorder.signals(sample[a:b], t[a:b], {n: v[a:b] for n, v in signals.items()}, span)
-        a = b
+    recorder.signals(sample, t, signals)
     if done is None:
-        return len(lengths), len(sample), np.zeros(len(sample), bool)
+        return beats, len(sample), np.zeros(len(sample), bool)
     recorder.ended(sample, t, done)
-    return len(lengths), len(sample), done
+    return beats, len(sample), done
 
 
 class Collector:
