@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from convert.kernels import compiled
-from convert.lanes import nonzeros
+from convert.compiling import compiled
+from convert.lanes import address, nonzeros
 
 
 @compiled
@@ -29,7 +29,7 @@ def values_first(q, k, v, credit, heads, y, work, arrived):  # type: ignore[no-u
     inner, filled = np.empty((channels, width), np.int32), np.empty(channels, np.int64)
     head = np.arange(channels) // width
     keys, values = np.empty(channels + 1, np.int32), np.empty(channels + 1, np.int32)
-    at_q, at_k, at_v, into_k, into_v = q.ctypes.data, k.ctypes.data, v.ctypes.data, keys.ctypes.data, values.ctypes.data
+    at_q, at_k, at_v, into_k, into_v = address(q), address(k), address(v), address(keys), address(values)
     for m in range(rows):
         steps, bits = np.int64(0), np.int64(0)
         inner[:], filled[:] = 0, 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from convert.kernels import compiled
+from convert.compiling import compiled
 
 
 @compiled

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from convert.kernels import LANES, compiled, inlined, settled
-from convert.lanes import nonzeros, rows_added
+from convert.compiling import compiled, inlined
+from convert.kernels import LANES, settled
+from convert.lanes import address, nonzeros, rows_added
 
 UNITS = 8  # largest value that is listed as so many events
 FEW = 4  # up to so many channels, the weights of every set of them are added up before, so that a position is one event
@@ -23,7 +24,7 @@ def listed(x, peak, lists, many):  # type: ignore[no-untyped-def]
     x holds values 0 to `peak`; `lists` int32 [rows, positions, channels * peak + BLOCK].
     """
     rows, positions, channels = x.shape
-    values, own, each = x.ctypes.data, lists.ctypes.data, lists.shape[2] * 4
+    values, own, each = address(x), address(lists), lists.shape[2] * 4
     for m in range(rows):
         for p in range(positions):
             r = m * positions + p
@@ -100,8 +101,8 @@ def summed(m, first, last, x, lists, many, credit, start, source, tap, weight, b
     handing arrays to a function costs more than the sums of a position.)
     """
     channels, n, lanes, each = x.shape[2], acc.shape[1], weight.shape[1], lists.shape[2] * 4
-    rows, own, base = weight.ctypes.data, lines.ctypes.data, begin.ctypes.data
-    own_lists, into, apart = lists.ctypes.data + m * lists.shape[1] * each, acc.ctypes.data, spare.ctypes.data
+    rows, own, base = address(weight), address(lines), address(begin)
+    own_lists, into, apart = address(lists) + m * lists.shape[1] * each, address(acc), address(spare)
     lives = 0
     for o in range(first, last):
         if credit.size and credit[m, o] <= 0:

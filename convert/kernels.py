@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-compiled = njit(cache=True, nogil=True)
-inlined = njit(cache=True, nogil=True, forceinline=True)  # small ones: passing arrays costs more than their work
+from convert.compiling import compiled, inlined
+
 LIMIT = 1 << 23  # of the chip's 24-bit registers
 FEW_ADDS = 1 << 18  # so few are done event by event before a product has begun
 LANES = 512  # neurons that are updated at a time

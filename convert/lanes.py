@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from convert.kernels import compiled, inlined
+from convert.compiling import compiled, inlined
 
 BLOCKS = (64, 32, 16)  # lanes that are summed together
 RUN = 31  # rows between two widenings: 31 sums of four weights of 8 bits and a sign stay below 2^15
@@ -78,6 +78,12 @@ def summing(lanes: int) -> Any:
 
 
 _most, _some, _least = (summing(n) for n in BLOCKS)
+
+
+@inlined
+def address(x):  # type: ignore[no-untyped-def]
+    """Where an array's values begin, int64 (the unsigned number would make floats of sums with signed ones)."""
+    return np.int64(x.ctypes.data)
 
 
 @compiled

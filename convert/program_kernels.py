@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from convert import coincidences, gate_kernels, gather, kernels, scatter
+from convert.compiling import compiled, inlined
 from convert.ir import COUNTERS
-from convert.kernels import FEW_ADDS, compiled, inlined
+from convert.kernels import FEW_ADDS
 
 ELSEWHERE, FIRE, ATTEND, GATE, REPLAY, LADDER, READ, EXIT, SWEEP = range(9)
 KIND, OP, NUMBER, OUT, SIZE, CREDIT, TOKENS, ACTIVITY, ARGS = range(9)  # columns of the table; without a credit it is -1

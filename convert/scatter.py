@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from convert.kernels import compiled, inlined
-from convert.lanes import occupied
+from convert.compiling import compiled, inlined
+from convert.lanes import address, occupied
 
 UNITS = 8  # up to this value a graded event is added so many times, beyond it its weights are multiplied
 
@@ -26,7 +26,7 @@ def ends(x):  # type: ignore[no-untyped-def]
 @compiled
 def first(x, events):  # type: ignore[no-untyped-def]
     """Non-zero values at each position of x [rows, positions, channels] into `events`; returns their number and `ends` of x."""
-    found, at, (rows, positions, channels) = 0, x.ctypes.data, x.shape
+    found, at, (rows, positions, channels) = 0, address(x), x.shape
     for m in range(rows):
         for p in range(positions):
             here = occupied(at + (m * positions + p) * channels * 4, channels)
@@ -39,7 +39,7 @@ def first(x, events):  # type: ignore[no-untyped-def]
 @compiled
 def added(a, b, total, events):  # type: ignore[no-untyped-def]
     """``total = a + b``, and b's non-zero values added to `events`; returns how many they are and `ends` of the total."""
-    found, at, (rows, positions, channels) = 0, b.ctypes.data, b.shape
+    found, at, (rows, positions, channels) = 0, address(b), b.shape
     for m in range(rows):
         for p in range(positions):
             here = occupied(at + (m * positions + p) * channels * 4, channels)
