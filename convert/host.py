@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +23,26 @@ def host_bound(weight: np.ndarray, bias: np.ndarray, pixels: int) -> int:
     return int((np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(1) * pixels + edge).max())
 
 
+@dataclass(frozen=True, eq=False)
+class HostConv:
+    r"""One convolution of pixels, ``floor((W * x + b) 2^-shift)``.
+
+    With `fold` f its channels are laid over f x f positions each: channel ``(dy f + dx) n + c`` of position (Y, X) becomes
+    channel c of position (Y f + dy, X f + dx), which `convert.ops.route` undoes on chip.
+
+    Attributes
+    ----------
+    weight : int [out, in, kh, kw]; bias : int [out], or [out, height, width] (an offset of the pixels meets the padding's zeros)
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    shift: int
+    stride: int
+    padding: int
+    fold: int = 1
+
+
 def write_host(
     path: Path,
     *,
@@ -32,13 +55,15 @@ def write_host(
     padding: int,
     image_shape: tuple[int, int, int],
     pixels: int,
+    more: Sequence[HostConv] = (),
 ) -> int:
     r"""Write ``clip(floor((W * x + b) 2^-shift), low, high)`` for uint8 images as ONNX; returns the proven bound.
 
     Parameters
     ----------
-    weight : int [out, in, kh, kw]; bias : int [out], or [out, height, width] (an offset of the pixels meets the padding's zeros)
+    weight, bias, shift, stride, padding : see `HostConv`
     image_shape : (channels, height, width); pixels : largest value of an image
+    more : further convolutions, whose channels come after; folded, they have as many positions
 
     Raises
     ------
@@ -48,26 +73,22 @@ def write_host(
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    bound = host_bound(weight, bias, pixels)
+    convs = [HostConv(weight, bias, shift, stride, padding), *more]
+    bound = max(host_bound(c.weight, c.bias, pixels) for c in convs)
     if bound >= FLOAT_EXACT:
         raise DeployError(
             "embedding", f"its sums can reach {bound}, float32 is exact below {FLOAT_EXACT}", "lower the stem's weights or its fan-in"
         )
-    constants = {
-        "weight": weight.astype(np.float32),
-        "bias": bias.astype(np.float32).reshape(-1, *bias.shape[1:] or (1, 1)),
-        "scale": np.float32(2.0**-shift),
-        "low": np.float32(low),
-        "high": np.float32(high),
-        "flat": np.array([0, len(weight), -1], np.int64),
-    }
-    nodes = [
-        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
-        helper.make_node("Conv", ["pixels", "weight"], ["product"], strides=[stride] * 2, pads=[padding] * 4),
-        helper.make_node("Add", ["product", "bias"], ["sum"]),
-        helper.make_node("Mul", ["sum", "scale"], ["scaled"]),
-        helper.make_node("Floor", ["scaled"], ["whole"]),
-        helper.make_node("Clip", ["whole", "low", "high"], ["clipped"]),
+    channels = sum(len(c.weight) // c.fold**2 for c in convs)
+    constants = {"low": np.float32(low), "high": np.float32(high), "flat": np.array([0, channels, -1], np.int64)}
+    nodes = [helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT)]
+    for i, c in enumerate(convs):
+        nodes += _nodes(c, str(i or ""), constants)
+    wholes = [f"whole{i or ''}" for i in range(len(convs))]
+    if len(convs) > 1:
+        nodes.append(helper.make_node("Concat", wholes, ["all"], axis=1))
+    nodes += [
+        helper.make_node("Clip", ["all" if len(convs) > 1 else "whole", "low", "high"], ["clipped"]),
         helper.make_node("Reshape", ["clipped", "flat"], ["maps"]),
         helper.make_node("Transpose", ["maps"], ["tokens"], perm=[0, 2, 1]),
         helper.make_node("Cast", ["tokens"], ["embedding"], to=TensorProto.INT32),
@@ -76,7 +97,7 @@ def write_host(
         nodes,
         "host embedding",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", *image_shape])],
-        [helper.make_tensor_value_info("embedding", TensorProto.INT32, ["batch", None, len(weight)])],
+        [helper.make_tensor_value_info("embedding", TensorProto.INT32, ["batch", None, channels])],
         [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
@@ -87,6 +108,27 @@ def write_host(
     with atomic(path) as part:
         onnx.save(model, part)
     return bound
+
+
+def _nodes(c: HostConv, tag: str, constants: dict[str, Any]) -> list[Any]:
+    """Nodes of one convolution, up to its whole numbers; their constants are entered."""
+    from onnx import helper
+
+    constants |= {
+        f"weight{tag}": c.weight.astype(np.float32),
+        f"bias{tag}": c.bias.astype(np.float32).reshape(-1, *c.bias.shape[1:] or (1, 1)),
+        f"scale{tag}": np.float32(2.0**-c.shift),
+    }
+    folds = c.fold > 1
+    nodes = [
+        helper.make_node("Conv", ["pixels", f"weight{tag}"], [f"product{tag}"], strides=[c.stride] * 2, pads=[c.padding] * 4),
+        helper.make_node("Add", [f"product{tag}", f"bias{tag}"], [f"sum{tag}"]),
+        helper.make_node("Mul", [f"sum{tag}", f"scale{tag}"], [f"scaled{tag}"]),
+        helper.make_node("Floor", [f"scaled{tag}"], [f"deep{tag}" if folds else f"whole{tag}"]),
+    ]
+    if folds:
+        nodes.append(helper.make_node("DepthToSpace", [f"deep{tag}"], [f"whole{tag}"], blocksize=c.fold, mode="DCR"))
+    return nodes
 
 
 class Host:
