@@ -16,7 +16,10 @@ from spikingjelly.activation_based import functional
 
 from convert import engine
 from convert.imported.published import build
+from convert.imported.quantising import quantise
 from convert.imported.tracing import read
+from convert.imported.tuning import within_registers
+from convert.imported.twin import GraphTwin
 from convert.ir import DeployError
 from tests.foreign_import import ENV, ROOT, both, same_in_torch
 
@@ -46,12 +49,112 @@ def published_stmixer(dim: int, depth: int, heads: int, tokens: int, classes: in
 
 
 def test_published_stmixer_comes_through_by_its_key_names():
+    """The image's short path feeds every reader of the stream, and the class scores; nothing is approximated but by rounding."""
     torch.manual_seed(3)
     model = build(published_stmixer(32, 2, 4, 16))
-    images = torch.randint(0, 256, (6, 3, 16, 16)) / 255
+    images = torch.randint(0, 256, (8, 3, 16, 16)) / 255
     spikes, embedded, rows, graph = both(model, images, levels=255)
-    for r in rows:
-        print(r)
-    for n, op in graph.ops.items():
-        print(n, op.kind, op.out_shape, op.payload)
+    kinds = [op.kind for op in graph.ops.values()]
+    assert kinds.count("token_mix") == 2 and kinds.count("membrane") == 4 and kinds.count("current") == 4 + 4  # of the stream, of the head
+    assert graph.ops["block.0.token_mix.fc2.0"].weight.shape == (4, 16, 16)
+    assert graph.ops["patch_embd.proj_conv.12"].copies == 4 and graph.ops["block.1.token_mix.fc2.1"].copies == 1
+    assert not graph.ops["patch_embd.proj_conv.12"].weight[:4].any()  # the short path's channels
+    readers = [n for n, op in graph.ops.items() if op.kind == "membrane"]
+    assert len({graph.ops[n].neuron for n in readers}) == 1  # one scale for all who read a stream with a host current
+    assert all("host.patch_embd.short_proj1.0.replay" in [e.source for e in graph.sources(n)["x"]] for n in readers)
+    assert [e.source for e in graph.sources("readout")["direct"]] == ["host.class_scores.replay"]
+    assert min(row.alone for row in rows) > 0.98 and rows[0].agreement > 0.999 and all(row.float_rate > 0.01 for row in rows)
     same_in_torch(graph, embedded)
+    functional.reset_net(model)
+    with torch.no_grad():
+        wanted = model(images).numpy()
+    plan = read(model, images[:2], None)[0]
+    scores = sum(np.einsum("kpc,ntpc->nk", p.weight, spikes[p.sources[0]].astype(float)) for p in plan.head.parts) + 4 * plan.head.bias
+    scores += 4 * np.einsum("kcyx,ncyx->nk", plan.head.image.weight, images.numpy())
+    assert np.allclose(scores, wanted, atol=1e-4)
+    assert np.corrcoef(engine.run(graph, embedded).logits.ravel(), wanted.ravel())[0, 1] > 0.97
+
+
+@pytest.mark.parametrize("depth, parameters", [(4, 8_223_674), (10, 17_496_506)])
+def test_published_shapes_have_the_published_number_of_parameters(depth, parameters):
+    """STMixer-4-384-16: 8.22 M without surrogate modules; STMixer-10-384-16: 17.5 M."""
+    model = build(published_stmixer(384, depth, 16, 64), timesteps=1)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+
+
+def test_the_published_size_fits_the_chip():
+    """STMixer-4-384-16, T = 4: registers and accumulators hold its worst case, and its class scores keep their order."""
+    torch.manual_seed(1)
+    model = build(published_stmixer(384, 4, 16, 64), timesteps=4)
+    images = torch.randint(0, 256, (2, 3, 32, 32)) / 255
+    plan = read(model, images, None)[0]
+    found = quantise(plan, 255, np.full(3, 1 / 255), np.zeros(3))
+    logits = engine.run(found.graph, found.host.encode((images.numpy() * 255).round().astype(np.uint8))).logits
+    functional.reset_net(model)
+    with torch.no_grad():
+        assert np.corrcoef(logits.ravel(), model(images).numpy().ravel())[0, 1] > 0.98
+
+
+def test_what_serves_training_alone_is_left_out_and_the_rest_is_checked():
+    state = published_stmixer(32, 1, 4, 16)
+    aside = {"sml1.proj_conv.0.weight": torch.zeros(32, 32, 1), "sml1.encoder.0.spatial_mix.fc1.1.weight": torch.zeros(32, 32, 1)}
+    build({**state, **aside, "sml2.head.bias": torch.zeros(10)})
+    for more, said in (({"sml": torch.zeros(1)}, "has unknown sml"), ({"block.0.attn.weight": torch.zeros(1)}, "has unknown block.0.attn")):
+        with pytest.raises(DeployError, match=said):
+            build({**state, **more})
+    with pytest.raises(DeployError, match="hold 4 mixing matrices"):
+        build(state, heads=8)
+    with pytest.raises(DeployError, match=r"lack patch_embd.proj_conv.0.weight"):
+        build({k: v for k, v in state.items() if k != "patch_embd.proj_conv.0.weight"})
+    with pytest.raises(DeployError, match="kernel of 8"):
+        build({**state, "patch_embd.short_proj1.0.weight": torch.zeros(4, 3, 8, 8)})
+    with pytest.raises(DeployError, match="2 channels of events"):
+        build({**state, "patch_embd.short_proj1.0.weight": torch.zeros(4, 2, 16, 16)})
+
+
+def test_the_net_that_halves_the_image_four_times_comes_through():
+    torch.manual_seed(6)
+    model = build(published_stmixer(32, 1, 2, 4, kernel=16), timesteps=2)
+    _, embedded, rows, graph = both(model, torch.rand(3, 3, 32, 32), levels=255)
+    assert graph.ops["block.0.token_mix.fc1.0"].out_shape == (4, 32) and min(row.alone for row in rows) > 0.97
+    same_in_torch(graph, embedded)
+
+
+def test_training_cannot_make_a_net_that_overflows():
+    """Where weights outgrow the registers, the heaviest rows alone are made smaller; what is not in the way stays as it is."""
+    torch.manual_seed(1)
+    plan = read(build(published_stmixer(64, 2, 4, 16)), torch.rand(2, 3, 16, 16), None)[0]
+    found = quantise(plan, 255, np.full(3, 1 / 255), np.zeros(3))
+    twin = GraphTwin(found.graph, found.latent)
+    grown = ("patch_embd.proj_conv.12", "block.0.channel_mix.fc2.1", "readout")
+    with torch.no_grad():
+        for name in grown:
+            twin.weights[twin.names[name]] *= 40
+    with pytest.raises(DeployError, match="overflows the 24-bit state"):
+        twin.to_graph().check()
+    graph = within_registers(twin)
+    graph.check()
+    same = [n for n in twin.names if np.array_equal(graph.ops[n].weight, found.graph.ops[n].weight)]
+    assert {"patch_embd.proj_conv.5", "block.0.token_mix.fc2.0"} <= {*same} and not {*grown} & {*same}
+    assert all(np.abs(graph.ops[n].weight).mean() > 1.2 * np.abs(found.graph.ops[n].weight).mean() for n in grown)
+
+
+@pytest.mark.lava
+@pytest.mark.timeout(600)
+def test_the_command_imports_and_fine_tunes_it_and_lava_agrees(tmp_path):
+    torch.manual_seed(5)
+    save_file(published_stmixer(32, 2, 4, 16, classes=2), tmp_path / "w.safetensors")
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (24, 16, 16, 3)).astype(np.uint8), np.arange(24) % 2
+    np.savez(tmp_path / "d.npz", train_images=images, train_labels=labels, test_images=images[:8], test_labels=labels[:8])
+    words = [ROOT / "convert/from_spikingjelly.py", "published", "--weights", tmp_path / "w.safetensors", "--data", "npz",
+             "--data-path", tmp_path / "d.npz", "--mean", "0.4", "--std", "0.3", "--output", tmp_path / "out", "--epochs", "1", "--json"]
+    done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, env=ENV)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert {"token_mix", "membrane", "lif"} <= {row["kind"] for row in found["layers"]} and len(found["validation_accuracy"]) == 2
+    manifest = json.loads((tmp_path / "out/export/manifest.json").read_text())
+    assert {"host.class_scores.replay", "patch_embd.proj_conv.2"} <= {*manifest["embedding_ops"]} and manifest["grid"] == [4, 4]
+    words = [ROOT / "deploy/compare.py", tmp_path / "out", "--data", "test:4", "--patience", "60"]
+    done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, env=ENV)
+    assert done.returncode == 0 and "torch = int = lava" in done.stdout, done.stdout + done.stderr

@@ -51,7 +51,7 @@ def _through(node: Node, weight: np.ndarray, bias: np.ndarray) -> Head:
 def _from_image(part: HeadPart) -> Synapses:
     """The part as a convolution as large as the image."""
     kernel = part.weight.reshape(len(part.weight), *part.grid, -1).transpose(0, 3, 1, 2)
-    return Synapses((IMAGE,), np.ascontiguousarray(kernel), np.zeros(len(kernel)), part.grid, name="head")
+    return Synapses((IMAGE,), np.ascontiguousarray(kernel), np.zeros(len(kernel)), part.grid)
 
 
 def _before(s: Synapses, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

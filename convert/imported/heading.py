@@ -8,14 +8,14 @@ import numpy as np
 
 from convert.imported.hosting import RawPixels, reach
 from convert.imported.plan import Head, HeadPart
-from convert.imported.scaling import BIAS_MAX, ROOM, best_scale, rounded, whole_bias
+from convert.imported.scaling import BIAS_MAX, ROOM, beside, best_scale, diffused, rounded, whole_bias
 from convert.ir import DeployError, Graph
 from convert.ops.current import Current
 from convert.ops.exit_gate import NEVER, ExitGate
 from convert.ops.readout import REACH, Readout
 from convert.synapse import one_sided_bound
 
-HEAD = "head"  # name of the host's share
+HEAD = "class_scores"  # name of the host's share
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,17 @@ class HeadScale:
 def _bound(head: Head, scale: float) -> int:
     """Largest class sum of a timestep, as the ops bound it."""
     *branches, last = head.parts
-    found = one_sided_bound(_flat(last, scale), len(last.sources), whole_bias(head.bias * scale))
-    return found + sum(len(p.sources) * one_sided_bound(_flat(p, scale), 1) for p in branches)
+    found = one_sided_bound(_flat(head, last, scale), len(last.sources), whole_bias(head.bias * scale))
+    return found + sum(len(p.sources) * one_sided_bound(_flat(head, p, scale), 1) for p in branches)
 
 
-def _flat(part: HeadPart, scale: float) -> np.ndarray:
-    return rounded(part.weight * scale).reshape(len(part.weight), -1)
+def _flat(head: Head, part: HeadPart, scale: float) -> np.ndarray:
+    return _integers(head, part, scale).reshape(len(part.weight), -1)
+
+
+def _integers(head: Head, part: HeadPart, scale: float) -> np.ndarray:
+    """Weights [classes, positions, channels]. Those of a stream are many and small: their rounding errors must not add up."""
+    return (diffused if len(head.parts) > 1 else rounded)(part.weight * scale)
 
 
 def add_head(
@@ -65,15 +70,19 @@ def add_head(
     *branches, last = head.parts
     more: dict[str, list[str]] = {}
     for p in branches:
-        kernel = np.ascontiguousarray(p.weight.reshape(classes, *p.grid, -1).transpose(0, 3, 1, 2))
+        whole = _integers(head, p, scale)
+        kernel, near = (
+            np.ascontiguousarray(v.reshape(classes, *p.grid, -1).transpose(0, 3, 1, 2)) for v in (whole, beside(p.weight * scale, whole))
+        )
         for source in p.sources:
             name, none = f"readout.{source}", np.zeros(classes)
-            latent[name] = kernel * scale, none
-            op = Current(rounded(kernel * scale).astype(np.int32), none.astype(np.int32), p.grid)
+            latent[name] = near, none
+            op = Current(kernel.astype(np.int32), none.astype(np.int32), p.grid)
             more.setdefault("current", []).append(graph.add(name, op, x=source))
     if image is not None:
         more["direct"] = [image]
-    latent["readout"] = last.weight * scale, head.bias * scale
-    op_ = Readout(rounded(last.weight * scale).astype(np.int32), whole_bias(head.bias * scale), timesteps)
+    whole = _integers(head, last, scale)
+    latent["readout"] = beside(last.weight * scale, whole), head.bias * scale
+    op_ = Readout(whole.astype(np.int32), whole_bias(head.bias * scale), timesteps)
     graph.add("readout", op_, x=list(last.sources), **more)
     graph.add("exit", ExitGate(classes, timesteps, np.full(timesteps, NEVER)), logits="readout")

@@ -81,7 +81,7 @@ def quantise(plan: Plan, levels: int, gain: np.ndarray, shift: np.ndarray) -> Qu
     fed = FedOps(groups, {key: replays[label] for key, label in names.items()}, out.latent)
     first = [r for g in groups if g.first for r in g.readers]
     for layer in [*first, *(v for v in plan.layers.values() if v not in first)]:
-        if layer.name in fed.of:
+        if isinstance(layer, Neurons) and layer.name in fed.of:
             fed.add(graph, layer)
         else:
             _add(out, plan, layer)

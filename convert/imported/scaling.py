@@ -12,12 +12,29 @@ from convert.synapse import WEIGHT_MAX, WEIGHT_MIN
 
 BIAS_MAX = 4095
 ROOM = 0.99  # share of a register that a layer may use
+GOLDEN = (5**0.5 - 1) / 2
 CLIPPED = np.geomspace(1, 4, 17)  # how far beyond the largest weight's scale the search goes
 
 
 def rounded(weight: np.ndarray) -> np.ndarray:
     """Even 8-bit weights."""
     return np.clip(2 * np.round(weight / 2), WEIGHT_MIN, WEIGHT_MAX).astype(np.int64)
+
+
+def diffused(weight: np.ndarray) -> np.ndarray:
+    """Even 8-bit weights [outputs, positions, channels] whose sums over the positions are right to one step, however small each is.
+
+    Each position's rounding error goes to the next one (error diffusion), from a start that differs by channel and output.
+    """
+    outputs, _, channels = weight.shape
+    start = np.arange(outputs * channels).reshape(outputs, 1, channels) * GOLDEN % 1 * 2 - 1
+    sums = np.cumsum(np.concatenate([start, np.clip(weight, WEIGHT_MIN + 2, WEIGHT_MAX - 2)], 1), 1)
+    return np.diff(2 * np.round(sums / 2), axis=1).astype(np.int64)
+
+
+def beside(weight: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """The nearest to `weight` that still rounds to the even numbers `whole`: where fine-tuning starts."""
+    return whole + np.clip(weight - whole, -0.99, 0.99)
 
 
 def whole_bias(bias: np.ndarray) -> np.ndarray:

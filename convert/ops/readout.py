@@ -84,6 +84,9 @@ class Readout(Op):
                 yield f"halted tokens would keep no value in slot {slot!r}", "leave out halting, or put neurons before the head"
         if any(p.low < 0 for p in payloads.get("x", [])):
             yield "an input can be negative", "a synapse takes spikes or graded spikes >= 0"
+
+    def overflows(self, payloads, timesteps):
+        """Worst-case class sums of a sample."""
         bound = one_sided_bound(self.weight.reshape(self.classes, -1), sum(p.high for p in payloads.get("x", [])), self.bias)
         bound += sum(max(-p.low, p.high) for slot in ("current", "direct") for p in payloads.get(slot, []))
         if bound >= FLOAT_EXACT or bound * self.timesteps > REACH:
