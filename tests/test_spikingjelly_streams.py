@@ -67,7 +67,7 @@ def test_a_stream_may_begin_with_the_stems_currents(digits, end):
     held = "host.stem.replay"
     assert all(held in [e.source for e in graph.sources(n)["x"]] for n in ("into1", "into2"))
     assert abs(graph.ops["into1"].neuron.vth - 2 * graph.ops["into2"].neuron.vth) <= 1  # thresholds 1 and 1/2 at one scale
-    assert min(row.alone for row in rows) > 0.98 and all(row.float_rate > 0.01 for row in rows)
+    assert min(row.alone for row in rows[:2]) > 0.99 and rows[-1].alone > 0.96 and all(row.float_rate > 0.01 for row in rows)
     if end == "neurons":
         assert graph.ops["last"].kind == "membrane" and graph.ops["last"].out_shape == (1, 8)
     same_in_torch(graph, embedded)
