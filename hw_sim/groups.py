@@ -146,7 +146,7 @@ def _projections(graph: Graph, name: str, op: Op, slot: str, source: str) -> lis
         edges = graph.sources(source)["x"]
         return [_conv(e.source, source, through) for e in edges]
     if source != INPUT and graph.ops[source].kind == "route" and op.kind == "readout":
-        return [_routed(graph, name, op, source, e.source) for e in graph.sources(source)["x"]]
+        raise DeployError(name, "reads spikes through wiring", "import the model again: each map has synapses of its own now")
     if source != INPUT and graph.ops[source].kind == "route":
         return [Projection(origin, "all", name) for origin in _origins(graph, source)]
     if slot in CONTROL:
@@ -189,13 +189,3 @@ def _synapses(name: str, op: Any, slot: str, source: str, shape: tuple[int, ...]
     if op.gates_tokens:
         return Projection(source, "tokens", name)
     return Projection(source, "all", name)
-
-
-def _routed(graph: Graph, name: str, op: Any, route: str, source: str) -> Projection:
-    """The head's synapses on one of the maps that wiring lays side by side for it."""
-    shape = graph.shape_of(source)
-    numbered = np.arange(1, np.prod(shape) + 1, dtype=np.int32).reshape(1, *shape)
-    place = graph.ops[route].step({}, {"x": (numbered,)}, np.ones(1)).ravel()
-    taps = np.zeros((len(op.weight), numbered.size), bool)
-    taps[:, place[place > 0] - 1] = op.weight.reshape(len(op.weight), -1)[:, place > 0] != 0
-    return Projection(source, "dense", name, taps, 8)

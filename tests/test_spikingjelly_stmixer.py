@@ -14,17 +14,22 @@ from safetensors.torch import save_file
 pytest.importorskip("spikingjelly")
 from spikingjelly.activation_based import functional
 
-from convert import engine
+from convert import chip_time, engine
+from convert.imported.importing import import_model
 from convert.imported.published import build
 from convert.imported.quantising import quantise
 from convert.imported.tracing import read
 from convert.imported.tuning import within_registers
 from convert.imported.twin import GraphTwin
-from convert.ir import DeployError
+from convert.ir import INPUT, DeployError
+from convert.nir_export import to_nir
+from convert.schedule import SCHEDULES, schedule
+from hw_sim.groups import groups_of
 from tests.foreign_import import ENV, ROOT, both, same_in_torch
+from tests.foreign_models import train
 
 
-def published_stmixer(dim: int, depth: int, heads: int, tokens: int, classes: int = 10, ratio: int = 4, kernel: int = 4):
+def published_stmixer(dim: int, depth: int, heads: int, tokens: int, classes: int = 10, ratio: int = 4, kernel: int = 4, colours: int = 3):
     """A state dict with the published net's key names and random weights (without its surrogate modules)."""
     made: dict[str, torch.Tensor] = {}
 
@@ -34,10 +39,10 @@ def published_stmixer(dim: int, depth: int, heads: int, tokens: int, classes: in
             made[f"{norm}.{part}"] = torch.full((shape[0],), value)
         made[f"{norm}.num_batches_tracked"] = torch.tensor(1)
 
-    wide = (3, dim // 8, dim // 4, dim // 2, dim, dim // 8 * 7)
+    wide = (colours, dim // 8, dim // 4, dim // 2, dim, dim // 8 * 7)
     for n in range(5):
         layer_of(f"patch_embd.proj_conv.{3 * n}", f"patch_embd.proj_conv.{3 * n + 1}", wide[n + 1], wide[n], 3, 3)
-    layer_of("patch_embd.short_proj1.0", "patch_embd.short_proj1.1", dim // 8, 3, kernel, kernel)
+    layer_of("patch_embd.short_proj1.0", "patch_embd.short_proj1.1", dim // 8, colours, kernel, kernel)
     for i in range(depth):
         for part, out, inner in (("token_mix.fc1", dim, dim), ("token_mix.fc2", dim, dim), ("channel_mix.fc1", ratio * dim, dim),
                                  ("channel_mix.fc2", dim, ratio * dim)):
@@ -73,6 +78,32 @@ def test_published_stmixer_comes_through_by_its_key_names():
     scores += 4 * np.einsum("kcyx,ncyx->nk", plan.head.image.weight, images.numpy())
     assert np.allclose(scores, wanted, atol=1e-4)
     assert np.corrcoef(engine.run(graph, embedded).logits.ravel(), wanted.ravel())[0, 1] > 0.97
+
+
+def test_its_graph_can_be_placed_timed_and_is_refused_by_nir():
+    torch.manual_seed(3)
+    _, embedded, _, graph = both(build(published_stmixer(32, 1, 2, 16)), torch.rand(3, 3, 16, 16), levels=255)
+    groups = groups_of(graph)
+    assert {p.source for g in groups for p in g.projections} <= {g.name for g in groups} | {INPUT}
+    assert {p.form for p in groups[-2].projections} == {"dense", "conv", "direct"} and groups[-2].name == "readout"
+    whole = engine.run(graph, embedded, spikes=True)
+    for name in SCHEDULES:
+        timed = chip_time.run(schedule(graph, name), embedded, spikes=True)
+        assert np.array_equal(timed.logits, whole.logits) and all(np.array_equal(timed.spikes[n], whole.spikes[n]) for n in graph.ops)
+    with pytest.raises(DeployError, match=r"readout \(reads a stream\)"):
+        to_nir(graph)
+
+
+@pytest.mark.timeout(600)
+def test_a_trained_net_loses_at_most_a_point(digits, tmp_path):
+    """The published forward in small, trained on digits; the figures of docs/importing.md."""
+    torch.manual_seed(0)
+    model = train(build(published_stmixer(64, 2, 4, 4, ratio=2, colours=1)), digits, 10)
+    done = import_model(model, tmp_path, {"name": "digits"}, quiet=True)
+    worst, alone = (min(row[k] for row in done.layers) for k in ("agreement", "alone"))
+    print(f"float {done.float_accuracy:.4f}, integers {done.int_accuracy:.4f}, equal {worst:.4f}, alone {alone:.4f}")
+    assert done.float_accuracy > 0.92 and done.int_accuracy >= done.float_accuracy - 0.01
+    assert worst > 0.7 and alone > 0.98
 
 
 @pytest.mark.parametrize("depth, parameters", [(4, 8_223_674), (10, 17_496_506)])

@@ -63,6 +63,7 @@ class Synapses:
     padding: tuple[int, int] = (0, 0)
     groups: int = 1
     name: str = ""  # of the module that it was read from
+    smooth: bool = False  # an average over positions: neighbouring weights are alike
 
     @property
     def out_grid(self) -> Grid:
@@ -105,7 +106,7 @@ class Synapses:
         for y in range(0, reach[0] + 1, self.stride):
             for x in range(0, reach[1] + 1, self.stride):
                 weight[:, :, y : y + kh, x : x + kw] += self.weight / (kernel[0] * kernel[1])
-        return dataclasses.replace(self, weight=weight, stride=self.stride * stride)
+        return dataclasses.replace(self, weight=weight, stride=self.stride * stride, smooth=self.smooth or kernel != (1, 1))
 
 
 def after_average(weight: np.ndarray, padding: tuple[int, int], kernel: int, stride: int) -> tuple[np.ndarray, tuple[int, int]]:

@@ -18,7 +18,7 @@ import numpy as np
 from convert.imported.heading import HEAD, HeadScale, add_head
 from convert.imported.hosting import HostLayer, RawPixels, add_replays, host_map, side_by_side
 from convert.imported.plan import Attention, Gate, Layer, Mixing, Neurons, Plan, Pool, Synapses
-from convert.imported.scaling import BIAS_MAX, best_scale, cuba, exact_scale, on_threshold, room, rounded, whole_bias
+from convert.imported.scaling import BIAS_MAX, beside, best_scale, cuba, exact_scale, integers, on_threshold, room, rounded, whole_bias
 from convert.imported.streams import FedOps, choose_scales, fed_groups
 from convert.ir import DeployError, Graph, Op, Payload
 from convert.neuron import DECAY_ONE, VTH_MANT_MAX, Cuba
@@ -121,7 +121,7 @@ def _neurons(out: Quantised, timesteps: int, layer: Neurons) -> None:
     weights, biases = [s.weight for s in layer.inputs], [s.bias for s in layer.inputs]
 
     def bound(scale: float) -> float:
-        sums = (np.abs(rounded(s.weight * scale)).reshape(len(s.weight), -1).sum(1) * len(s.sources) + np.abs(s.bias * scale)
+        sums = (np.abs(integers(s, scale)).reshape(len(s.weight), -1).sum(1) * len(s.sources) + np.abs(s.bias * scale)
                 for s in layer.inputs)
         return float(sum(sums).max())  # type: ignore[union-attr]
 
@@ -172,8 +172,9 @@ def _mixing(out: Quantised, timesteps: int, layer: Mixing) -> None:
 
 
 def _rounded(out: Quantised, name: str, s: Synapses, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    out.latent[name] = s.weight * scale, s.bias * scale
-    return rounded(s.weight * scale).astype(np.int32), whole_bias(s.bias * scale)
+    weight = integers(s, scale).astype(np.int32)
+    out.latent[name] = beside(s.weight * scale, weight), s.bias * scale
+    return weight, whole_bias(s.bias * scale)
 
 
 def _attention(layer: Attention, timesteps: int) -> SpikingAttention:

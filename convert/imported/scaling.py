@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from convert.imported.plan import FloatNeuron
+from convert.imported.plan import FloatNeuron, Synapses
 from convert.neuron import DECAY_ONE, MANT_SHIFT, Cuba
 from convert.synapse import WEIGHT_MAX, WEIGHT_MIN
 
@@ -30,6 +30,15 @@ def diffused(weight: np.ndarray) -> np.ndarray:
     start = np.arange(outputs * channels).reshape(outputs, 1, channels) * GOLDEN % 1 * 2 - 1
     sums = np.cumsum(np.concatenate([start, np.clip(weight, WEIGHT_MIN + 2, WEIGHT_MAX - 2)], 1), 1)
     return np.diff(2 * np.round(sums / 2), axis=1).astype(np.int64)
+
+
+def integers(s: Synapses, scale: float) -> np.ndarray:
+    """Weights of a map; those of an average over all positions, small and alike, so that their rounding errors do not add up."""
+    weight = s.weight * scale
+    if not s.smooth or s.out_grid != (1, 1):
+        return rounded(weight)
+    flat = weight.reshape(*weight.shape[:2], -1).transpose(0, 2, 1)
+    return diffused(flat).transpose(0, 2, 1).reshape(weight.shape)
 
 
 def beside(weight: np.ndarray, whole: np.ndarray) -> np.ndarray:

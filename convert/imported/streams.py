@@ -14,7 +14,7 @@ import numpy as np
 
 from convert.imported.hosting import RawPixels, reach
 from convert.imported.plan import Neurons, Plan, Synapses
-from convert.imported.scaling import BIAS_MAX, best_scale, cuba, on_threshold, room, rounded, whole_bias
+from convert.imported.scaling import BIAS_MAX, beside, best_scale, cuba, integers, on_threshold, room, whole_bias
 from convert.ir import DeployError, Graph
 from convert.neuron import VTH_MANT_MAX
 from convert.ops.current import Current
@@ -113,7 +113,7 @@ def _fit(g: Fed, pixels: RawPixels, timesteps: int, wire: float) -> None:
 
 def _bound(s: Synapses, scale: float) -> float:
     """Largest |current| of a branch of spikes."""
-    rows, bias = rounded(s.weight * scale).reshape(len(s.weight), -1), whole_bias(s.bias * scale)
+    rows, bias = integers(s, scale).reshape(len(s.weight), -1), whole_bias(s.bias * scale)
     above, below = (np.maximum(sign * rows, 0).sum(1) * len(s.sources) + sign * bias for sign in (1, -1))
     return float(max(above.max(), below.max(), 0))
 
@@ -143,8 +143,8 @@ class FedOps:
                 raise DeployError(layer.name, "a branch with uneven padding", "use the same padding in both directions")
             name = s.name or f"{layer.name}.branch{i + 1}"
             name = name if name not in graph.ops else f"{name}.{layer.name}"
-            self.latent[name] = s.weight * group.scale, s.bias * group.scale
-            weight, bias = rounded(s.weight * group.scale).astype(np.int32), whole_bias(s.bias * group.scale)
+            weight, bias = integers(s, group.scale).astype(np.int32), whole_bias(s.bias * group.scale)
+            self.latent[name] = beside(s.weight * group.scale, weight), s.bias * group.scale
             copies = self.copies[id(group)][id(s)]
             self.made[id(s)] = graph.add(name, Current(weight, bias, s.grid, s.stride, s.padding[0], s.groups, copies), x=list(s.sources))
         return self.made[id(s)]
