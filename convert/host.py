@@ -12,7 +12,7 @@ import numpy as np
 
 from convert.files import atomic
 from convert.ir import DeployError
-from convert.synapse import FLOAT_EXACT
+from convert.synapse import FLOAT_EXACT, conv_current, out_grid
 
 OPSET = 17
 
@@ -25,14 +25,17 @@ def host_bound(weight: np.ndarray, bias: np.ndarray, pixels: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class HostConv:
-    r"""One convolution of pixels, ``floor((W * x + b) 2^-shift)``.
+    r"""One convolution of pixels, ``y = floor((W * x + b) 2^-shift)``, and how it is laid into the map that is sent.
 
-    With `fold` f its channels are laid over f x f positions each: channel ``(dy f + dx) n + c`` of position (Y, X) becomes
-    channel c of position (Y f + dy, X f + dx), which `convert.ops.route` undoes on chip.
+    With `parts` m, y goes out as ``floor((y + j) / m)`` for j = 0 .. m - 1, one after the other along the channels: they add up to
+    y again (Hermite's identity). Then come `silent` channels of zeros, (before, after). With `fold` f the channels are laid over
+    f x f positions each: channel ``(dy f + dx) n + c`` of position (Y, X) becomes channel c of position (Y f + dy, X f + dx), which
+    `convert.ops.route` undoes on chip.
 
     Attributes
     ----------
     weight : int [out, in, kh, kw]; bias : int [out], or [out, height, width] (an offset of the pixels meets the padding's zeros)
+    parts : a power of 2
     """
 
     weight: np.ndarray
@@ -40,7 +43,31 @@ class HostConv:
     shift: int
     stride: int
     padding: int
+    parts: int = 1
+    silent: tuple[int, int] = (0, 0)
     fold: int = 1
+
+    @property
+    def rows(self) -> int:
+        """Channels before they are folded."""
+        return len(self.weight) * self.parts + sum(self.silent)
+
+    @property
+    def channels(self) -> int:
+        """Channels that are sent."""
+        return self.rows // self.fold**2
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        """What it sends for images uint8 [N, in, height, width], whole numbers [N, positions, channels]; the ONNX file does the same."""
+        size, n = (images.shape[2], images.shape[3]), len(images)
+        pixels = images.reshape(n, images.shape[1], -1).transpose(0, 2, 1)
+        sums = conv_current(pixels, self.weight, size, self.stride, self.padding, 1)
+        y = np.floor((sums + self.bias.reshape(len(self.weight), -1).T) * 2.0**-self.shift)
+        y = np.concatenate([np.floor((y + j) / self.parts) for j in range(self.parts)], -1)
+        y = np.pad(y, ((0, 0), (0, 0), self.silent))
+        h, w = out_grid(size, self.weight.shape[2:], self.stride, self.padding)  # type: ignore[arg-type]
+        y = y.reshape(n, h, w, self.fold, self.fold, -1).transpose(0, 1, 3, 2, 4, 5)
+        return y.reshape(n, h * w * self.fold**2, -1)
 
 
 def write_host(
@@ -79,16 +106,17 @@ def write_host(
         raise DeployError(
             "embedding", f"its sums can reach {bound}, float32 is exact below {FLOAT_EXACT}", "lower the stem's weights or its fan-in"
         )
-    channels = sum(len(c.weight) // c.fold**2 for c in convs)
+    channels = sum(c.channels for c in convs)
     constants = {"low": np.float32(low), "high": np.float32(high), "flat": np.array([0, channels, -1], np.int64)}
     nodes = [helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT)]
+    sent: list[str] = []
     for i, c in enumerate(convs):
-        nodes += _nodes(c, str(i or ""), constants)
-    wholes = [f"whole{i or ''}" for i in range(len(convs))]
-    if len(convs) > 1:
-        nodes.append(helper.make_node("Concat", wholes, ["all"], axis=1))
+        more_nodes, name = _nodes(c, str(i or ""), constants)
+        nodes, sent = nodes + more_nodes, [*sent, name]
+    if len(sent) > 1:
+        nodes.append(helper.make_node("Concat", sent, ["all"], axis=1))
     nodes += [
-        helper.make_node("Clip", ["all" if len(convs) > 1 else "whole", "low", "high"], ["clipped"]),
+        helper.make_node("Clip", ["all" if len(sent) > 1 else sent[0], "low", "high"], ["clipped"]),
         helper.make_node("Reshape", ["clipped", "flat"], ["maps"]),
         helper.make_node("Transpose", ["maps"], ["tokens"], perm=[0, 2, 1]),
         helper.make_node("Cast", ["tokens"], ["embedding"], to=TensorProto.INT32),
@@ -110,8 +138,8 @@ def write_host(
     return bound
 
 
-def _nodes(c: HostConv, tag: str, constants: dict[str, Any]) -> list[Any]:
-    """Nodes of one convolution, up to its whole numbers; their constants are entered."""
+def _nodes(c: HostConv, tag: str, constants: dict[str, Any]) -> tuple[list[Any], str]:
+    """(nodes of one convolution, name of what it sends); their constants are entered."""
     from onnx import helper
 
     constants |= {
@@ -119,16 +147,31 @@ def _nodes(c: HostConv, tag: str, constants: dict[str, Any]) -> list[Any]:
         f"bias{tag}": c.bias.astype(np.float32).reshape(-1, *c.bias.shape[1:] or (1, 1)),
         f"scale{tag}": np.float32(2.0**-c.shift),
     }
-    folds = c.fold > 1
     nodes = [
         helper.make_node("Conv", ["pixels", f"weight{tag}"], [f"product{tag}"], strides=[c.stride] * 2, pads=[c.padding] * 4),
         helper.make_node("Add", [f"product{tag}", f"bias{tag}"], [f"sum{tag}"]),
         helper.make_node("Mul", [f"sum{tag}", f"scale{tag}"], [f"scaled{tag}"]),
-        helper.make_node("Floor", [f"scaled{tag}"], [f"deep{tag}" if folds else f"whole{tag}"]),
+        helper.make_node("Floor", [f"scaled{tag}"], [f"whole{tag}"]),
     ]
-    if folds:
-        nodes.append(helper.make_node("DepthToSpace", [f"deep{tag}"], [f"whole{tag}"], blocksize=c.fold, mode="DCR"))
-    return nodes
+    here = f"whole{tag}"
+    if c.parts > 1:
+        constants[f"share{tag}"] = np.float32(1 / c.parts)
+        constants[f"places{tag}"] = np.repeat(np.arange(c.parts, dtype=np.float32), len(c.weight)).reshape(-1, 1, 1)
+        nodes += [
+            helper.make_node("Concat", [here] * c.parts, [f"copies{tag}"], axis=1),
+            helper.make_node("Add", [f"copies{tag}", f"places{tag}"], [f"shifted{tag}"]),
+            helper.make_node("Mul", [f"shifted{tag}", f"share{tag}"], [f"shared{tag}"]),
+            helper.make_node("Floor", [f"shared{tag}"], [f"parts{tag}"]),
+        ]
+        here = f"parts{tag}"
+    if any(c.silent):
+        constants[f"silent{tag}"] = np.array([0, c.silent[0], 0, 0, 0, c.silent[1], 0, 0], np.int64)
+        nodes.append(helper.make_node("Pad", [here, f"silent{tag}"], [f"wide{tag}"]))
+        here = f"wide{tag}"
+    if c.fold > 1:
+        nodes.append(helper.make_node("DepthToSpace", [here], [f"laid{tag}"], blocksize=c.fold, mode="DCR"))
+        here = f"laid{tag}"
+    return nodes, here
 
 
 class Host:

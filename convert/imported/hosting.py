@@ -1,8 +1,7 @@
 """What the host computes of the image: one or several integer convolutions, laid into one map of channels, and their way onto the chip.
 
-A coarser map than the finest lies in it folded (f x f positions hold one position's channels), as `convert.ops.route` undoes
-it. A map whose values are larger than the wire's range is sent in m parts, ``floor((y + j) / m)`` for j = 0 .. m - 1, which
-add up to y again (Hermite's identity; m is a power of two, so that a part is the same convolution with another shift).
+A coarser map than the finest lies in it folded (f x f positions hold one position's channels); one whose values are larger
+than the wire's range is sent in parts that add up to it again. See `convert.host.HostConv`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from convert.imported.plan import Grid, Synapses
 from convert.ir import INPUT, DeployError, Graph
 from convert.ops.inject import Inject
 from convert.ops.route import Route
-from convert.synapse import FLOAT_EXACT, conv_current, windows
+from convert.synapse import FLOAT_EXACT, windows
 
 REPLAY = "host.replay"
 FINE_BITS = 12  # below a mantissa, for the host's weights; fewer where float32 would not be exact
@@ -36,7 +35,7 @@ class RawPixels:
 
 @dataclass(frozen=True, eq=False)
 class HostMap:
-    """One convolution and what its readers see of it: `channels` on `grid`, its own ones from `at` on; `most`: the largest |value|."""
+    """One convolution and what its readers see of it: `channels` on `grid`, its own ones from `at` on; `most`: the largest |value| sent."""
 
     name: str
     conv: HostConv
@@ -44,7 +43,6 @@ class HostMap:
     channels: int
     most: int
     at: int = 0
-    parts: int = 1
 
 
 def affine(s: Synapses, pixels: RawPixels) -> tuple[np.ndarray, np.ndarray]:
@@ -70,22 +68,20 @@ def host_map(name: str, s: Synapses, scale: float, pixels: RawPixels, parts: int
     if s.padding[0] != s.padding[1]:
         raise DeployError(name, "a convolution of the image has uneven padding", "use the same padding in both directions")
     weight, bias = affine(s, pixels)
-    bits, split = FINE_BITS, np.arange(parts).reshape(parts, 1, *[1] * (bias.ndim - 1))
+    bits = FINE_BITS
     while True:
         unit = scale * 2.0**bits
         w, b = np.round(weight * unit).astype(np.int64), np.round(bias * unit + 2.0 ** (bits - 1)).astype(np.int64)
-        w = np.tile(w, (parts, 1, 1, 1))
-        b = (b[None] + (split << bits)).reshape(-1, *b.shape[1:])
         if host_bound(w, b, pixels.levels) < FLOAT_EXACT or bits == 0:
             break
         bits -= 1
-    error = np.linalg.norm(w[: len(weight)] - weight * unit) / max(float(np.linalg.norm(weight * unit)), 1e-12)
+    error = np.linalg.norm(w - weight * unit) / max(float(np.linalg.norm(weight * unit)), 1e-12)
     if weight.any() and error > COARSEST:
         what = f"what the host computes of the image for it loses {100 * error:.0f} % of its weights to rounding"
         raise DeployError(name, what, "use smaller images, or put neurons before it")
     most = int(scale * reach(s, pixels)) + 1
-    conv = HostConv(w, b, bits + parts.bit_length() - 1, s.stride, s.padding[0])
-    return HostMap(name, conv, s.out_grid, len(w), most // parts + 2 if parts > 1 else most, 0, parts)
+    conv = HostConv(w, b, bits, s.stride, s.padding[0], parts)
+    return HostMap(name, conv, s.out_grid, len(w), most // parts + 2 if parts > 1 else most)
 
 
 def _constant(s: Synapses, value: np.ndarray) -> np.ndarray:
@@ -110,7 +106,7 @@ class HostLayer:
     @property
     def shape(self) -> tuple[int, int]:
         """(positions, channels) of what is sent."""
-        return self.grid[0] * self.grid[1], sum(len(m.conv.weight) // m.conv.fold**2 for m in self.maps)
+        return self.grid[0] * self.grid[1], sum(m.conv.channels for m in self.maps)
 
     @property
     def macs(self) -> int:
@@ -123,16 +119,7 @@ class HostLayer:
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """What the host sends for images uint8 [N, C, H, W], int32 [N, positions, channels]; the ONNX file computes the same."""
-        size = images.shape[2], images.shape[3]
-        pixels = images.reshape(len(images), images.shape[1], -1).transpose(0, 2, 1)
-        found = []
-        for m in self.maps:
-            c, (h, w) = m.conv, m.grid
-            bias = c.bias.reshape(len(c.weight), -1).T
-            y = np.floor((conv_current(pixels, c.weight, size, c.stride, c.padding, 1) + bias) * 2.0**-c.shift)
-            y = y.reshape(len(y), h, w, c.fold, c.fold, -1).transpose(0, 1, 3, 2, 4, 5)
-            found.append(y.reshape(len(y), h * w * c.fold**2, -1))
-        return np.clip(np.concatenate(found, -1), self.low, self.high).astype(np.int32)
+        return np.clip(np.concatenate([m.conv.encode(images) for m in self.maps], -1), self.low, self.high).astype(np.int32)
 
     def write(self, path: Path, image_shape: tuple[int, int, int], levels: int) -> int:
         """Write it as ONNX; returns the proven bound."""
@@ -155,36 +142,32 @@ def _folded(m: HostMap, fine: Grid) -> HostMap:
     if (m.grid[0] * fold, m.grid[1] * fold) != fine:
         what = f"the host's map of {m.grid[0]} x {m.grid[1]} positions does not fold onto the one of {fine[0]} x {fine[1]}"
         raise DeployError(m.name, what, "use strides that divide the image, and square images where class scores are read from the image")
-    still = np.floor(m.conv.bias.reshape(m.channels, -1) * 2.0**-m.conv.shift) == 0
-    used = np.flatnonzero(m.conv.weight.any((1, 2, 3)) | ~still.all(1))
+    c = m.conv
+    still = np.floor(c.bias.reshape(len(c.bias), -1) * 2.0**-c.shift) == 0
+    used = np.flatnonzero(c.weight.any((1, 2, 3)) | ~still.all(1)) if c.parts == 1 else np.arange(m.channels)
     first, last = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
-    rows = -(-(last - first) // fold**2) * fold**2
-    if rows > m.channels:
-        first, rows = 0, -(-m.channels // fold**2) * fold**2
-    first = max(0, min(first, m.channels - rows))
-
-    def window(x: np.ndarray) -> np.ndarray:
-        return np.pad(x[first : first + rows], ((0, max(0, rows - len(x))), *[(0, 0)] * (x.ndim - 1)))
-
-    conv = dataclasses.replace(m.conv, weight=window(m.conv.weight), bias=window(m.conv.bias), fold=fold)
-    return dataclasses.replace(m, conv=conv, at=first)
+    own = (last - first) * c.parts
+    rows = -(-own // fold**2) * fold**2
+    at = min(first, max(0, m.channels - rows))
+    silent = first - at, rows - own - (first - at)
+    conv = dataclasses.replace(c, weight=c.weight[first:last], bias=c.bias[first:last], silent=silent, fold=fold)
+    return dataclasses.replace(m, conv=conv, at=at)
 
 
 def add_replays(graph: Graph, host: HostLayer) -> dict[str, str]:
     """Append, for each map, its wiring and the op that holds it; their names by the maps'."""
-    if len(host.maps) == 1 and host.maps[0].parts == 1:
+    if len(host.maps) == 1 and host.maps[0].conv.parts == 1:
         (m,) = host.maps
         return {m.name: graph.add(REPLAY, Inject(host.shape, host.low, host.high), x=INPUT)}
     found, first = {}, 0
     for m in host.maps:
-        rows, fold = len(m.conv.weight), m.conv.fold
-        count, places, classes = rows // fold**2, m.grid[0] * m.grid[1], m.channels // m.parts
-        wide = max(rows, m.channels)
-        name = graph.add(f"host.{m.name}", Route(host.grid, first, count, wide, host.low, host.high, fold, m.at), x=INPUT)
-        names, first = [name], first + count
-        if m.parts > 1 or wide > m.channels:
-            slices = [Route(m.grid, j * classes, classes, classes, host.low, host.high) for j in range(m.parts)]
+        c, places = m.conv, m.grid[0] * m.grid[1]
+        wide = max(c.rows, m.channels)
+        name = graph.add(f"host.{m.name}", Route(host.grid, first, c.channels, wide, host.low, host.high, c.fold, m.at), x=INPUT)
+        names, first = [name], first + c.channels
+        if wide > m.channels:
+            slices = [Route(m.grid, j * m.channels, m.channels, m.channels, host.low, host.high) for j in range(c.parts)]
             names = [graph.add(f"{name}.part{j + 1}", op, x=name) for j, op in enumerate(slices)]
-        held = Inject((places, classes), m.parts * host.low, m.parts * host.high)
+        held = Inject((places, m.channels), c.parts * host.low, c.parts * host.high)
         found[m.name] = graph.add(f"{name}.replay", held, x=names)
     return found
