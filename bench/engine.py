@@ -111,18 +111,18 @@ def measured(shape: tuple[int, int, int], density: float, samples: int, repeats:
     acc, events = np.zeros((len(flat), outer), np.int32), np.zeros((samples, tokens), np.int32)
 
     loop = bare_loop()
-    op.taps.__dict__["_share"] = 2.0
+    op.taps.__dict__["share"] = 2.0
     by_events = op.taps.sums(Sources((x,)).merged)[0]
-    del op.taps.__dict__["_share"]
+    del op.taps.__dict__["share"]
     loop(flat, columns, acc)
     assert np.array_equal(acc, by_events.reshape(acc.shape)) and np.array_equal(acc, flat.astype(np.float32) @ floats)
     state = op.state(samples)
     t = np.ones(samples, np.int64)
 
     def event_by_event() -> None:
-        op.taps.__dict__["_share"] = 2.0
+        op.taps.__dict__["share"] = 2.0
         op.taps.sums((x, events, 0, 1))
-        del op.taps.__dict__["_share"]
+        del op.taps.__dict__["share"]
 
     contestants = {
         "loop": lambda: loop(flat, columns, acc), "events": event_by_event, "product": lambda: flat.astype(np.float32) @ floats,

@@ -7,32 +7,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 
-from convert.ir import COUNTERS, INPUT, MUTE, SKIP, Counts, DeployError, Graph, Inputs, Sources, delayed
+from convert.ir import INPUT, DeployError, Graph, delayed
 from convert.record import Record
 from convert.recorder import Recorder
+from convert.stage import Beat as Beat
+from convert.stage import Signals as Signals
+from convert.stage import Stage as Stage
 
-Signals = dict[str, np.ndarray]
-COLUMN = {counter: k for k, counter in enumerate(COUNTERS)}
 BEAT_VALUES = 1 << 17  # values of the widest signal in one beat: what the cores' caches hold
-
-
-@dataclass
-class Beat:
-    """Some timesteps of the occupied slots. `rows` [A] are slot numbers; `sample` and `t` (from 1) say what each row of the signals is.
-
-    Rows of `sample`, `t` and the signals have the order (slot, timestep), `span` timesteps of each slot: [A * span].
-    """
-
-    rows: np.ndarray
-    sample: np.ndarray
-    t: np.ndarray
-    signals: Signals
-    span: int = 1
 
 
 def free_running(graph: Graph) -> bool:
@@ -48,106 +34,6 @@ def span_of(graph: Graph, slots: int) -> int:
         return 1
     widest = max(int(np.prod(graph.shape_of(n))) for n in [INPUT, *graph.ops])
     return max(1, min(graph.timesteps, BEAT_VALUES // (widest * slots)))
-
-
-class Stage:
-    """Computes the ops `names` of a graph in order, for up to `width` samples at a time; keeps their state."""
-
-    def __init__(self, graph: Graph, names: list[str], width: int) -> None:
-        self.names = names
-        self.ops = {n: graph.ops[n] for n in names}
-        self.state = {n: op.state(width) for n, op in self.ops.items()}
-        self.rows = np.arange(width)
-        self.events = np.zeros((len(names), len(COUNTERS), 0), np.int64)  # of the last beat [ops, counters, rows]
-        self.tap: Callable[[str, dict, np.ndarray], None] | None = None  # sees each op's inputs (audit)
-        self.sent: Callable[[str, np.ndarray, np.ndarray], None] | None = None  # sees each op's output while it is in the cache
-        self._wiring = {}
-        for n in names:
-            slots = graph.sources(n)
-            listed = {s.rstrip("*?") for s in graph.ops[n].slots if "*" in s}
-            self._wiring[n] = [
-                (slot, slot in listed, tuple(delayed(e.source) if e.delay else e.source for e in edges)) for slot, edges in slots.items()
-            ]
-        fanout = [sum(getattr(graph.ops[e.target], "copies", 1) for e in graph.consumers(n)) for n in names]
-        self._fanout = np.array(fanout, np.int64)[:, None]
-
-    @property
-    def counts(self) -> dict[str, np.ndarray]:
-        """Events of the last beat by op, int64 [rows, counters]."""
-        return {n: self.events[i].T for i, n in enumerate(self.names)}
-
-    def _fit(self, rows: np.ndarray) -> None:
-        """Drop the state of slots that will not be used again."""
-        if len(rows) == len(self.rows):
-            return
-        keep = np.isin(self.rows, rows)
-        self.state = {n: {k: v[keep] for k, v in state.items()} for n, state in self.state.items()}
-        self.rows = self.rows[keep]
-
-    def step(self, beat: Beat) -> None:
-        """Add each op's output [A * span, ...] to the beat's signals and its events to `events`."""
-        self._fit(beat.rows)
-        first = beat.t[:: beat.span] == 1
-        fresh = first.any()
-        where = slice(None) if first.all() else first
-        self.events = np.zeros((len(self.names), len(COUNTERS), len(beat.t)), np.int64)
-        together: dict[tuple[str, ...], Sources] = {}  # sources that several ops add up
-        for i, name in enumerate(self.names):
-            state = self.state[name]
-            if fresh:
-                for array in state.values():
-                    array[where] = 0
-            inputs: Inputs = {}
-            for slot, listed, sources in self._wiring[name]:
-                if not listed:
-                    inputs[slot] = beat.signals[sources[0]]
-                    continue
-                if sources not in together:
-                    together[sources] = Sources([beat.signals[s] for s in sources])
-                inputs[slot] = together[sources]
-            if "open" in inputs:
-                beat.signals[name] = self._masked(i, inputs, beat, state)
-            else:
-                if self.tap is not None:
-                    self.tap(name, inputs, beat.t)
-                beat.signals[name], events = self.ops[name].advance(state, inputs, beat.t, beat.span)
-                self._book(i, slice(None), events)
-            if self.sent is not None:
-                self.sent(name, beat.signals[name], beat.t)
-        self.events[:, COLUMN["message"]] = self.events[:, COLUMN["spike_out"]] * self._fanout
-
-    def _book(self, i: int, rows: slice | np.ndarray, events: Counts) -> None:
-        booked = self.events[i]
-        for counter, values in events.items():
-            booked[COLUMN[counter], rows] = values
-
-    def _masked(self, i: int, inputs: Inputs, beat: Beat, state: dict[str, np.ndarray]) -> np.ndarray:
-        """An op under a timestep mask: where a timestep is skipped nothing is computed and the state stays."""
-        op = self.ops[self.names[i]]
-        out = np.zeros((len(beat.t), *op.out_shape), np.int32)
-        for k in range(beat.span):
-            word = inputs["open"][k :: beat.span, 0]
-            slots = np.flatnonzero(word != SKIP)
-            if not len(slots):
-                continue
-            rows = slots * beat.span + k
-            part = {s: tuple(a[rows] for a in v) if isinstance(v, tuple) else v[rows] for s, v in inputs.items()}
-            kept = state if len(slots) == len(word) else {n: v[slots] for n, v in state.items()}
-            if self.tap is not None:
-                self.tap(self.names[i], part, beat.t[rows])
-            muted = word[slots] == MUTE
-            if muted.any():
-                now = op.step(kept, part, beat.t[rows])
-                now[muted] = 0
-                events = op.events(part, now, beat.t[rows])
-            else:
-                now, events = op.advance(kept, part, beat.t[rows])
-            out[rows] = now
-            self._book(i, rows, events)
-            if kept is not state:
-                for n, v in kept.items():
-                    state[n][slots] = v
-        return out
 
 
 class Injector:
@@ -258,9 +144,9 @@ def run(
         For inputs that do not fit the net.
     """
     injector = Injector(graph, inputs, batch, span_of(graph, min(batch, len(inputs))))
-    stage = Stage(graph, list(graph.ops), len(injector.sample))
+    stage = Stage(graph, list(graph.ops), len(injector.sample), injector.span)
     recorder = Recorder(graph, len(inputs), spikes)
-    stage.sent = recorder.active
+    stage.sent, stage.activity = recorder.active, recorder.all_activity()
     feedback: Signals | None = None
     while not injector.finished:
         beat = injector.beat(feedback)

@@ -6,9 +6,12 @@ import numpy as np
 from numba import njit
 
 compiled = njit(cache=True, nogil=True)
+inlined = njit(cache=True, nogil=True, forceinline=True)  # small ones: passing arrays costs more than their work
+LIMIT = 1 << 23  # of the chip's 24-bit registers
+LANES = 512  # neurons that are updated at a time
 
 
-@compiled
+@inlined
 def decayed(x: np.int64, d: np.int64) -> np.int64:
     """``sign(x) * (|x| (4096 - d) >> 12)``."""
     return (x * (4096 - d)) >> 12 if x >= 0 else -((-x * (4096 - d)) >> 12)
@@ -52,15 +55,97 @@ def cuba(current, credit, u, v, span, bias, i_decay, v_decay, theta, limit, hold
     return flags
 
 
-@compiled
-def cuba_shift(current, credit, v, span, bias, shift, theta, limit, hold, spikes, fired):  # type: ignore[no-untyped-def]
-    """`cuba` where the current decays fully and the voltage by a power of two, ``v -> v >> shift`` towards zero, in 32 bits.
+@inlined
+def kept(x, keep):  # type: ignore[no-untyped-def]
+    """``sign(x) * (|x| keep >> 12)`` of a 24-bit x in 32 bits: ``|x| = 4096 h + l`` gives ``h keep + (l keep >> 12)``."""
+    sign = x >> np.int32(31)
+    size = (x ^ sign) - sign
+    left = (size >> np.int32(12)) * keep + (((size & np.int32(4095)) * keep) >> np.int32(12))
+    return (left ^ sign) - sign
 
-    Returns the flags of `cuba`; at a current that would wrap it returns 1 at once, with nothing changed.
+
+@inlined
+def currents(acc, u, bias, i_keep):  # type: ignore[no-untyped-def]
+    """Currents of one position: ``u = dec(u) + 2^6 acc``; acc becomes ``u + 2^6 bias``. Returns whether one wrapped."""
+    limit, wrapped = np.int32(LIMIT), np.int32(0)
+    for c in range(len(u)):
+        x = kept(u[c], i_keep) + (acc[c] << np.int32(6))
+        wrapped |= np.int32(x >= limit) | np.int32(x <= -limit)
+        u[c] = acc[c] = ((x + limit) & (np.int32(2) * limit - np.int32(1))) - limit
+    for c in range(len(u)):
+        acc[c] += bias[c] << np.int32(6)
+    return wrapped
+
+
+@inlined
+def fired(acc, up, v, v_keep, theta, fires, out):  # type: ignore[no-untyped-def]
+    """Voltages ``v = dec(v) + 2^up acc`` of any number of neurons, and their spikes; returns how many, and whether a voltage was clipped.
+
+    `v_keep` is 4096 less the decay; from 4096 on it stands for a shift by so much more.
     """
+    high, low = np.int32(LIMIT - 1), np.int32(1 - LIMIT)
+    sent, clipped = np.int32(0), np.int32(0)
+    if v_keep >= np.int32(4096):
+        by = v_keep - np.int32(4096)
+        rest = (np.int32(1) << by) - np.int32(1)
+        for c in range(len(v)):
+            b = ((v[c] + ((v[c] >> np.int32(31)) & rest)) >> by) + (acc[c] << up)
+            within = min(max(b, low), high)
+            clipped |= within ^ b
+            s = np.int32(within > theta) & fires
+            out[c] = s
+            sent += s
+            v[c] = within * (np.int32(1) - s)
+        return sent, clipped != 0
+    for c in range(len(v)):
+        b = kept(v[c], v_keep) + (acc[c] << up)
+        within = min(max(b, low), high)
+        clipped |= within ^ b
+        s = np.int32(within > theta) & fires
+        out[c] = s
+        sent += s
+        v[c] = within * (np.int32(1) - s)
+    return sent, clipped != 0
+
+
+@inlined
+def settled(m, a, first, last, acc, u, v, bias, i_keep, v_keep, theta, fires, credit, out):  # type: ignore[no-untyped-def]
+    """Neurons of the positions `first` to `last` on their sums acc [positions, n] (with the bias, where u is empty); dead ones are left.
+
+    u and v [samples, neurons], out [rows, neurons]. Returns spikes, and 1 if a current wrapped plus 2 if a voltage was clipped.
+    """
+    n, up, flags, sent = acc.shape[1], np.int32(6), 0, np.int64(0)
+    if u.size:
+        up = np.int32(0)
+        for o in range(first, last):
+            if not credit.size or credit[m, o] > 0:
+                flags |= currents(acc[o - first], u[a][o * n : (o + 1) * n], bias, i_keep)
+    if not credit.size:
+        flat, count = acc.reshape(acc.size), (last - first) * n
+        begin = first * n
+        some, beyond = fired(flat[:count], up, v[a][begin : begin + count], v_keep, theta, fires, out[m][begin : begin + count])
+        return np.int64(some), flags | 2 * beyond
+    flat, o = acc.reshape(acc.size), first
+    while o < last:  # as many living, or dead, positions at a time as follow each other
+        end, lives = o + 1, credit[m, o] > 0
+        while end < last and (credit[m, end] > 0) == lives:
+            end += 1
+        if lives:
+            now, held, sends = flat[(o - first) * n : (end - first) * n], v[a][o * n : end * n], out[m][o * n : end * n]
+            some, beyond = fired(now, up, held, v_keep, theta, fires, sends)
+            sent += some
+            flags |= 2 * beyond
+        else:
+            out[m][o * n : end * n] = 0
+        o = end
+    return sent, flags
+
+
+@compiled
+def swept(current, credit, u, v, span, bias, i_keep, v_keep, theta, hold, spikes, fires_of):  # type: ignore[no-untyped-def]
+    """`cuba` in 32 bits, `i_keep` and `v_keep` as of `fired`; returns 4 at once, with nothing changed, for a sum of 2^17 or more."""
     rows, positions, n = current.shape
-    most = (limit >> 6) - 1
-    rest = np.int32((1 << shift) - 1)
+    most = (1 << 17) - 1
     outside = False
     for m in range(rows):
         for p in range(positions):
@@ -68,30 +153,23 @@ def cuba_shift(current, credit, v, span, bias, shift, theta, limit, hold, spikes
                 for c in range(n):
                     outside |= current[m, p, c] > most or current[m, p, c] < -most
     if outside:
-        return 1
-    high, low, bound, by = np.int32(limit - 1), np.int32(1 - limit), np.int32(theta), np.int32(shift)
-    clipped = np.int32(0)
+        return 4
+    together, flags = max(1, LANES // n), 0
+    acc = np.empty((together, n), np.int32)
+    leaks, leaky, bound = np.int32(i_keep), np.int32(v_keep), np.int32(theta)
+    us, vs, out = u.reshape(len(u), u.size // max(1, len(u))), v.reshape(len(v), positions * n), spikes.reshape(rows, positions * n)
     for m in range(rows):
-        a, count = m // span, np.int64(0)
-        fires = np.int32(1) if not hold.size or not hold[m] else np.int32(0)
-        for p in range(positions):
-            if credit.size and credit[m, p] <= 0:
-                spikes[m, p] = 0
-                continue
-            sent = np.int32(0)
-            for c in range(n):
-                x = v[a, p, c]
-                leaked = (x + ((x >> np.int32(31)) & rest)) >> by
-                b = leaked + (np.int32(current[m, p, c]) << np.int32(6)) + (np.int32(bias[c]) << np.int32(6))
-                within = min(max(b, low), high)
-                clipped |= np.int32(within != b)
-                s = np.int32(within > bound) & fires
-                spikes[m, p, c] = s
-                sent += s
-                v[a, p, c] = within * (np.int32(1) - s)
-            count += sent
-        fired[m] = count
-    return 2 if clipped else 0
+        fires, count = np.int32(0) if hold.size and hold[m] else np.int32(1), np.int64(0)
+        for first in range(0, positions, together):
+            last = min(first + together, positions)
+            for p in range(first, last):
+                for c in range(n):
+                    acc[p - first, c] = np.int32(current[m, p, c]) + (np.int32(0) if u.size else bias[c])
+            some, found = settled(m, m // span, first, last, acc, us, vs, bias, leaks, leaky, bound, fires, credit, out)
+            count += some
+            flags |= found
+        fires_of[m] = count
+    return flags
 
 
 @compiled

@@ -73,8 +73,8 @@ class MapOp(Op):
         return convolution(self.weight, self.grid, square, synapse.pair(self.padding), (1, 1), self.groups)
 
     @cached_property
-    def wide_bias(self) -> np.ndarray:
-        return self.bias.astype(np.int64)
+    def bias32(self) -> np.ndarray:
+        return self.bias.astype(np.int32)
 
     def synops(self, sources: tuple[np.ndarray, ...]) -> np.ndarray:
         """Accumulates that maps [batch, positions, channels] cause, int64 [batch]."""

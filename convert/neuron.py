@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convert import kernels, scatter
+from convert import gather, kernels
 
 if TYPE_CHECKING:
+    from convert.signals import Merged
     from convert.taps import Taps
 
 STATE_BITS = 24  # current and voltage registers, Loihi
@@ -20,6 +21,7 @@ DECAY_ONE = 4096
 MANT_SHIFT = 6  # weights, biases and thresholds are mantissas that the chip shifts by 6
 VTH_MANT_MAX = 4095  # SLAYER's epsilon for the strict threshold is lost in float32 from 4096 up
 SHIFTS = {DECAY_ONE - (DECAY_ONE >> k): k for k in range(13)}  # decays that are shifts
+WIDE = 4  # a kernel in 32 bits did nothing, a sum is too large for it
 NO_STATE, NO_CREDIT, NO_HOLD = np.zeros((0, 0, 0), np.int32), np.zeros((0, 0), np.int32), np.zeros(0, np.bool_)
 
 
@@ -44,6 +46,14 @@ def _overflow(what: str) -> None:
     if Strict.raises:
         raise RegisterOverflow(message)
     warnings.warn(message, RuntimeWarning, stacklevel=3)
+
+
+def report(flags: int) -> None:
+    """What a kernel says of its registers."""
+    if flags & 1:
+        _overflow("current u")
+    if flags & 2:
+        _overflow("voltage v")
 
 
 @dataclass(frozen=True)
@@ -130,52 +140,44 @@ class Cuba:
         return spikes.reshape(current.shape), fired
 
     @cached_property
-    def shift(self) -> int | None:
-        """The shift that the voltage's decay is, where that is all the neuron has to do (`kernels.cuba_shift`)."""
-        return SHIFTS.get(self.v_decay) if self.i_decay == DECAY_ONE else None
+    def keeps(self) -> tuple[int, int]:
+        """What `kernels.fired` takes for the decays: 4096 less each; for a voltage that is shifted, 4096 and the shift."""
+        shift = SHIFTS.get(self.v_decay)
+        return DECAY_ONE - self.i_decay, DECAY_ONE - self.v_decay if shift is None else DECAY_ONE + shift
 
     def spike(
-        self, taps: Taps, merged: tuple[np.ndarray, np.ndarray, int, int], v: np.ndarray, bias: np.ndarray,
+        self, taps: Taps, merged: Merged, state: dict[str, np.ndarray], bias: np.ndarray,
         credit: np.ndarray | None, hold: np.ndarray | None, span: int,
     ) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
         """Synapses and neurons in one compiled call, the frequent case; None where it does not apply and nothing was done.
 
-        `taps` and `merged` as of `Taps.sums`. Returns spikes [rows, positions, n] and the tally of `scatter.spiking`.
+        `bias` int32 [n]. Returns spikes [rows, positions, n] and the tally of `gather.spiking`.
         """
-        total, events, found, peak = merged
-        if self.shift is None or not taps.event_driven(found, peak, total.size):
+        if taps.bound * merged.peak >= LIMIT >> MANT_SHIFT or not taps.event_driven(merged):
             return None
-        rows, outputs = len(total), taps.outputs
-        acc, out = np.empty((rows, *outputs), np.int32), np.empty((rows, *outputs), np.int32)
-        tally = np.empty((4, rows), np.int64)
-        flags = scatter.spiking(
-            total.reshape(rows, *taps.inputs), NO_CREDIT if credit is None else credit, taps.fan, events, *taps.plan,
-            v.reshape(len(v), *outputs), span, bias, self.shift, self.vth << MANT_SHIFT, LIMIT, NO_HOLD if hold is None else hold,
-            acc, out, tally,
-        )  # fmt: skip
-        if flags & 1:
+        given = taps.arguments(merged, NO_CREDIT if credit is None else credit)
+        if given is None:
             return None
-        if flags & 2:
-            _overflow("voltage v")
-        return out, tally
+        rows, v = len(merged.total), state["v"].reshape(len(state["v"]), -1)
+        u = state["u"].reshape(v.shape) if "u" in state else NO_CREDIT
+        out, tally = np.empty((rows, v.shape[1]), np.int32), np.empty((4, rows), np.int64)
+        report(gather.spiking(  # type: ignore[call-arg]
+            *given, u, v, span, bias, *self.keeps, self.vth << MANT_SHIFT, NO_HOLD if hold is None else hold, out, tally,
+        ))  # fmt: skip
+        return out.reshape(rows, *taps.outputs), tally
 
     def _run(self, state, current, bias, credit, waits, span) -> tuple[np.ndarray, np.ndarray]:
         """The compiled neurons on arrays [samples, positions, n]."""
         n = current.shape[2]
-        if not isinstance(bias, np.ndarray) or bias.dtype != np.int64 or bias.shape != (n,):
-            bias = np.array(np.broadcast_to(np.asarray(bias, np.int64), n))
+        if not isinstance(bias, np.ndarray) or bias.dtype != np.int32 or bias.shape != (n,):
+            bias = np.array(np.broadcast_to(np.asarray(bias, np.int32), n))
         spikes, fired = np.empty(current.shape, np.int32), np.empty(len(current), np.int64)
-        v, u = state["v"], state.get("u", NO_STATE)
-        theta, flags = self.vth << MANT_SHIFT, 1
-        if self.shift is not None:
-            flags = kernels.cuba_shift(current, credit, v, span, bias, self.shift, theta, LIMIT, waits, spikes, fired)
-        if flags & 1:
-            decays = self.i_decay, self.v_decay
-            flags = kernels.cuba(current, credit, u, v, span, bias, *decays, theta, LIMIT, waits, spikes, fired)
-        if flags & 1:
-            _overflow("current u")
-        if flags & 2:
-            _overflow("voltage v")
+        v, u, theta = state["v"], state.get("u", NO_STATE), self.vth << MANT_SHIFT
+        flags = kernels.swept(current, credit, u, v, span, bias, *self.keeps, theta, waits, spikes, fired)
+        if flags == WIDE:
+            wide = bias.astype(np.int64)
+            flags = kernels.cuba(current, credit, u, v, span, wide, self.i_decay, self.v_decay, theta, LIMIT, waits, spikes, fired)
+        report(flags)
         return spikes, fired
 
     def state(self, shape: tuple[int, ...]) -> dict[str, np.ndarray]:

@@ -71,6 +71,15 @@ class Recorder:
         if self.start is None:
             self.alive[sample, t - 1, 0] = True
 
+    def all_activity(self) -> np.ndarray:
+        """One array int32 for the activity of all ops, in their order, each [timesteps, neurons]; `active` adds to it, too."""
+        t, sizes = self.graph.timesteps, [int(np.prod(op.out_shape)) for op in self.graph.ops.values()]
+        whole = np.zeros(t * sum(sizes), np.int32)
+        for name, size, at in zip(self.names, sizes, np.cumsum([0, *sizes]) * t):
+            self._flat[name] = whole[at : at + t * size].reshape(t, size)
+            self.activity[name] = self._flat[name].reshape(t, *self.graph.ops[name].out_shape)
+        return whole
+
     def active(self, name: str, value: np.ndarray, t: np.ndarray) -> None:
         """Add which neurons of an op sent something."""
         into = self._flat.get(name)

@@ -1,4 +1,4 @@
-"""Compiled event-driven work: sums of synapses, of several sources, of attention. An event touches what it reaches, nothing else.
+"""Compiled event-driven work: sums of synapses and of several sources. An event touches what it reaches, nothing else.
 
 A sum of eight weights fits 16 bits, so events are taken eight at a time and widened once: as many adds as one by one, fewer instructions.
 """
@@ -7,47 +7,52 @@ from __future__ import annotations
 
 import numpy as np
 
-from convert.kernels import compiled, cuba_shift
+from convert.kernels import compiled, inlined
+from convert.lanes import occupied
 
 UNITS = 8  # up to this value a graded event is added so many times, beyond it its weights are multiplied
 
 
 @compiled
+def ends(x):  # type: ignore[no-untyped-def]
+    """Largest and least of the values of x and 0, and their sum."""
+    flat, high, low, units = x.reshape(x.size), np.int32(0), np.int32(0), np.int64(0)
+    for i in range(len(flat)):
+        high, low = max(high, flat[i]), min(low, flat[i])
+        units += flat[i]
+    return np.int64(high), np.int64(low), units
+
+
+@compiled
 def first(x, events):  # type: ignore[no-untyped-def]
-    """Non-zero values at each position of x [rows, positions, channels] into `events`; returns their number and the largest |x|."""
-    found, peak = 0, np.int64(0)
-    for m in range(x.shape[0]):
-        for p in range(x.shape[1]):
-            here, most, least = np.int32(0), np.int32(0), np.int32(0)
-            for c in range(x.shape[2]):
-                value = x[m, p, c]
-                here += np.int32(value != 0)
-                most, least = max(most, value), min(least, value)
+    """Non-zero values at each position of x [rows, positions, channels] into `events`; returns their number and `ends` of x."""
+    found, at, (rows, positions, channels) = 0, x.ctypes.data, x.shape
+    for m in range(rows):
+        for p in range(positions):
+            here = occupied(at + (m * positions + p) * channels * 4, channels)
             events[m, p] = here
             found += here
-            peak = max(peak, np.int64(most), -np.int64(least))
-    return found, peak
+    high, low, units = ends(x)
+    return found, high, low, units
 
 
 @compiled
 def added(a, b, total, events):  # type: ignore[no-untyped-def]
-    """``total = a + b``, and b's non-zero values added to `events`; returns how many they are and the largest |total|."""
-    found, peak = 0, np.int64(0)
-    for m in range(b.shape[0]):
-        for p in range(b.shape[1]):
-            here, most, least = np.int32(0), np.int32(0), np.int32(0)
-            for c in range(b.shape[2]):
-                here += np.int32(b[m, p, c] != 0)
-                value = np.int32(a[m, p, c] + b[m, p, c])
-                total[m, p, c] = value
-                most, least = max(most, value), min(least, value)
+    """``total = a + b``, and b's non-zero values added to `events`; returns how many they are and `ends` of the total."""
+    found, at, (rows, positions, channels) = 0, b.ctypes.data, b.shape
+    for m in range(rows):
+        for p in range(positions):
+            here = occupied(at + (m * positions + p) * channels * 4, channels)
             events[m, p] += here
             found += here
-            peak = max(peak, np.int64(most), -np.int64(least))
-    return found, peak
+    left, right, into = a.reshape(a.size), b.reshape(b.size), total.reshape(total.size)
+    for i in range(len(into)):
+        into[i] = left[i] + right[i]
+    high, low, units = ends(total)
+    return found, high, low, units
 
 
-@compiled
+@inlined
 def add_rows(acc, weight, lines, found):  # type: ignore[no-untyped-def]
     """``acc += weight[lines[0]] + .. + weight[lines[found - 1]]``; acc int32 [n], weight int16 [lines, n]."""
     n = len(acc)
@@ -60,7 +65,12 @@ def add_rows(acc, weight, lines, found):  # type: ignore[no-untyped-def]
             right = np.int16(np.int16(e[k] + f[k]) + np.int16(g[k] + h[k]))
             acc[k] += np.int32(np.int16(left + right))
         i += 8
-    while i + 2 <= found:
+    if i + 4 <= found:
+        a, b, c, d = weight[lines[i]], weight[lines[i + 1]], weight[lines[i + 2]], weight[lines[i + 3]]
+        for k in range(n):
+            acc[k] += np.int32(np.int16(np.int16(a[k] + b[k]) + np.int16(c[k] + d[k])))
+        i += 4
+    if i + 2 <= found:
         a, b = weight[lines[i]], weight[lines[i + 1]]
         for k in range(n):
             acc[k] += np.int32(np.int16(a[k] + b[k]))
@@ -143,94 +153,6 @@ def scatter(x, credit, fan, events, start, target, tap, weight, per, acc, synops
                         into[at + k] += value * np.int32(line[k])
         synops[m] = total
         arrived[m] = living(m, events, credit)
-
-
-@compiled
-def spiking(  # type: ignore[no-untyped-def]
-    x, credit, fan, events, start, target, tap, weight, per, v, span, bias, shift, theta, limit, hold, acc, out, tally):
-    """`scatter` and then `kernels.cuba_shift` in one call; `tally` int64 [4, rows]: accumulates, arrivals, spikes, living positions.
-
-    Returns the flags of `cuba_shift`; at 1 nothing was changed.
-    """
-    scatter(x, credit, fan, events, start, target, tap, weight, per, acc, tally[0], tally[1])
-    flags = cuba_shift(acc, credit, v, span, bias, shift, theta, limit, hold, out, tally[2])
-    for m in range(len(x)):
-        lives = 0
-        for p in range(credit.shape[1] if credit.size else 0):
-            lives += credit[m, p] > 0
-        tally[3, m] = lives if credit.size else acc.shape[1]
-    return flags
-
-
-@compiled
-def attention(q, k, v, credit, heads, by_values, y, work, arrived):  # type: ignore[no-untyped-def]
-    """Counts of coincidences ``y`` int32 of bits q, k, v [rows, tokens, channels]; `work` and `arrived` int64 [rows]: accumulates, events.
-
-    `by_values`: K^T V first, then a row of it for each q; otherwise Q K^T first, then a column of it for each v. Tokens whose `credit` is
-    not above 0 send no bits; their rows of `y` are not computed.
-    """
-    rows, tokens, channels = q.shape
-    width = channels // heads
-    inner = np.empty((width, width) if by_values else (tokens, tokens), np.int32)
-    filled = np.empty(len(inner), np.int64)
-    for m in range(rows):
-        steps, bits = np.int64(0), np.int64(0)
-        for h in range(heads):
-            a, b = h * width, (h + 1) * width
-            inner[:] = 0
-            if by_values:
-                for j in range(tokens):
-                    values = v[m, j, a:b]
-                    many = np.int32(0)
-                    for e in range(width):
-                        many += values[e]
-                    keys = 0
-                    for c in range(width):
-                        if k[m, j, a + c]:
-                            keys += 1
-                            if many:
-                                for e in range(width):
-                                    inner[c, e] += values[e]
-                    steps += keys * many
-                    bits += keys + many
-            else:
-                for i in range(tokens):
-                    for c in range(width):
-                        bits += k[m, i, a + c] + v[m, i, a + c]
-                        if q[m, i, a + c]:
-                            for j in range(tokens):
-                                inner[i, j] += k[m, j, a + c]
-                    for j in range(tokens):
-                        steps += inner[i, j]
-            for c in range(len(inner)):
-                n = 0
-                for e in range(inner.shape[1]):
-                    n += (inner[c, e] if by_values else inner[e, c]) != 0
-                filled[c] = n
-            for i in range(tokens):
-                lives = not credit.size or credit[m, i] > 0
-                out = y[m, i, a:b]
-                out[:] = 0
-                if by_values:
-                    for c in range(width):
-                        if q[m, i, a + c]:
-                            bits += 1
-                            steps += filled[c]
-                            if filled[c] and lives:
-                                for e in range(width):
-                                    out[e] += inner[c, e]
-                else:
-                    for c in range(width):
-                        bits += q[m, i, a + c]
-                    for j in range(tokens):
-                        if inner[i, j] and lives:
-                            for e in range(width):
-                                out[e] += inner[i, j] * v[m, j, a + e]
-            if not by_values:
-                for j in range(tokens):
-                    for e in range(width):
-                        steps += filled[j] * v[m, j, a + e]
-        work[m], arrived[m] = steps, bits
 
 
 @compiled

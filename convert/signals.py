@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from convert import kernels, scatter
+from convert import gather, kernels, scatter
 
 SKIP, OPEN, MUTE, HOLD = 0, 1, 2, 3  # words of a timestep mask on slot `open`: see ops/timestep_gate.py
+NO_NUMBERS = np.zeros((0, 0), np.int32)
 Inputs = dict[str, Any]  # slot -> array, or tuple of arrays for the many-source slot "x"; absent slots are missing
 
 
@@ -18,24 +21,60 @@ def delayed(source: str) -> str:
     return f"delayed:{source}"
 
 
-class Sources(tuple):
-    """Arrays of a many-source slot; their sum and the events in them are worked out once for all ops that read the same ones."""
+@dataclass(eq=False)
+class Merged:
+    """What the sources of a slot add up to, worked out once for all ops that read the same ones.
 
-    _merged: tuple[np.ndarray, np.ndarray, int, int] | None = None
+    `total` int32 [rows, positions, channels]; `events` int32 [rows, positions], non-zero values of all sources; `found`, their number;
+    `high` and `low`, the largest and the least of total and 0; `units`, the sum of total: events where a value n is n of them.
+    """
+
+    total: np.ndarray
+    events: np.ndarray
+    found: int
+    high: int
+    low: int
+    units: int
 
     @property
-    def merged(self) -> tuple[np.ndarray, np.ndarray, int, int]:
-        """Sum int32 [rows, positions, channels], non-zero values of all sources at each position, their number, largest |sum|."""
+    def peak(self) -> int:
+        """Largest |total|."""
+        return max(self.high, -self.low)
+
+    @cached_property
+    def lists(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Unit events as `gather.listed` writes them, or codes and nothing else; None where values are negative or large."""
+        rows, positions, channels = self.total.shape
+        if self.low < 0 or self.high > gather.UNITS:
+            return None
+        if self.high <= 1 and channels <= gather.FEW:
+            codes = np.empty((rows, positions, 1), np.int32)
+            gather.coded(self.total, codes)
+            return codes, NO_NUMBERS
+        lists = np.empty((rows, positions, channels * max(1, self.high) + gather.BLOCK), np.int32)
+        many = np.empty((rows, positions), np.int32)
+        gather.listed(self.total, self.high, lists, many)
+        return lists, many
+
+
+class Sources(tuple):
+    """Arrays of a many-source slot."""
+
+    _merged: Merged | None = None
+
+    @property
+    def merged(self) -> Merged:
+        """Their sum and the events in them."""
         if self._merged is not None:
             return self._merged
         arrays = [np.ascontiguousarray(x, np.int32).reshape(len(x), -1, x.shape[-1]) for x in self]
         total, events = arrays[0], np.empty(arrays[0].shape[:2], np.int32)
-        found, peak = scatter.first(total, events)
+        found, high, low, units = scatter.first(total, events)
         for x in arrays[1:]:
             into = np.empty_like(x) if total is arrays[0] else total
-            more, peak = scatter.added(total, x, into, events)
+            more, high, low, units = scatter.added(total, x, into, events)
             total, found = into, found + more
-        self._merged = total, events, found, peak
+        self._merged = Merged(total, events, found, high, low, units)
         return self._merged
 
 
@@ -44,14 +83,14 @@ def total(sources: tuple[np.ndarray, ...]) -> np.ndarray:
     if len(sources) == 1:
         return sources[0]
     if isinstance(sources, Sources):
-        return sources.merged[0].reshape(sources[0].shape)
+        return sources.merged.total.reshape(sources[0].shape)
     out = sources[0].astype(np.int32)
     for more in sources[1:]:
         out += more
     return out
 
 
-def merged(sources: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray, int, int]:
+def merged(sources: tuple[np.ndarray, ...]) -> Merged:
     """`Sources.merged` of a slot's sources."""
     return (sources if isinstance(sources, Sources) else Sources(sources)).merged
 

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from convert import scatter
+from convert import gather, scatter
+from convert.lanes import padded
 from convert.neuron import NO_CREDIT
+from convert.signals import Merged
 from convert.synapse import FLOAT_EXACT
 
 Pair = tuple[int, int]
@@ -56,7 +58,7 @@ class Taps:
         return [(dy, dx, ys[0], xs[0], ys[1], xs[1]) for dy, dx, ys, xs in found if len(ys[0]) and len(xs[0])]
 
     @cached_property
-    def _bound(self) -> int:
+    def bound(self) -> int:
         return int(np.abs(self.weight.astype(np.int64)).reshape(len(self.weight), -1).sum(1).max(initial=0))
 
     @cached_property
@@ -65,7 +67,7 @@ class Taps:
 
     def current(self, x: np.ndarray) -> np.ndarray:
         """Weighted sums int64 [batch, out positions, out channels] of x [batch, in positions, in channels]; exact."""
-        exact = self._bound * int(np.abs(x).max(initial=0)) < FLOAT_EXACT
+        exact = self.bound * int(np.abs(x).max(initial=0)) < FLOAT_EXACT
         kind = np.float32 if exact else np.float64  # partial sums of a float64 product stay below 2^53: 32-bit inputs, 9-bit weights
         weight = self._float if exact else self.weight.astype(np.float64)
         b, (oh, ow), o, g = len(x), self.out_grid, len(weight), self.groups
@@ -106,20 +108,18 @@ class Taps:
 
     @cached_property
     def fan(self) -> np.ndarray:
-        """`fanout` in one row."""
-        return np.ascontiguousarray(self.fanout.ravel())
+        """`fanout` in one row, int32."""
+        return np.ascontiguousarray(self.fanout.ravel(), np.int32)
 
     @cached_property
-    def _share(self) -> float:
+    def share(self) -> float:
         """Share of active inputs from which the product in float32 is faster than adding event by event (bench/engine.py)."""
         lanes, channels = self.weight.shape[0] // self.groups, self.weight.shape[1]
-        if channels < 16 and not self._pointwise:
-            return 2.0  # never: a product for each tap of so few channels costs more than its events
-        return 0.6 if lanes >= 48 else 0.25 if lanes >= 16 else 0.1
+        if not self._pointwise:
+            return 2.0 if channels < 16 else 0.7  # a product for each tap of so few channels costs more than its events
+        return 0.15 if lanes < 32 else 0.4 if lanes < 128 else 0.7
 
-    def sums(
-        self, merged: tuple[np.ndarray, np.ndarray, int, int], credit: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def sums(self, merged: Merged, credit: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Weighted sums [rows, out positions, out channels] of what `Sources.merged` gives, accumulates and arriving events by row.
 
         The sums are int32, or int64 where 32 bits might not hold them.
@@ -127,14 +127,18 @@ class Taps:
         Event by event, or as one product where many inputs are active: equal integers. Positions whose `credit` [rows, positions] is not
         above 0 are left out; their rows of the sums mean nothing then.
         """
-        total, events, found, peak = merged
-        x = total.reshape(len(total), *self.inputs)
+        events, peak = merged.events, merged.peak
+        x = merged.total.reshape(len(merged.total), *self.inputs)
         live = NO_CREDIT if credit is None else credit
         synops, arrived = np.empty(len(x), np.int64), np.empty(len(x), np.int64)
-        wide = self._bound * peak
-        if self.event_driven(found, peak, x.size):
+        wide = self.bound * peak
+        if self.event_driven(merged):
             acc = np.empty((len(x), *self.outputs), np.int32)
-            scatter.scatter(x, live, self.fan, events, *self.plan, acc, synops, arrived)
+            given = self.arguments(merged, live)
+            if given is not None:
+                gather.sums(*given, acc, synops, arrived)  # type: ignore[call-arg]
+            else:
+                scatter.scatter(x, live, self.fan, events, *self.plan, acc, synops, arrived)
             return acc, synops, arrived
         scatter.count(x, live, self.fan, events, synops, arrived)
         if self._pointwise and wide < FLOAT_EXACT:
@@ -154,18 +158,53 @@ class Taps:
         sums = self.current(x)
         return sums.astype(np.int32) if wide < (1 << 31) else sums, synops, arrived
 
-    def event_driven(self, found: int, peak: int, size: int) -> bool:
-        """Whether adding event by event is the way for so many events of so large values among `size` inputs.
+    def event_driven(self, merged: Merged) -> bool:
+        """Whether adding event by event is the way for these inputs.
 
         It is where few are active, or where there is so little to add that starting a product takes longer.
         """
-        units = found * (1 + (peak > 1))
-        return self._bound * peak < (1 << 31) and (units < self._share * size or units * self._reach < FEW_ADDS)
+        units = merged.units if merged.low >= 0 else 2 * merged.found
+        few = units < self.share * merged.total.size or units * self.reach < FEW_ADDS
+        return few and self.bound * merged.peak < (1 << 31)
+
+    def arguments(self, merged: Merged, credit: np.ndarray) -> tuple[np.ndarray, ...] | None:
+        """The arguments of `gather.sums` and `gather.spiking` up to the weights; None where only `scatter` can do it."""
+        if merged.total.shape[1:] != self.inputs:
+            flat = merged.total.reshape(-1, *self.inputs)
+            merged = Merged(flat, merged.events.sum(1, keepdims=True), merged.found, merged.high, merged.low, merged.units)
+        lists = None if self.groups > 1 else merged.lists
+        if lists is None:
+            return None
+        weight = self.inward[3] if lists[1].size else self.sets
+        return merged.total, *lists, credit, self.fan, merged.events, *self.inward[:3], weight
 
     @cached_property
-    def _reach(self) -> float:
+    def reach(self) -> float:
         """Synapses that leave an input, on average."""
         return float(self.fan.mean())
+
+    @cached_property
+    def inward(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What `gather` follows: for each output position its range of sources, those, their taps; weights [taps * inputs, lanes]."""
+        start, target, tap, lanes = self.wires
+        source = np.repeat(np.arange(self.inputs[0]), np.diff(start))
+        order = np.argsort(target, kind="stable")
+        begin = np.concatenate([[0], np.cumsum(np.bincount(target, minlength=self.outputs[0]))])
+        return begin, source[order], tap[order], padded(lanes.reshape(-1, lanes.shape[2]))
+
+    @cached_property
+    def ends(self) -> np.ndarray:
+        """Sources and taps of `inward`, one after the other."""
+        return np.concatenate(self.inward[1:3])
+
+    @cached_property
+    def sets(self) -> np.ndarray:
+        """Sums of the weights of every set of input channels (`gather.coded`), int16 [taps * 2^channels, lanes]; for a few channels."""
+        channels = self.inputs[1]
+        lanes = self.wires[3]
+        chosen = (np.arange(1 << channels)[:, None] >> np.arange(channels) & 1).astype(bool)
+        table = np.stack([lanes[:, c].sum(1, dtype=np.int64) for c in chosen], 1)
+        return padded(table.reshape(-1, len(self.weight)))
 
     @cached_property
     def plan(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:

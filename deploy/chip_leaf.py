@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from multiprocessing.connection import Connection
 
-import numpy as np
-
 from convert.chip_time import Arrivals, ChipStage, Entrance, Report, deciding
 from convert.engine import Beat, done_of
 from convert.ir import INPUT
@@ -72,7 +70,7 @@ class ChipStageLeaf(ChipLeaf):
         if flags & FIRST or self.stage is None:
             self.stage, self.spikes = ChipStage(self.schedule, self.plan.ops, self.slots), bool(flags & SPIKES)
             for stage in self.stage.stages.values():
-                stage.tap = self._enter
+                stage.watch = self._enter
         self._compute(self.stage, strobe, arrived)
         self.steps += 1
         self.pulse.finished()
@@ -94,7 +92,7 @@ class ChipStageLeaf(ChipLeaf):
         if report.unit == self.decider:
             self.decision = decision(self.feedback, beat, done_of(self.graph, beat.signals, beat.t))
 
-    def _enter(self, name: str, inputs: dict, t: np.ndarray) -> None:
+    def _enter(self, name: str) -> None:
         self.where = name
         self.pulse.enter(COMPUTE, self.index[name])
 

@@ -98,8 +98,8 @@ class StageLeaf(Leaf):
             self.spikes = bool(flags & SPIKES)
         stage = self.stages.get(flags >> GROUP)
         if stage is None:
-            stage = self.stages[flags >> GROUP] = Stage(self.graph, self.plan.ops, self.slots)
-            stage.tap = self._enter
+            stage = self.stages[flags >> GROUP] = Stage(self.graph, self.plan.ops, self.slots, self.plan.layout.span)
+            stage.watch, stage.cell = self._enter, self.pulse.cell
         stage.step(beat)
         self.where = None
         done = done_of(self.graph, beat.signals, beat.t) if self.plan.exits else None
@@ -109,12 +109,12 @@ class StageLeaf(Leaf):
             beat.signals[DONE] = done
             send_back(self.feedback.pack(flags, beat))
         send(out)
-        told = {n: beat.signals[n] for n in self.plan.ops if self.spikes or n in self.facts}
+        told = {n: beat.signals[n] if self.spikes else beat.signals[n].copy() for n in self.plan.ops if self.spikes or n in self.facts}
         self.reporter.add(beat, stage.events, told, done)
         self.pulse.finished()
         return True
 
-    def _enter(self, name: str, inputs: dict, t: np.ndarray) -> None:
+    def _enter(self, name: str) -> None:
         self.where = name
         self.pulse.enter(COMPUTE, self.index[name])
 

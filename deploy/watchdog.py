@@ -82,6 +82,11 @@ class Pulse:
     def enter(self, phase: int, detail: int = 0) -> None:
         self.row[PHASE], self.row[DETAIL], self.row[SINCE] = phase, detail, time.monotonic()
 
+    @property
+    def cell(self) -> np.ndarray:
+        """Where the number of the op at work is written, float64 [1]."""
+        return self.row[DETAIL : DETAIL + 1]
+
     def finished(self) -> None:
         """A timestep was handed on and reported."""
         self.row[BEATS] += 1

@@ -73,7 +73,8 @@ class AxonDelay(Op):
         return {"spike_in": nonzero(inputs["x"]), "spike_out": nonzero((out,))}
 
     def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
-        x, events, _, _ = merged(inputs["x"])
+        found = merged(inputs["x"])
+        x, events = found.total, found.events
         out = np.empty((len(x), *self.shape), np.int32)
         channels, ring = self.shape[-1], state["ring"]
         flat = x.reshape(len(x), -1, channels), np.ascontiguousarray(self.delay, np.int64), t

@@ -10,6 +10,7 @@ from convert import synapse
 from convert.ir import Inputs, Size, credit_of, held, living, merged, nonzero, per_sample, register, total, updates
 from convert.maps import MapOp
 from convert.neuron import Cuba
+from convert.program_kernels import FIRE
 
 
 @register
@@ -97,15 +98,19 @@ class Conv(MapOp):
     def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
         credit = credit_of(inputs)
         found = merged(inputs["x"])
-        at_once = self.neuron.spike(self.taps, found, state["v"], self.wide_bias, credit, held(inputs), span)
+        at_once = self.neuron.spike(self.taps, found, state, self.bias32, credit, held(inputs), span)
         if at_once is not None:
             out, (synops, arrived, fired, lives) = at_once
             return out, {"spike_in": arrived, "synop": synops, "neuron_update": lives * out.shape[2], "spike_out": fired}
         current, synops, arrived = self.taps.sums(found, credit)
-        out, fired = self.neuron.sweep(state, current, self.wide_bias, credit, held(inputs), span)
+        out, fired = self.neuron.sweep(state, current, self.bias32, credit, held(inputs), span)
         return out, {
             "spike_in": arrived, "synop": synops, "neuron_update": updates(credit, len(out), *self.out_shape), "spike_out": fired
         }
+
+    def instruction(self, to, name, wired):
+        synapses = to.synapses(self.taps, wired["x"])
+        return None if synapses is None else [FIRE, *synapses, *to.neurons(name, self.neuron, self.bias32)]
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         x = total(living(inputs["x"], inputs))[0]

@@ -10,6 +10,7 @@ import numpy as np
 from convert import kernels, synapse
 from convert.ir import Inputs, Op, Size, merged, nonzero, per_sample, register, total, updates
 from convert.neuron import Cuba
+from convert.program_kernels import FIRE
 from convert.taps import Taps
 
 
@@ -95,18 +96,22 @@ class Dense(Op):
         return Taps(self.weight[:, :, None, None])
 
     @cached_property
-    def wide_bias(self) -> np.ndarray:
-        return self.bias.astype(np.int64)
+    def bias32(self) -> np.ndarray:
+        return self.bias.astype(np.int32)
 
     def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
         found, n = merged(inputs["x"]), updates(None, len(t), 1, len(self.weight))
-        at_once = self.neuron.spike(self.taps, found, state["v"], self.wide_bias, None, None, span)
+        at_once = self.neuron.spike(self.taps, found, state, self.bias32, None, None, span)
         if at_once is not None:
             out, (synops, arrived, fired, _) = at_once
             return out[:, 0], {"spike_in": arrived, "synop": synops, "neuron_update": n, "spike_out": fired}
         current, synops, arrived = self.taps.sums(found)
-        out, fired = self.neuron.sweep(state, current[:, 0], self.wide_bias, span=span)
+        out, fired = self.neuron.sweep(state, current[:, 0], self.bias32, span=span)
         return out, {"spike_in": arrived, "synop": synops, "neuron_update": n, "spike_out": fired}
+
+    def instruction(self, to, name, wired):
+        synapses = to.synapses(self.taps, wired["x"], flat=True)
+        return None if synapses is None else [FIRE, *synapses, *to.neurons(name, self.neuron, self.bias32)]
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         x = total(inputs["x"])[:1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from convert import gate_kernels
 from convert.ir import Inputs, Op, Payload, Size, credit_of, register
 from convert.neuron import NO_CREDIT
+from convert.program_kernels import EXIT
 
 NEVER = (1 << 23) - 1  # a margin that no 24-bit accumulator pair reaches
 NO_MARGIN = np.zeros(0, np.int64)
@@ -87,6 +89,14 @@ class ExitGate(Op):
         z = np.ascontiguousarray(inputs["logits"], np.int32)
         gate_kernels.leading(z, NO_CREDIT if credit is None else credit, margin, t, self.timesteps, out)
         return out, self.events(inputs, out, t)
+
+    def instruction(self, to, name, wired):
+        margin = self.margins if self.policy != "fixed_window" and self.classes > 1 else NO_MARGIN
+        return [EXIT, to.place(wired["logits"][0]), self.classes, self.timesteps, to.w64.put(margin), len(margin)]
+
+    @cached_property
+    def margins(self) -> np.ndarray:
+        return self.margin.astype(np.int64)
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         z = inputs["logits"][0].astype(np.int64)

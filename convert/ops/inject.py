@@ -9,6 +9,7 @@ import numpy as np
 from convert import gate_kernels
 from convert.ir import Inputs, Op, Payload, Size, credit_of, merged, nonzero, per_sample, register, total, updates
 from convert.neuron import NO_CREDIT
+from convert.program_kernels import REPLAY
 from convert.synapse import accumulate_each
 
 
@@ -82,7 +83,8 @@ class Inject(Op):
         held, arrived, sent = state["held"], np.zeros(len(t), np.int64), np.empty(len(t), np.int64)
         first = np.flatnonzero(t == 1)
         if len(first):
-            x, events, _, _ = merged(inputs["x"])
+            found = merged(inputs["x"])
+            x, events = found.total, found.events
             held[first // span] = x[first].reshape(len(first), *self.out_shape)
             arrived[first] = events[first].sum(1)
         credit = credit_of(inputs)
@@ -92,6 +94,10 @@ class Inject(Op):
             "spike_in": arrived, "synop": arrived, "neuron_update": updates(credit, len(out), self.shape[0], int(np.prod(self.shape[1:]))),
             "spike_out": sent,
         }
+
+    def instruction(self, to, name, wired):
+        shape = self.shape[0], int(np.prod(self.shape[1:]))
+        return [REPLAY, to.merge(wired["x"]), *shape, to.kept(name, "held")] if len(self.shape) == 2 else None
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         return accumulate_each(alu, tuple(x * (t == 1) for x in inputs["x"]), self.out_shape), total(inputs["x"])[0] * (t == 1)

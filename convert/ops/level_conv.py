@@ -9,6 +9,7 @@ import numpy as np
 from convert import gate_kernels, kernels, synapse
 from convert.ir import Inputs, Payload, Size, Sources, merged, nonzero, per_sample, register, total
 from convert.maps import MapOp
+from convert.program_kernels import LADDER
 
 
 @register
@@ -94,11 +95,15 @@ class LevelConv(MapOp):
             x = inputs["x"] if len(first) == len(t) else Sources(x[first] for x in inputs["x"])
             sums, counts["synop"][first], counts["spike_in"][first] = self.taps.sums(merged(x))
             now = np.empty(sums.shape, np.int32)
-            gate_kernels.ladder(sums, self.wide_bias, self.theta, self.levels, now)
+            gate_kernels.ladder(sums, self.bias32, self.theta, self.levels, now)
             out[first] = now
             counts["neuron_update"][first] = int(np.prod(self.out_shape))
             counts["spike_out"][first] = kernels.nonzeros(now.reshape(len(first), -1))
         return out, counts
+
+    def instruction(self, to, name, wired):
+        synapses = to.synapses(self.taps, wired["x"])
+        return None if synapses is None else [LADDER, *synapses, to.w32.put(self.bias32), self.theta, self.levels]
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         x = total(inputs["x"])[0] * (t == 1)

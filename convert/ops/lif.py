@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 
 from convert.ir import Inputs, Op, Size, held, merged, nonzero, per_sample, register, total
 from convert.neuron import Cuba
+from convert.program_kernels import SWEEP
 from convert.synapse import accumulate_each
 
 
@@ -65,11 +67,19 @@ class Lif(Op):
         return {"spike_in": arrived, "synop": arrived, "neuron_update": np.full(len(out), n), "spike_out": per_sample(out)}
 
     def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
-        x, events, _, _ = merged(inputs["x"])
+        found = merged(inputs["x"])
+        x, events = found.total, found.events
         out, fired = self.neuron.sweep(state, x.reshape(len(x), *self.out_shape), 0, None, held(inputs), span)
         arrived = events.sum(1, dtype=np.int64)
         n = np.full(len(out), int(np.prod(self.shape)))
         return out, {"spike_in": arrived, "synop": arrived, "neuron_update": n, "spike_out": fired}
+
+    def instruction(self, to, name, wired):
+        return [SWEEP, to.merge(wired["x"]), *to.neurons(name, self.neuron, self.no_bias)] if len(self.shape) == 2 else None
+
+    @cached_property
+    def no_bias(self) -> np.ndarray:
+        return np.zeros(self.shape[-1], np.int32)
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         return accumulate_each(alu, inputs["x"], self.out_shape), total(inputs["x"])[0]

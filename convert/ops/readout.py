@@ -8,8 +8,10 @@ from typing import ClassVar
 import numpy as np
 
 from convert import gate_kernels, kernels
+from convert.gather import BLOCK
 from convert.ir import Inputs, Op, Payload, Size, Sources, merged, nonzero, register, total
 from convert.neuron import NO_CREDIT
+from convert.program_kernels import READ
 from convert.synapse import FLOAT_EXACT, accumulate_each, one_sided_bound, weight_problems
 from convert.taps import Taps
 
@@ -171,7 +173,7 @@ class Readout(Op):
             before, after = (np.ascontiguousarray(inputs[s], np.int32) for s in ("before", "after"))
             died = np.empty(before.shape, np.bool_)
             if gate_kernels.deaths(before, after, died):
-                sums_of_dead, holding, _ = self.taps.sums(Sources((found[0] * died[..., None],)).merged)
+                sums_of_dead, holding, _ = self.taps.sums(Sources((found.total * died[..., None],)).merged)
                 more = sums_of_dead[:, 0]
         out = np.empty((len(t), self.classes), np.int32)
         gate_kernels.class_sums(
@@ -179,6 +181,16 @@ class Readout(Op):
         )
         each = np.full(len(t), self.classes)
         return out, {"spike_in": arrived, "synop": synops, "gate_update": holding, "neuron_update": each, "spike_out": each}
+
+    def instruction(self, to, name, wired):
+        synapses = to.synapses(self.taps, wired["x"], flat=True)
+        if synapses is None or not to.cap(synapses[0]) or {"current", "direct"} & wired.keys():
+            return None
+        ends = [to.place(wired[s][0]) if s in wired else -1 for s in ("before", "after")]
+        inputs, cap = self.weight[0].size, to.cap(synapses[0])
+        spare = [to.room(inputs), to.room(inputs * cap + BLOCK)] if "after" in wired else [0, 0]
+        states = [to.kept(name, key) for key in ("z", "held")]
+        return [READ, *synapses, *states, to.w32.put(self.narrow_bias), self.timesteps, *ends, self.weight.shape[2], *spare]
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         x = total(inputs["x"])[:1]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 
-from convert import scatter
+from convert import coincidences
 from convert.ir import Inputs, Op, Size, credit_of, held, nonzero, per_sample, register, updates
 from convert.neuron import NO_CREDIT, Cuba
+from convert.program_kernels import ATTEND
 from convert.synapse import FLOAT_EXACT
 
 
@@ -128,12 +130,21 @@ class SpikingAttention(Op):
         credit = credit_of(inputs)
         y = np.empty_like(q)
         work, arrived = np.empty(len(y), np.int64), np.empty(len(y), np.int64)
-        scatter.attention(q, k, v, NO_CREDIT if credit is None else credit, self.heads, self.order == "kv", y, work, arrived)
+        coincidences.attention(q, k, v, NO_CREDIT if credit is None else credit, self.heads, self.order == "kv", y, work, arrived)
         y <<= self.exponent
         out, fired = self.neuron.sweep(state, y, 0, credit, held(inputs), span)
         return out, {
             "spike_in": arrived, "attention_ac": work, "neuron_update": updates(credit, len(out), *self.out_shape), "spike_out": fired
         }
+
+    def instruction(self, to, name, wired):
+        maps = [to.place(wired[s][0]) for s in "qkv"]
+        shape = [self.tokens, self.channels, self.heads, int(self.order == "kv"), self.exponent]
+        return [ATTEND, *maps, to.room(self.tokens * self.channels), *shape, *to.neurons(name, self.neuron, self.no_bias)]
+
+    @cached_property
+    def no_bias(self) -> np.ndarray:
+        return np.zeros(self.channels, np.int32)
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         q, k, v = (self.split(inputs[s][:1])[0].astype(np.int64) for s in "qkv")

@@ -8,6 +8,7 @@ import numpy as np
 
 from convert import gate_kernels
 from convert.ir import Inputs, register
+from convert.program_kernels import GATE
 from convert.scoring import ScoringGate
 
 
@@ -45,6 +46,12 @@ class TokenGate(ScoringGate):
             gate_kernels.halting(x, credit, self.channel, self.width, n, seen, synops)
         gate_kernels.spent(credit, n, self.table, out, before, after)
         return out, {"spike_in": seen + before, "synop": synops, "gate_update": before, "spike_out": after}
+
+    def instruction(self, to, name, wired):
+        if "chain" not in wired:
+            return None
+        channels = to.shape(wired["x"][0])[-1]
+        return [GATE, to.link(wired["x"]), len(wired["x"]), channels, self.channel, self.width, to.w32.put(self.table), len(self.table)]
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         scores, living = self.accumulate_scores(alu, inputs)

@@ -129,11 +129,11 @@ class TokenMerge(Op):
 
     def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
         credit = np.ascontiguousarray(self.credit(inputs, len(t)), np.int32)
-        x, events, _, _ = merged(inputs["x"])
+        x = merged(inputs["x"])
         out = np.empty_like(credit)
         came, synops, met, lives = np.empty((4, len(t)), np.int64)
         pairs = neighbours(self.grid)
-        gate_kernels.merging(x, events, credit, t, *pairs, self.delta, ABSORBED, state["merged"], out, came, synops, met, lives)
+        gate_kernels.merging(x.total, x.events, credit, t, *pairs, self.delta, ABSORBED, state["merged"], out, came, synops, met, lives)
         if "chain" in inputs:
             came += kernels.living(credit)
         handled = np.where(t == 1, self.tokens, lives)

@@ -1,0 +1,317 @@
+"""The table of `convert.program` in compiled code: row by row, with the kernels that the ops' own `advance` uses.
+
+A row that meets what it is not for (many inputs active, large or negative values) stops the walk; the caller runs that op and goes on.
+Offsets count values of one row (signals, scratch) or of one slot (state): the arrays hold all rows of a signal side by side.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from convert import coincidences, gate_kernels, gather, kernels, scatter
+from convert.ir import COUNTERS
+from convert.kernels import compiled, inlined
+
+ELSEWHERE, FIRE, ATTEND, GATE, REPLAY, LADDER, READ, EXIT, SWEEP = range(9)
+KIND, OP, NUMBER, OUT, SIZE, CREDIT, TOKENS, ACTIVITY, ARGS = range(9)  # columns of the table; without a credit it is -1
+SOURCES, LINK, POSITIONS, CHANNELS, CAP, TOTAL, LISTS, MANY, EVENTS = range(9)  # columns of the merges; CAP 0: codes
+MERGE, FAN, STARTS, TARGETS, ENDS, JOINED, WEIGHT, LINES, LANES, BOUND, SHARE, REACH, OUTPUTS, SYNAPSES = range(14)  # of synapses
+U, V, I_KEEP, V_KEEP, THETA, BIAS = range(6)  # of neurons
+DONE, HIGH, LOW, UNITS = range(4)  # what is known of a merge
+MERGED, LISTED = 1, 2
+SPIKE_IN, SYNOP, ATTENTION, UPDATE, GATE_UPDATE, SPIKE_OUT = (
+    COUNTERS.index(c) for c in ("spike_in", "synop", "attention_ac", "neuron_update", "gate_update", "spike_out")
+)
+FEW_ADDS = 1 << 15  # so few are done event by event before a product has begun
+NARROW, WIDE = 1 << 17, 1 << 31  # what sums stay below: for neurons, for accumulators
+
+
+@inlined
+def block(words, offset, rows, a, b):  # type: ignore[no-untyped-def]
+    """Values [rows, a, b] of a signal."""
+    return words[offset * rows : (offset + a * b) * rows].reshape(rows, a, b)
+
+
+@inlined
+def plane(words, offset, rows, n):  # type: ignore[no-untyped-def]
+    """Values [rows, n] of a signal; of none where `offset` is -1."""
+    if offset < 0:
+        return words[:0].reshape(0, n)
+    return words[offset * rows : (offset + n) * rows].reshape(rows, n)
+
+
+@compiled
+def total(k, rows, merges, links, words, scratch, facts):  # type: ignore[no-untyped-def]
+    """Sum [rows, positions, channels] of merge k, worked out where it is not yet known."""
+    p, c = merges[k, POSITIONS], merges[k, CHANNELS]
+    at = links[merges[k, LINK] :]
+    x = block(words, at[0], rows, p, c)
+    alone = merges[k, SOURCES] == 1
+    sums = x if alone else block(scratch, merges[k, TOTAL], rows, p, c)
+    if facts[k, DONE] == 0:
+        events = plane(scratch, merges[k, EVENTS], rows, p)
+        high, low, units = scatter.first(x, events)[1:]
+        for i in range(1, merges[k, SOURCES]):
+            high, low, units = scatter.added(x if i == 1 else sums, block(words, at[i], rows, p, c), sums, events)[1:]
+        facts[k, DONE], facts[k, HIGH], facts[k, LOW], facts[k, UNITS] = MERGED, high, low, units
+    return sums
+
+
+@compiled
+def lists(k, rows, merges, x, scratch, facts):  # type: ignore[no-untyped-def]
+    """Unit events of merge k as of `gather.listed` or `gather.coded`, and their numbers."""
+    p, c, cap = merges[k, POSITIONS], merges[k, CHANNELS], merges[k, CAP]
+    found = block(scratch, merges[k, LISTS], rows, p, c * cap + gather.BLOCK if cap else 1)
+    many = plane(scratch, merges[k, MANY] if cap else -1, rows, p)
+    if facts[k, DONE] < LISTED:
+        if cap:
+            gather.listed(x, facts[k, HIGH], found, many)
+        else:
+            gather.coded(x, found)
+        facts[k, DONE] = LISTED
+    return found, many
+
+
+@compiled
+def few(row, s, rows, most, merges, facts):  # type: ignore[no-untyped-def]
+    """`Taps.event_driven` for the synapses in columns s .. of a row, and whether the sums stay below `most`."""
+    k = row[s + MERGE]
+    units, high = facts[k, UNITS], facts[k, HIGH]
+    if facts[k, LOW] < 0 or high > max(merges[k, CAP], 1) or row[s + BOUND] * high >= most:
+        return False
+    size = rows * merges[k, POSITIONS] * merges[k, CHANNELS]
+    return units * 1_000_000 < row[s + SHARE] * size or units * row[s + REACH] < FEW_ADDS * 1000
+
+
+@inlined
+def wires(row, s, w16, w32, w64, inputs):  # type: ignore[no-untyped-def]
+    """Fan-outs, ranges, sources, taps and weights of the synapses in columns s .. of a row; `inputs` neurons."""
+    positions, joined, lines, lanes = row[s + TARGETS], row[s + JOINED], row[s + LINES], row[s + LANES]
+    start, at = w64[row[s + STARTS] : row[s + STARTS] + positions + 1], row[s + ENDS]
+    weight = w16[row[s + WEIGHT] : row[s + WEIGHT] + lines * lanes].reshape(lines, lanes)
+    return w32[row[s + FAN] : row[s + FAN] + inputs], start, w64[at : at + joined], w64[at + joined : at + 2 * joined], weight
+
+
+@compiled
+def fire(row, rows, span, words, scratch, state, w16, w32, w64, merges, links, facts, events, flags):  # type: ignore[no-untyped-def]
+    """`gather.spiking`: synapses from column ARGS, then neurons."""
+    k, n, channels = row[ARGS], ARGS + SYNAPSES, row[ARGS + OUTPUTS]
+    x = total(k, rows, merges, links, words, scratch, facts)
+    if not few(row, ARGS, rows, NARROW, merges, facts):
+        return False
+    found, many = lists(k, rows, merges, x, scratch, facts)
+    fan, start, source, tap, weight = wires(row, ARGS, w16, w32, w64, x.shape[1] * x.shape[2])
+    credit, size, slots = plane(words, row[CREDIT], rows, row[TOKENS]), row[SIZE], rows // span
+    came = plane(scratch, merges[k, EVENTS], rows, x.shape[1])
+    u, v = plane(state, row[n + U], slots, size), plane(state, row[n + V], slots, size)
+    bias, none, tally = w32[row[n + BIAS] : row[n + BIAS] + channels], np.empty(0, np.bool_), np.empty((4, rows), np.int64)
+    out = plane(words, row[OUT], rows, size)
+    i_keep, v_keep, theta = row[n + I_KEEP], row[n + V_KEEP], row[n + THETA]
+    flags[row[OP]] = gather.spiking(
+        x, found, many, credit, fan, came, start, source, tap, weight, u, v, span, bias, i_keep, v_keep, theta, none, out, tally
+    )
+    booked = events[row[OP]]
+    for m in range(rows):
+        booked[SYNOP, m], booked[SPIKE_IN, m], booked[SPIKE_OUT, m] = tally[0, m], tally[1, m], tally[2, m]
+        booked[UPDATE, m] = tally[3, m] * channels
+    return True
+
+
+@compiled
+def neurons(row, n, rows, span, current, credit, words, state, w32, flags, fired):  # type: ignore[no-untyped-def]
+    """`kernels.swept` with the neurons in columns n .. of a row; False where a sum is too large."""
+    slots, out = rows // span, block(words, row[OUT], rows, current.shape[1], current.shape[2])
+    u = block(state, row[n + U], slots, current.shape[1], current.shape[2]) if row[n + U] >= 0 else state[:0].reshape(0, 0, 0)
+    v, none = block(state, row[n + V], slots, current.shape[1], current.shape[2]), np.empty(0, np.bool_)
+    bias = w32[row[n + BIAS] : row[n + BIAS] + current.shape[2]]
+    said = kernels.swept(current, credit, u, v, span, bias, row[n + I_KEEP], row[n + V_KEEP], row[n + THETA], none, out, fired)
+    flags[row[OP]] = said & 3
+    return said != 4
+
+
+@inlined
+def alive(credit, m, n):  # type: ignore[no-untyped-def]
+    """Living tokens of row m; all n where there is no credit."""
+    if not credit.size:
+        return n
+    count = 0
+    for p in range(credit.shape[1]):
+        count += credit[m, p] > 0
+    return count
+
+
+@compiled
+def attend(row, rows, span, words, scratch, state, w32, events, flags):  # type: ignore[no-untyped-def]
+    """`spiking_attention`: q, k, v, scratch, tokens, channels, heads, order, exponent; then neurons."""
+    tokens, channels = row[ARGS + 4], row[ARGS + 5]
+    q, k = block(words, row[ARGS], rows, tokens, channels), block(words, row[ARGS + 1], rows, tokens, channels)
+    v = block(words, row[ARGS + 2], rows, tokens, channels)
+    y, credit = block(scratch, row[ARGS + 3], rows, tokens, channels), plane(words, row[CREDIT], rows, row[TOKENS])
+    booked = events[row[OP]]
+    coincidences.attention(q, k, v, credit, row[ARGS + 6], row[ARGS + 7] == 1, y, booked[ATTENTION], booked[SPIKE_IN])
+    up = np.int32(row[ARGS + 8])
+    for m in range(rows):
+        for i in range(tokens):
+            for c in range(channels):
+                y[m, i, c] <<= up
+        booked[UPDATE, m] = alive(credit, m, tokens) * channels
+    return neurons(row, ARGS + 9, rows, span, y, credit, words, state, w32, flags, booked[SPIKE_OUT])
+
+
+@compiled
+def gate(row, rows, words, w32, links, events):  # type: ignore[no-untyped-def]
+    """`token_gate`: link, sources, channels, first channel, width, table, its length; the credit before is CREDIT."""
+    tokens, channels, booked = row[TOKENS], row[ARGS + 2], events[row[OP]]
+    credit, out = plane(words, row[CREDIT], rows, tokens), plane(words, row[OUT], rows, tokens)
+    n = np.zeros((rows, tokens), np.int64)
+    for i in range(row[ARGS + 1]):
+        x = block(words, links[row[ARGS] + i], rows, tokens, channels)
+        gate_kernels.halting(x, credit, row[ARGS + 3], row[ARGS + 4], n, booked[SPIKE_IN], booked[SYNOP])
+    gate_kernels.spent(credit, n, w32[row[ARGS + 5] : row[ARGS + 5] + row[ARGS + 6]], out, booked[GATE_UPDATE], booked[SPIKE_OUT])
+    for m in range(rows):
+        booked[SPIKE_IN, m] += booked[GATE_UPDATE, m]
+
+
+@compiled
+def replay(row, rows, span, t, words, scratch, state, merges, links, facts, events):  # type: ignore[no-untyped-def]
+    """`inject`: merge, positions, channels, state."""
+    positions, channels, booked = row[ARGS + 1], row[ARGS + 2], events[row[OP]]
+    held, credit = block(state, row[ARGS + 3], rows // span, positions, channels), plane(words, row[CREDIT], rows, row[TOKENS])
+    for m in range(rows):
+        if t[m] == 1:
+            x = total(row[ARGS], rows, merges, links, words, scratch, facts)
+            came = plane(scratch, merges[row[ARGS], EVENTS], rows, positions)
+            held[m // span] = x[m]
+            booked[SPIKE_IN, m] = booked[SYNOP, m] = came[m].sum()
+        booked[UPDATE, m] = alive(credit, m, positions) * channels
+    gate_kernels.replayed(held, span, credit, block(words, row[OUT], rows, positions, channels), booked[SPIKE_OUT])
+
+
+@compiled
+def ladder(row, rows, t, words, scratch, w16, w32, w64, merges, links, facts, events):  # type: ignore[no-untyped-def]
+    """`level_conv`: synapses, then bias, theta, levels. Rows beyond the first timestep send nothing."""
+    k, n, a, booked = row[ARGS], row[ARGS + OUTPUTS], ARGS + SYNAPSES, events[row[OP]]
+    out = block(words, row[OUT], rows, row[ARGS + TARGETS], n)
+    out[:] = 0
+    begins = False
+    for m in range(rows):
+        begins |= t[m] == 1
+    if not begins:
+        return True
+    x = total(k, rows, merges, links, words, scratch, facts)
+    if not few(row, ARGS, rows, WIDE, merges, facts):
+        return False
+    found, many = lists(k, rows, merges, x, scratch, facts)
+    fan, start, source, tap, weight = wires(row, ARGS, w16, w32, w64, x.shape[1] * x.shape[2])
+    came, none = plane(scratch, merges[k, EVENTS], rows, x.shape[1]), words[:0].reshape(0, 0)
+    bias = w32[row[a] : row[a] + n]
+    for m in range(rows):
+        if t[m] == 1:
+            acc, one = np.empty((1, *out.shape[1:]), np.int32), slice(m, m + 1)
+            numbers = many[one] if many.size else many
+            gather.sums(x[one], found[one], numbers, none, fan, came[one], start, source, tap, weight, acc, booked[SYNOP][one],
+                        booked[SPIKE_IN][one])  # fmt: skip
+            gate_kernels.ladder(acc, bias, row[a + 1], row[a + 2], out[one])
+            booked[UPDATE, m] = out.shape[1] * n
+            for p in range(out.shape[1]):
+                for c in range(n):
+                    booked[SPIKE_OUT, m] += out[m, p, c] != 0
+    return True
+
+
+@compiled
+def read(row, rows, span, t, words, scratch, state, w16, w32, w64, merges, links, facts, events):  # type: ignore[no-untyped-def]
+    """`readout`: synapses, then z, held, bias, timesteps, credit before, after, channels of a token, scratch of two maps."""
+    k, n, booked, a = row[ARGS], row[ARGS + OUTPUTS], events[row[OP]], ARGS + SYNAPSES
+    x = total(k, rows, merges, links, words, scratch, facts)
+    if not few(row, ARGS, rows, WIDE, merges, facts):
+        return False
+    found, many = lists(k, rows, merges, x, scratch, facts)
+    inputs = x.shape[2]
+    fan, start, source, tap, weight = wires(row, ARGS, w16, w32, w64, inputs)
+    none, came = words[:0].reshape(0, 0), plane(scratch, merges[k, EVENTS], rows, 1)
+    now, more = np.empty((rows, 1, n), np.int32), np.empty((0, n), np.int32)
+    gather.sums(x, found, many, none, fan, came, start, source, tap, weight, now, booked[SYNOP], booked[SPIKE_IN])
+    before, after = plane(words, row[a + 4], rows, row[TOKENS]), plane(words, row[a + 5], rows, row[TOKENS])
+    if after.size:
+        died = np.empty(before.shape, np.bool_)
+        if gate_kernels.deaths(before, after, died):
+            masked, listed = block(scratch, row[a + 7], rows, 1, inputs), block(scratch, row[a + 8], rows, 1, found.shape[2])
+            for m in range(rows):
+                for p in range(row[TOKENS]):
+                    for c in range(p * row[a + 6], (p + 1) * row[a + 6]):
+                        masked[m, 0, c] = x[m, 0, c] if died[m, p] else 0
+            numbers, sums, unused = np.empty((rows, 1), np.int32), np.empty((rows, 1, n), np.int32), np.empty(rows, np.int64)
+            gather.listed(masked, facts[k, HIGH], listed, numbers)
+            gather.sums(masked, listed, numbers, none, fan, came, start, source, tap, weight, sums, booked[GATE_UPDATE], unused)
+            more = sums.reshape(rows, n)
+    slots, out = rows // span, plane(words, row[OUT], rows, n)
+    z, held, bias = plane(state, row[a], slots, n), plane(state, row[a + 1], slots, n), w32[row[a + 2] : row[a + 2] + n]
+    gate_kernels.class_sums(now.reshape(rows, n), more, before, after, z, held, bias, row[a + 3], t, out, booked[GATE_UPDATE])
+    for m in range(rows):
+        booked[UPDATE, m] = booked[SPIKE_OUT, m] = n
+    return True
+
+
+@compiled
+def leave(row, rows, t, words, w64, events):  # type: ignore[no-untyped-def]
+    """`exit_gate`: logits, classes, timesteps, margins, their number."""
+    classes, booked = row[ARGS + 1], events[row[OP]]
+    margin, credit = w64[row[ARGS + 3] : row[ARGS + 3] + row[ARGS + 4]], plane(words, row[CREDIT], rows, row[TOKENS])
+    out = plane(words, row[OUT], rows, 2)
+    gate_kernels.leading(plane(words, row[ARGS], rows, classes), credit, margin, t, row[ARGS + 2], out)
+    for m in range(rows):
+        booked[SPIKE_IN, m], booked[GATE_UPDATE, m], booked[SPIKE_OUT, m] = classes, 1, 1
+
+
+@compiled
+def sweep(row, rows, span, words, scratch, state, w32, merges, links, facts, events, flags):  # type: ignore[no-untyped-def]
+    """`lif`: merge, then neurons."""
+    k, booked = row[ARGS], events[row[OP]]
+    x = total(k, rows, merges, links, words, scratch, facts)
+    came = plane(scratch, merges[k, EVENTS], rows, x.shape[1])
+    for m in range(rows):
+        booked[SPIKE_IN, m] = booked[SYNOP, m] = came[m].sum()
+        booked[UPDATE, m] = row[SIZE]
+    none = words[:0].reshape(0, 0)
+    return neurons(row, ARGS + 1, rows, span, x, none, words, state, w32, flags, booked[SPIKE_OUT])
+
+
+@compiled
+def walk(  # type: ignore[no-untyped-def]
+    table, begin, rows, span, t, words, scratch, state, w16, w32, w64, merges, links, facts, events, flags, activity, cell):
+    """The rows of the table from `begin` on; returns the first one that was not done, or the length of the table.
+
+    `cell` holds the graph's number of the op at work; `activity` (may be empty) counts neurons that send, by timestep.
+    """
+    for i in range(begin, len(table)):
+        row = table[i]
+        kind, done = row[KIND], True
+        cell[0] = row[NUMBER]
+        if kind == FIRE:
+            done = fire(row, rows, span, words, scratch, state, w16, w32, w64, merges, links, facts, events, flags)
+        elif kind == ATTEND:
+            done = attend(row, rows, span, words, scratch, state, w32, events, flags)
+        elif kind == GATE:
+            gate(row, rows, words, w32, links, events)
+        elif kind == REPLAY:
+            replay(row, rows, span, t, words, scratch, state, merges, links, facts, events)
+        elif kind == LADDER:
+            done = ladder(row, rows, t, words, scratch, w16, w32, w64, merges, links, facts, events)
+        elif kind == READ:
+            done = read(row, rows, span, t, words, scratch, state, w16, w32, w64, merges, links, facts, events)
+        elif kind == EXIT:
+            leave(row, rows, t, words, w64, events)
+        elif kind == SWEEP:
+            done = sweep(row, rows, span, words, scratch, state, w32, merges, links, facts, events, flags)
+        else:
+            done = False
+        if not done:
+            return i
+        if activity.size:
+            out, n = plane(words, row[OUT], rows, row[SIZE]), row[SIZE]
+            for m in range(rows):
+                into = activity[row[ACTIVITY] + (t[m] - 1) * n : row[ACTIVITY] + t[m] * n]
+                for c in range(n):
+                    into[c] += np.int32(out[m, c] != 0)
+    return len(table)

@@ -1,0 +1,116 @@
+"""Walking a stage's ops in compiled code gives what the ops' own `advance` gives: every output, event and activity."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from convert import engine, gather, stage
+from convert.data import load_split
+from convert.host import Host
+from convert.ir import Graph, Payload
+from convert.manifest import read_manifest
+from convert.netx import read_graph
+from convert.neuron import Cuba, RegisterOverflow, Strict
+from convert.ops.conv import Conv
+from convert.ops.dense import Dense
+from convert.ops.lif import Lif
+from convert.program import program_of
+from convert.runs import ZOO
+
+FOLDERS = sorted(p.parent for p in ZOO.glob("*/model.net"))
+FIELDS = ("counts", "logits", "exit_step", "alive")
+
+
+def both(monkeypatch, graph: Graph, x: np.ndarray, batch: int) -> tuple:
+    """Records of a run that walks and of one that does not."""
+    walked = engine.run(graph, x, batch=batch, spikes=True)
+    with monkeypatch.context() as m:
+        m.setattr(stage, "SMALL", 0)
+        alone = engine.run(graph, x, batch=batch, spikes=True)
+    return walked, alone
+
+
+def same(walked, alone) -> None:
+    for field in FIELDS:
+        assert np.array_equal(getattr(walked, field), getattr(alone, field)), field
+    for kind in ("spikes", "activity", "values"):
+        a, b = getattr(walked, kind), getattr(alone, kind)
+        assert a.keys() == b.keys()
+        for name in a:
+            assert np.array_equal(a[name], b[name]), (kind, name)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda p: p.name)
+@pytest.mark.parametrize("batch", [1, 5])
+def test_zoo_nets_walk_to_the_same_record(folder, batch, monkeypatch):
+    graph = read_graph(folder / "model.net")
+    images, _ = load_split(read_manifest(folder)["data"], "test")
+    x = Host(folder / "embedding.onnx").encode(images[:12])
+    monkeypatch.setattr(stage, "SMALL", 1 << 40)
+    assert program_of(graph, list(graph.ops)).walked > 1
+    same(*both(monkeypatch, graph, x, batch))
+
+
+def chain(rng: np.random.Generator, channels: int, neuron: Cuba, high: int) -> Graph:
+    """A map of so many channels through convolutions with a residual sum and a shortcut, then a dense layer."""
+    graph = Graph(timesteps=3, input_shape=(30, channels), input_payload=Payload(0, high))
+
+    def conv(out, per, k, **more):
+        return Conv(rng.integers(-40, 40, (out, per, k, k)) * 2, rng.integers(-30, 30, out), (5, 6), neuron=neuron, **more)
+
+    first = graph.add("first", conv(12, channels, 3, padding=1), x="input")
+    second = graph.add("second", conv(12, 12, 1), x=first)
+    third = graph.add("third", conv(12, 6, 3, padding=1, groups=2), x=[first, second])
+    fourth = graph.add("fourth", conv(7, 12, 3), x=[first, second, third])
+    held = graph.add("held", Lif((12, 7), Cuba(4096, 2048, 1)), x=fourth)
+    graph.add("out", Dense(rng.integers(-9, 9, (5, 84)) * 2, rng.integers(-9, 9, 5), neuron), x=[fourth, held])
+    return graph
+
+
+@pytest.mark.parametrize("neuron", [Cuba(4096, 2048, 60), Cuba(4096, 4096, 60), Cuba(4096, 700, 90), Cuba(1024, 300, 200)], ids=str)
+@pytest.mark.parametrize(("channels", "high"), [(2, 1), (9, 1), (3, 5), (4, 40)])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_chains_walk_to_the_same_record(neuron, channels, high, batch, monkeypatch):
+    rng = np.random.default_rng(channels + high)
+    graph = chain(rng, channels, neuron, high)
+    for density in (0.05, 0.9):
+        x = ((rng.random((6, 3, 30, channels)) < density) * rng.integers(1, high + 1, (6, 3, 30, channels))).astype(np.int32)
+        same(*both(monkeypatch, graph, x, batch))
+
+
+def test_a_changed_graph_gets_a_new_table():
+    rng = np.random.default_rng(0)
+    graph = chain(rng, 3, Cuba(4096, 2048, 60), 1)
+    x = rng.integers(0, 2, (2, 3, 30, 3)).astype(np.int32)
+    before = engine.run(graph, x)
+    assert program_of(graph, list(graph.ops)) is program_of(graph, list(graph.ops))
+    graph.ops["first"] = dataclasses.replace(graph.ops["first"], neuron=Cuba(4096, 2048, 4000))
+    after = engine.run(graph, x)
+    assert before.counts[:, :, 0].sum() != after.counts[:, :, 0].sum()
+
+
+def test_an_overflow_is_reported_as_ever(monkeypatch):
+    rng = np.random.default_rng(0)
+    graph = Graph(timesteps=14, input_shape=(8, 60))
+    heavy = Conv(np.full((4, 60, 1, 1), 254), np.zeros(4, np.int64), (2, 4), neuron=Cuba(4096, 0, 4095))
+    graph.add("a", Conv(rng.integers(-9, 9, (60, 60, 1, 1)) * 2, rng.integers(0, 9, 60), (2, 4)), x="input")
+    graph.add("b", dataclasses.replace(heavy, neuron=Cuba(100, 0, 4095)), x="input")
+    x = np.ones((1, 14, 8, 60), np.int32)
+    monkeypatch.setattr(Strict, "raises", False)
+    with pytest.warns(RuntimeWarning, match="24 bits"):
+        walked, alone = both(monkeypatch, graph, x, 1)
+    same(walked, alone)
+    monkeypatch.setattr(Strict, "raises", True)
+    with pytest.raises(RegisterOverflow):
+        engine.run(graph, x)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_few_channels_are_coded(channels):
+    x = np.random.default_rng(1).integers(0, 2, (2, 6, channels)).astype(np.int32)
+    codes = np.empty((2, 6, 1), np.int32)
+    gather.coded(x, codes)
+    assert np.array_equal(codes[..., 0], (x << np.arange(channels)).sum(2))
