@@ -77,12 +77,39 @@ def test_a_stream_may_begin_with_the_stems_currents(digits, end):
     assert np.corrcoef(engine.run(graph, embedded).logits.ravel(), wanted.ravel())[0, 1] > (0.98 if end == "stream" else 0.9)
 
 
-class TwoStems(nn.Module):
-    """Two convolutions of the image, a finer and a coarser one, each with neurons of its own."""
+class Summed(nn.Module):
+    """Sums of spikes (SEW) behind a convolution whose currents join the stem's in a stream."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.a, self.one, self.b, self.two = nn.Conv2d(1, 4, 3, 1, 1), lif(v_threshold=0.3), nn.Conv2d(1, 6, 2, 2), lif(v_threshold=0.3)
+        self.stem, self.one = nn.Conv2d(1, 8, 3, padding=1), lif(v_threshold=0.2)
+        self.conv, self.two = nn.Conv2d(8, 8, 1), lif(v_threshold=0.2)
+        self.join, self.last, self.head = nn.Conv2d(8, 8, 3, padding=1), lif(v_threshold=0.3), nn.Linear(8, 10)
+
+    def forward(self, x):
+        start = steps(x.unsqueeze(0).repeat(4, 1, 1, 1, 1), self.stem)
+        y = self.one(start)
+        y = y + self.two(steps(y, self.conv))
+        return self.head(self.last(start + steps(y, self.join)).flatten(3).mean(3)).mean(0)
+
+
+def test_sums_of_spikes_join_a_stream_source_by_source(digits):
+    images = pictures(digits, 8)
+    torch.manual_seed(1)
+    _, embedded, rows, graph = both(Summed().eval(), images)
+    assert graph.only("current") == ["join", "join.two"] and not graph.ops["join.two"].bias.any()
+    assert np.array_equal(graph.ops["join"].weight, graph.ops["join.two"].weight)
+    assert min(row.alone for row in rows) > 0.99 and all(row.float_rate > 0.01 for row in rows)
+    same_in_torch(graph, embedded)
+
+
+class TwoStems(nn.Module):
+    """Two convolutions of the image, a finer and a coarser one, each with neurons of its own."""
+
+    def __init__(self, padding: int = 1) -> None:
+        super().__init__()
+        self.a, self.one = nn.Conv2d(1, 4, 3, 1, padding), lif(v_threshold=0.3)
+        self.b, self.two = nn.Conv2d(1, 6, 2, 2), lif(v_threshold=0.3)
         self.down, self.last, self.head = nn.Conv2d(4, 6, 2, 2), lif(v_threshold=0.3), nn.Linear(6 * 16, 10)
         self.across = nn.Conv2d(6, 6, 1)
 
@@ -100,6 +127,19 @@ def test_the_image_may_enter_at_two_places(digits):
     assert graph.input_shape == (64, 4 + 2) and graph.ops["host.b"].fold == 2  # 6 channels on a quarter of the places
     assert [row.alone > 0.999 for row in rows[:2]] == [True, True] and min(row.alone for row in rows) > 0.97
     same_in_torch(graph, embedded)
+
+
+def test_maps_of_the_image_that_do_not_fold_are_refused_by_name():
+    class Odd(TwoStems):
+        def forward(self, x):
+            x = x.unsqueeze(0).repeat(3, 1, 1, 1, 1)
+            a, b = self.one(steps(x, self.a)), self.two(steps(x, self.b))
+            return self.head(self.last(self.wide(a.flatten(2)) + self.narrow(b.flatten(2)))).mean(0)
+
+    model = Odd(padding=2)  # 10 x 10 places, and 4 x 4
+    model.wide, model.narrow = nn.Linear(400, 96), nn.Linear(96, 96)
+    with pytest.raises(DeployError, match="b: the host's map of 4 x 4 positions does not fold onto the one of 10 x 10"):
+        both(model.eval(), torch.rand(2, 1, 8, 8))
 
 
 class Mixer(nn.Module):

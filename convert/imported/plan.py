@@ -91,6 +91,11 @@ class Synapses:
                 weight[i, start : start + per] = self.weight[row]
         return dataclasses.replace(self, weight=weight, bias=self.bias[chosen], groups=groups)
 
+    def by_source(self) -> list[Synapses]:
+        """A map for each source, ``W (x + y) = W x + W y``; the first has the bias."""
+        first, *rest = (dataclasses.replace(self, sources=(source,)) for source in self.sources)
+        return [first, *(dataclasses.replace(s, bias=np.zeros_like(s.bias)) for s in rest)]
+
     def placed(self, at: int, channels: int) -> Synapses:
         """The map as channels `at` ... of `channels`; the other ones have no synapses."""
         dense = self.rows(np.arange(len(self.weight))) if self.groups > 1 else self

@@ -19,11 +19,10 @@ from convert.imported.heading import HEAD, HeadScale, add_head
 from convert.imported.hosting import HostLayer, RawPixels, add_replays, host_map, side_by_side
 from convert.imported.plan import Attention, Gate, Layer, Mixing, Neurons, Plan, Pool, Synapses
 from convert.imported.scaling import BIAS_MAX, beside, best_scale, cuba, exact_scale, integers, on_threshold, room, rounded, whole_bias
-from convert.imported.streams import FedOps, choose_scales, fed_groups
+from convert.imported.streams import FedOps, add_branch, choose_scales, fed_groups
 from convert.ir import DeployError, Graph, Op, Payload
 from convert.neuron import DECAY_ONE, VTH_MANT_MAX, Cuba
 from convert.ops.conv import Conv
-from convert.ops.current import Current
 from convert.ops.max_pool import MaxPool
 from convert.ops.membrane import Membrane
 from convert.ops.qk_channel_gate import QkChannelGate
@@ -135,11 +134,7 @@ def _neurons(out: Quantised, timesteps: int, layer: Neurons) -> None:
         return
     names = []
     for i, s in enumerate(layer.inputs):
-        name = f"{layer.name}.branch{i + 1}"
-        if s.padding[0] != s.padding[1]:
-            raise DeployError(layer.name, "a branch with uneven padding", "use the same padding in both directions")
-        weight, bias = _rounded(out, name, s, scale)
-        names.append(graph.add(name, Current(weight, bias, s.grid, s.stride, s.padding[0], s.groups), x=list(s.sources)))
+        names += add_branch(graph, f"{layer.name}.branch{i + 1}", s, scale, out.latent)
     graph.add(layer.name, Membrane(layer.shape, neuron), current=names)
 
 

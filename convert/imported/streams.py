@@ -124,7 +124,7 @@ class FedOps:
     def __init__(self, groups: list[Fed], replays: dict[int, str], latent: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
         self.of = {r.name: g for g in groups for r in g.readers}
         self.copies = {id(g): Counter(id(s) for r in g.readers for s in r.inputs) for g in groups}
-        self.replays, self.latent, self.made = replays, latent, dict[int, str]()
+        self.replays, self.latent, self.made = replays, latent, dict[int, list[str]]()
 
     def add(self, graph: Graph, layer: Neurons) -> None:
         group = self.of[layer.name]
@@ -133,18 +133,31 @@ class FedOps:
         if all(s.from_image for s in layer.inputs):
             graph.add(layer.name, Lif(layer.shape, neuron), x=held)
             return
-        branches = [self._branch(graph, layer, i, s) for i, s in enumerate(layer.inputs) if not s.from_image]
+        branches = [name for i, s in enumerate(layer.inputs) if not s.from_image for name in self._branch(graph, layer, i, s)]
         graph.add(layer.name, Membrane(layer.shape, neuron), current=branches, x=held)
 
-    def _branch(self, graph: Graph, layer: Neurons, i: int, s: Synapses) -> str:
+    def _branch(self, graph: Graph, layer: Neurons, i: int, s: Synapses) -> list[str]:
+        """Names of the branch's ops, one for each source; they are there once for all readers."""
         group = self.of[layer.name]
         if id(s) not in self.made:
-            if s.padding[0] != s.padding[1]:
-                raise DeployError(layer.name, "a branch with uneven padding", "use the same padding in both directions")
             name = s.name or f"{layer.name}.branch{i + 1}"
             name = name if name not in graph.ops else f"{name}.{layer.name}"
-            weight, bias = integers(s, group.scale).astype(np.int32), whole_bias(s.bias * group.scale)
-            self.latent[name] = beside(s.weight * group.scale, weight), s.bias * group.scale
             copies = self.copies[id(group)][id(s)]
-            self.made[id(s)] = graph.add(name, Current(weight, bias, s.grid, s.stride, s.padding[0], s.groups, copies), x=list(s.sources))
+            self.made[id(s)] = add_branch(graph, name, s, group.scale, self.latent, copies)
         return self.made[id(s)]
+
+
+def add_branch(
+    graph: Graph, name: str, s: Synapses, scale: float, latent: dict[str, tuple[np.ndarray, np.ndarray]], copies: int = 1
+) -> list[str]:
+    """Append a `current` for each source of a branch; returns their names."""
+    if s.padding[0] != s.padding[1]:
+        raise DeployError(name, "a branch with uneven padding", "use the same padding in both directions")
+    made: list[str] = []
+    for each in s.by_source():
+        label = name if not made else f"{name}.{each.sources[0]}"
+        weight, bias = integers(each, scale).astype(np.int32), whole_bias(each.bias * scale)
+        latent[label] = beside(each.weight * scale, weight), each.bias * scale
+        op = Current(weight, bias, s.grid, s.stride, s.padding[0], s.groups, copies)
+        made.append(graph.add(label, op, x=each.sources[0]))
+    return made
