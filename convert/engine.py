@@ -13,7 +13,8 @@ import numpy as np
 
 from convert.ir import INPUT, DeployError, Graph, delayed
 from convert.record import Record
-from convert.recorder import Recorder
+from convert.recorder import Held
+from convert.recorder import Recorder as Recorder
 from convert.stage import Beat as Beat
 from convert.stage import Signals as Signals
 from convert.stage import Stage as Stage
@@ -147,16 +148,16 @@ def run(
     stage = Stage(graph, list(graph.ops), len(injector.sample), injector.span)
     recorder = Recorder(graph, len(inputs), spikes)
     stage.sent, stage.activity = recorder.active, recorder.all_activity()
+    held, last = Held(recorder), next(iter(graph.only("exit_gate")), None)
     feedback: Signals | None = None
     while not injector.finished:
         beat = injector.beat(feedback)
         stage.step(beat)
-        recorder.counted(beat.sample, beat.t, slice(None), stage.events)
-        recorder.signals(beat.sample, beat.t, beat.signals, beat.span, activity=False)
-        done = done_of(graph, beat.signals, beat.t)
-        recorder.ended(beat.sample, beat.t, done)
+        done = beat.t >= graph.timesteps if last is None else beat.signals[last][:, 0] > 0
+        held.add(beat.sample, beat.t, beat.span, stage.events, beat.signals, done)
         if progress is not None and done.any():
             progress(int(done.sum()))
         stay = injector.advance(done)
         feedback = {s: beat.signals[s][stay] for s, _, _ in injector.feedback}
+    held.flush()
     return recorder.record(labels)

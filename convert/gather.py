@@ -173,7 +173,7 @@ def spiking(  # type: ignore[no-untyped-def]
         for first in range(0, positions, together):
             last = min(first + together, positions)
             lives += summed(m, first, last, x, lists, many, credit, start, source, tap, weight, begin, lines, spare, acc)
-            some, found = settled(m, m // span, first, last, acc, u, v, bias, leaks, leaky, bound, fires, credit, out)
+            some, found = settled(m, m // span, first, last, acc, np.int32(0), u, v, bias, leaks, leaky, bound, fires, credit, out)
             sent += some
             flags |= found
         tally[2, m], tally[3, m] = sent, lives

@@ -8,6 +8,7 @@ from numba import njit
 compiled = njit(cache=True, nogil=True)
 inlined = njit(cache=True, nogil=True, forceinline=True)  # small ones: passing arrays costs more than their work
 LIMIT = 1 << 23  # of the chip's 24-bit registers
+FEW_ADDS = 1 << 18  # so few are done event by event before a product has begun
 LANES = 512  # neurons that are updated at a time
 
 
@@ -65,11 +66,11 @@ def kept(x, keep):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def currents(acc, u, bias, i_keep):  # type: ignore[no-untyped-def]
-    """Currents of one position: ``u = dec(u) + 2^6 acc``; acc becomes ``u + 2^6 bias``. Returns whether one wrapped."""
+def currents(acc, up, u, bias, i_keep):  # type: ignore[no-untyped-def]
+    """Currents of one position: ``u = dec(u) + 2^(6 + up) acc``; acc becomes ``u + 2^6 bias``. Returns whether one wrapped."""
     limit, wrapped = np.int32(LIMIT), np.int32(0)
     for c in range(len(u)):
-        x = kept(u[c], i_keep) + (acc[c] << np.int32(6))
+        x = kept(u[c], i_keep) + (acc[c] << (np.int32(6) + up))
         wrapped |= np.int32(x >= limit) | np.int32(x <= -limit)
         u[c] = acc[c] = ((x + limit) & (np.int32(2) * limit - np.int32(1))) - limit
     for c in range(len(u)):
@@ -109,21 +110,21 @@ def fired(acc, up, v, v_keep, theta, fires, out):  # type: ignore[no-untyped-def
 
 
 @inlined
-def settled(m, a, first, last, acc, u, v, bias, i_keep, v_keep, theta, fires, credit, out):  # type: ignore[no-untyped-def]
-    """Neurons of the positions `first` to `last` on their sums acc [positions, n] (with the bias, where u is empty); dead ones are left.
+def settled(m, a, first, last, acc, up, u, v, bias, i_keep, v_keep, theta, fires, credit, out):  # type: ignore[no-untyped-def]
+    """Neurons of the positions `first` to `last` on ``2^up acc``, acc [positions, n] (with the bias, where u is empty); dead ones are left.
 
     u and v [samples, neurons], out [rows, neurons]. Returns spikes, and 1 if a current wrapped plus 2 if a voltage was clipped.
     """
-    n, up, flags, sent = acc.shape[1], np.int32(6), 0, np.int64(0)
+    n, shift, flags, sent = acc.shape[1], up + np.int32(6), 0, np.int64(0)
     if u.size:
-        up = np.int32(0)
+        shift = np.int32(0)
         for o in range(first, last):
             if not credit.size or credit[m, o] > 0:
-                flags |= currents(acc[o - first], u[a][o * n : (o + 1) * n], bias, i_keep)
+                flags |= currents(acc[o - first], up, u[a][o * n : (o + 1) * n], bias, i_keep)
     if not credit.size:
         flat, count = acc.reshape(acc.size), (last - first) * n
         begin = first * n
-        some, beyond = fired(flat[:count], up, v[a][begin : begin + count], v_keep, theta, fires, out[m][begin : begin + count])
+        some, beyond = fired(flat[:count], shift, v[a][begin : begin + count], v_keep, theta, fires, out[m][begin : begin + count])
         return np.int64(some), flags | 2 * beyond
     flat, o = acc.reshape(acc.size), first
     while o < last:  # as many living, or dead, positions at a time as follow each other
@@ -132,7 +133,7 @@ def settled(m, a, first, last, acc, u, v, bias, i_keep, v_keep, theta, fires, cr
             end += 1
         if lives:
             now, held, sends = flat[(o - first) * n : (end - first) * n], v[a][o * n : end * n], out[m][o * n : end * n]
-            some, beyond = fired(now, up, held, v_keep, theta, fires, sends)
+            some, beyond = fired(now, shift, held, v_keep, theta, fires, sends)
             sent += some
             flags |= 2 * beyond
         else:
@@ -165,7 +166,7 @@ def swept(current, credit, u, v, span, bias, i_keep, v_keep, theta, hold, spikes
             for p in range(first, last):
                 for c in range(n):
                     acc[p - first, c] = np.int32(current[m, p, c]) + (np.int32(0) if u.size else bias[c])
-            some, found = settled(m, m // span, first, last, acc, us, vs, bias, leaks, leaky, bound, fires, credit, out)
+            some, found = settled(m, m // span, first, last, acc, np.int32(0), us, vs, bias, leaks, leaky, bound, fires, credit, out)
             count += some
             flags |= found
         fires_of[m] = count

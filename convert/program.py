@@ -16,7 +16,7 @@ from convert.ir import Graph, delayed
 from convert.neuron import MANT_SHIFT, Cuba
 from convert.taps import Taps
 
-SMALL = 1 << 28  # synapses x rows of a beat: beyond it single calls cost nothing, and ops are watched one by one
+SMALL = 1 << 30  # synapses x rows of a beat: beyond it single calls cost nothing, and ops are watched one by one
 
 
 class Arena:
@@ -78,9 +78,8 @@ class Program:
                 self.signals[source] = self.words, self.graph.shape_of(edge.source)
                 self.words += int(np.prod(self.graph.shape_of(edge.source)))
         self.states[name] = {}
-        for key, array in op.state(1).items():
-            if array.dtype != np.int32:
-                break
+        state = op.state(1)
+        for key, array in state.items() if all(a.dtype == np.int32 for a in state.values()) else ():
             self.states[name][key] = self.state, array.shape[1:]
             self.state += array.size
         args = None if "open" in wired else op.instruction(self, name, wired)

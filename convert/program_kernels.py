@@ -10,7 +10,7 @@ import numpy as np
 
 from convert import coincidences, gate_kernels, gather, kernels, scatter
 from convert.ir import COUNTERS
-from convert.kernels import compiled, inlined
+from convert.kernels import FEW_ADDS, compiled, inlined
 
 ELSEWHERE, FIRE, ATTEND, GATE, REPLAY, LADDER, READ, EXIT, SWEEP = range(9)
 KIND, OP, NUMBER, OUT, SIZE, CREDIT, TOKENS, ACTIVITY, ARGS = range(9)  # columns of the table; without a credit it is -1
@@ -22,7 +22,6 @@ MERGED, LISTED = 1, 2
 SPIKE_IN, SYNOP, ATTENTION, UPDATE, GATE_UPDATE, SPIKE_OUT = (
     COUNTERS.index(c) for c in ("spike_in", "synop", "attention_ac", "neuron_update", "gate_update", "spike_out")
 )
-FEW_ADDS = 1 << 15  # so few are done event by event before a product has begun
 NARROW, WIDE = 1 << 17, 1 << 31  # what sums stay below: for neurons, for accumulators
 
 
@@ -149,13 +148,16 @@ def attend(row, rows, span, words, scratch, state, w32, events, flags):  # type:
     y, credit = block(scratch, row[ARGS + 3], rows, tokens, channels), plane(words, row[CREDIT], rows, row[TOKENS])
     booked = events[row[OP]]
     coincidences.attention(q, k, v, credit, row[ARGS + 6], row[ARGS + 7] == 1, y, booked[ATTENTION], booked[SPIKE_IN])
-    up = np.int32(row[ARGS + 8])
+    n, size, out = ARGS + 9, row[SIZE], plane(words, row[OUT], rows, row[SIZE])
+    u, v = plane(state, row[n + U], rows // span, size), plane(state, row[n + V], rows // span, size)
+    bias, leaks, leaky, theta = w32[row[n + BIAS] : row[n + BIAS] + channels], row[n + I_KEEP], row[n + V_KEEP], row[n + THETA]
     for m in range(rows):
-        for i in range(tokens):
-            for c in range(channels):
-                y[m, i, c] <<= up
-        booked[UPDATE, m] = alive(credit, m, tokens) * channels
-    return neurons(row, ARGS + 9, rows, span, y, credit, words, state, w32, flags, booked[SPIKE_OUT])
+        sent, said = kernels.settled(
+            m, m // span, 0, tokens, y[m], np.int32(row[ARGS + 8]), u, v, bias, np.int32(leaks), np.int32(leaky), np.int32(theta),
+            np.int32(1), credit, out,
+        )  # fmt: skip
+        booked[UPDATE, m], booked[SPIKE_OUT, m] = alive(credit, m, tokens) * channels, sent
+        flags[row[OP]] |= said
 
 
 @compiled
@@ -221,7 +223,7 @@ def ladder(row, rows, t, words, scratch, w16, w32, w64, merges, links, facts, ev
 
 @compiled
 def read(row, rows, span, t, words, scratch, state, w16, w32, w64, merges, links, facts, events):  # type: ignore[no-untyped-def]
-    """`readout`: synapses, then z, held, bias, timesteps, credit before, after, channels of a token, scratch of two maps."""
+    """`readout`: synapses, then z, held, bias, timesteps, credit before, after, channels of a token, scratch of a list."""
     k, n, booked, a = row[ARGS], row[ARGS + OUTPUTS], events[row[OP]], ARGS + SYNAPSES
     x = total(k, rows, merges, links, words, scratch, facts)
     if not few(row, ARGS, rows, WIDE, merges, facts):
@@ -236,14 +238,13 @@ def read(row, rows, span, t, words, scratch, state, w16, w32, w64, merges, links
     if after.size:
         died = np.empty(before.shape, np.bool_)
         if gate_kernels.deaths(before, after, died):
-            masked, listed = block(scratch, row[a + 7], rows, 1, inputs), block(scratch, row[a + 8], rows, 1, found.shape[2])
+            listed, numbers = block(scratch, row[a + 7], rows, 1, found.shape[2]), np.zeros((rows, 1), np.int32)
             for m in range(rows):
-                for p in range(row[TOKENS]):
-                    for c in range(p * row[a + 6], (p + 1) * row[a + 6]):
-                        masked[m, 0, c] = x[m, 0, c] if died[m, p] else 0
-            numbers, sums, unused = np.empty((rows, 1), np.int32), np.empty((rows, 1, n), np.int32), np.empty(rows, np.int64)
-            gather.listed(masked, facts[k, HIGH], listed, numbers)
-            gather.sums(masked, listed, numbers, none, fan, came, start, source, tap, weight, sums, booked[GATE_UPDATE], unused)
+                for i in range(many[m, 0]):  # events of tokens that die now
+                    listed[m, 0, numbers[m, 0]] = found[m, 0, i]
+                    numbers[m, 0] += died[m, found[m, 0, i] // row[a + 6]]
+            sums, unused = np.empty((rows, 1, n), np.int32), np.empty(rows, np.int64)
+            gather.sums(x, listed, numbers, none, fan, came, start, source, tap, weight, sums, booked[GATE_UPDATE], unused)
             more = sums.reshape(rows, n)
     slots, out = rows // span, plane(words, row[OUT], rows, n)
     z, held, bias = plane(state, row[a], slots, n), plane(state, row[a + 1], slots, n), w32[row[a + 2] : row[a + 2] + n]
@@ -291,7 +292,7 @@ def walk(  # type: ignore[no-untyped-def]
         if kind == FIRE:
             done = fire(row, rows, span, words, scratch, state, w16, w32, w64, merges, links, facts, events, flags)
         elif kind == ATTEND:
-            done = attend(row, rows, span, words, scratch, state, w32, events, flags)
+            attend(row, rows, span, words, scratch, state, w32, events, flags)
         elif kind == GATE:
             gate(row, rows, words, w32, links, events)
         elif kind == REPLAY:

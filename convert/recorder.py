@@ -10,6 +10,8 @@ from convert import credit, kernels, scatter
 from convert.ir import COUNTERS, Graph, delayed
 from convert.record import Record
 
+ROWS = 256  # rows that are entered together
+
 
 class Recorder:
     """Takes reports from any driver, in any order of the ops."""
@@ -99,3 +101,44 @@ class Recorder:
         )
 
 
+class Held:
+    """Reports of several beats of the integer reference, entered into a recorder together: entering costs the same for one and for many."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder, graph = recorder, recorder.graph
+        adds_up = graph.ops[recorder.logits_of].kind != "readout"  # beat by beat, where a net has no accumulators of its own
+        self.most = 0 if recorder.spikes or adds_up else ROWS
+        self.told = [n for n in (*recorder.names, recorder.start) if n in recorder.special and n is not None]
+        self.clear()
+
+    def clear(self) -> None:
+        self.reports: list[tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray], np.ndarray]] = []
+        self.rows = 0
+
+    def add(
+        self, sample: np.ndarray, t: np.ndarray, span: int, events: np.ndarray, signals: dict[str, np.ndarray], done: np.ndarray
+    ) -> None:
+        """A beat: rows in the order (slot, timestep), events [ops, counters, rows], which rows are done."""
+        if not self.most:
+            self.enter(sample, t, span, events, signals, done)
+            return
+        self.reports.append((sample, t, events, {n: signals[n].copy() for n in self.told}, done))
+        self.rows += len(t)
+        if self.rows >= self.most:
+            self.flush()
+
+    def enter(
+        self, sample: np.ndarray, t: np.ndarray, span: int, events: np.ndarray, signals: dict[str, np.ndarray], done: np.ndarray
+    ) -> None:
+        """The same, at once."""
+        self.recorder.counted(sample, t, slice(None), events)
+        self.recorder.signals(sample, t, signals, span, activity=False)
+        self.recorder.ended(sample, t, done)
+
+    def flush(self) -> None:
+        """Enter what is held back."""
+        if self.reports:
+            samples, times, events, signals, dones = zip(*self.reports)
+            together = {n: np.concatenate([s[n] for s in signals]) for n in self.told}
+            self.enter(np.concatenate(samples), np.concatenate(times), 1, np.concatenate(events, 2), together, np.concatenate(dones))
+            self.clear()

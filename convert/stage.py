@@ -56,22 +56,20 @@ class Stage:
         program = program_of(graph, names)
         self.program = program if program.walked > 1 and program.work * width * span < SMALL else None
         self._scratch = np.zeros(0, np.int32)
-        self.state: dict[str, dict[str, np.ndarray]] = {n: {} for n in names}
-        self._hold(width, lambda n, k, a: 0)
+        self._all, self.state = self._room(width)
+        for array in (self._all, *(a for state in self.state.values() for a in state.values())):
+            array[...] = 0
 
-    def _hold(self, width: int, old: Callable[[str, str, np.ndarray], np.ndarray | int]) -> None:
-        """State for so many slots; those of the program lie in one array."""
-        places = self.program.states if self.program else {}
-        self._all = np.zeros(width * self.program.state if self.program else 0, np.int32)
-        fresh = {n: op.state(width) for n, op in self.ops.items()}
-        for n, state in fresh.items():
-            for key, array in state.items():
-                if key in places.get(n, {}):
-                    at, shape = places[n][key]
-                    size = array[0].size if width else 0
-                    state[key] = self._all[at * width : at * width + width * size].reshape(width, *shape)
-                state[key][...] = old(n, key, array)
-        self.state = fresh
+    def _room(self, width: int) -> tuple[np.ndarray, dict[str, dict[str, np.ndarray]]]:
+        """Arrays for the state of so many slots, not set to anything; those of the program lie in one array, which comes first."""
+        if self.program is None:
+            return NOTHING, {n: op.state(width) for n, op in self.ops.items()}
+        whole, state = np.empty(width * self.program.state, np.int32), {}
+        for n, op in self.ops.items():
+            placed = self.program.states[n]
+            ends = {key: (at * width, (at + int(np.prod(shape))) * width, shape) for key, (at, shape) in placed.items()}
+            state[n] = {key: whole[a:b].reshape(width, *shape) for key, (a, b, shape) in ends.items()} if placed else op.state(width)
+        return whole, state
 
     @property
     def counts(self) -> dict[str, np.ndarray]:
@@ -82,9 +80,12 @@ class Stage:
         """Drop the state of slots that will not be used again."""
         if len(rows) == len(self.rows):
             return
-        keep, last = np.isin(self.rows, rows), self.state
+        keep, last = np.flatnonzero(np.isin(self.rows, rows)), self.state
         self.rows = self.rows[keep]
-        self._hold(len(self.rows), lambda n, k, a: last[n][k][keep])
+        self._all, self.state = self._room(len(keep))
+        for name, state in self.state.items():
+            for key, array in state.items():
+                np.take(last[name][key], keep, 0, array)
 
     def step(self, beat: Beat) -> None:
         """Add each op's output [A * span, ...] to the beat's signals and its events to `events`."""

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from convert import gather, scatter
+from convert.kernels import FEW_ADDS
 from convert.lanes import padded
 from convert.neuron import NO_CREDIT
 from convert.signals import Merged
 from convert.synapse import FLOAT_EXACT
 
 Pair = tuple[int, int]
-FEW_ADDS = 1 << 15  # so few are done event by event before a product has begun
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +117,9 @@ class Taps:
         lanes, channels = self.weight.shape[0] // self.groups, self.weight.shape[1]
         if not self._pointwise:
             return 2.0 if channels < 16 else 0.7  # a product for each tap of so few channels costs more than its events
-        return 0.15 if lanes < 32 else 0.4 if lanes < 128 else 0.7
+        if lanes < 32:
+            return 0.35 if channels >= 256 else 0.15
+        return 0.4 if lanes < 128 else 0.7
 
     def sums(self, merged: Merged, credit: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Weighted sums [rows, out positions, out channels] of what `Sources.merged` gives, accumulates and arriving events by row.
@@ -163,8 +165,10 @@ class Taps:
 
         It is where few are active, or where there is so little to add that starting a product takes longer.
         """
-        units = merged.units if merged.low >= 0 else 2 * merged.found
-        few = units < self.share * merged.total.size or units * self.reach < FEW_ADDS
+        if merged.low < 0 or merged.high > gather.UNITS:  # each event's weights are multiplied
+            few = merged.found < (0.05 if self.weight.shape[1] >= 16 else 0.15) * merged.total.size
+        else:
+            few = merged.units < self.share * merged.total.size or merged.units * self.reach < FEW_ADDS
         return few and self.bound * merged.peak < (1 << 31)
 
     def arguments(self, merged: Merged, credit: np.ndarray) -> tuple[np.ndarray, ...] | None:

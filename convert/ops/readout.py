@@ -188,9 +188,9 @@ class Readout(Op):
             return None
         ends = [to.place(wired[s][0]) if s in wired else -1 for s in ("before", "after")]
         inputs, cap = self.weight[0].size, to.cap(synapses[0])
-        spare = [to.room(inputs), to.room(inputs * cap + BLOCK)] if "after" in wired else [0, 0]
+        spare = to.room(inputs * cap + BLOCK) if "after" in wired else 0
         states = [to.kept(name, key) for key in ("z", "held")]
-        return [READ, *synapses, *states, to.w32.put(self.narrow_bias), self.timesteps, *ends, self.weight.shape[2], *spare]
+        return [READ, *synapses, *states, to.w32.put(self.narrow_bias), self.timesteps, *ends, self.weight.shape[2], spare]
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         x = total(inputs["x"])[:1]

@@ -10,7 +10,7 @@ import numpy as np
 from convert import coincidences
 from convert.ir import Inputs, Op, Size, credit_of, held, nonzero, per_sample, register, updates
 from convert.neuron import NO_CREDIT, Cuba
-from convert.program_kernels import ATTEND
+from convert.program_kernels import ATTEND, NARROW
 from convert.synapse import FLOAT_EXACT
 
 
@@ -138,6 +138,8 @@ class SpikingAttention(Op):
         }
 
     def instruction(self, to, name, wired):
+        if (self.tokens * self.channels // self.heads) << self.exponent >= NARROW:
+            return None
         maps = [to.place(wired[s][0]) for s in "qkv"]
         shape = [self.tokens, self.channels, self.heads, int(self.order == "kv"), self.exponent]
         return [ATTEND, *maps, to.room(self.tokens * self.channels), *shape, *to.neurons(name, self.neuron, self.no_bias)]
