@@ -20,13 +20,13 @@ from convert.errors import DeployError
 
 @dataclass
 class Args:
-    """Import a model of SpikingJelly 0.0.0.0.14: norms folded, 8-bit weights, 12-bit decays, the first convolution on the host."""
+    """Import a model of SpikingJelly 0.0.0.0.14: norms folded, 8-bit weights, 12-bit decays, convolutions of the image on the host."""
 
     output: Path
     """Run folder; the export goes into its folder export/, the report to import.json."""
     model: Annotated[str | None, tyro.conf.Positional] = None
     """FILE.py:function, a function without arguments that returns the model (the file is run: give only one that you trust); or
-    "published": the CIFAR net of Spikformer or QKFormer that --weights belong to by their key names."""
+    "published": the CIFAR net of Spikformer, QKFormer or STMixer that --weights belong to by their key names."""
     weights: Path | None = None
     """State dict, .safetensors or torch's (read with weights_only=True); left out, the function's own weights."""
     data: str = "digits"
@@ -36,7 +36,7 @@ class Args:
     timesteps: int | None = None
     """T, where the model does not fix it itself; of published nets 4 if left out."""
     heads: int | None = None
-    """Attention heads of a published net, which its weights do not tell; 12 for Spikformer and 8 for QKFormer if left out."""
+    """Attention heads of a published net, which its weights do not tell (STMixer's do); 12 for Spikformer, 8 for QKFormer if left out."""
     repaired: bool = False
     """Import QKFormer with its pools after the neurons and without its leak between samples: another net, to be fine-tuned."""
     form: Literal["image", "sequence", "step"] | None = None

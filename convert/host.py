@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from convert.files import atomic
 from convert.ir import DeployError
-from convert.synapse import FLOAT_EXACT
+from convert.synapse import FLOAT_EXACT, conv_current, out_grid
 
 OPSET = 17
 
@@ -18,6 +21,53 @@ def host_bound(weight: np.ndarray, bias: np.ndarray, pixels: int) -> int:
     """Largest |partial sum| that any image with values 0..pixels can cause."""
     edge = np.abs(bias.astype(np.int64)).reshape(len(bias), -1).max(1)
     return int((np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(1) * pixels + edge).max())
+
+
+@dataclass(frozen=True, eq=False)
+class HostConv:
+    r"""One convolution of pixels, ``y = floor((W * x + b) 2^-shift)``, and how it is laid into the map that is sent.
+
+    With `parts` m, y goes out as ``floor((y + j) / m)`` for j = 0 .. m - 1, one after the other along the channels: they add up to
+    y again (Hermite's identity). Then come `silent` channels of zeros, (before, after). With `fold` f the channels are laid over
+    f x f positions each: channel ``(dy f + dx) n + c`` of position (Y, X) becomes channel c of position (Y f + dy, X f + dx), which
+    `convert.ops.route` undoes on chip.
+
+    Attributes
+    ----------
+    weight : int [out, in, kh, kw]; bias : int [out], or [out, height, width] (an offset of the pixels meets the padding's zeros)
+    parts : a power of 2
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    shift: int
+    stride: int
+    padding: int
+    parts: int = 1
+    silent: tuple[int, int] = (0, 0)
+    fold: int = 1
+
+    @property
+    def rows(self) -> int:
+        """Channels before they are folded."""
+        return len(self.weight) * self.parts + sum(self.silent)
+
+    @property
+    def channels(self) -> int:
+        """Channels that are sent."""
+        return self.rows // self.fold**2
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        """What it sends for images uint8 [N, in, height, width], whole numbers [N, positions, channels]; the ONNX file does the same."""
+        size, n = (images.shape[2], images.shape[3]), len(images)
+        pixels = images.reshape(n, images.shape[1], -1).transpose(0, 2, 1)
+        sums = conv_current(pixels, self.weight, size, self.stride, self.padding, 1)
+        y = np.floor((sums + self.bias.reshape(len(self.weight), -1).T) * 2.0**-self.shift)
+        y = np.concatenate([np.floor((y + j) / self.parts) for j in range(self.parts)], -1)
+        y = np.pad(y, ((0, 0), (0, 0), self.silent))
+        h, w = out_grid(size, self.weight.shape[2:], self.stride, self.padding)  # type: ignore[arg-type]
+        y = y.reshape(n, h, w, self.fold, self.fold, -1).transpose(0, 1, 3, 2, 4, 5)
+        return y.reshape(n, h * w * self.fold**2, -1)
 
 
 def write_host(
@@ -32,13 +82,15 @@ def write_host(
     padding: int,
     image_shape: tuple[int, int, int],
     pixels: int,
+    more: Sequence[HostConv] = (),
 ) -> int:
     r"""Write ``clip(floor((W * x + b) 2^-shift), low, high)`` for uint8 images as ONNX; returns the proven bound.
 
     Parameters
     ----------
-    weight : int [out, in, kh, kw]; bias : int [out], or [out, height, width] (an offset of the pixels meets the padding's zeros)
+    weight, bias, shift, stride, padding : see `HostConv`
     image_shape : (channels, height, width); pixels : largest value of an image
+    more : further convolutions, whose channels come after; folded, they have as many positions
 
     Raises
     ------
@@ -48,26 +100,23 @@ def write_host(
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    bound = host_bound(weight, bias, pixels)
+    convs = [HostConv(weight, bias, shift, stride, padding), *more]
+    bound = max(host_bound(c.weight, c.bias, pixels) for c in convs)
     if bound >= FLOAT_EXACT:
         raise DeployError(
             "embedding", f"its sums can reach {bound}, float32 is exact below {FLOAT_EXACT}", "lower the stem's weights or its fan-in"
         )
-    constants = {
-        "weight": weight.astype(np.float32),
-        "bias": bias.astype(np.float32).reshape(-1, *bias.shape[1:] or (1, 1)),
-        "scale": np.float32(2.0**-shift),
-        "low": np.float32(low),
-        "high": np.float32(high),
-        "flat": np.array([0, len(weight), -1], np.int64),
-    }
-    nodes = [
-        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
-        helper.make_node("Conv", ["pixels", "weight"], ["product"], strides=[stride] * 2, pads=[padding] * 4),
-        helper.make_node("Add", ["product", "bias"], ["sum"]),
-        helper.make_node("Mul", ["sum", "scale"], ["scaled"]),
-        helper.make_node("Floor", ["scaled"], ["whole"]),
-        helper.make_node("Clip", ["whole", "low", "high"], ["clipped"]),
+    channels = sum(c.channels for c in convs)
+    constants = {"low": np.float32(low), "high": np.float32(high), "flat": np.array([0, channels, -1], np.int64)}
+    nodes = [helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT)]
+    sent: list[str] = []
+    for i, c in enumerate(convs):
+        more_nodes, name = _nodes(c, str(i or ""), constants)
+        nodes, sent = nodes + more_nodes, [*sent, name]
+    if len(sent) > 1:
+        nodes.append(helper.make_node("Concat", sent, ["all"], axis=1))
+    nodes += [
+        helper.make_node("Clip", ["all" if len(sent) > 1 else sent[0], "low", "high"], ["clipped"]),
         helper.make_node("Reshape", ["clipped", "flat"], ["maps"]),
         helper.make_node("Transpose", ["maps"], ["tokens"], perm=[0, 2, 1]),
         helper.make_node("Cast", ["tokens"], ["embedding"], to=TensorProto.INT32),
@@ -76,7 +125,7 @@ def write_host(
         nodes,
         "host embedding",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", *image_shape])],
-        [helper.make_tensor_value_info("embedding", TensorProto.INT32, ["batch", None, len(weight)])],
+        [helper.make_tensor_value_info("embedding", TensorProto.INT32, ["batch", None, channels])],
         [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
@@ -87,6 +136,42 @@ def write_host(
     with atomic(path) as part:
         onnx.save(model, part)
     return bound
+
+
+def _nodes(c: HostConv, tag: str, constants: dict[str, Any]) -> tuple[list[Any], str]:
+    """(nodes of one convolution, name of what it sends); their constants are entered."""
+    from onnx import helper
+
+    constants |= {
+        f"weight{tag}": c.weight.astype(np.float32),
+        f"bias{tag}": c.bias.astype(np.float32).reshape(-1, *c.bias.shape[1:] or (1, 1)),
+        f"scale{tag}": np.float32(2.0**-c.shift),
+    }
+    nodes = [
+        helper.make_node("Conv", ["pixels", f"weight{tag}"], [f"product{tag}"], strides=[c.stride] * 2, pads=[c.padding] * 4),
+        helper.make_node("Add", [f"product{tag}", f"bias{tag}"], [f"sum{tag}"]),
+        helper.make_node("Mul", [f"sum{tag}", f"scale{tag}"], [f"scaled{tag}"]),
+        helper.make_node("Floor", [f"scaled{tag}"], [f"whole{tag}"]),
+    ]
+    here = f"whole{tag}"
+    if c.parts > 1:
+        constants[f"share{tag}"] = np.float32(1 / c.parts)
+        constants[f"places{tag}"] = np.repeat(np.arange(c.parts, dtype=np.float32), len(c.weight)).reshape(-1, 1, 1)
+        nodes += [
+            helper.make_node("Concat", [here] * c.parts, [f"copies{tag}"], axis=1),
+            helper.make_node("Add", [f"copies{tag}", f"places{tag}"], [f"shifted{tag}"]),
+            helper.make_node("Mul", [f"shifted{tag}", f"share{tag}"], [f"shared{tag}"]),
+            helper.make_node("Floor", [f"shared{tag}"], [f"parts{tag}"]),
+        ]
+        here = f"parts{tag}"
+    if any(c.silent):
+        constants[f"silent{tag}"] = np.array([0, c.silent[0], 0, 0, 0, c.silent[1], 0, 0], np.int64)
+        nodes.append(helper.make_node("Pad", [here, f"silent{tag}"], [f"wide{tag}"]))
+        here = f"wide{tag}"
+    if c.fold > 1:
+        nodes.append(helper.make_node("DepthToSpace", [here], [f"laid{tag}"], blocksize=c.fold, mode="DCR"))
+        here = f"laid{tag}"
+    return nodes, here
 
 
 class Host:

@@ -37,6 +37,7 @@ def to_nir(graph: Graph) -> Any:
 
     lacking = [f"{n} ({op.kind})" for n, op in graph.ops.items() if op.kind not in WRITERS]
     lacking += [f"{e.target} (fed back, halted or masked)" for e in graph.edges if e.delay or e.slot in GATING]
+    lacking += [f"{n} (reads a stream)" for n in graph.only("readout") if {"current", "direct"} & {*graph.sources(n)}]
     lacking += [f"{n} (early exit)" for n, op in graph.ops.items() if getattr(op, "policy", "fixed_window") != "fixed_window"]
     if lacking:
         hint = "NIR says linear layers, convolutions, pools, sums and LIF neurons"

@@ -20,6 +20,13 @@ def exact_bound(rows: np.ndarray, payload_high: int, bias: np.ndarray | int = 0)
     return int((np.abs(rows.astype(np.int64)).sum(1) * payload_high + np.abs(bias)).max())
 
 
+def one_sided_bound(rows: np.ndarray, payload_high: int, bias: np.ndarray | int = 0) -> int:
+    """The same for inputs that are never negative: what raises a sum and what lowers it do not add up; no partial sum passes it."""
+    wide = rows.astype(np.int64)
+    above, below = (np.maximum(sign * wide, 0).sum(1) * payload_high + np.maximum(sign * np.asarray(bias), 0) for sign in (1, -1))
+    return int(max(above.max(), below.max()))
+
+
 def weight_problems(weight: np.ndarray, bias: np.ndarray, outputs: int):
     """Design rules of Loihi's 8-bit synapses and 13-bit biases: (what, hint)."""
     if not np.issubdtype(weight.dtype, np.integer):

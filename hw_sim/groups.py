@@ -146,13 +146,20 @@ def _projections(graph: Graph, name: str, op: Op, slot: str, source: str) -> lis
         edges = graph.sources(source)["x"]
         return [_conv(e.source, source, through) for e in edges]
     if source != INPUT and graph.ops[source].kind == "route" and op.kind == "readout":
-        return [_routed(graph, name, op, source, e.source) for e in graph.sources(source)["x"]]
+        raise DeployError(name, "reads spikes through wiring", "import the model again: each map has synapses of its own now")
     if source != INPUT and graph.ops[source].kind == "route":
-        return [Projection(e.source, "all", name) for e in graph.sources(source)["x"]]
+        return [Projection(origin, "all", name) for origin in _origins(graph, source)]
     if slot in CONTROL:
         same = slot != "open" and graph.shape_of(source)[0] == (op.out_shape[0] if len(op.out_shape) == 2 or op.gates_tokens else 0)
         return [Projection(source, "tokens" if same else "all", name, control=True)]
     return [_synapses(name, op, slot, source, graph.shape_of(source))]
+
+
+def _origins(graph: Graph, source: str) -> list[str]:
+    """What a `route`, or one `route` after the other, takes its values from."""
+    if source == INPUT or graph.ops[source].kind != "route":
+        return [source]
+    return [origin for e in graph.sources(source)["x"] for origin in _origins(graph, e.source)]
 
 
 def _conv(source: str, name: str, op: Any) -> Projection:
@@ -166,6 +173,8 @@ def _conv(source: str, name: str, op: Any) -> Projection:
 def _synapses(name: str, op: Any, slot: str, source: str, shape: tuple[int, ...]) -> Projection:
     if op.kind in CONV_LIKE:
         return _conv(source, name, op)
+    if op.kind == "readout" and slot == "direct":
+        return Projection(source, "direct", name)
     if op.kind == "readout":
         copies = op.weight.shape[1] if (op.weight == op.weight[:, :1]).all() else 1
         return Projection(source, "dense", name, op.weight.reshape(len(op.weight), -1) != 0, 8, copies=copies)
@@ -180,13 +189,3 @@ def _synapses(name: str, op: Any, slot: str, source: str, shape: tuple[int, ...]
     if op.gates_tokens:
         return Projection(source, "tokens", name)
     return Projection(source, "all", name)
-
-
-def _routed(graph: Graph, name: str, op: Any, route: str, source: str) -> Projection:
-    """The head's synapses on one of the maps that wiring lays side by side for it."""
-    shape = graph.shape_of(source)
-    numbered = np.arange(1, np.prod(shape) + 1, dtype=np.int32).reshape(1, *shape)
-    place = graph.ops[route].step({}, {"x": (numbered,)}, np.ones(1)).ravel()
-    taps = np.zeros((len(op.weight), numbered.size), bool)
-    taps[:, place[place > 0] - 1] = op.weight.reshape(len(op.weight), -1)[:, place > 0] != 0
-    return Projection(source, "dense", name, taps, 8)

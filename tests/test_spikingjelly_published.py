@@ -119,34 +119,3 @@ def test_the_command_imports_and_fine_tunes_a_repaired_qkformer(tmp_path):
     kinds = {row["kind"] for row in found["layers"]}
     assert {"qk_token_gate", "spiking_attention", "max_pool"} <= kinds and len(found["validation_accuracy"]) == 2
     assert all(0 <= row["agreement"] <= 1 for row in found["layers"]) and (tmp_path / "out/export/manifest.json").is_file()
-
-
-def published_stmixer(dim: int, depth: int, heads: int, tokens: int, classes: int = 10) -> dict[str, torch.Tensor]:
-    """Key names and shapes of STMixer's CIFAR net (its surrogate modules left out)."""
-    made = {"head.weight": torch.zeros(classes, dim), "head.bias": torch.zeros(classes)}
-
-    def layer_of(name: str, norm: str, *shape: int) -> None:
-        made[f"{name}.weight"] = torch.zeros(*shape)
-        for part in ("weight", "bias", "running_mean", "running_var"):
-            made[f"{norm}.{part}"] = torch.ones(shape[0])
-
-    wide = (3, dim // 8, dim // 4, dim // 2, dim, dim // 8 * 7)
-    for n in range(5):
-        layer_of(f"patch_embd.proj_conv.{3 * n}", f"patch_embd.proj_conv.{3 * n + 1}", wide[n + 1], wide[n], 3, 3)
-    layer_of("patch_embd.short_proj1.0", "patch_embd.short_proj1.1", dim // 8, 3, 4, 4)
-    for i in range(depth):
-        for part, out, inner in (("token_mix.fc1", dim, dim), ("token_mix.fc2", dim, dim), ("channel_mix.fc1", 4 * dim, dim),
-                                 ("channel_mix.fc2", dim, 4 * dim)):
-            layer_of(f"block.{i}.{part}.1", f"block.{i}.{part}.2", out, inner, 1)
-        for h in range(heads):
-            made[f"block.{i}.token_mix.attn.linear_mix.{h}.weight"] = torch.zeros(tokens, tokens)
-    return made
-
-
-def test_published_stmixer_is_refused_with_both_reasons(tmp_path):
-    save_file(published_stmixer(64, 2, 4, 64), tmp_path / "w.safetensors")
-    words = [ROOT / "convert/from_spikingjelly.py", "published", "--weights", tmp_path / "w.safetensors", "--output", tmp_path / "out"]
-    done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, env=ENV)
-    said = " ".join(done.stderr.split())
-    assert done.returncode == 1 and "Traceback" not in said
-    assert "patch_embd.short_proj1" in said and "straight from the image" in said and "scores are read from that stream" in said

@@ -6,15 +6,18 @@ from typing import Any
 
 import torch
 
+from convert.imported.mixing import layer_of
 from convert.imported.plan import Attention, FloatNeuron, Neurons, Refused
 from convert.imported.reading import as_current, kind_of, mean_current
-from convert.imported.signals import Attended, Current, Gated, Met, Reduced, Signal, Spikes
+from convert.imported.signals import Attended, Current, Gated, Met, Mixed, Reduced, Signal, Spikes
 
 
 def fire(reader: Any, x: Signal, neuron: FloatNeuron, multi: bool, value: torch.Tensor) -> Signal:
     """Neurons on a signal; axis 0 is time for multi-step ones."""
     x = mean_current(x) or x
     node = x.node
+    if isinstance(node, Mixed):
+        return _mixed(reader, x, node, neuron, multi, value)
     if isinstance(node, Reduced) and not node.window:
         return _gate(x, neuron, value)
     if isinstance(node, Spikes | Reduced):
@@ -38,6 +41,15 @@ def fire(reader: Any, x: Signal, neuron: FloatNeuron, multi: bool, value: torch.
     return Signal(value, spikes, index)
 
 
+def _mixed(reader: Any, x: Signal, node: Mixed, neuron: FloatNeuron, multi: bool, value: torch.Tensor) -> Signal:
+    """Neurons on mixed tokens."""
+    name = reader.where
+    reader.add(layer_of(name, node, neuron))
+    index = _in_time(reader, x, False, multi)
+    reader.keep(name, reader.plan.layers[name], value, index)
+    return Signal(value, Spikes(node.positions, node.channels, node.grid, (name,)), index)
+
+
 def _used_channels(reader: Any, name: str, node: Current, index: torch.Tensor, neuron: FloatNeuron) -> tuple[Spikes, torch.Tensor]:
     """The layer with the channels that the neurons see (part of them after a chunk or split)."""
     inputs, seen = node.inputs, torch.unique(index % node.channels)
@@ -55,7 +67,7 @@ def _renumbered(index: torch.Tensor, channels: int, seen: torch.Tensor) -> torch
 
 
 def part_of(reader: Any, x: Signal) -> Signal:
-    """Where a move left only some channels of a layer's spikes (q of a chunk), those neurons as a layer of their own.
+    """Where moves left only some channels of a layer's spikes (q of a chunk), those neurons as a layer of their own.
 
     Anything else (all channels, part of the tokens or timesteps) stays as it is.
     """
@@ -76,6 +88,10 @@ def part_of(reader: Any, x: Signal) -> Signal:
         parts[chosen] = f"{layer.name}.part{len(parts) + 1}"
         inputs = tuple(s.rows(seen.numpy()) for s in layer.inputs)
         reader.add(Neurons(parts[chosen], (node.positions, len(seen)), node.grid, inputs, layer.neuron))
+        after = [layer.name, *(parts[c] for c in sorted(parts))]  # beside the whole layer, by channels, in whatever order they are read
+        names = [n for n in reader.plan.layers if n not in after[1:]]
+        at = names.index(layer.name)
+        reader.plan.layers = {n: reader.plan.layers[n] for n in [*names[:at], *after, *names[at + 1 :]]}
         reader.keep(parts[chosen], reader.plan.layers[parts[chosen]], x.value, index)
     return Signal(x.value, Spikes(node.positions, len(seen), node.grid, (parts[chosen],)), index)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from convert.imported import reading
+from convert.imported import joining, mixing, reading
 from convert.imported.firing import part_of
 from convert.imported.plan import Gate, Refused
 from convert.imported.reading import kind_of
@@ -19,6 +20,7 @@ from convert.imported.signals import (
     Gated,
     Logits,
     Met,
+    Mixed,
     Product,
     Reduced,
     Signal,
@@ -60,7 +62,12 @@ def read_function(reader: Any, target: Any, args: tuple, kwargs: dict, result: A
     """Signals of a call whose real result is `result`."""
     name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
     if name in MOVES:
-        return _move(reader, target, args, kwargs, result)
+        return _move(target, args, kwargs, result)
+    if name in joining.NAMES:
+        return _join(name, args, kwargs, result)
+    if name in ("matmul", "bmm") and len(signals_of(args)) == 1:
+        return _times_constants(reader, args[0], args[1], result)
+    args = fx.node.map_aggregate(args, lambda a: part_of(reader, a) if isinstance(a, Signal) else a)  # type: ignore[assignment]
     if name in ("add", "__add__", "__radd__"):
         return _add(args[0], args[1], result)
     if name in ("mul", "multiply", "truediv", "div"):
@@ -77,7 +84,32 @@ def read_function(reader: Any, target: Any, args: tuple, kwargs: dict, result: A
     raise Refused(f"operation {name!r} is not supported", "use linear layers, pools, neurons, residual sums and spiking attention")
 
 
-def _move(reader: Any, target: Any, args: tuple, kwargs: dict, result: Any) -> Any:
+def _join(name: str, args: tuple, kwargs: dict, result: torch.Tensor) -> Signal:
+    given = dict(zip(("tensors", "dim"), args), **kwargs)
+    parts = given.get("tensors")
+    if not isinstance(parts, tuple | list) or not all(isinstance(p, Signal) for p in parts):
+        raise Refused("joins a signal and constants", "join signals alone")
+    return joining.join(name, list(parts), int(given.get("dim", given.get("axis", 0))) % result.dim(), result)
+
+
+def _times_constants(reader: Any, a: Any, b: Any, result: torch.Tensor) -> Signal:
+    """Matrix product of a signal and constants: tokens mixed, or a linear layer."""
+    x, matrix = (a, b) if isinstance(a, Signal) else (b, a)
+    left = x is b
+    if not isinstance(matrix, torch.Tensor) or matrix.dim() < 2 or x.index.dim() < 2:
+        raise Refused("multiplies by a matrix of constants", "use a linear layer")
+    turned = Signal(x.value, x.node, x.index.transpose(-1, -2)) if left else x
+    rows = matrix if left else matrix.transpose(-1, -2)
+    if mixing.across_tokens(turned):
+        out = mixing.mix(turned, rows, result)
+    elif matrix.dim() == 2:
+        out = reading.linear(part_of(reader, turned), rows.detach().double().numpy(), None, result, reader.batch)
+    else:
+        raise Refused("multiplies by several matrices of constants along another axis than the tokens", "use linear layers")
+    return Signal(result, out.node, out.index.transpose(-1, -2) if left else out.index)
+
+
+def _move(target: Any, args: tuple, kwargs: dict, result: Any) -> Any:
     if signals_of((args[1:], kwargs)):
         raise Refused("picks elements by another tensor", "the order of elements must be static")
     if isinstance(args[0], tuple | list):
@@ -88,8 +120,8 @@ def _move(reader: Any, target: Any, args: tuple, kwargs: dict, result: Any) -> A
     index_args = fx.node.map_aggregate(args, lambda a: a.index if isinstance(a, Signal) else a)
     moved = getattr(index_args[0], target)(*index_args[1:], **kwargs) if isinstance(target, str) else target(*index_args, **kwargs)
     if isinstance(result, torch.Tensor):
-        return part_of(reader, Signal(result, signal.node, moved))
-    return type(result)(part_of(reader, Signal(v, signal.node, i)) for v, i in zip(result, moved))
+        return Signal(result, signal.node, moved)
+    return type(result)(Signal(v, signal.node, i) for v, i in zip(result, moved))
 
 
 def _add(a: Any, b: Any, result: torch.Tensor) -> Signal:
@@ -147,6 +179,8 @@ def _scale(x: Signal, factor: float, result: torch.Tensor) -> Signal:
     if isinstance(node, Current):
         inputs = tuple(s.scaled(factor) for s in node.inputs)
         return Signal(result, Current(node.positions, node.channels, node.grid, inputs), x.index)
+    if isinstance(node, Mixed):
+        return Signal(result, dataclasses.replace(node, matrices=node.matrices * factor), x.index)
     if isinstance(node, Product | Attended | Reduced):
         if factor <= 0:
             raise Refused(f"scales by {factor}", "use a positive scale")
@@ -163,9 +197,7 @@ def _slices(x: Signal, across: bool) -> torch.Tensor | None:
     return slice_bases(index.reshape(-1, *index.shape[-2:]), x.node)
 
 
-def _matmul(a: Any, b: Any, result: torch.Tensor) -> Signal:
-    if not isinstance(a, Signal) or not isinstance(b, Signal):
-        raise Refused("multiplies by a matrix of constants", "use a linear layer")
+def _matmul(a: Signal, b: Signal, result: torch.Tensor) -> Signal:
     x, y = a.node, b.node
     hint = "attention takes q, k, v [.., heads, tokens, width] of spikes: q k^T v, in either order"
     if isinstance(x, Spikes) and isinstance(y, Spikes):

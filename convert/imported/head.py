@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from convert.imported.plan import Head, HeadPart, Refused, Synapses
+from convert.imported.plan import IMAGE, Head, HeadPart, Refused, Synapses
 from convert.imported.reading import kind_of, members, row_maps
 from convert.imported.signals import Current, Logits, Node, Signal, Spikes
 
@@ -36,15 +36,22 @@ def _through(node: Node, weight: np.ndarray, bias: np.ndarray) -> Head:
         raise Refused(f"class scores from {kind_of(node)}", "end with a linear layer on spikes")
     parts: dict[tuple[str, ...], HeadPart] = {}
     for s in node.inputs:
-        if s.from_image:
-            raise Refused("class scores straight from the image", "put neurons between: the host's currents cannot reach the class scores")
         inner, more = _before(s, weight)
         bias = bias + more
         if s.sources in parts:
             parts[s.sources].weight += inner
         else:
             parts[s.sources] = HeadPart(s.sources, inner, s.grid)
-    return Head(list(parts.values()), bias)
+    image = parts.pop((IMAGE,), None)
+    if not parts:
+        raise Refused("class scores straight from the image, without neurons", "there is nothing for a chip to do")
+    return Head(list(parts.values()), bias, None if image is None else _from_image(image))
+
+
+def _from_image(part: HeadPart) -> Synapses:
+    """The part as a convolution as large as the image."""
+    kernel = part.weight.reshape(len(part.weight), *part.grid, -1).transpose(0, 3, 1, 2)
+    return Synapses((IMAGE,), np.ascontiguousarray(kernel), np.zeros(len(kernel)), part.grid)
 
 
 def _before(s: Synapses, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -16,9 +16,9 @@ from convert.audit import audit
 from convert.data import Parts, load_parts
 from convert.engine import run as run_int
 from convert.files import atomic
-from convert.host import Host, write_host
+from convert.host import Host
 from convert.imported.plan import Plan
-from convert.imported.quantising import REPLAY, Quantised, quantise
+from convert.imported.quantising import Quantised, quantise
 from convert.imported.reporting import as_json, compare_layers, float_answers, float_spikes, layer_table
 from convert.imported.tracing import read
 from convert.imported.tuning import fine_tune
@@ -125,10 +125,7 @@ def write(out: Path, found: Quantised, plan: Plan, parts: Parts, data: dict[str,
     """Write net, embedding and manifest, and prove that torch, ONNX and the integers agree; returns the host's encoder."""
     graph, host = found.graph, found.host
     graph.meta = {"model": model, "dataset": parts.name, "classes": parts.classes}
-    bound = write_host(
-        out / "embedding.onnx", weight=host.weight, bias=host.bias, shift=host.shift, low=host.low, high=host.high, stride=host.stride,
-        padding=host.padding, image_shape=plan.image_shape, pixels=parts.levels,
-    )  # fmt: skip
+    bound = host.write(out / "embedding.onnx", plan.image_shape, parts.levels)
     write_graph(graph, out / "model.net")
     onnx = Host(out / "embedding.onnx")
     images = parts.validation.x[: _affordable(graph, CHECKED)]
@@ -147,9 +144,9 @@ def write(out: Path, found: Quantised, plan: Plan, parts: Parts, data: dict[str,
             "name": out.resolve().parent.name, "model": model, "dataset": parts.name, "data": data, "classes": len(parts.classes),
             "labels": parts.classes, "timesteps": graph.timesteps, "halting": False, "grid": list(grids[-1]),
             "image_shape": list(plan.image_shape), "host_macs": host.macs, "host_bound": bound,
-            "dense_ops": {n: op.dense_ops for n, op in graph.ops.items()}, "embedding_ops": [REPLAY, list(graph.ops)[1]],
+            "dense_ops": {n: op.dense_ops for n, op in graph.ops.items()}, "embedding_ops": found.embedding,
             "gates": credit.gates(graph), "exit_drop": None, "stock_netx": is_stock_chain(graph),
-            "parameters": int(sum(w.size + b.size for w, b in found.latent.values()) + host.weight.size + host.bias.size),
+            "parameters": int(sum(w.size + b.size for w, b in found.latent.values()) + host.parameters),
             "ops": op_rows(graph), "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in audit(graph, embedded)],
         },
     )  # fmt: skip

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from convert.imported import reading
-from convert.imported.firing import fire
+from convert.imported import mixing, reading
+from convert.imported.firing import fire, part_of
 from convert.imported.plan import FloatNeuron, Refused
-from convert.imported.signals import Signal
+from convert.imported.signals import Current, Signal
 
 CONTAINERS = ("SeqToANNContainer",)
 MOVES = (nn.Identity, nn.Flatten, nn.Unflatten)
@@ -82,6 +83,10 @@ def numbers_of(reader: Any, m: Any) -> FloatNeuron:
 
 def read_module(reader: Any, m: nn.Module, x: Signal, value: torch.Tensor) -> Signal:
     """The signal that leaves module `m`, whose real output is `value`."""
+    if isinstance(m, nn.Linear) and mixing.across_tokens(x):
+        return mixing.linear(x, m.weight, m.bias, value)
+    if not isinstance(m, MOVES) and "Dropout" not in type(m).__name__ and type(m).__name__ not in CONTAINERS:
+        x = part_of(reader, x)
     if is_neuron(m):
         return fire(reader, x, numbers_of(reader, m), multi_step(m), value)
     if type(m).__name__ in CONTAINERS:
@@ -89,7 +94,7 @@ def read_module(reader: Any, m: nn.Module, x: Signal, value: torch.Tensor) -> Si
     if isinstance(m, nn.Identity) or "Dropout" in type(m).__name__:
         return Signal(value, x.node, x.index)
     if isinstance(m, nn.Linear):
-        return reading.linear(x, _array(m.weight), None if m.bias is None else _array(m.bias), value, reader.batch)
+        return _named(reader, reading.linear(x, _array(m.weight), None if m.bias is None else _array(m.bias), value, reader.batch))
     if not multi_step(m):
         return _layer(reader, m, x, value)
     if x.index.dim() < 3:
@@ -106,7 +111,7 @@ def _layer(reader: Any, m: Any, x: Signal, value: torch.Tensor) -> Signal:
     if isinstance(m, nn.Unflatten):
         return Signal(value, x.node, x.index.unflatten(m.dim, m.unflattened_size))
     if isinstance(m, nn.Conv2d | nn.Conv1d):
-        return _conv(m, x, value)
+        return _named(reader, _conv(m, x, value))
     if isinstance(m, nn.modules.batchnorm._BatchNorm):
         return _norm(m, x, value)
     if isinstance(m, nn.MaxPool2d):
@@ -123,6 +128,13 @@ def _layer(reader: Any, m: Any, x: Signal, value: torch.Tensor) -> Signal:
             return reading.reduce(x, (-2, -1), True, value, mean=True)
         return reading.average(x, x.index.shape[-1], x.index.shape[-1], value)
     return reading.voting(x, m.voting_size, value)
+
+
+def _named(reader: Any, x: Signal) -> Signal:
+    """The same with the module's path on its synapses, which a shared branch of a stream goes by."""
+    if isinstance(x.node, Current):
+        x.node.inputs = tuple(dataclasses.replace(s, name=reader.where) for s in x.node.inputs)
+    return x
 
 
 def _container(reader: Any, m: Any, x: Signal, value: torch.Tensor) -> Signal:

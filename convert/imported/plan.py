@@ -62,6 +62,8 @@ class Synapses:
     stride: int = 1
     padding: tuple[int, int] = (0, 0)
     groups: int = 1
+    name: str = ""  # of the module that it was read from
+    smooth: bool = False  # an average over positions: neighbouring weights are alike
 
     @property
     def out_grid(self) -> Grid:
@@ -89,6 +91,18 @@ class Synapses:
                 weight[i, start : start + per] = self.weight[row]
         return dataclasses.replace(self, weight=weight, bias=self.bias[chosen], groups=groups)
 
+    def by_source(self) -> list[Synapses]:
+        """A map for each source, ``W (x + y) = W x + W y``; the first has the bias."""
+        first, *rest = (dataclasses.replace(self, sources=(source,)) for source in self.sources)
+        return [first, *(dataclasses.replace(s, bias=np.zeros_like(s.bias)) for s in rest)]
+
+    def placed(self, at: int, channels: int) -> Synapses:
+        """The map as channels `at` ... of `channels`; the other ones have no synapses."""
+        dense = self.rows(np.arange(len(self.weight))) if self.groups > 1 else self
+        after = channels - at - len(dense.weight)
+        weight, bias = (np.pad(v, ((at, after), *[(0, 0)] * (v.ndim - 1))) for v in (dense.weight, dense.bias))
+        return dataclasses.replace(dense, weight=weight, bias=bias)
+
     def averaged(self, kernel: Grid, stride: int) -> Synapses:
         """This map, then an average over windows, as one convolution."""
         out, per, kh, kw = self.weight.shape
@@ -97,7 +111,7 @@ class Synapses:
         for y in range(0, reach[0] + 1, self.stride):
             for x in range(0, reach[1] + 1, self.stride):
                 weight[:, :, y : y + kh, x : x + kw] += self.weight / (kernel[0] * kernel[1])
-        return dataclasses.replace(self, weight=weight, stride=self.stride * stride)
+        return dataclasses.replace(self, weight=weight, stride=self.stride * stride, smooth=self.smooth or kernel != (1, 1))
 
 
 def after_average(weight: np.ndarray, padding: tuple[int, int], kernel: int, stride: int) -> tuple[np.ndarray, tuple[int, int]]:
@@ -160,6 +174,15 @@ class Gate(Layer):
 
 
 @dataclass(eq=False)
+class Mixing(Layer):
+    """Neurons on spikes mixed across tokens: all channels of a head share its matrix."""
+
+    sources: tuple[str, ...]
+    weight: np.ndarray  # [heads, target token, source token]
+    neuron: FloatNeuron
+
+
+@dataclass(eq=False)
 class HeadPart:
     """What one map adds to the class scores: ``weight . sum of sources``."""
 
@@ -170,10 +193,14 @@ class HeadPart:
 
 @dataclass(eq=False)
 class Head:
-    """Class scores of one timestep: `parts` (several, where a stream of currents is read) and a bias; the net's answer sums over time."""
+    """Class scores of one timestep: `parts` (several, where a stream of currents is read) and a bias; the net's answer sums over time.
+
+    `image`: what the host adds, one convolution as large as the image, where the stream holds currents straight from it.
+    """
 
     parts: list[HeadPart]
     bias: np.ndarray  # [classes]
+    image: Synapses | None = None
 
 
 @dataclass(eq=False)
@@ -191,6 +218,8 @@ class Plan:
         for layer in self.layers.values():
             if isinstance(layer, Neurons):
                 found.update(name for s in layer.inputs for name in s.sources)
+            elif isinstance(layer, Mixing):
+                found.update(layer.sources)
             elif isinstance(layer, Pool):
                 found.add(layer.source)
             elif isinstance(layer, Attention):

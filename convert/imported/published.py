@@ -1,8 +1,8 @@
-"""The published CIFAR nets of Spikformer and QKFormer from their state dicts: sizes read from shapes, layers from key names.
+"""The published CIFAR nets of Spikformer, QKFormer and STMixer from their state dicts: sizes from shapes, layers from key names.
 
-Key names as in the authors' repositories (ZK-Zhou/spikformer 6212689, zhouchenlin2096/QKFormer c2a00e8), the forward passes
-written anew from the description. Heads and timesteps are in no state dict; they are given. The layer norms that
-Spikformer declares and never uses are left out.
+Key names as in the authors' repositories (ZK-Zhou/spikformer 6212689, zhouchenlin2096/QKFormer c2a00e8; STMixer in a file of
+its own), the forward passes written anew from the description. Timesteps are in no state dict and are given, and so are heads
+but for STMixer's. The layer norms that Spikformer declares and never uses are left out.
 
 QKFormer cannot be imported as it is: it pools currents before its neurons (a maximum is no sum), and the last neurons of
 each SSA run over time and batch merged, so a sample's state leaks into the next one's. `repaired` puts the pool after the
@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import re
 import sys
-from typing import Any
 
 import torch
 from torch import nn
 
 from convert.imported.loading import fill
+from convert.imported.published_layers import Layers, State, count, neurons, whole_heads
+from convert.imported.published_stmixer import StMixer
 from convert.ir import DeployError
 
-State = dict[str, torch.Tensor]
 SIGNS = {
     "spikformer": "block.0.attn.q_linear.weight", "qkformer": "stage1.0.tssa.q_conv.weight", "stmixer": "patch_embd.short_proj1.0.weight",
 }  # fmt: skip
@@ -43,61 +44,32 @@ def build(state: State, heads: int | None = None, timesteps: int = 4, repaired: 
     Raises
     ------
     DeployError
-        Unknown keys, heads that do not divide the channels, or a net that cannot be imported (STMixer).
+        Unknown keys, or heads that do not divide the channels or are not those of the weights.
     """
     name = family(state)
-    if name == "stmixer":
-        raise DeployError(
-            "patch_embd.short_proj1, head",
-            "STMixer's short path enters the stream of currents straight from the image, and its class scores are read from that stream; "
-            "the import has one convolution on the host, and neurons behind it",
-            "train it with neurons before the head: model.name stmixer of this repository, conf/published/",
-        )
     try:
         with contextlib.redirect_stdout(sys.stderr):  # it greets; a command's stdout is its own
             importlib.import_module("spikingjelly.activation_based.neuron")
     except ImportError as e:
         raise DeployError("spikingjelly", f"cannot be imported ({e})", "pip install spikegate[spikingjelly]") from None
-    heads = heads or HEADS[name]
-    kept = {k: v for k, v in state.items() if ".norm1." not in k and ".norm2." not in k}
-    model: nn.Module = Spikformer(kept, heads, timesteps) if name == "spikformer" else QkFormer(kept, heads, timesteps, repaired)
+    kept = {k: v for k, v in state.items() if not unused(name, k)}
+    try:
+        if name == "stmixer":
+            model: nn.Module = StMixer(kept, heads, timesteps)
+        else:
+            heads = heads or HEADS[name]
+            model = Spikformer(kept, heads, timesteps) if name == "spikformer" else QkFormer(kept, heads, timesteps, repaired)
+    except KeyError as e:
+        raise DeployError("--weights", f"lack {e.args[0]}", "use the whole state dict that the authors released") from None
     fill(model, kept, name)
     return model.eval()
 
 
-def _lif(**settings: Any) -> nn.Module:
-    from spikingjelly.activation_based import neuron
-
-    return neuron.LIFNode(tau=2.0, detach_reset=True, step_mode="m", **settings)
-
-
-def _norm(channels: int, flat: bool) -> nn.Module:
-    return nn.BatchNorm1d(channels) if flat else nn.BatchNorm2d(channels)
-
-
-class _Layers(nn.Module):
-    """Named triples of a linear layer, its normalisation and its neurons, as the published nets name them."""
-
-    def triple(self, state: State, prefix: str, linear: str, norm: str, lif: str, stride: int = 1) -> None:
-        """Add one; its shape is that of its weights in the state dict."""
-        weight, bias = state[f"{prefix}{linear}.weight"], f"{prefix}{linear}.bias" in state
-        out, i = weight.shape[:2]
-        kinds = {2: nn.Linear, 3: nn.Conv1d, 4: nn.Conv2d}
-        more = () if weight.dim() == 2 else (weight.shape[2], stride, weight.shape[2] // 2)
-        setattr(self, linear, kinds[weight.dim()](i, out, *more, bias=bias))
-        setattr(self, norm, _norm(out, weight.dim() < 4))
-        setattr(self, lif, _lif())
-
-    def currents(self, x: torch.Tensor, linear: str, norm: str) -> torch.Tensor:
-        """Normalised currents [T B, ...] of maps or tokens [T, B, ...]."""
-        y = getattr(self, linear)(x.flatten(0, 1))
-        if isinstance(getattr(self, linear), nn.Linear):
-            return getattr(self, norm)(y.transpose(-1, -2)).transpose(-1, -2)
-        return getattr(self, norm)(y)
-
-    def spikes(self, x: torch.Tensor, linear: str, norm: str, lif: str) -> torch.Tensor:
-        """Spikes [T, B, ...]."""
-        return getattr(self, lif)(self.currents(x, linear, norm).unflatten(0, (x.shape[0], x.shape[1])))
+def unused(name: str, key: str) -> bool:
+    """Whether inference leaves a tensor out: norms that are declared and never used, and STMixer's surrogate modules (training alone)."""
+    if name == "stmixer":
+        return re.match(r"sml\d+\.(proj_conv|encoder|head)\.", key) is not None
+    return ".norm1." in key or ".norm2." in key
 
 
 def _pool(x: torch.Tensor, pool: nn.Module) -> torch.Tensor:
@@ -109,7 +81,7 @@ def _head_split(x: torch.Tensor, heads: int) -> torch.Tensor:
     return x.unflatten(3, (heads, -1)).transpose(2, 3)
 
 
-class SpsEmbedding(_Layers):
+class SpsEmbedding(Layers):
     """Spikformer's patch splitting: four convolutions, two max-pools of spikes, position convolution with a sum."""
 
     def __init__(self, state: State) -> None:
@@ -128,7 +100,7 @@ class SpsEmbedding(_Layers):
         return x.flatten(3).transpose(-1, -2)
 
 
-class SpikingSelfAttention(_Layers):
+class SpikingSelfAttention(Layers):
     """SSA on tokens (linear layers, Spikformer) or on maps (1-d convolutions, QKFormer); `leaks`: as QKFormer publishes it."""
 
     def __init__(self, state: State, prefix: str, heads: int, leaks: bool = False) -> None:
@@ -137,7 +109,7 @@ class SpikingSelfAttention(_Layers):
         self.kind = "linear" if f"{prefix}q_linear.weight" in state else "conv"
         for part in ("q", "k", "v", "proj"):
             self.triple(state, prefix, f"{part}_{self.kind}", f"{part}_bn", f"{part}_lif")
-        self.attn_lif = _lif(v_threshold=0.5)
+        self.attn_lif = neurons(v_threshold=0.5)
 
     def part(self, x: torch.Tensor, part: str) -> torch.Tensor:
         return self.spikes(x, f"{part}_{self.kind}", f"{part}_bn", f"{part}_lif")
@@ -156,7 +128,7 @@ class SpikingSelfAttention(_Layers):
         return y.unflatten(3, (x.shape[3], x.shape[4])) if maps else y
 
 
-class TokenQkAttention(_Layers):
+class TokenQkAttention(Layers):
     """QKTA on maps."""
 
     def __init__(self, state: State, prefix: str, heads: int) -> None:
@@ -164,7 +136,7 @@ class TokenQkAttention(_Layers):
         self.heads = heads
         for part in ("q", "k", "proj"):
             self.triple(state, prefix, f"{part}_conv", f"{part}_bn", f"{part}_lif")
-        self.attn_lif = _lif(v_threshold=0.5)
+        self.attn_lif = neurons(v_threshold=0.5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         q, k = (self.spikes(x.flatten(3), f"{p}_conv", f"{p}_bn", f"{p}_lif").unflatten(2, (self.heads, -1)) for p in "qk")
@@ -173,7 +145,7 @@ class TokenQkAttention(_Layers):
         return y.unflatten(3, (x.shape[3], x.shape[4]))
 
 
-class Mlp(_Layers):
+class Mlp(Layers):
     """Two layers with neurons; `names` are (linear, norm, lif) of each."""
 
     def __init__(self, state: State, prefix: str, names: tuple[tuple[str, str, str], ...]) -> None:
@@ -202,11 +174,6 @@ class Block(nn.Module):
         return x + self.mlp(x)
 
 
-def _count(state: State, prefix: str) -> int:
-    """Modules of a list."""
-    return 1 + max((int(k[len(prefix) :].split(".")[0]) for k in state if k.startswith(prefix)), default=-1)
-
-
 class Spikformer(nn.Module):
     """Spikformer-L-D for CIFAR."""
 
@@ -215,8 +182,8 @@ class Spikformer(nn.Module):
         self.T = timesteps
         self.patch_embed = SpsEmbedding(state)
         names = tuple((f"fc{n}_linear", f"fc{n}_bn", f"fc{n}_lif") for n in (1, 2))
-        blocks = range(_count(state, "block."))
-        _whole_heads(state["block.0.attn.q_linear.weight"], heads)
+        blocks = range(count(state, "block."))
+        whole_heads(state["block.0.attn.q_linear.weight"], heads)
         parts = ((SpikingSelfAttention(state, f"block.{i}.attn.", heads), Mlp(state, f"block.{i}.mlp.", names)) for i in blocks)
         self.block = nn.ModuleList(Block("attn", *p) for p in parts)
         self.head = nn.Linear(state["head.weight"].shape[-1], len(state["head.weight"]))
@@ -228,7 +195,7 @@ class Spikformer(nn.Module):
         return self.head(x.mean(2).mean(0))
 
 
-class SpedsEmbedding(_Layers):
+class SpedsEmbedding(Layers):
     """QKFormer's patch embedding with a projected shortcut; the first has one convolution, the others halve the map."""
 
     def __init__(self, state: State, prefix: str, repaired: bool) -> None:
@@ -268,9 +235,9 @@ class QkFormer(nn.Module):
         for stage in (1, 2, 3):
             setattr(self, f"patch_embed{stage}", SpedsEmbedding(state, f"patch_embed{stage}.", repaired))
             kind = "ssa" if f"stage{stage}.0.ssa.q_conv.weight" in state else "tssa"
-            _whole_heads(state[f"stage{stage}.0.{kind}.q_conv.weight"], heads)
+            whole_heads(state[f"stage{stage}.0.{kind}.q_conv.weight"], heads)
             blocks = []
-            for i in range(_count(state, f"stage{stage}.")):
+            for i in range(count(state, f"stage{stage}.")):
                 prefix = f"stage{stage}.{i}."
                 if kind == "tssa":
                     attention: nn.Module = TokenQkAttention(state, f"{prefix}tssa.", heads)
@@ -287,8 +254,3 @@ class QkFormer(nn.Module):
             for block in getattr(self, f"stage{stage}"):
                 x = block(x)
         return self.head(x.flatten(3).mean(3).mean(0))
-
-
-def _whole_heads(weight: torch.Tensor, heads: int) -> None:
-    if len(weight) % heads:
-        raise DeployError("--heads", f"{heads} heads do not divide {len(weight)} channels", "give the number that the net was trained with")

@@ -26,7 +26,8 @@ def sources_of(node: Node) -> tuple[str, ...]:
 def kind_of(node: Node) -> str:
     """A node in words."""
     words = {"Current": "currents that went through no neurons", "Product": "an attention's product", "Attended": "an attention's product",
-             "Met": "a product of spikes", "Gated": "a gate", "Reduced": "sums", "Logits": "class scores", "Image": "the image"}
+             "Met": "a product of spikes", "Mixed": "mixed tokens that went through no neurons",
+             "Gated": "a gate", "Reduced": "sums", "Logits": "class scores", "Image": "the image"}
     return words.get(type(node).__name__, "spikes")
 
 

@@ -90,6 +90,15 @@ class Met(Node):
 
 
 @dataclass(eq=False)
+class Mixed(Node):
+    """Spikes mixed across tokens, numbered as they are: `matrices` [n, target, source], `which` [channels] (-1: that one is not mixed)."""
+
+    sources: tuple[str, ...]
+    matrices: Any
+    which: torch.Tensor
+
+
+@dataclass(eq=False)
 class Reduced(Node):
     """Sums over groups of a base's elements, in own numbers: element r is ``scale * sum of base[table[r]]``."""
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from convert.imported import functions, modules
+from convert.imported import firing, functions, modules
 from convert.imported.head import head_of
 from convert.imported.plan import Layer, Plan, Problem, Refused
 from convert.imported.signals import Image, Signal, numbers, unknown
@@ -132,7 +132,7 @@ class Reader(fx.Interpreter):
             self.refuse("the model does not return a tensor", "return the class scores")
         elif result.known:
             try:
-                self.plan.head = head_of(self, result)
+                self.plan.head = head_of(self, firing.part_of(self, result))
             except Refused as e:
                 self.refuse(e.what, e.hint)
         read = self.plan.read()

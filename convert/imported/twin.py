@@ -17,13 +17,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from convert.engine import Recorder, done_of
-from convert.imported.quantising import BIAS_MAX
+from convert.imported.scaling import BIAS_MAX
 from convert.ir import INPUT, DeployError, Graph
 from convert.neuron import DECAY_ONE, LIMIT, MANT_SHIFT, Cuba
 from convert.record import Record
 from convert.synapse import WEIGHT_MAX, WEIGHT_MIN, pair
 
 Inputs = dict[str, Any]
+SYNAPTIC = ("conv", "current", "readout", "token_mix")  # ops with weights
 
 
 class _Fire(torch.autograd.Function):
@@ -81,11 +82,11 @@ class GraphTwin(nn.Module):
                 raise DeployError(name, f"the torch form of imported nets has no {op.kind}", hint)
             if isinstance(getattr(op, "neuron", None), Cuba) and op.neuron.i_decay != DECAY_ONE:  # type: ignore[attr-defined]
                 raise DeployError(name, "its current decays slowly", "compare the other targets: --targets int,lava")
-        self.names = {n: n.replace(".", "/") for n, op in graph.ops.items() if op.kind in ("conv", "current", "readout")}
+        self.names = {n: n.replace(".", "/") for n, op in graph.ops.items() if op.kind in SYNAPTIC}
         self.weights, self.biases = nn.ParameterDict(), nn.ParameterDict()
         for name, key in self.names.items():
             synaptic: Any = graph.ops[name]
-            weight, bias = (latent or {}).get(name, (synaptic.weight, synaptic.bias))
+            weight, bias = (latent or {}).get(name, (synaptic.weight, getattr(synaptic, "bias", np.zeros(0))))
             self.weights[key] = nn.Parameter(torch.as_tensor(np.asarray(weight, np.float32)))
             self.biases[key] = nn.Parameter(torch.as_tensor(np.asarray(bias, np.float32)))
         self.wiring = {n: graph.sources(n) for n in graph.ops}
@@ -100,7 +101,7 @@ class GraphTwin(nn.Module):
         held = {n: self.integers(n) for n in self.names}
         x0 = embedded.float()
         for t in range(self.graph.timesteps):
-            signals = {INPUT: x0}
+            signals = {INPUT: x0 if t == 0 else torch.zeros_like(x0)}  # the host sends once
             for name, op in self.graph.ops.items():
                 inputs = {s: [signals[e.source] for e in edges] for s, edges in self.wiring[name].items()}
                 out = RUN[op.kind](op, name, inputs, state, held.get(name))
@@ -117,7 +118,8 @@ class GraphTwin(nn.Module):
         ops = dict(self.graph.ops)
         for name in self.names:
             weight, bias = (v.detach().round().numpy().astype(np.int32) for v in self.integers(name))
-            ops[name] = dataclasses.replace(ops[name], weight=weight, bias=bias)  # type: ignore[type-var]
+            made = {"weight": weight, "bias": bias} if hasattr(ops[name], "bias") else {"weight": weight}
+            ops[name] = dataclasses.replace(ops[name], **made)  # type: ignore[type-var]
         return dataclasses.replace(self.graph, ops=ops)
 
 
@@ -164,7 +166,7 @@ def _lif(op: Any, name: str, inputs: Inputs, state: Any, held: Any) -> torch.Ten
 
 
 def _inject(op: Any, name: str, inputs: Inputs, state: Any, held: Any) -> torch.Tensor:
-    return _total(inputs["x"])
+    return state.setdefault(name, _total(inputs["x"]))
 
 
 def _max_pool(op: Any, name: str, inputs: Inputs, state: Any, held: Any) -> torch.Tensor:
@@ -186,6 +188,11 @@ def _reached(n: torch.Tensor) -> torch.Tensor:
     return _Fire.apply(n - 0.5, 1.0)
 
 
+def _token_mix(op: Any, name: str, inputs: Inputs, state: Any, held: Any) -> torch.Tensor:
+    split = _heads(_total(inputs["x"]), op.heads)
+    return neurons((held[0] @ split).transpose(1, 2).flatten(2), state, name, op.neuron)
+
+
 def _sdsa(op: Any, name: str, inputs: Inputs, state: Any, held: Any) -> torch.Tensor:
     q, k, v = (inputs[s][0] for s in "qkv")
     return q * _reached((k * v).sum(1, keepdim=True))
@@ -203,6 +210,8 @@ def _token_gate(op: Any, name: str, inputs: Inputs, state: Any, held: Any) -> to
 def _readout(op: Any, name: str, inputs: Inputs, state: Any, held: Any) -> torch.Tensor:
     weight, bias = held
     z = F.linear(_total(inputs["x"]).flatten(1), weight.flatten(1), bias)
+    for more in (*inputs.get("current", []), *inputs.get("direct", [])):
+        z = z + more[:, 0]
     state["readout"] = state["readout"] + z if "readout" in state else z
     return state["readout"]
 
@@ -221,5 +230,5 @@ def _exit(op: Any, name: str, inputs: Inputs, state: Any, held: Any) -> torch.Te
 RUN: dict[str, Any] = {
     "conv": _conv, "current": _current, "lif": _lif, "membrane": _lif, "inject": _inject, "max_pool": _max_pool, "sdsa": _sdsa,
     "spiking_attention": _attention, "qk_channel_gate": _channel_gate, "qk_token_gate": _token_gate, "readout": _readout,
-    "exit_gate": _exit, "route": _route,
+    "exit_gate": _exit, "route": _route, "token_mix": _token_mix,
 }  # fmt: skip

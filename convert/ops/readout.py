@@ -12,7 +12,7 @@ from convert.gather import BLOCK
 from convert.ir import Inputs, Op, Payload, Size, Sources, merged, nonzero, register, total
 from convert.neuron import NO_CREDIT
 from convert.program_kernels import READ
-from convert.synapse import FLOAT_EXACT, exact_bound, weight_problems
+from convert.synapse import FLOAT_EXACT, accumulate_each, one_sided_bound, weight_problems
 from convert.taps import Taps
 
 REACH = (1 << 23) - 1
@@ -23,7 +23,7 @@ class Readout(Op):
     r"""Linear head on every token, summed over tokens and timesteps (non-leaky, never-firing accumulators).
 
     .. math::
-        z \leftarrow z + b + D + \sum_k W_k x_{k,t}, \qquad
+        z \leftarrow z + b + D + \sum_k W_k x_{k,t} + \sum_{\text{branches } c} c_t + \sum_{\text{host } h} h_t, \qquad
         D \leftarrow D + \sum_{k \text{ died at } t} W_k x_{k,t}
 
     *Last-alive*: a token that halts at timestep t keeps adding the contribution it had then, through D: one add per
@@ -31,7 +31,9 @@ class Readout(Op):
     that is added at once, so the sample can end without changing its logits. These adds exist because of halting and
     are booked as ``gate_update``.
 
-    Slots: ``before`` and ``after`` bring the credit before the first and after the last gate of this timestep.
+    Slots: ``before`` and ``after`` bring the credit before the first and after the last gate of this timestep. ``current`` takes
+    branches of a membrane stream whose synapses lead to the classes (ops of kind ``current`` with one output position; their
+    accumulates are booked there), ``direct`` integers that the host sent, one accumulate each. Both need a net without halting.
 
     Attributes
     ----------
@@ -41,7 +43,7 @@ class Readout(Op):
     """
 
     kind: ClassVar[str] = "readout"
-    slots: ClassVar[tuple[str, ...]] = ("x*", "before?", "after?")
+    slots: ClassVar[tuple[str, ...]] = ("x*", "current*?", "direct*?", "before?", "after?")
     arithmetic: ClassVar[tuple[str, ...]] = ("add",)
 
     weight: np.ndarray
@@ -76,7 +78,19 @@ class Readout(Op):
                 yield f"input has shape {shape}, the head {self.weight.shape[1:]}", "check tokens and channels"
         if ("before" in shapes) != ("after" in shapes):
             yield "only one of before and after is connected", "connect the credit before and after the gates, or neither"
-        bound = exact_bound(self.weight.reshape(self.classes, -1), sum(p.high for p in payloads.get("x", [])), self.bias)
+        for slot in ("current", "direct"):
+            for shape in shapes.get(slot, []):
+                if shape != (1, self.classes):
+                    yield f"{slot} has shape {shape}, needs (1, {self.classes})", "one value for each class"
+            if slot in shapes and "after" in shapes:
+                yield f"halted tokens would keep no value in slot {slot!r}", "leave out halting, or put neurons before the head"
+        if any(p.low < 0 for p in payloads.get("x", [])):
+            yield "an input can be negative", "a synapse takes spikes or graded spikes >= 0"
+
+    def overflows(self, payloads, timesteps):
+        """Worst-case class sums of a sample."""
+        bound = one_sided_bound(self.weight.reshape(self.classes, -1), sum(p.high for p in payloads.get("x", [])), self.bias)
+        bound += sum(max(-p.low, p.high) for slot in ("current", "direct") for p in payloads.get(slot, []))
         if bound >= FLOAT_EXACT or bound * self.timesteps > REACH:
             yield f"worst-case logit {bound} x {self.timesteps} timesteps overflows 24 bits", "lower the head's weights"
 
@@ -104,9 +118,15 @@ class Readout(Op):
     def died(inputs: Inputs) -> np.ndarray:
         return (inputs["before"] > 0) & (inputs["after"] == 0)
 
+    @staticmethod
+    def arriving(inputs: Inputs) -> np.ndarray | int:
+        """What comes without a weight, int32 [batch, classes]; 0 where nothing does."""
+        found = (*inputs.get("current", ()), *inputs.get("direct", ()))
+        return total(found)[:, 0] if found else 0
+
     def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         x = total(inputs["x"])
-        state["z"] += state["held"] + self.head(x) + self.bias.astype(np.int32)
+        state["z"] += state["held"] + self.head(x) + self.bias.astype(np.int32) + self.arriving(inputs)
         if "after" in inputs:
             died = self.died(inputs)
             if died.any():
@@ -122,9 +142,10 @@ class Readout(Op):
             over = ~(inputs["after"] > 0).any(1)
             holding = self.synops(total(inputs["x"]) * self.died(inputs)[..., None])
             holding += self.classes * (dead_before.astype(np.int64) + over * (self.timesteps - t))
+        from_host = nonzero(inputs["direct"]) if "direct" in inputs else 0
         return {
-            "spike_in": nonzero(inputs["x"]),
-            "synop": sum(self.synops(x) for x in inputs["x"]),
+            "spike_in": nonzero(inputs["x"]) + from_host,
+            "synop": sum(self.synops(x) for x in inputs["x"]) + from_host,
             "gate_update": holding,
             "neuron_update": np.full(len(out), self.classes),
             "spike_out": np.full(len(out), self.classes),
@@ -142,6 +163,10 @@ class Readout(Op):
     def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
         found = merged(inputs["x"])
         sums, synops, arrived = self.taps.sums(found)
+        now = sums[:, 0] + self.arriving(inputs)
+        if "direct" in inputs:
+            from_host = nonzero(inputs["direct"])
+            synops, arrived = synops + from_host, arrived + from_host
         holding, more = np.zeros(len(t), np.int64), NO_CREDIT
         before = after = NO_CREDIT
         if "after" in inputs:
@@ -152,14 +177,14 @@ class Readout(Op):
                 more = sums_of_dead[:, 0]
         out = np.empty((len(t), self.classes), np.int32)
         gate_kernels.class_sums(
-            sums[:, 0], more, before, after, state["z"], state["held"], self.narrow_bias, self.timesteps, t, out, holding
+            now, more, before, after, state["z"], state["held"], self.narrow_bias, self.timesteps, t, out, holding
         )
         each = np.full(len(t), self.classes)
         return out, {"spike_in": arrived, "synop": synops, "gate_update": holding, "neuron_update": each, "spike_out": each}
 
     def instruction(self, to, name, wired):
         synapses = to.synapses(self.taps, wired["x"], flat=True)
-        if synapses is None or not to.cap(synapses[0]):
+        if synapses is None or not to.cap(synapses[0]) or {"current", "direct"} & wired.keys():
             return None
         ends = [to.place(wired[s][0]) if s in wired else -1 for s in ("before", "after")]
         inputs, cap = self.weight[0].size, to.cap(synapses[0])
@@ -175,7 +200,11 @@ class Readout(Op):
             rows = np.flatnonzero(flat[:, j])
             for _ in range(int(x.flat[j])):
                 alu.add(z, (rows,), flat[rows, j])
-        return z, self.head(x)[0]
+        own = self.head(x)[0]
+        if "direct" not in inputs:
+            return z, own
+        sent = tuple(v[:1, 0] for v in inputs["direct"])
+        return z + accumulate_each(alu, sent, (self.classes,)), own + total(sent)[0]
 
     @classmethod
     def examples(cls, rng: np.random.Generator):
@@ -184,6 +213,8 @@ class Readout(Op):
 
         op = cls(weight=rng.integers(-30, 30, (3, 4, 5)) * 2, bias=rng.integers(-9, 9, 3), timesteps=3)
         yield op, [{"x": (bits(), bits())} for _ in range(3)]
+        signed = {s: tuple(rng.integers(-40, 40, (3, 1, 3)).astype(np.int32) for _ in range(2)) for s in ("current", "direct")}
+        yield op, [{"x": (bits(),), **signed} for _ in range(3)]
         alive = [
             np.array(a, np.int32) for a in ([[9] * 4] * 3, [[9, 0, 3, 3], [0, 0, 0, 5], [9] * 4], [[0] * 4, [0, 0, 0, 1], [4, 0, 0, 0]])
         ]

@@ -11,7 +11,7 @@ from convert.ir import Inputs, Op, Payload, register, total
 
 @register
 class Route(Op):
-    r"""Wiring of the host's output, or of spikes to a head that reads several maps; nothing is computed.
+    r"""Wiring of the host's output; nothing is computed.
 
     .. math:: y_{k,\, \text{at} + (dy\, f + dx)\, n + c} = x_{(Yf + dy)\, w + (Xf + dx),\; \text{first} + c}, \qquad k = Y w / f + X
 
