@@ -14,7 +14,10 @@ from pathlib import Path
 import numba
 from numba import njit
 
-FILES = ("coincidences", "compiling", "gate_kernels", "gather", "kernels", "lanes", "program_kernels", "scatter")
+FILES = (
+    "coincidences", "compiling", "cuba_kernels", "gate_kernels", "gather", "kernels", "lanes", "program_kernels", "program_table",
+    "scatter",
+)  # fmt: skip
 
 
 def place() -> Path:
@@ -32,6 +35,6 @@ def place() -> Path:
     return folder
 
 
-numba.config.CACHE_DIR = str(place())
+numba.config.CACHE_DIR = str(place())  # type: ignore[attr-defined]
 compiled = njit(cache=True, nogil=True)
 inlined = njit(cache=True, nogil=True, forceinline=True)  # small ones: handing arrays to a function costs more than their work

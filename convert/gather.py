@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from convert.compiling import compiled, inlined
-from convert.kernels import LANES, settled
+from convert.cuba_kernels import LANES, settled
 from convert.lanes import address, nonzeros, rows_added
 
 UNITS = 8  # largest value that is listed as so many events
@@ -156,7 +156,7 @@ def spiking(  # type: ignore[no-untyped-def]
     x, lists, many, credit, fan, events, start, source, tap, weight, u, v, span, bias, i_keep, v_keep, theta, hold, out, tally):
     """`sums`, then the neurons (`convert.neuron.Cuba`), some positions at a time; sums are below 2^17.
 
-    `u` (may be empty) and `v` int32 [samples, neurons]; bias int32 [n]; `i_keep` and `v_keep` as of `kernels.fired`; `hold` bool
+    `u` (may be empty) and `v` int32 [samples, neurons]; bias int32 [n]; `i_keep` and `v_keep` as of `cuba_kernels.fired`; `hold` bool
     [samples * span] or empty; out int32 [rows, positions * n]. `tally` int64 [4, rows]: accumulates, arrivals, spikes, living positions.
     Returns 1 if a current wrapped, plus 2 if a voltage was clipped.
     """

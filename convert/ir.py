@@ -11,7 +11,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from typing_extensions import dataclass_transform
@@ -32,9 +32,6 @@ from convert.signals import nonzero as nonzero
 from convert.signals import per_sample as per_sample
 from convert.signals import total as total
 from convert.signals import updates as updates
-
-if TYPE_CHECKING:
-    from convert.program import Program
 
 INPUT = "input"  # name of the host's signal
 COUNTERS = ("spike_in", "synop", "attention_ac", "neuron_update", "gate_update", "spike_out", "message")
@@ -145,8 +142,8 @@ class Op:
             out[k::span] = self.step(state, now, t[k::span])
         return out, self.events(inputs, out, t)
 
-    def instruction(self, to: Program, name: str, wired: dict[str, list[str]]) -> list[int] | None:
-        """Row for compiled code that does what `advance` does: its kind and arguments (`convert.program`); None where there is none."""
+    def instruction(self, to: Any, name: str, wired: dict[str, list[str]]) -> list[int] | None:
+        """Row of the table `to` (`convert.program.Program`) that has compiled code do what `advance` does; None where there is none."""
         return None
 
     def accumulate(self, alu: Any, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:

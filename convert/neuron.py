@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convert import gather, kernels
+from convert import cuba_kernels, gather
 
 if TYPE_CHECKING:
     from convert.signals import Merged
@@ -141,7 +141,7 @@ class Cuba:
 
     @cached_property
     def keeps(self) -> tuple[int, int]:
-        """What `kernels.fired` takes for the decays: 4096 less each; for a voltage that is shifted, 4096 and the shift."""
+        """What `cuba_kernels.fired` takes for the decays: 4096 less each; for a voltage that is shifted, 4096 and the shift."""
         shift = SHIFTS.get(self.v_decay)
         return DECAY_ONE - self.i_decay, DECAY_ONE - self.v_decay if shift is None else DECAY_ONE + shift
 
@@ -173,10 +173,10 @@ class Cuba:
             bias = np.array(np.broadcast_to(np.asarray(bias, np.int32), n))
         spikes, fired = np.empty(current.shape, np.int32), np.empty(len(current), np.int64)
         v, u, theta = state["v"], state.get("u", NO_STATE), self.vth << MANT_SHIFT
-        flags = kernels.swept(current, credit, u, v, span, bias, *self.keeps, theta, waits, spikes, fired)
+        flags = cuba_kernels.swept(current, credit, u, v, span, bias, *self.keeps, theta, waits, spikes, fired)
         if flags == WIDE:
             wide = bias.astype(np.int64)
-            flags = kernels.cuba(current, credit, u, v, span, wide, self.i_decay, self.v_decay, theta, LIMIT, waits, spikes, fired)
+            flags = cuba_kernels.cuba(current, credit, u, v, span, wide, self.i_decay, self.v_decay, theta, LIMIT, waits, spikes, fired)
         report(flags)
         return spikes, fired
 

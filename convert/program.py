@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from convert import gather
-from convert import program_kernels as rows
+from convert import program_table as rows
 from convert.ir import Graph, delayed
 from convert.neuron import MANT_SHIFT, Cuba
 from convert.taps import Taps

@@ -1,95 +1,57 @@
 """The table of `convert.program` in compiled code: row by row, with the kernels that the ops' own `advance` uses.
 
 A row that meets what it is not for (many inputs active, large or negative values) stops the walk; the caller runs that op and goes on.
-Offsets count values of one row (signals, scratch) or of one slot (state): the arrays hold all rows of a signal side by side.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from convert import coincidences, gate_kernels, gather, kernels, scatter
-from convert.compiling import compiled, inlined
+from convert import coincidences, cuba_kernels, gate_kernels, gather
+from convert.compiling import compiled
 from convert.ir import COUNTERS
-from convert.kernels import FEW_ADDS
+from convert.program_table import (
+    ACTIVITY,
+    ARGS,
+    ATTEND,
+    BIAS,
+    CREDIT,
+    EVENTS,
+    EXIT,
+    FIRE,
+    GATE,
+    I_KEEP,
+    KIND,
+    LADDER,
+    NARROW,
+    NUMBER,
+    OP,
+    OUT,
+    OUTPUTS,
+    READ,
+    REPLAY,
+    SIZE,
+    SWEEP,
+    SYNAPSES,
+    TARGETS,
+    THETA,
+    TOKENS,
+    V_KEEP,
+    WIDE,
+    U,
+    V,
+    alive,
+    block,
+    few,
+    lists,
+    plane,
+    total,
+    wires,
+)
 
-ELSEWHERE, FIRE, ATTEND, GATE, REPLAY, LADDER, READ, EXIT, SWEEP = range(9)
-KIND, OP, NUMBER, OUT, SIZE, CREDIT, TOKENS, ACTIVITY, ARGS = range(9)  # columns of the table; without a credit it is -1
-SOURCES, LINK, POSITIONS, CHANNELS, CAP, TOTAL, LISTS, MANY, EVENTS = range(9)  # columns of the merges; CAP 0: codes
-MERGE, FAN, STARTS, TARGETS, ENDS, JOINED, WEIGHT, LINES, LANES, BOUND, SHARE, REACH, OUTPUTS, SYNAPSES = range(14)  # of synapses
-U, V, I_KEEP, V_KEEP, THETA, BIAS = range(6)  # of neurons
-DONE, HIGH, LOW, UNITS = range(4)  # what is known of a merge
-MERGED, LISTED = 1, 2
 SPIKE_IN, SYNOP, ATTENTION, UPDATE, GATE_UPDATE, SPIKE_OUT = (
     COUNTERS.index(c) for c in ("spike_in", "synop", "attention_ac", "neuron_update", "gate_update", "spike_out")
 )
-NARROW, WIDE = 1 << 17, 1 << 31  # what sums stay below: for neurons, for accumulators
-
-
-@inlined
-def block(words, offset, rows, a, b):  # type: ignore[no-untyped-def]
-    """Values [rows, a, b] of a signal."""
-    return words[offset * rows : (offset + a * b) * rows].reshape(rows, a, b)
-
-
-@inlined
-def plane(words, offset, rows, n):  # type: ignore[no-untyped-def]
-    """Values [rows, n] of a signal; of none where `offset` is -1."""
-    if offset < 0:
-        return words[:0].reshape(0, n)
-    return words[offset * rows : (offset + n) * rows].reshape(rows, n)
-
-
-@compiled
-def total(k, rows, merges, links, words, scratch, facts):  # type: ignore[no-untyped-def]
-    """Sum [rows, positions, channels] of merge k, worked out where it is not yet known."""
-    p, c = merges[k, POSITIONS], merges[k, CHANNELS]
-    at = links[merges[k, LINK] :]
-    x = block(words, at[0], rows, p, c)
-    alone = merges[k, SOURCES] == 1
-    sums = x if alone else block(scratch, merges[k, TOTAL], rows, p, c)
-    if facts[k, DONE] == 0:
-        events = plane(scratch, merges[k, EVENTS], rows, p)
-        high, low, units = scatter.first(x, events)[1:]
-        for i in range(1, merges[k, SOURCES]):
-            high, low, units = scatter.added(x if i == 1 else sums, block(words, at[i], rows, p, c), sums, events)[1:]
-        facts[k, DONE], facts[k, HIGH], facts[k, LOW], facts[k, UNITS] = MERGED, high, low, units
-    return sums
-
-
-@compiled
-def lists(k, rows, merges, x, scratch, facts):  # type: ignore[no-untyped-def]
-    """Unit events of merge k as of `gather.listed` or `gather.coded`, and their numbers."""
-    p, c, cap = merges[k, POSITIONS], merges[k, CHANNELS], merges[k, CAP]
-    found = block(scratch, merges[k, LISTS], rows, p, c * cap + gather.BLOCK if cap else 1)
-    many = plane(scratch, merges[k, MANY] if cap else -1, rows, p)
-    if facts[k, DONE] < LISTED:
-        if cap:
-            gather.listed(x, facts[k, HIGH], found, many)
-        else:
-            gather.coded(x, found)
-        facts[k, DONE] = LISTED
-    return found, many
-
-
-@compiled
-def few(row, s, rows, most, merges, facts):  # type: ignore[no-untyped-def]
-    """`Taps.event_driven` for the synapses in columns s .. of a row, and whether the sums stay below `most`."""
-    k = row[s + MERGE]
-    units, high = facts[k, UNITS], facts[k, HIGH]
-    if facts[k, LOW] < 0 or high > max(merges[k, CAP], 1) or row[s + BOUND] * high >= most:
-        return False
-    size = rows * merges[k, POSITIONS] * merges[k, CHANNELS]
-    return units * 1_000_000 < row[s + SHARE] * size or units * row[s + REACH] < FEW_ADDS * 1000
-
-
-@inlined
-def wires(row, s, w16, w32, w64, inputs):  # type: ignore[no-untyped-def]
-    """Fan-outs, ranges, sources, taps and weights of the synapses in columns s .. of a row; `inputs` neurons."""
-    positions, joined, lines, lanes = row[s + TARGETS], row[s + JOINED], row[s + LINES], row[s + LANES]
-    start, at = w64[row[s + STARTS] : row[s + STARTS] + positions + 1], row[s + ENDS]
-    weight = w16[row[s + WEIGHT] : row[s + WEIGHT] + lines * lanes].reshape(lines, lanes)
-    return w32[row[s + FAN] : row[s + FAN] + inputs], start, w64[at : at + joined], w64[at + joined : at + 2 * joined], weight
 
 
 @compiled
@@ -119,25 +81,14 @@ def fire(row, rows, span, words, scratch, state, w16, w32, w64, merges, links, f
 
 @compiled
 def neurons(row, n, rows, span, current, credit, words, state, w32, flags, fired):  # type: ignore[no-untyped-def]
-    """`kernels.swept` with the neurons in columns n .. of a row; False where a sum is too large."""
+    """`cuba_kernels.swept` with the neurons in columns n .. of a row; False where a sum is too large."""
     slots, out = rows // span, block(words, row[OUT], rows, current.shape[1], current.shape[2])
-    u = block(state, row[n + U], slots, current.shape[1], current.shape[2]) if row[n + U] >= 0 else state[:0].reshape(0, 0, 0)
+    u = block(state, row[n + U], slots, current.shape[1], current.shape[2])
     v, none = block(state, row[n + V], slots, current.shape[1], current.shape[2]), np.empty(0, np.bool_)
     bias = w32[row[n + BIAS] : row[n + BIAS] + current.shape[2]]
-    said = kernels.swept(current, credit, u, v, span, bias, row[n + I_KEEP], row[n + V_KEEP], row[n + THETA], none, out, fired)
+    said = cuba_kernels.swept(current, credit, u, v, span, bias, row[n + I_KEEP], row[n + V_KEEP], row[n + THETA], none, out, fired)
     flags[row[OP]] = said & 3
     return said != 4
-
-
-@inlined
-def alive(credit, m, n):  # type: ignore[no-untyped-def]
-    """Living tokens of row m; all n where there is no credit."""
-    if not credit.size:
-        return n
-    count = 0
-    for p in range(credit.shape[1]):
-        count += credit[m, p] > 0
-    return count
 
 
 @compiled
@@ -153,7 +104,7 @@ def attend(row, rows, span, words, scratch, state, w32, events, flags):  # type:
     u, v = plane(state, row[n + U], rows // span, size), plane(state, row[n + V], rows // span, size)
     bias, leaks, leaky, theta = w32[row[n + BIAS] : row[n + BIAS] + channels], row[n + I_KEEP], row[n + V_KEEP], row[n + THETA]
     for m in range(rows):
-        sent, said = kernels.settled(
+        sent, said = cuba_kernels.settled(
             m, m // span, 0, tokens, y[m], np.int32(row[ARGS + 8]), u, v, bias, np.int32(leaks), np.int32(leaky), np.int32(theta),
             np.int32(1), credit, out,
         )  # fmt: skip
@@ -206,7 +157,7 @@ def ladder(row, rows, t, words, scratch, w16, w32, w64, merges, links, facts, ev
         return False
     found, many = lists(k, rows, merges, x, scratch, facts)
     fan, start, source, tap, weight = wires(row, ARGS, w16, w32, w64, x.shape[1] * x.shape[2])
-    came, none = plane(scratch, merges[k, EVENTS], rows, x.shape[1]), words[:0].reshape(0, 0)
+    came, none = plane(scratch, merges[k, EVENTS], rows, x.shape[1]), np.empty((0, 0), np.int32)
     bias = w32[row[a] : row[a] + n]
     for m in range(rows):
         if t[m] == 1:
@@ -232,7 +183,7 @@ def read(row, rows, span, t, words, scratch, state, w16, w32, w64, merges, links
     found, many = lists(k, rows, merges, x, scratch, facts)
     inputs = x.shape[2]
     fan, start, source, tap, weight = wires(row, ARGS, w16, w32, w64, inputs)
-    none, came = words[:0].reshape(0, 0), plane(scratch, merges[k, EVENTS], rows, 1)
+    none, came = np.empty((0, 0), np.int32), plane(scratch, merges[k, EVENTS], rows, 1)
     now, more = np.empty((rows, 1, n), np.int32), np.empty((0, n), np.int32)
     gather.sums(x, found, many, none, fan, came, start, source, tap, weight, now, booked[SYNOP], booked[SPIKE_IN])
     before, after = plane(words, row[a + 4], rows, row[TOKENS]), plane(words, row[a + 5], rows, row[TOKENS])
@@ -246,10 +197,10 @@ def read(row, rows, span, t, words, scratch, state, w16, w32, w64, merges, links
                     numbers[m, 0] += died[m, found[m, 0, i] // row[a + 6]]
             sums, unused = np.empty((rows, 1, n), np.int32), np.empty(rows, np.int64)
             gather.sums(x, listed, numbers, none, fan, came, start, source, tap, weight, sums, booked[GATE_UPDATE], unused)
-            more = sums.reshape(rows, n)
+            more = sums[:, 0].copy()
     slots, out = rows // span, plane(words, row[OUT], rows, n)
     z, held, bias = plane(state, row[a], slots, n), plane(state, row[a + 1], slots, n), w32[row[a + 2] : row[a + 2] + n]
-    gate_kernels.class_sums(now.reshape(rows, n), more, before, after, z, held, bias, row[a + 3], t, out, booked[GATE_UPDATE])
+    gate_kernels.class_sums(now[:, 0].copy(), more, before, after, z, held, bias, row[a + 3], t, out, booked[GATE_UPDATE])
     for m in range(rows):
         booked[UPDATE, m] = booked[SPIKE_OUT, m] = n
     return True
@@ -275,7 +226,7 @@ def sweep(row, rows, span, words, scratch, state, w32, merges, links, facts, eve
     for m in range(rows):
         booked[SPIKE_IN, m] = booked[SYNOP, m] = came[m].sum()
         booked[UPDATE, m] = row[SIZE]
-    none = words[:0].reshape(0, 0)
+    none = np.empty((0, 0), np.int32)
     return neurons(row, ARGS + 1, rows, span, x, none, words, state, w32, flags, booked[SPIKE_OUT])
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from convert.ir import COUNTERS, MUTE, SKIP, Counts, Graph, Inputs, Sources, delayed
 from convert.neuron import report
 from convert.program import SMALL, program_of
-from convert.program_kernels import OP, walk
+from convert.program_kernels import walk
+from convert.program_table import OP
 
 Signals = dict[str, np.ndarray]
 COLUMN = {counter: k for k, counter in enumerate(COUNTERS)}

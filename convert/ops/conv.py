@@ -10,7 +10,7 @@ from convert import synapse
 from convert.ir import Inputs, Size, credit_of, held, living, merged, nonzero, per_sample, register, total, updates
 from convert.maps import MapOp
 from convert.neuron import Cuba
-from convert.program_kernels import FIRE
+from convert.program_table import FIRE
 
 
 @register

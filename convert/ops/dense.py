@@ -10,7 +10,7 @@ import numpy as np
 from convert import kernels, synapse
 from convert.ir import Inputs, Op, Size, merged, nonzero, per_sample, register, total, updates
 from convert.neuron import Cuba
-from convert.program_kernels import FIRE
+from convert.program_table import FIRE
 from convert.taps import Taps
 
 

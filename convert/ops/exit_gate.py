@@ -10,7 +10,7 @@ import numpy as np
 from convert import gate_kernels
 from convert.ir import Inputs, Op, Payload, Size, credit_of, register
 from convert.neuron import NO_CREDIT
-from convert.program_kernels import EXIT
+from convert.program_table import EXIT
 
 NEVER = (1 << 23) - 1  # a margin that no 24-bit accumulator pair reaches
 NO_MARGIN = np.zeros(0, np.int64)

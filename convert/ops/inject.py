@@ -9,7 +9,7 @@ import numpy as np
 from convert import gate_kernels
 from convert.ir import Inputs, Op, Payload, Size, credit_of, merged, nonzero, per_sample, register, total, updates
 from convert.neuron import NO_CREDIT
-from convert.program_kernels import REPLAY
+from convert.program_table import REPLAY
 from convert.synapse import accumulate_each
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from convert import gate_kernels, kernels, synapse
 from convert.ir import Inputs, Payload, Size, Sources, merged, nonzero, per_sample, register, total
 from convert.maps import MapOp
-from convert.program_kernels import LADDER
+from convert.program_table import LADDER
 
 
 @register

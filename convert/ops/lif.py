@@ -9,7 +9,7 @@ import numpy as np
 
 from convert.ir import Inputs, Op, Size, held, merged, nonzero, per_sample, register, total
 from convert.neuron import Cuba
-from convert.program_kernels import SWEEP
+from convert.program_table import SWEEP
 from convert.synapse import accumulate_each
 
 

@@ -11,7 +11,7 @@ from convert import gate_kernels, kernels
 from convert.gather import BLOCK
 from convert.ir import Inputs, Op, Payload, Size, Sources, merged, nonzero, register, total
 from convert.neuron import NO_CREDIT
-from convert.program_kernels import READ
+from convert.program_table import READ
 from convert.synapse import FLOAT_EXACT, accumulate_each, one_sided_bound, weight_problems
 from convert.taps import Taps
 

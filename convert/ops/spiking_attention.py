@@ -10,7 +10,7 @@ import numpy as np
 from convert import coincidences
 from convert.ir import Inputs, Op, Size, credit_of, held, nonzero, per_sample, register, updates
 from convert.neuron import NO_CREDIT, Cuba
-from convert.program_kernels import ATTEND, NARROW
+from convert.program_table import ATTEND, NARROW
 from convert.synapse import FLOAT_EXACT
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from convert import gate_kernels
 from convert.ir import Inputs, register
-from convert.program_kernels import GATE
+from convert.program_table import GATE
 from convert.scoring import ScoringGate
 
 

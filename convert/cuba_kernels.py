@@ -1,0 +1,166 @@
+"""Compiled CUBA neurons: in 64 bits for whatever arrives, in 32 bits and without branches for sums below 2^17, the usual case."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from convert.compiling import compiled, inlined
+from convert.kernels import decayed
+
+LIMIT = 1 << 23  # of the chip's 24-bit registers
+LANES = 512  # neurons that are updated at a time
+
+
+@compiled
+def cuba(current, credit, u, v, span, bias, i_decay, v_decay, theta, limit, hold, spikes, fired):  # type: ignore[no-untyped-def]
+    """Timesteps of `convert.neuron.Cuba`: updates `u` (may be empty) and `v` [samples, positions, n], writes `spikes` and their number.
+
+    `current` [samples * span, positions, n]: the timesteps of a sample follow each other. `credit` int [samples * span, positions] or
+    empty: at 0 and below nothing is computed. `bias` int64 [n]; `hold` bool [samples * span] or empty; `fired` int64 [samples * span].
+    Returns 1 if a current wrapped, plus 2 if a voltage was clipped.
+    """
+    rows, positions, n = current.shape
+    flags = 0
+    for m in range(rows):
+        a, count = m // span, 0
+        fires = not hold[m] if hold.size else True
+        for p in range(positions):
+            if credit.size and credit[m, p] <= 0:
+                spikes[m, p] = 0
+                continue
+            for c in range(n):
+                x = np.int64(current[m, p, c]) << 6
+                if u.size:
+                    x += decayed(np.int64(u[a, p, c]), i_decay)
+                if x >= limit or x <= -limit:
+                    flags |= 1
+                    x = (x + limit) % (2 * limit) - limit
+                if u.size:
+                    u[a, p, c] = x
+                b = decayed(np.int64(v[a, p, c]), v_decay) + x + (bias[c] << 6)
+                if b >= limit or b <= -limit:
+                    flags |= 2
+                    b = min(max(b, -limit + 1), limit - 1)
+                s = fires and b > theta
+                spikes[m, p, c] = 1 if s else 0
+                v[a, p, c] = 0 if s else b
+                count += s
+        fired[m] = count
+    return flags
+
+
+@inlined
+def kept(x, keep):  # type: ignore[no-untyped-def]
+    """``sign(x) * (|x| keep >> 12)`` of a 24-bit x in 32 bits: ``|x| = 4096 h + l`` gives ``h keep + (l keep >> 12)``."""
+    sign = x >> np.int32(31)
+    size = (x ^ sign) - sign
+    left = (size >> np.int32(12)) * keep + (((size & np.int32(4095)) * keep) >> np.int32(12))
+    return (left ^ sign) - sign
+
+
+@inlined
+def currents(acc, up, u, bias, i_keep):  # type: ignore[no-untyped-def]
+    """Currents of one position: ``u = dec(u) + 2^(6 + up) acc``; acc becomes ``u + 2^6 bias``. Returns whether one wrapped."""
+    limit, wrapped = np.int32(LIMIT), np.int32(0)
+    for c in range(len(u)):
+        x = kept(u[c], i_keep) + (acc[c] << (np.int32(6) + up))
+        wrapped |= np.int32(x >= limit) | np.int32(x <= -limit)
+        u[c] = acc[c] = ((x + limit) & (np.int32(2) * limit - np.int32(1))) - limit
+    for c in range(len(u)):
+        acc[c] += bias[c] << np.int32(6)
+    return wrapped
+
+
+@inlined
+def fired(acc, up, v, v_keep, theta, fires, out):  # type: ignore[no-untyped-def]
+    """Voltages ``v = dec(v) + 2^up acc`` of any number of neurons, and their spikes; returns how many, and whether a voltage was clipped.
+
+    `v_keep` is 4096 less the decay; from 4096 on it stands for a shift by so much more.
+    """
+    high, low = np.int32(LIMIT - 1), np.int32(1 - LIMIT)
+    sent, clipped = np.int32(0), np.int32(0)
+    if v_keep >= np.int32(4096):
+        by = v_keep - np.int32(4096)
+        rest = (np.int32(1) << by) - np.int32(1)
+        for c in range(len(v)):
+            b = ((v[c] + ((v[c] >> np.int32(31)) & rest)) >> by) + (acc[c] << up)
+            within = min(max(b, low), high)
+            clipped |= within ^ b
+            s = np.int32(within > theta) & fires
+            out[c] = s
+            sent += s
+            v[c] = within * (np.int32(1) - s)
+        return sent, clipped != 0
+    for c in range(len(v)):
+        b = kept(v[c], v_keep) + (acc[c] << up)
+        within = min(max(b, low), high)
+        clipped |= within ^ b
+        s = np.int32(within > theta) & fires
+        out[c] = s
+        sent += s
+        v[c] = within * (np.int32(1) - s)
+    return sent, clipped != 0
+
+
+@inlined
+def settled(m, a, first, last, acc, up, u, v, bias, i_keep, v_keep, theta, fires, credit, out):  # type: ignore[no-untyped-def]
+    """Neurons of the positions `first` to `last` on ``2^up acc``, acc [positions, n] (with the bias, where u is empty); dead ones are left.
+
+    u and v [samples, neurons], out [rows, neurons]. Returns spikes, and 1 if a current wrapped plus 2 if a voltage was clipped.
+    """
+    n, shift, flags, sent = acc.shape[1], up + np.int32(6), 0, np.int64(0)
+    if u.size:
+        shift = np.int32(0)
+        for o in range(first, last):
+            if not credit.size or credit[m, o] > 0:
+                flags |= currents(acc[o - first], up, u[a][o * n : (o + 1) * n], bias, i_keep)
+    if not credit.size:
+        flat, count = acc.reshape(acc.size), (last - first) * n
+        begin = first * n
+        some, beyond = fired(flat[:count], shift, v[a][begin : begin + count], v_keep, theta, fires, out[m][begin : begin + count])
+        return np.int64(some), flags | 2 * beyond
+    flat, o = acc.reshape(acc.size), first
+    while o < last:  # as many living, or dead, positions at a time as follow each other
+        end, lives = o + 1, credit[m, o] > 0
+        while end < last and (credit[m, end] > 0) == lives:
+            end += 1
+        if lives:
+            now, held, sends = flat[(o - first) * n : (end - first) * n], v[a][o * n : end * n], out[m][o * n : end * n]
+            some, beyond = fired(now, shift, held, v_keep, theta, fires, sends)
+            sent += some
+            flags |= 2 * beyond
+        else:
+            out[m][o * n : end * n] = 0
+        o = end
+    return sent, flags
+
+
+@compiled
+def swept(current, credit, u, v, span, bias, i_keep, v_keep, theta, hold, spikes, fires_of):  # type: ignore[no-untyped-def]
+    """`cuba` in 32 bits, `i_keep` and `v_keep` as of `fired`; returns 4 at once, with nothing changed, for a sum of 2^17 or more."""
+    rows, positions, n = current.shape
+    most = (1 << 17) - 1
+    outside = False
+    for m in range(rows):
+        for p in range(positions):
+            if not credit.size or credit[m, p] > 0:
+                for c in range(n):
+                    outside |= current[m, p, c] > most or current[m, p, c] < -most
+    if outside:
+        return 4
+    together, flags = max(1, LANES // n), 0
+    acc = np.empty((together, n), np.int32)
+    leaks, leaky, bound = np.int32(i_keep), np.int32(v_keep), np.int32(theta)
+    us, vs, out = u.reshape(len(u), u.size // max(1, len(u))), v.reshape(len(v), positions * n), spikes.reshape(rows, positions * n)
+    for m in range(rows):
+        fires, count = np.int32(0) if hold.size and hold[m] else np.int32(1), np.int64(0)
+        for first in range(0, positions, together):
+            last = min(first + together, positions)
+            for p in range(first, last):
+                for c in range(n):
+                    acc[p - first, c] = np.int32(current[m, p, c]) + (np.int32(0) if u.size else bias[c])
+            some, found = settled(m, m // span, first, last, acc, np.int32(0), us, vs, bias, leaks, leaky, bound, fires, credit, out)
+            count += some
+            flags |= found
+        fires_of[m] = count
+    return flags
