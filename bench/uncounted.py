@@ -1,13 +1,15 @@
 """The integer engine without its ledger: no events counted, no activity kept, the same logits and exits. To time what recording costs.
 
-Counting stands inside the compiled loops. Here they are compiled once more from the same source without their counting lines. The number
-of active inputs stays, because a sum chooses its way by it, and the neurons' number of spikes, one add each.
+Counting stands inside the compiled loops. Here they are compiled once more from the same source without their counting lines. The
+numbers of active inputs and of unit events stay, because a sum chooses its way by them; so do the neurons' spikes, one add each, and what
+gates count.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,28 +20,41 @@ from typing import Any
 
 import numpy as np
 
-from convert import engine, kernels, neuron, recorder, scatter, signals, taps
+from convert import compiling, engine, kernels, neuron, recorder, signals, stage, taps
 from convert.ops import spiking_attention
 
-COUNTING = re.compile(r"^(\s*)(?:steps|bits|total|lives) \+= .*$", re.M)  # variables of scatter.py that only count
-LINES = 12
-USERS = (neuron, recorder, signals, taps, spiking_attention)  # modules that call scatter
+COUNTING = re.compile(r"^(\s*)(?:steps|bits|total|lives) \+= .*$", re.M)  # variables that only count
+LINES = {"scatter": 3, "gather": 3, "coincidences": 7, "program_table": 0, "program_kernels": 0}  # where they stand
+USERS = {"scatter": (recorder, signals, taps), "gather": (neuron, signals, taps), "coincidences": (spiking_attention,)}
 TALLIES = ("magnitudes", "weighted", "nonzeros", "sums", "living")  # functions of kernels.py that only count
 
 
 @lru_cache
-def _kernels() -> ModuleType:
-    source, found = COUNTING.subn(r"\1pass", Path(scatter.__file__).read_text())
-    if found != LINES:
-        raise RuntimeError(f"{found} counting lines in convert/scatter.py, {LINES} known: look at bench/uncounted.py")
-    path = Path(tempfile.mkdtemp()) / "uncounted_scatter.py"
-    path.write_text(source)
-    spec = importlib.util.spec_from_file_location("uncounted_scatter", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.count = module.active = lambda *_: None  # type: ignore[attr-defined]
-    return module
+def _kernels() -> dict[str, ModuleType]:
+    """The kernels' modules without counting, as a package of their own."""
+    folder = Path(tempfile.mkdtemp())
+    package = folder / "uncounted_kernels"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    for name, lines in LINES.items():
+        source, found = COUNTING.subn(r"\1pass", (Path(compiling.__file__).parent / f"{name}.py").read_text())
+        if found != lines:
+            raise RuntimeError(f"{found} counting lines in convert/{name}.py, {lines} known: look at bench/uncounted.py")
+        for line in re.findall(r"^from convert import .*$", source, re.M):
+            wanted = line.removeprefix("from convert import ").split(", ")
+            own = [w for w in wanted if w in LINES]
+            other = [w for w in wanted if w not in LINES]
+            lines_now = [f"from {p} import {', '.join(w)}" for p, w in (("convert", other), (package.name, own)) if w]
+            source = source.replace(line, "\n".join(lines_now))
+        source = re.sub(rf"^from convert\.({'|'.join(LINES)}) import", rf"from {package.name}.\1 import", source, flags=re.M)
+        (package / f"{name}.py").write_text(source)
+    sys.path.insert(0, str(folder))
+    try:
+        found_modules = {name: importlib.import_module(f"{package.name}.{name}") for name in LINES}
+    finally:
+        sys.path.remove(str(folder))
+    found_modules["scatter"].count = found_modules["scatter"].active = lambda *_: None  # type: ignore[attr-defined]
+    return found_modules
 
 
 def _zeros(x: np.ndarray, *_: Any) -> np.ndarray:
@@ -50,7 +65,8 @@ def _zeros(x: np.ndarray, *_: Any) -> np.ndarray:
 def uncounted() -> Iterator[None]:
     """Within it `engine.run` counts and keeps nothing but logits, exits and alive masks."""
     bare = _kernels()
-    new: list[tuple[Any, str, Any]] = [(module, "scatter", bare) for module in USERS]
+    new: list[tuple[Any, str, Any]] = [(module, name, bare[name]) for name, modules in USERS.items() for module in modules]
+    new += [(stage, "walk", bare["program_kernels"].walk), (recorder.Recorder, "all_activity", lambda _: stage.NOTHING)]
     new += [(kernels, name, _zeros) for name in TALLIES]
     new += [(engine.Stage, "_book", lambda *_: None), (recorder.Recorder, "counted", lambda *_: None)]
     new += [(recorder.Recorder, "active", lambda *_: None)]

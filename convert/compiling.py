@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numba
@@ -35,6 +36,15 @@ def place() -> Path:
     return folder
 
 
-numba.config.CACHE_DIR = str(place())  # type: ignore[attr-defined]
+FOLDER = place()
+numba.config.CACHE_DIR = str(FOLDER)  # type: ignore[attr-defined]
+
+
+def announce() -> None:
+    """Tell a person at a terminal, before the first compilation, that it is going on."""
+    if not FOLDER.is_dir() and sys.stderr.isatty():
+        print("compiling the integer kernels, once for this version: up to a minute", file=sys.stderr)
+
+
 compiled = njit(cache=True, nogil=True)
 inlined = njit(cache=True, nogil=True, forceinline=True)  # small ones: handing arrays to a function costs more than their work

@@ -170,12 +170,12 @@ def spiking(  # type: ignore[no-untyped-def]
     for m in range(len(x)):
         tally[0, m], tally[1, m] = counted(m, x, lists, many, credit, fan), living(m, events, credit)
         fires = np.int32(0) if hold.size and hold[m] else np.int32(1)
-        sent, lives = np.int64(0), np.int64(0)
+        sent, updates = np.int64(0), np.int64(0)
         for first in range(0, positions, together):
             last = min(first + together, positions)
-            lives += summed(m, first, last, x, lists, many, credit, start, source, tap, weight, begin, lines, spare, acc)
+            updates += summed(m, first, last, x, lists, many, credit, start, source, tap, weight, begin, lines, spare, acc)
             some, found = settled(m, m // span, first, last, acc, np.int32(0), u, v, bias, leaks, leaky, bound, fires, credit, out)
             sent += some
             flags |= found
-        tally[2, m], tally[3, m] = sent, lives
+        tally[2, m], tally[3, m] = sent, updates
     return flags

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from convert import compiling
 from convert.ir import COUNTERS, MUTE, SKIP, Counts, Graph, Inputs, Sources, delayed
 from convert.neuron import report
 from convert.program import SMALL, program_of
@@ -36,6 +37,7 @@ class Stage:
     """Computes the ops `names` of a graph in order, for up to `width` samples at a time; keeps their state."""
 
     def __init__(self, graph: Graph, names: list[str], width: int, span: int = 1) -> None:
+        compiling.announce()
         self.names = names
         self.ops = {n: graph.ops[n] for n in names}
         self.rows = np.arange(width)
