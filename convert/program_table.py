@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from convert import gather, scatter
 from convert.compiling import compiled
-from convert.kernels import FEW_ADDS
 
 ELSEWHERE, FIRE, ATTEND, GATE, REPLAY, LADDER, READ, EXIT, SWEEP = range(9)
 KIND, OP, NUMBER, OUT, SIZE, CREDIT, TOKENS, ACTIVITY, ARGS = range(9)  # columns of the table; without a credit it is -1
@@ -16,6 +15,7 @@ MERGE, FAN, STARTS, TARGETS, ENDS, JOINED, WEIGHT, LINES, LANES, BOUND, SHARE, R
 U, V, I_KEEP, V_KEEP, THETA, BIAS = range(6)  # of neurons
 DONE, HIGH, LOW, UNITS = range(4)  # what is known of a merge
 MERGED, LISTED = 1, 2
+MOST_ADDS = 1 << 20  # so few are done in the walk whatever their share: leaving it costs as much
 NARROW, WIDE = 1 << 17, 1 << 31  # what sums stay below: for neurons, for accumulators
 
 
@@ -75,7 +75,7 @@ def few(row, s, rows, most, merges, facts):  # type: ignore[no-untyped-def]
     if facts[k, LOW] < 0 or high > max(merges[k, CAP], 1) or row[s + BOUND] * high >= most:
         return False
     size = rows * merges[k, POSITIONS] * merges[k, CHANNELS]
-    return units * 1_000_000 < row[s + SHARE] * size or units * row[s + REACH] < FEW_ADDS * 1000
+    return units * 1_000_000 < row[s + SHARE] * size or units * row[s + REACH] < MOST_ADDS * 1000
 
 
 @compiled

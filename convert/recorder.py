@@ -106,11 +106,12 @@ class Held:
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder, self.most = recorder, 0 if recorder.spikes else ROWS
-        self.told = [n for n in (*recorder.names, recorder.start) if n in recorder.special and n is not None]
+        kept = {*recorder.gates, recorder.start, recorder.logits_of}
+        self.told = [n for n in (*recorder.names, recorder.start) if n in kept and n is not None]
         self.clear()
 
     def clear(self) -> None:
-        self.reports: list[tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray], np.ndarray]] = []
+        self.reports: list[tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]] = []
         self.rows = 0
 
     def add(self, sample: np.ndarray, t: np.ndarray, events: np.ndarray, signals: dict[str, np.ndarray], done: np.ndarray) -> None:
@@ -118,7 +119,8 @@ class Held:
         if not self.most:
             self.enter(sample, t, events, signals, done)
             return
-        self.reports.append((sample, t, events, {n: signals[n].copy() for n in self.told}, done))
+        sums = {n: kernels.magnitudes(signals[n].reshape(len(t), -1)) for n in self.recorder.values}
+        self.reports.append((sample, t, events, {n: signals[n].copy() for n in self.told}, sums, done))
         self.rows += len(t)
         if self.rows >= self.most:
             self.flush()
@@ -132,7 +134,10 @@ class Held:
     def flush(self) -> None:
         """Enter what is held back."""
         if self.reports:
-            samples, times, events, signals, dones = zip(*self.reports)
+            samples, times, events, signals, sums, dones = zip(*self.reports)
             together = {n: np.concatenate([s[n] for s in signals]) for n in self.told}
-            self.enter(np.concatenate(samples), np.concatenate(times), np.concatenate(events, 2), together, np.concatenate(dones))
+            sample, t = np.concatenate(samples), np.concatenate(times)
+            self.enter(sample, t, np.concatenate(events, 2), together, np.concatenate(dones))
+            for name in self.recorder.values:
+                self.recorder.values[name][sample, t - 1] = np.concatenate([s[name] for s in sums])
             self.clear()

@@ -24,7 +24,7 @@ class Plan:
     exits: bool = False
 
 
-def partition(graph: Graph, mapping: str, most: int = 1) -> dict[str, list[str]]:
+def partition(graph: Graph, mapping: str, most: int = 1, rows: int = 0) -> dict[str, list[str]]:
     """Ops of each process, in graph order.
 
     ``op``: one process per op. ``block``: ops of one block, told by the name before the first dot, share a process; so do
@@ -40,7 +40,7 @@ def partition(graph: Graph, mapping: str, most: int = 1) -> dict[str, list[str]]
     if mapping not in MAPPINGS:
         raise DeployError("mapping", f"{mapping!r} is unknown", f"use one of {', '.join(MAPPINGS)}")
     if mapping == "chip":
-        parts = stages(graph, most)
+        parts = stages(graph, most, rows)
         return order(graph, {f"chip{k}" if len(parts) > 1 else "chip": names for k, names in enumerate(parts, 1)})
     wanted: dict[str, str] = {}
     in_blocks = False
@@ -131,9 +131,12 @@ def order(graph: Graph, groups: dict[str, list[str]]) -> dict[str, list[str]]:
     return ordered
 
 
-def plan(graph: Graph, mapping: str, slots: int, span: int = 1, most: int = 1) -> dict[str, Plan]:
-    """All processes, the injector first; each after those it hears (but for the injector, which hears the exit process)."""
-    groups = partition(graph, mapping, most)
+def plan(graph: Graph, mapping: str, slots: int, span: int = 1, most: int = 1, thrifty: bool = True) -> dict[str, Plan]:
+    """All processes, the injector first; each after those it hears (but for the injector, which hears the exit process).
+
+    `thrifty`: a further process of mapping "chip" has to pay for its messages, too.
+    """
+    groups = partition(graph, mapping, most, slots * span if thrifty else 0)
     needs, last = hears(graph, groups), exit_process(graph, groups)
 
     def layout(sender: str) -> Layout:

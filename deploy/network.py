@@ -70,7 +70,7 @@ class Network:
         most = stages or (usable_cores() if free_running(graph) else min(GROUPS, usable_cores()))
         self.plans: dict[str, Any]
         if schedule is None:
-            self.plans = maps.plan(graph, mapping, batch, span_of(graph, batch), most)
+            self.plans = maps.plan(graph, mapping, batch, span_of(graph, batch), most, thrifty=stages is None)
         else:
             self.plans = chip_mapping.plan(schedule, mapping, batch)
         crowded = [p for p in self.plans.values() if len(p.senders) > stage.PORTS]

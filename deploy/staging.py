@@ -12,6 +12,7 @@ from convert.ir import INPUT, Graph, delayed
 MOST = 4  # processes that a net is cut into
 GAIN = 0.85  # one more process has to shorten the longest share to this part of it
 EVENTS, GRADED = 0.15, 0.5  # share of inputs taken to be active: spikes, graded values
+MESSAGE = 4e5  # work of handing a beat on, whatever it holds
 NEURON, FOREIGN, VALUE = 4.0, 30.0, 6.0  # work of an update (of a `Block`'s any neurons: more), of a value in a message, in accumulates
 
 
@@ -20,15 +21,16 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def stages(graph: Graph, most: int) -> list[list[str]]:
+def stages(graph: Graph, most: int, rows: int = 0) -> list[list[str]]:
     """The ops in order, cut into at most `most` parts so that the longest share of the work is shortest.
 
-    Work is estimated: dense operations times a usual activity, updates, and the values that cross a cut. A further part has to pay.
+    Work is estimated: dense operations times a usual activity, updates, and the values that cross a cut. A further part has to pay; where
+    a beat's `rows` (samples x timesteps) are given, also for what one more message a beat costs.
     """
     names = list(graph.ops)
     if most < 2 or len(names) < 2:
         return [names]
-    part_work = _Work(graph)
+    part_work = _Work(graph, MESSAGE / rows if rows else 0.0)
     best: list[int] = [0]
     longest = part_work(0, len(names))
     for parts in range(2, min(most, MOST, len(names)) + 1):
@@ -53,8 +55,8 @@ def _cut(work: _Work, n: int, parts: int) -> tuple[float, list[int]]:
 class _Work:
     """Work of the ops from a to b as one process, with what it receives and sends."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.names = list(graph.ops)
+    def __init__(self, graph: Graph, message: float) -> None:
+        self.names, self.message = list(graph.ops), message
         place = {n: i for i, n in enumerate(self.names)}
         self.own = np.array([_work(graph, n) for n in self.names])
         self.edges: list[tuple[str, int, int, float]] = []  # signal, place of its source (-1: the injector), of its reader, its work
@@ -68,7 +70,8 @@ class _Work:
     def __call__(self, a: int, b: int) -> float:
         received = {s: w for s, source, target, w in self.edges if a <= target < b and not a <= source < b}
         sent = {s: w for s, source, target, w in self.edges if a <= source < b and not a <= target < b}
-        return float(self.own[a:b].sum()) + sum(received.values()) + sum(sent.values())
+        alone = (a, b) == (0, len(self.names))
+        return float(self.own[a:b].sum()) + sum(received.values()) + sum(sent.values()) + (0.0 if alone else self.message)
 
 
 def _work(graph: Graph, name: str) -> float:
