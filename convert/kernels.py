@@ -142,3 +142,11 @@ def sums(x):  # type: ignore[no-untyped-def]
         for c in range(x.shape[1]):
             out[m] += x[m, c]
     return out
+
+
+@compiled
+def add_at(into, at, x):  # type: ignore[no-untyped-def]
+    """``into[at[m]] += x[m]`` row by row, rows that come again included; into int64 [samples, n], x int32 [rows, n]."""
+    for m in range(len(x)):
+        for c in range(x.shape[1]):
+            into[at[m], c] += x[m, c]

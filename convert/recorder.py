@@ -69,7 +69,7 @@ class Recorder:
                 if self.graph.ops[name].kind == "readout":
                     self.logits[sample] = flat  # of a sample's rows the last one stays
                 else:
-                    np.add.at(self.logits, sample, flat)
+                    kernels.add_at(self.logits, sample, np.ascontiguousarray(flat, np.int32))
         if self.start is None:
             self.alive[sample, t - 1, 0] = True
 

@@ -57,7 +57,8 @@ class Stage:
         fanout = [sum(getattr(graph.ops[e.target], "copies", 1) for e in graph.consumers(n)) for n in names]
         self._fanout = np.array(fanout, np.int64)[:, None]
         program = program_of(graph, names)
-        self.program = program if program.walked > 1 and program.work * width * span < SMALL else None
+        pays = program.walked > max(1, len(names) // 2)  # what is run by itself is copied into the walk's memory
+        self.program = program if pays and program.work * width * span < SMALL else None
         self._scratch = np.zeros(0, np.int32)
         self._all, self.state = self._room(width)
         for array in (self._all, *(a for state in self.state.values() for a in state.values())):
