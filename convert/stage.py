@@ -60,9 +60,8 @@ class Stage:
         pays = program.walked > max(1, len(names) // 2)  # what is run by itself is copied into the walk's memory
         self.program = program if pays and program.work * width * span < SMALL else None
         self._scratch = np.zeros(0, np.int32)
-        self._all, self.state = self._room(width)
-        for array in (self._all, *(a for state in self.state.values() for a in state.values())):
-            array[...] = 0
+        self._apart = [n for n in names if self.program is None or not self.program.states[n]]  # whose state is not in one array
+        self._all, self.state = self._room(width)  # set to 0 at a sample's first timestep
 
     def _room(self, width: int) -> tuple[np.ndarray, dict[str, dict[str, np.ndarray]]]:
         """Arrays for the state of so many slots, not set to anything; those of the program lie in one array, which comes first."""
@@ -95,11 +94,15 @@ class Stage:
         """Add each op's output [A * span, ...] to the beat's signals and its events to `events`."""
         self._fit(beat.rows)
         first = beat.t[:: beat.span] == 1
-        if first.any():
-            where = slice(None) if first.all() else first
+        if first.all():
+            self._all[...] = 0
+            for name in self._apart:
+                for array in self.state[name].values():
+                    array[...] = 0
+        elif first.any():
             for state in self.state.values():
                 for array in state.values():
-                    array[where] = 0
+                    array[first] = 0
         self.events = np.zeros((len(self.names), len(COUNTERS), len(beat.t)), np.int64)
         together: dict[tuple[str, ...], Sources] = {}  # sources that several ops add up
         if self.program is not None and self.tap is None:

@@ -22,6 +22,7 @@ class Plan:
     senders: list[str]
     layout: Layout
     exits: bool = False
+    heard: bool = True  # by another process than the injector
 
 
 def partition(graph: Graph, mapping: str, most: int = 1, rows: int = 0) -> dict[str, list[str]]:
@@ -149,7 +150,7 @@ def plan(graph: Graph, mapping: str, slots: int, span: int = 1, most: int = 1, t
 
     plans = {INJECTOR: Plan(INJECTOR, [], [last], layout(INJECTOR))}
     for p, names in groups.items():
-        plans[p] = Plan(p, names, sorted(needs[p]), layout(p), exits=p == last)
+        plans[p] = Plan(p, names, sorted(needs[p]), layout(p), exits=p == last, heard=any(p in n for n in needs.values()))
     return plans
 
 

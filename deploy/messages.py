@@ -10,6 +10,7 @@ import numpy as np
 
 from convert.engine import Beat, Signals
 from convert.ir import DeployError, Payload
+from convert.scatter import ends
 
 FIRST, SPIKES, FLUSH, END = 1, 2, 4, 8  # flags: a run begins, spikes are recorded, the run is over, the network stops
 GROUP = 8  # the group of samples that the message belongs to, in the bits of the flags from here on
@@ -46,6 +47,9 @@ class Layout:
             self.fields.append((name, (slots, *shape), dtype, at, at + size))
             at += size
         self.nbytes = at
+        self.limits = {name: np.iinfo(dtype) for name, _, dtype, _, _ in self.fields if dtype != np.int32}
+        self._empty = np.zeros(self.nbytes, np.uint8)
+        self._empty[: self.head].view(np.int32)[1 : 1 + slots] = EMPTY
 
     @property
     def names(self) -> list[str]:
@@ -56,10 +60,8 @@ class Layout:
 
     def empty(self, flags: int = 0) -> np.ndarray:
         """A message without samples, uint8 [nbytes]."""
-        message = np.zeros(self.nbytes, np.uint8)
-        head = message[: self.head].view(np.int32)
-        head[0] = flags
-        head[1 : 1 + self.slots] = EMPTY
+        message = self._empty.copy()
+        message[:4].view(np.int32)[0] = flags
         return message
 
     def pack(self, flags: int, beat: Beat) -> np.ndarray:
@@ -72,16 +74,20 @@ class Layout:
         """
         message = self.empty(flags)
         head = message[: self.head].view(np.int32)
-        at = beat.rows
-        if self.span > 1:
-            at = (at[:, None] * self.span + np.arange(beat.span)).ravel()
-        head[1 + at] = beat.sample
-        head[1 + self.slots + at] = beat.t
+        at: np.ndarray | slice = beat.rows
+        if len(beat.t) == self.slots:
+            at = slice(None)  # all of them, in order
+        elif self.span > 1:
+            at = (beat.rows[:, None] * self.span + np.arange(beat.span)).ravel()
+        head[1 : 1 + self.slots][at] = beat.sample
+        head[1 + self.slots :][at] = beat.t
         for name, view in self._views(message).items():
-            value, limits = beat.signals[name], np.iinfo(view.dtype)
-            if view.dtype != np.int32 and value.size and (value.min() < limits.min or value.max() > limits.max):
-                span = f"[{value.min()}, {value.max()}]"
-                raise DeployError(name, f"sends values in {span}, more than its payload allows", "correct the op's `payload`")
+            value, limits = beat.signals[name], self.limits.get(name)
+            if limits is not None and value.size:
+                high, low, _ = ends(np.ascontiguousarray(value))
+                if low < limits.min or high > limits.max:
+                    span = f"[{value.min()}, {value.max()}]"
+                    raise DeployError(name, f"sends values in {span}, more than its payload allows", "correct the op's `payload`")
             view[at] = value
         return message
 
@@ -89,6 +95,10 @@ class Layout:
         """Flags and beat of a message; signals are int32 [A, *shape] of the A occupied slots."""
         head = message[: self.head].view(np.int32)
         sample = head[1 : 1 + self.slots]
+        if EMPTY not in sample:
+            signals = {name: view.astype(np.int32) for name, view in self._views(message).items()}
+            t = head[1 + self.slots :].astype(np.int64)
+            return int(head[0]), Beat(np.arange(self.slots // self.span), sample.astype(np.int64), t, signals, self.span)
         rows = np.flatnonzero(sample != EMPTY)
         signals = {name: view[rows].astype(np.int32, copy=False) for name, view in self._views(message).items()}
         slots = rows if self.span == 1 else np.unique(rows // self.span)
