@@ -54,15 +54,18 @@ def coded(x, codes):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def counted(m, x, lists, many, credit, fan):  # type: ignore[no-untyped-def]
-    """Accumulates that the events of row m cause, those at positions whose `credit` is not above 0 left out."""
+def counted(m, x, lists, many, credit, fan, whole):  # type: ignore[no-untyped-def]
+    """Accumulates that the events of row m cause, those at positions whose `credit` is not above 0 left out.
+
+    `whole`: the lists hold all of x, so that x itself may be read where that is quicker.
+    """
     positions, channels = x.shape[1:]
     total = np.int64(0)
     for p in range(positions):
         if credit.size and credit[m, p] <= 0:
             continue
         fans, here = fan[p * channels : (p + 1) * channels], np.int32(0)
-        if many.size:
+        if many.size and not (whole and 16 * many[m, p] > channels):
             at = lists[m, p]
             for i in range(many[m, p]):
                 here += fans[at[i]]
@@ -147,7 +150,7 @@ def sums(x, lists, many, credit, fan, events, start, source, tap, weight, acc, s
     """
     lines, begin, spare = room(lists, start), np.zeros(weight.shape[1], np.int32), np.empty(weight.shape[1], np.int32)
     for m in range(len(x)):
-        synops[m], arrived[m] = counted(m, x, lists, many, credit, fan), living(m, events, credit)
+        synops[m], arrived[m] = counted(m, x, lists, many, credit, fan, False), living(m, events, credit)
         summed(m, 0, acc.shape[1], x, lists, many, credit, start, source, tap, weight, begin, lines, spare, acc[m])
 
 
@@ -168,7 +171,7 @@ def spiking(  # type: ignore[no-untyped-def]
     if not u.size:
         begin[:n] = bias
     for m in range(len(x)):
-        tally[0, m], tally[1, m] = counted(m, x, lists, many, credit, fan), living(m, events, credit)
+        tally[0, m], tally[1, m] = counted(m, x, lists, many, credit, fan, True), living(m, events, credit)
         fires = np.int32(0) if hold.size and hold[m] else np.int32(1)
         sent, updates = np.int64(0), np.int64(0)
         for first in range(0, positions, together):

@@ -54,12 +54,14 @@ class Program:
         self._merges: dict[tuple[Any, ...], int] = {}
         self._merge_rows: list[list[int]] = []
         self._links: list[int] = []
+        self._lists = self._many = 0
         self.activity = 0
         number = {n: i for i, n in enumerate(graph.ops)}
         table = [self._row(i, name, number[name]) for i, name in enumerate(names)]
         width = max(map(len, table), default=0)
         self.table = np.array([row + [0] * (width - len(row)) for row in table], np.int64).reshape(len(table), width)
         self.merges, self.links = np.array(self._merge_rows, np.int64).reshape(-1, rows.EVENTS + 1), np.array(self._links, np.int64)
+        self.merges[:, rows.LISTS], self.merges[:, rows.MANY] = self.room(self._lists), self.room(self._many)
         self.weights, self.numbers, self.longs = self.w16.values(), self.w32.values(), self.w64.values()
         self.places = [(n, at, int(np.prod(shape)), shape) for n, (at, shape) in self.signals.items()]
         self.work = sum(graph.ops[n].dense_ops for n in names)
@@ -125,8 +127,8 @@ class Program:
             cap = 0 if high <= 1 and channels <= gather.FEW else min(max(high, 1), gather.UNITS)
             lists = positions * (channels * cap + gather.BLOCK if cap else 1)
             total = self.room(positions * channels) if len(sources) > 1 else -1
-            places = [total, self.room(lists), self.room(positions), self.room(positions)]
-            self._merge_rows.append([len(sources), self.link(sources), positions, channels, cap, *places])
+            self._lists, self._many = max(self._lists, lists), max(self._many, positions)  # one place for the lists of all
+            self._merge_rows.append([len(sources), self.link(sources), positions, channels, cap, total, 0, 0, self.room(positions)])
             self._merges[key] = len(self._merge_rows) - 1
         return self._merges[key]
 
@@ -135,8 +137,8 @@ class Program:
         return self._merge_rows[merge][rows.CAP]
 
     def synapses(self, taps: Taps, sources: list[str], flat: bool = False) -> list[int] | None:
-        """Columns of synapses on a sum of sources; None for groups of channels."""
-        if taps.groups > 1:
+        """Columns of synapses on a sum of sources; None for groups of channels, and for weights that no chip has."""
+        if taps.groups > 1 or not taps.narrow:
             return None
         k = self.merge(sources, flat)
         _, source, _, weight = taps.inward
@@ -154,7 +156,7 @@ class Program:
 def program_of(graph: Graph, names: list[str]) -> Program:
     """The program of these ops, made once for as long as they and their edges stay the same."""
     known: dict[tuple[str, ...], tuple[Any, Program]] = graph.__dict__.setdefault("_programs", {})
-    facts = [graph.ops[n] for n in names], list(graph.edges), graph.timesteps
+    facts = [graph.ops[n] for n in names], list(graph.edges), graph.timesteps, graph.input_shape, graph.input_payload
     last = known.get(tuple(names))
     if last is None or not same(last[0], facts):
         known[tuple(names)] = last = facts, Program(graph, names)

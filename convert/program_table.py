@@ -63,6 +63,8 @@ def lists(k, rows, merges, x, scratch, facts):  # type: ignore[no-untyped-def]
             gather.listed(x, facts[k, HIGH], found, many)
         else:
             gather.coded(x, found)
+        for other in range(len(facts)):  # all merges have one place for their lists
+            facts[other, DONE] = min(facts[other, DONE], MERGED)
         facts[k, DONE] = LISTED
     return found, many
 

@@ -62,6 +62,11 @@ class Taps:
         return int(np.abs(self.weight.astype(np.int64)).reshape(len(self.weight), -1).sum(1).max(initial=0))
 
     @cached_property
+    def narrow(self) -> bool:
+        """Whether the weights are as small as the chip's, so that the kernels may add some of them in 16 bits."""
+        return bool(np.abs(self.weight).max(initial=0) <= 256)
+
+    @cached_property
     def _float(self) -> np.ndarray:
         return self.weight.astype(np.float32)
 
@@ -169,7 +174,7 @@ class Taps:
             few = merged.found < (0.05 if self.weight.shape[1] >= 16 else 0.15) * merged.total.size
         else:
             few = merged.units < self.share * merged.total.size or merged.units * self.reach < FEW_ADDS
-        return few and self.bound * merged.peak < (1 << 31)
+        return few and self.narrow and self.bound * merged.peak < (1 << 31)
 
     def arguments(self, merged: Merged, credit: np.ndarray) -> tuple[np.ndarray, ...] | None:
         """The arguments of `gather.sums` and `gather.spiking` up to the weights; None where only `scatter` can do it."""

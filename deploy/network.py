@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import multiprocessing as mp
 import signal
 import threading
@@ -30,6 +31,7 @@ from deploy.watchdog import COMPUTE, HELPERS, SEND, START, Pulses, how_it_died
 
 PROTOCOLS = ("async", "loihi")
 PATIENCE_S = 7.0  # without a sign of life from anyone for so long, the network hangs
+PIPE_BYTES = 1 << 20
 CLOSE_S = 5.0  # for an orderly end; then processes are killed
 START_S = 60.0  # for all processes to be there
 MEMORY_HINT = "if you did not end it: the machine may be out of memory (dmesg); try a smaller --batch or --mapping chip"
@@ -90,6 +92,8 @@ class Network:
         layouts = {n: p.layout for n, p in self.plans.items()}
         for name, plan in self.plans.items():
             self.pipes[name], end = mp.Pipe(duplex=False)
+            with contextlib.suppress(OSError, AttributeError):  # Linux: a report fits, and its process need not wait for the parent
+                fcntl.fcntl(end.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
             ends.append(end)
             common = (plan, batch, self.pulses.of(name), end)
             heard = [layouts[s] for s in plan.senders]

@@ -11,7 +11,7 @@ import numpy as np
 
 from convert.engine import Beat, Recorder, Signals
 from convert.ir import DeployError, Graph
-from convert.record import Record
+from convert.record import Record, narrow
 
 HOLD_S = 0.1  # reports are held back for so long, to send many at once
 HOLD_BYTES = 1 << 20
@@ -42,7 +42,7 @@ class Reporter:
             value = np.concatenate([s[name] for s in signals])
             op = self.graph.ops.get(name)
             told[name] = np.packbits(value) if op is not None and op.payload.binary else value
-        events = np.concatenate(counts, 2) if self.names else None
+        events = narrow(np.concatenate(counts, 2)) if self.names else None
         done = None if dones[0] is None else np.concatenate(dones)
         sample, t = np.concatenate([b.sample for b in beats]), np.concatenate([b.t for b in beats])
         self.pipe.send_bytes(pickle.dumps((sample, t, len(beats), events, told, done), protocol=5))

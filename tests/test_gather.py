@@ -83,6 +83,12 @@ def test_sums_and_counts_are_those_of_the_convolution(layer):
     assert (taps.arguments(merged, NO_CREDIT) is None) == (x.max(initial=0) > gather.UNITS)
 
 
+def test_weights_that_16_bits_cannot_add_go_another_way():
+    taps = Taps(np.full((2, 60, 1, 1), 30_000))
+    x = np.ones((1, 1, 60), np.int32)
+    assert np.array_equal(taps.sums(Sources((x,)).merged)[0], np.full((1, 1, 2), 1_800_000))
+
+
 @settings(deadline=None)
 @given(st.integers(1, 4), st.integers(0, 2**32 - 1))
 def test_sums_of_sources_and_their_ends(sources, seed):
