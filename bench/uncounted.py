@@ -24,7 +24,7 @@ from convert import compiling, engine, kernels, neuron, recorder, signals, stage
 from convert.ops import spiking_attention
 
 COUNTING = re.compile(r"^(\s*)(?:steps|bits|total|lives) \+= .*$", re.M)  # variables that only count
-LINES = {"scatter": 3, "gather": 3, "coincidences": 7, "program_table": 0, "program_kernels": 0}  # where they stand
+LINES = {"scatter": 3, "gather": 2, "coincidences": 7, "program_table": 0, "program_kernels": 0}  # where they stand
 USERS = {"scatter": (recorder, signals, taps), "gather": (neuron, signals, taps), "coincidences": (spiking_attention,)}
 TALLIES = ("magnitudes", "weighted", "nonzeros", "sums", "living")  # functions of kernels.py that only count
 

@@ -114,10 +114,15 @@ def warm(graph: Graph) -> None:
     Stage(graph, list(graph.ops), 1).step(injector.beat())
 
 
+def ending(graph: Graph) -> Callable[[Signals, np.ndarray], np.ndarray]:
+    """`done_of` for many beats of one graph: its gate is looked up once."""
+    gate = next(iter(graph.only("exit_gate")), None)
+    return lambda signals, t: t >= graph.timesteps if gate is None else signals[gate][:, 0] > 0
+
+
 def done_of(graph: Graph, signals: Signals, t: np.ndarray) -> np.ndarray:
     """Which rows are finished, bool [A]: the exit gate's word, or the last timestep where there is no gate."""
-    gates = graph.only("exit_gate")
-    return signals[gates[0]][:, 0] > 0 if gates else t >= graph.timesteps
+    return ending(graph)(signals, t)
 
 
 def run(
@@ -148,12 +153,12 @@ def run(
     stage = Stage(graph, list(graph.ops), len(injector.sample), injector.span)
     recorder = Recorder(graph, len(inputs), spikes)
     stage.sent, stage.activity = recorder.active, recorder.all_activity()
-    held, last = Held(recorder), next(iter(graph.only("exit_gate")), None)
+    held, done_in = Held(recorder), ending(graph)
     feedback: Signals | None = None
     while not injector.finished:
         beat = injector.beat(feedback)
         stage.step(beat)
-        done = beat.t >= graph.timesteps if last is None else beat.signals[last][:, 0] > 0
+        done = done_in(beat.signals, beat.t)
         held.add(beat.sample, beat.t, stage.events, beat.signals, done)
         if progress is not None and done.any():
             progress(int(done.sum()))

@@ -1,7 +1,7 @@
 """Compiled event-driven work, target by target: each output position takes the weights of the events that reach it, then its neurons.
 
-The sums of a position stay in the first cache, are widened once for eight events, and need not be written where neurons follow at
-once. `scatter` does the same source by source, for groups of channels and for graded events.
+The sums of a position stay in registers and the first cache, and need not be written where neurons follow at once. `scatter` does the
+same source by source, for groups of channels and for graded events.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import numpy as np
 from convert.compiling import compiled, inlined
 from convert.cuba_kernels import LANES, settled
 from convert.lanes import address, nonzeros, rows_added
+from convert.scatter import living
 
 UNITS = 8  # largest value that is listed as so many events
 FEW = 4  # up to so many channels, the weights of every set of them are added up before, so that a position is one event
@@ -84,16 +85,6 @@ def room(lists, start):  # type: ignore[no-untyped-def]
     for o in range(len(start) - 1):
         taps = max(taps, start[o + 1] - start[o])
     return np.empty(taps * lists.shape[2] + BLOCK, np.int32)
-
-
-@inlined
-def living(m, events, credit):  # type: ignore[no-untyped-def]
-    """Events of row m, those at positions whose `credit` is not above 0 left out; events, credit [rows, positions]."""
-    total = np.int64(0)
-    for p in range(events.shape[1]):
-        if not credit.size or credit[m, p] > 0:
-            total += events[m, p]
-    return total
 
 
 @compiled

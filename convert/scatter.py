@@ -1,16 +1,14 @@
-"""Compiled event-driven work: sums of synapses and of several sources. An event touches what it reaches, nothing else.
+"""Compiled event-driven work, source by source: synapses of groups of channels and of graded events; sums of several sources.
 
-A sum of eight weights fits 16 bits, so events are taken eight at a time and widened once: as many adds as one by one, fewer instructions.
+An event touches what it reaches, nothing else. Bits and small counts of a layer without groups go through `gather`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from convert.compiling import compiled, inlined
+from convert.compiling import compiled
 from convert.lanes import address, occupied
-
-UNITS = 8  # up to this value a graded event is added so many times, beyond it its weights are multiplied
 
 
 @compiled
@@ -52,35 +50,6 @@ def added(a, b, total, events):  # type: ignore[no-untyped-def]
     return found, high, low, units
 
 
-@inlined
-def add_rows(acc, weight, lines, found):  # type: ignore[no-untyped-def]
-    """``acc += weight[lines[0]] + .. + weight[lines[found - 1]]``; acc int32 [n], weight int16 [lines, n]."""
-    n = len(acc)
-    i = 0
-    while i + 8 <= found:
-        a, b, c, d = weight[lines[i]], weight[lines[i + 1]], weight[lines[i + 2]], weight[lines[i + 3]]
-        e, f, g, h = weight[lines[i + 4]], weight[lines[i + 5]], weight[lines[i + 6]], weight[lines[i + 7]]
-        for k in range(n):
-            left = np.int16(np.int16(a[k] + b[k]) + np.int16(c[k] + d[k]))
-            right = np.int16(np.int16(e[k] + f[k]) + np.int16(g[k] + h[k]))
-            acc[k] += np.int32(np.int16(left + right))
-        i += 8
-    if i + 4 <= found:
-        a, b, c, d = weight[lines[i]], weight[lines[i + 1]], weight[lines[i + 2]], weight[lines[i + 3]]
-        for k in range(n):
-            acc[k] += np.int32(np.int16(np.int16(a[k] + b[k]) + np.int16(c[k] + d[k])))
-        i += 4
-    if i + 2 <= found:
-        a, b = weight[lines[i]], weight[lines[i + 1]]
-        for k in range(n):
-            acc[k] += np.int32(np.int16(a[k] + b[k]))
-        i += 2
-    if i < found:
-        a = weight[lines[i]]
-        for k in range(n):
-            acc[k] += np.int32(a[k])
-
-
 @compiled
 def living(m, events, credit):  # type: ignore[no-untyped-def]
     """Events of sample m, those at positions whose `credit` is not above 0 left out; events, credit [rows, positions]."""
@@ -114,8 +83,7 @@ def scatter(x, credit, fan, events, start, target, tap, weight, per, acc, synops
     """
     rows, positions, channels = x.shape
     each = weight.shape[2]
-    grouped = per != channels
-    lines = np.empty(UNITS * channels + 1, np.int64)
+    lines = np.empty(channels + 1, np.int64)
     for m in range(rows):
         acc[m] = 0
         total = np.int64(0)
@@ -123,29 +91,13 @@ def scatter(x, credit, fan, events, start, target, tap, weight, per, acc, synops
             if credit.size and credit[m, p] <= 0:
                 continue
             found = 0
-            most, least = np.int32(0), np.int32(0)
             for c in range(channels):
-                value = x[m, p, c]
                 lines[found] = c
-                found += value != 0
-                most, least = max(most, value), min(least, value)
-            if not found:
-                continue
+                found += x[m, p, c] != 0
             for i in range(found):
                 total += abs(np.int64(x[m, p, lines[i]])) * fan[p * channels + lines[i]]
-            as_units = not grouped and least == 0 and most <= UNITS
-            if as_units and most > 1:  # a value n is n accumulates
-                more = found
-                for i in range(found):
-                    for _ in range(x[m, p, lines[i]] - 1):
-                        lines[more] = lines[i]
-                        more += 1
-                found = more
-            for j in range(start[p], start[p + 1]):
+            for j in range(start[p], start[p + 1] if found else start[p]):
                 into, rows_of = acc[m, target[j]], weight[tap[j]]
-                if as_units:
-                    add_rows(into, rows_of, lines, found)
-                    continue
                 for i in range(found):
                     c = lines[i]
                     value, line, at = x[m, p, c], rows_of[c], (c // per) * each

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from convert import credit
-from convert.engine import Beat, Injector, Signals, Stage, free_running
+from convert.engine import Beat, Injector, Signals, Stage, ending, free_running
 from convert.ir import DeployError, Graph, delayed
 from convert.memory import keep_memory
 from deploy.mapping import DONE, Plan, feedback_layout
@@ -75,7 +75,7 @@ class StageLeaf(Leaf):
         self.feedback = feedback_layout(graph, plan.name, slots, plan.layout.span)
         self.stages: dict[int, Stage] = {}
         self.spikes = False
-        self.exit = next(iter(graph.only("exit_gate")), None)
+        self.done_in = ending(graph)
 
     def beat(self, receive: Receive, send: Send, send_back: Send) -> bool:
         """One beat; False once the network ends."""
@@ -103,9 +103,7 @@ class StageLeaf(Leaf):
             stage.watch, stage.cell = self._enter, self.pulse.cell
         stage.step(beat)
         self.where = None
-        done = None
-        if self.plan.exits:
-            done = beat.t >= self.graph.timesteps if self.exit is None else beat.signals[self.exit][:, 0] > 0
+        done = self.done_in(beat.signals, beat.t) if self.plan.exits else None
         out = self.plan.layout.pack(flags, beat) if self.plan.heard else None
         self.pulse.enter(SEND)
         if done is not None:
