@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from convert.engine import Injector, Stage, done_of
+from convert.engine import Stage, beats
+from convert.injector import Injector
 from convert.ir import COUNTERS, DeployError, Graph
 
 
@@ -95,10 +96,7 @@ def audit(graph: Graph, inputs: np.ndarray) -> list[OpAudit]:
 
     plain: dict[str, np.ndarray] = {}  # outputs by the ops' NumPy semantics
     stage.tap = watch
-    feedback = None
-    while not injector.finished:
-        beat = injector.beat(feedback)
-        stage.step(beat)
+    for beat, _ in beats(injector, stage):
         for name, out in plain.items():
             if not np.array_equal(out, beat.signals[name]):
                 what = f"compiled output differs from the op's semantics at timestep {int(beat.t[0])}"
@@ -106,8 +104,6 @@ def audit(graph: Graph, inputs: np.ndarray) -> list[OpAudit]:
         plain.clear()
         for name, counts in stage.counts.items():
             rows[name].counted += int(counts[0, COUNTERS.index("synop")] + counts[0, COUNTERS.index("attention_ac")])
-        stay = injector.advance(done_of(graph, beat.signals, beat.t))
-        feedback = {s: beat.signals[s][stay] for s in graph.delayed_sources()}
     for row in rows.values():
         if not row.exact:
             raise DeployError(

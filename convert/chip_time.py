@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from convert.engine import Beat, Injector, Signals, Stage, delayed, done_of
-from convert.ir import INPUT, DeployError
+from convert.engine import Beat, Signals, Stage, done_of
+from convert.injector import Injector
+from convert.ir import INPUT, DeployError, delayed
 from convert.record import Record
 from convert.reindex import Reindexed
 from convert.schedule import Schedule, Unit

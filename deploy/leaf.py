@@ -14,7 +14,8 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from convert import credit
-from convert.engine import Beat, Injector, Signals, Stage, ending, free_running
+from convert.engine import Beat, Signals, Stage, ending
+from convert.injector import Injector, free_running
 from convert.ir import DeployError, Graph, delayed
 from convert.memory import keep_memory
 from deploy.mapping import DONE, Plan, feedback_layout
@@ -46,6 +47,10 @@ class Leaf:
         # A terminal sends Ctrl-C to all processes; only the parent acts on it and ends the others.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         threading.Thread(target=self._follow_parent, daemon=True).start()
+
+    def wanted(self, signals: Signals, spikes: bool) -> Signals:
+        """What the parent is told of this process's signals: all, or copies of what it always needs."""
+        return {n: signals[n] if spikes else signals[n].copy() for n in self.plan.ops if spikes or n in self.facts}
 
     def _follow_parent(self) -> None:
         while os.getppid() == self.parent:
@@ -111,8 +116,7 @@ class StageLeaf(Leaf):
             send_back(self.feedback.pack(flags, beat))
         if out is not None:
             send(out)
-        told = {n: beat.signals[n] if self.spikes else beat.signals[n].copy() for n in self.plan.ops if self.spikes or n in self.facts}
-        self.reporter.add(beat, stage.events, told, done)
+        self.reporter.add(beat, stage.events, self.wanted(beat.signals, self.spikes), done)
         self.pulse.finished()
         return True
 

@@ -15,7 +15,7 @@ DONE = "done"
 
 @dataclass
 class Plan:
-    """One process: its ops, the processes that it hears, its messages, and whether it decides when samples end."""
+    """One process: its ops, the processes that it hears, its messages, whether it decides when samples end, and whether it reports."""
 
     name: str
     ops: list[str]
@@ -23,6 +23,7 @@ class Plan:
     layout: Layout
     exits: bool = False
     heard: bool = True  # by another process than the injector
+    reports: bool = True
 
 
 def partition(graph: Graph, mapping: str, most: int = 1, rows: int = 0) -> dict[str, list[str]]:

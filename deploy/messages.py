@@ -13,6 +13,7 @@ from convert.ir import DeployError, Payload
 from convert.scatter import ends
 
 FIRST, SPIKES, FLUSH, END = 1, 2, 4, 8  # flags: a run begins, spikes are recorded, the run is over, the network stops
+STEPWISE = 16  # flag: the samples of the run come timestep by timestep
 GROUP = 8  # the group of samples that the message belongs to, in the bits of the flags from here on
 EMPTY = -1
 

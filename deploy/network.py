@@ -12,22 +12,24 @@ import weakref
 from collections.abc import Callable
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from convert.engine import Injector, free_running, span_of, warm
+from convert.engine import warm
+from convert.injector import fit, free_running, span_of
 from convert.ir import DeployError, Graph
 from convert.record import Record
 from convert.schedule import Schedule
-from deploy import chip_mapping, teardown
+from deploy import chip_mapping, feeding, teardown
 from deploy import mapping as maps
 from deploy.chip_leaf import ChipInjectorLeaf, ChipStageLeaf
 from deploy.chip_reports import ChipCollector
-from deploy.leaf import AHEAD, InjectorLeaf, StageLeaf
+from deploy.feeding import SourceLeaf, WholeLeaf
+from deploy.leaf import AHEAD, InjectorLeaf, Leaf, StageLeaf
 from deploy.reports import Collector
 from deploy.staging import usable_cores
-from deploy.watchdog import COMPUTE, HELPERS, SEND, START, Pulses, how_it_died
+from deploy.watchdog import COMPUTE, HELPERS, SEND, START, Pulse, Pulses, how_it_died
 
 PROTOCOLS = ("async", "loihi")
 PATIENCE_S = 7.0  # without a sign of life from anyone for so long, the network hangs
@@ -36,6 +38,7 @@ CLOSE_S = 5.0  # for an orderly end; then processes are killed
 START_S = 60.0  # for all processes to be there
 MEMORY_HINT = "if you did not end it: the machine may be out of memory (dmesg); try a smaller --batch or --mapping chip"
 GROUPS = 2  # sample groups in flight: one is computed while another waits for its decision
+Common = tuple[maps.Plan, int, Pulse, Connection]  # what every leaf is made of, besides the graph
 CHANNEL = GROUPS * AHEAD  # messages that a channel holds: as many as can be under way
 
 
@@ -75,6 +78,9 @@ class Network:
             self.plans = maps.plan(graph, mapping, batch, span_of(graph, batch), most, thrifty=stages is None)
         else:
             self.plans = chip_mapping.plan(schedule, mapping, batch)
+        self.fed = schedule is None and protocol == "async" and feeding.suits(graph, self.plans)
+        if self.fed:
+            self.plans = feeding.plan(graph, self.plans)
         crowded = [p for p in self.plans.values() if len(p.senders) > stage.PORTS]
         if crowded:
             raise DeployError(f"process {crowded[0].name}", f"hears {len(crowded[0].senders)} processes, {stage.PORTS} at most",
@@ -96,17 +102,10 @@ class Network:
                 fcntl.fcntl(end.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
             ends.append(end)
             common = (plan, batch, self.pulses.of(name), end)
-            heard = [layouts[s] for s in plan.senders]
-            leaf: Any
             if name == maps.INJECTOR:
-                leaf = InjectorLeaf(graph, *common, job_end, GROUPS) if schedule is None else ChipInjectorLeaf(schedule, *common, job_end)
-                processes[name] = injector.InjectorProcess(leaf)
+                processes[name] = injector.InjectorProcess(self._injector(common, job_end))
             else:
-                if schedule is None:
-                    leaf = StageLeaf(graph, *common, heard)
-                else:
-                    leaf = ChipStageLeaf(schedule, *common, cast("list[chip_mapping.Frames]", heard))
-                processes[name] = stage.StageProcess(leaf)
+                processes[name] = stage.StageProcess(self._stage(common, [layouts[s] for s in plan.senders]))
         for name, plan in self.plans.items():
             for k, sender in enumerate(plan.senders):
                 if name == maps.INJECTOR:
@@ -126,6 +125,18 @@ class Network:
                     lava.ProcessServer().processes.remove(process)
             for end in (*ends, job_end):
                 end.close()
+
+    def _injector(self, common: Common, jobs: Connection) -> Leaf:
+        """What the injector does."""
+        if self.schedule is not None:
+            return ChipInjectorLeaf(self.schedule, *common, jobs)
+        return SourceLeaf(self.graph, *common, jobs) if self.fed else InjectorLeaf(self.graph, *common, jobs, GROUPS)
+
+    def _stage(self, common: Common, heard: list[Any]) -> Leaf:
+        """What a process with ops does; `heard`: the layouts of the messages that it gets."""
+        if self.schedule is not None:
+            return ChipStageLeaf(self.schedule, *common, heard)
+        return WholeLeaf(self.graph, *common, heard) if self.fed else StageLeaf(self.graph, *common, heard)
 
     def _start(self, lava: Any, processes: dict[str, Any], protocol: str) -> None:
         wanted = lava.AsyncProtocol if protocol == "async" else lava.LoihiProtocol
@@ -190,7 +201,7 @@ class Network:
         """Run samples through the network; parameters and record as of `convert.engine.run`. May be called again."""
         if self._runtime is None:
             raise DeployError("network", "is closed", "make a new one")
-        Injector(self.graph, inputs, self.batch)  # refuses unfit inputs here, not in another process
+        fit(self.graph, inputs)  # refuses unfit inputs here, not in another process
         collector = self._collector(len(inputs), spikes)
         if len(inputs):
             try:
@@ -205,7 +216,7 @@ class Network:
 
     def _collector(self, samples: int, spikes: bool) -> Collector | ChipCollector:
         if self.schedule is None:
-            return Collector(self.graph, {n: p.ops for n, p in self.plans.items()}, samples, spikes)
+            return Collector(self.graph, {n: p.ops for n, p in self.plans.items() if p.reports}, samples, spikes)
         return ChipCollector(self.schedule, list(self.plans), samples, spikes)
 
     def _send(self, job: Any) -> None:

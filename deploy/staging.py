@@ -7,12 +7,14 @@ import os
 import numpy as np
 
 from convert.block import Block
+from convert.injector import free_running
 from convert.ir import INPUT, Graph, delayed
 
 MOST = 4  # processes that a net is cut into
 GAIN = 0.85  # one more process has to shorten the longest share to this part of it
 EVENTS, GRADED = 0.15, 0.5  # share of inputs taken to be active: spikes, graded values
 MESSAGE = 4e5  # work of handing a beat on, whatever it holds
+DECISION = 8e6  # the same where the next beat waits for the injector to hear of this one: a net in one process decides by itself
 NEURON, FOREIGN, VALUE = 4.0, 30.0, 6.0  # work of an update (of a `Block`'s any neurons: more), of a value in a message, in accumulates
 
 
@@ -30,7 +32,8 @@ def stages(graph: Graph, most: int, rows: int = 0) -> list[list[str]]:
     names = list(graph.ops)
     if most < 2 or len(names) < 2:
         return [names]
-    part_work = _Work(graph, MESSAGE / rows if rows else 0.0)
+    message = MESSAGE if free_running(graph) else DECISION
+    part_work = _Work(graph, message / rows if rows else 0.0)
     best: list[int] = [0]
     longest = part_work(0, len(names))
     for parts in range(2, min(most, MOST, len(names)) + 1):

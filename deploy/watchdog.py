@@ -89,8 +89,12 @@ class Pulse:
 
     def finished(self) -> None:
         """A timestep was handed on and reported."""
-        self.row[BEATS] += 1
+        self.heard()
         self.enter(RECV)
+
+    def heard(self) -> None:
+        """A message was dealt with, or taken by a process that deals with many together."""
+        self.row[BEATS] += 1
 
     def end_all(self) -> None:
         """Kill every process of the network, this one last: the parent is gone and nobody else would."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from convert import engine
+from convert import engine, injector
 from convert.ir import Graph, Op, Sources, load_ops
 from convert.neuron import Cuba, Strict
 from convert.neuron_leaky import VOLTAGE, Leaky
@@ -169,20 +169,20 @@ def test_neurons_of_netx_layers_sweep_as_they_step(seed, each, exponent, reach):
 
 def by_steps(graph: Graph, x: np.ndarray, batch: int):
     """The same run with one timestep to a beat."""
-    before = engine.BEAT_VALUES
-    engine.BEAT_VALUES = 0
+    before = injector.BEAT_VALUES
+    injector.BEAT_VALUES = 0
     try:
         return engine.run(graph, x, batch=batch, spikes=True)
     finally:
-        engine.BEAT_VALUES = before
+        injector.BEAT_VALUES = before
 
 
 @pytest.mark.parametrize("values", [1000, 1 << 17])
 def test_a_run_in_long_beats_is_the_run_step_by_step(values, monkeypatch):
     rng = np.random.default_rng(0)
-    monkeypatch.setattr(engine, "BEAT_VALUES", values)
+    monkeypatch.setattr("convert.injector.BEAT_VALUES", values)
     for graph, x in ((chain_graph(), rng.integers(0, 2, (5, 6, 20, 2)).astype(np.int32)), (halting_graph(gated=False), halting_input(5))):
-        assert engine.span_of(graph, 2) > 1
+        assert injector.span_of(graph, 2) > 1
         a, b = engine.run(graph, x, batch=2, spikes=True), by_steps(graph, x, 2)
         for name in ("counts", "logits", "exit_step", "alive"):
             assert np.array_equal(getattr(a, name), getattr(b, name)), name
@@ -191,7 +191,7 @@ def test_a_run_in_long_beats_is_the_run_step_by_step(values, monkeypatch):
 
 
 def test_what_decides_about_the_next_timestep_is_not_run_ahead():
-    assert engine.span_of(halting_graph(), 4) == 1
+    assert injector.span_of(halting_graph(), 4) == 1
     early = halting_graph(gated=False)
     early.ops["exit"] = dataclasses.replace(early.ops["exit"], policy="threshold_then_argmax")
-    assert engine.span_of(early, 4) == 1
+    assert injector.span_of(early, 4) == 1
