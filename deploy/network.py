@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import multiprocessing as mp
+import pickle
 import signal
 import threading
 import time
@@ -27,6 +28,7 @@ from deploy.chip_leaf import ChipInjectorLeaf, ChipStageLeaf
 from deploy.chip_reports import ChipCollector
 from deploy.feeding import SourceLeaf, WholeLeaf
 from deploy.leaf import AHEAD, InjectorLeaf, Leaf, StageLeaf
+from deploy.messages import dtype_of
 from deploy.reports import Collector
 from deploy.staging import usable_cores
 from deploy.watchdog import COMPUTE, HELPERS, SEND, START, Pulse, Pulses, how_it_died
@@ -40,6 +42,12 @@ MEMORY_HINT = "if you did not end it: the machine may be out of memory (dmesg); 
 GROUPS = 2  # sample groups in flight: one is computed while another waits for its decision
 Common = tuple[maps.Plan, int, Pulse, Connection]  # what every leaf is made of, besides the graph
 CHANNEL = GROUPS * AHEAD  # messages that a channel holds: as many as can be under way
+
+
+def enlarge(pipe: Connection) -> None:
+    """Give a pipe so much room that a report fits, and its process need not wait for the reader; where the system can (Linux)."""
+    with contextlib.suppress(OSError, AttributeError):
+        fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 class Network:
@@ -95,11 +103,11 @@ class Network:
             warm(graph)
         ends, processes = [], {}
         job_end, self._jobs = mp.Pipe(duplex=False)
+        enlarge(self._jobs)
         layouts = {n: p.layout for n, p in self.plans.items()}
         for name, plan in self.plans.items():
             self.pipes[name], end = mp.Pipe(duplex=False)
-            with contextlib.suppress(OSError, AttributeError):  # Linux: a report fits, and its process need not wait for the parent
-                fcntl.fcntl(end.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+            enlarge(end)
             ends.append(end)
             common = (plan, batch, self.pulses.of(name), end)
             if name == maps.INJECTOR:
@@ -206,7 +214,8 @@ class Network:
         if len(inputs):
             try:
                 # A pipe holds little; the injector may be dead. So it is written beside the watch, not before it.
-                threading.Thread(target=self._send, args=((inputs, spikes),), daemon=True).start()
+                job = inputs.astype(dtype_of(self.graph.input_payload)), spikes
+                threading.Thread(target=self._send, args=(job,), daemon=True).start()
                 self._collect(collector, progress)
             except BaseException:
                 self._failed = True
@@ -221,7 +230,7 @@ class Network:
 
     def _send(self, job: Any) -> None:
         with contextlib.suppress(OSError):
-            self._jobs.send(job)
+            self._jobs.send_bytes(pickle.dumps(job, protocol=5))
 
     def _collect(self, collector: Collector | ChipCollector, progress: Callable[[int], None] | None) -> None:
         names = {pipe: name for name, pipe in self.pipes.items()}
