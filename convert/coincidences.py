@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from convert.compiling import compiled
-from convert.lanes import address, nonzeros
+from convert.lanes import above, address
 
 
 @compiled
@@ -28,14 +28,14 @@ def values_first(q, k, v, credit, heads, y, work, arrived):  # type: ignore[no-u
     width = channels // heads
     inner, filled = np.empty((channels, width), np.int32), np.empty(channels, np.int64)
     head = np.arange(channels) // width
-    keys, values = np.empty(channels + 1, np.int32), np.empty(channels + 1, np.int32)
+    keys, values = np.empty(channels + 8, np.int32), np.empty(channels + 8, np.int32)
     at_q, at_k, at_v, into_k, into_v = address(q), address(k), address(v), address(keys), address(values)
     for m in range(rows):
         steps, bits = np.int64(0), np.int64(0)
         inner[:], filled[:] = 0, 0
         for j in range(tokens):
             place = (m * tokens + j) * channels * 4
-            some, more = nonzeros(at_k + place, channels, into_k), nonzeros(at_v + place, channels, into_v)
+            some, more = above(at_k + place, channels, 0, into_k), above(at_v + place, channels, 0, into_v)
             bits += some + more
             begin = 0
             for a in range(some if more else 0):
@@ -50,11 +50,11 @@ def values_first(q, k, v, credit, heads, y, work, arrived):  # type: ignore[no-u
                     b += 1
                 steps += b - begin
         for i in range(tokens):
-            for e in range(channels):
-                y[m, i, e] = 0
-            some = nonzeros(at_q + (m * tokens + i) * channels * 4, channels, into_k)
+            some = above(at_q + (m * tokens + i) * channels * 4, channels, 0, into_k)
             bits += some
             lives = not credit.size or credit[m, i] > 0
+            for e in range(channels if lives else 0):
+                y[m, i, e] = 0
             for a in range(some):
                 c = keys[a]
                 steps += filled[c]

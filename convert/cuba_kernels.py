@@ -103,36 +103,40 @@ def fired(acc, up, v, v_keep, theta, fires, out):  # type: ignore[no-untyped-def
 
 
 @inlined
-def settled(m, a, first, last, acc, up, u, v, bias, i_keep, v_keep, theta, fires, credit, out):  # type: ignore[no-untyped-def]
-    """Neurons of the positions `first` to `last` on ``2^up acc``, acc [positions, n] (with the bias, where u is empty); dead ones are left.
+def settled(m, a, order, first, last, packed, acc, up, u, v, bias, i_keep, v_keep, theta, fires, out):  # type: ignore[no-untyped-def]
+    """Neurons of the positions ``order[first : last]`` on ``2^up acc``, acc [positions, n] (with the bias, where u is empty).
 
-    u and v [samples, neurons], out [rows, neurons]. Returns spikes, and 1 if a current wrapped plus 2 if a voltage was clipped.
+    `packed`: acc holds these positions one after the other, from 0 on; else each at its own place. u and v [samples, neurons], out
+    [rows, neurons]. Returns spikes, and 1 if a current wrapped plus 2 if a voltage was clipped.
     """
     n, shift, flags, sent = acc.shape[1], up + np.int32(6), 0, np.int64(0)
     if u.size:
         shift = np.int32(0)
-        for o in range(first, last):
-            if not credit.size or credit[m, o] > 0:
-                flags |= currents(acc[o - first], up, u[a][o * n : (o + 1) * n], bias, i_keep)
-    if not credit.size:
-        flat, count = acc.reshape(acc.size), (last - first) * n
-        begin = first * n
-        some, beyond = fired(flat[:count], shift, v[a][begin : begin + count], v_keep, theta, fires, out[m][begin : begin + count])
+        for i in range(first, last):
+            o = order[i]
+            flags |= currents(acc[i - first if packed else o], up, u[a][o * n : (o + 1) * n], bias, i_keep)
+    flat, o = acc.reshape(acc.size), order[first]
+    if order[last - 1] - o == last - 1 - first:  # they follow each other
+        count, at = (last - first) * n, 0 if packed else o * n
+        some, beyond = fired(flat[at : at + count], shift, v[a][o * n : o * n + count], v_keep, theta, fires, out[m][o * n : o * n + count])
         return np.int64(some), flags | 2 * beyond
-    flat, o = acc.reshape(acc.size), first
-    while o < last:  # as many living, or dead, positions at a time as follow each other
-        end, lives = o + 1, credit[m, o] > 0
-        while end < last and (credit[m, end] > 0) == lives:
-            end += 1
-        if lives:
-            now, held, sends = flat[(o - first) * n : (end - first) * n], v[a][o * n : end * n], out[m][o * n : end * n]
-            some, beyond = fired(now, shift, held, v_keep, theta, fires, sends)
-            sent += some
-            flags |= 2 * beyond
-        else:
-            out[m][o * n : end * n] = 0
-        o = end
+    for i in range(first, last):
+        o = order[i]
+        at, begin = (i - first if packed else o) * n, o * n
+        some, beyond = fired(flat[at : at + n], shift, v[a][begin : begin + n], v_keep, theta, fires, out[m][begin : begin + n])
+        sent += some
+        flags |= 2 * beyond
     return sent, flags
+
+
+@inlined
+def alive(m, credit, order):  # type: ignore[no-untyped-def]
+    """Positions of row m whose `credit` is above 0 into `order` int64 [positions + 1]; returns how many."""
+    count = 0
+    for p in range(credit.shape[1]):
+        order[count] = p
+        count += credit[m, p] > 0
+    return count
 
 
 @compiled
@@ -152,14 +156,19 @@ def swept(current, credit, u, v, span, bias, i_keep, v_keep, theta, hold, spikes
     acc = np.empty((together, n), np.int32)
     leaks, leaky, bound = np.int32(i_keep), np.int32(v_keep), np.int32(theta)
     us, vs, out = u.reshape(len(u), u.size // max(1, len(u))), v.reshape(len(v), positions * n), spikes.reshape(rows, positions * n)
+    order, lives = np.arange(positions + 1), positions
     for m in range(rows):
         fires, count = np.int32(0) if hold.size and hold[m] else np.int32(1), np.int64(0)
-        for first in range(0, positions, together):
-            last = min(first + together, positions)
-            for p in range(first, last):
+        if credit.size:
+            lives = alive(m, credit, order)
+            if lives < positions:
+                out[m] = 0
+        for first in range(0, lives, together):
+            last = min(first + together, lives)
+            for i in range(first, last):
                 for c in range(n):
-                    acc[p - first, c] = np.int32(current[m, p, c]) + (np.int32(0) if u.size else bias[c])
-            some, found = settled(m, m // span, first, last, acc, np.int32(0), us, vs, bias, leaks, leaky, bound, fires, credit, out)
+                    acc[i - first, c] = np.int32(current[m, order[i], c]) + (np.int32(0) if u.size else bias[c])
+            some, found = settled(m, m // span, order, first, last, True, acc, np.int32(0), us, vs, bias, leaks, leaky, bound, fires, out)
             count += some
             flags |= found
         fires_of[m] = count

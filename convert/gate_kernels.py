@@ -6,28 +6,47 @@ import numpy as np
 
 from convert.compiling import compiled
 
+RUNGS = 16  # of a ladder that is climbed step by step
+
 
 @compiled
 def ladder(sums, bias, theta, levels, out):  # type: ignore[no-untyped-def]
-    """``out = clip((sums + bias) // theta, 0, levels)`` for sums [rows, positions, channels]."""
+    """``out = clip((sums + bias) // theta, 0, levels)`` for sums [rows, positions, channels] that stay below 2^31 with the bias.
+
+    A few levels are so many comparisons, which vectorise; a division does not.
+    """
+    most = np.int64((1 << 31) - 1)
     for m in range(sums.shape[0]):
         for p in range(sums.shape[1]):
-            for c in range(sums.shape[2]):
-                drive = np.int64(sums[m, p, c]) + bias[c]
-                out[m, p, c] = min(drive // theta, levels) if drive > 0 else 0
+            drive, into = sums[m, p], out[m, p]
+            if levels > RUNGS:
+                for c in range(len(into)):
+                    above = np.int64(drive[c]) + bias[c]
+                    into[c] = min(above // theta, levels) if above > 0 else 0
+                continue
+            into[:] = 0
+            for k in range(1, levels + 1):
+                rung = np.int32(min(k * theta, most))
+                for c in range(len(into)):
+                    into[c] = np.int32(into[c] + np.int32(np.int32(drive[c] + bias[c]) >= rung))
 
 
 @compiled
 def halting(x, credit, channel, width, n, seen, synops):  # type: ignore[no-untyped-def]
     """Adds what halting channels hold of x [rows, tokens, channels] to `n` [rows, tokens]; events and accumulates of living tokens."""
     for m in range(x.shape[0]):
+        came, held = np.int64(0), np.int64(0)
         for p in range(x.shape[1]):
+            found, here = np.int64(0), np.int64(0)
             for c in range(channel, channel + width):
-                value = x[m, p, c]
-                n[m, p] += value
-                if credit[m, p] > 0:
-                    seen[m] += value != 0
-                    synops[m] += value
+                here += x[m, p, c]
+                found += x[m, p, c] != 0
+            n[m, p] += here
+            lives = np.int64(credit[m, p] > 0)
+            came += lives * found
+            held += lives * here
+        seen[m] += came
+        synops[m] += held
 
 
 @compiled

@@ -16,6 +16,7 @@ from numba.extending import intrinsic
 from convert.compiling import compiled, inlined
 
 BLOCKS = (64, 32, 16)  # lanes that are summed together
+FEW = 6  # of 64: so many bits are noted one by one
 RUN = 31  # rows between two widenings: 31 sums of four weights of 8 bits and a sign stay below 2^15
 
 
@@ -108,20 +109,51 @@ def padded(rows: np.ndarray) -> np.ndarray:
     return out
 
 
-def occupying(lanes: int) -> Any:
-    """Intrinsic (values): which of int32 [lanes] at this address are not 0, bit by bit, int64."""
+def comparing(lanes: int, relation: str) -> Any:
+    """Intrinsic (values, than): for which of int32 [lanes] at this address the relation to `than` holds, bit by bit, uint64."""
 
     @intrinsic
-    def mask(typingctx, values):  # type: ignore[no-untyped-def]
+    def mask(typingctx, values, than):  # type: ignore[no-untyped-def]
         def build(context, b, sig, args):  # type: ignore[no-untyped-def]
-            wide = ir.VectorType(ir.IntType(32), lanes)
-            given = b.load(b.inttoptr(args[0], wide.as_pointer()), align=4)
-            bits = b.bitcast(b.icmp_unsigned("!=", given, ir.Constant(wide, [0] * lanes)), ir.IntType(lanes))
+            given = b.load(b.inttoptr(args[0], ir.VectorType(ir.IntType(32), lanes).as_pointer()), align=4)
+            bits = b.bitcast(b.icmp_signed(relation, given, everywhere(b, args[1], lanes)), ir.IntType(lanes))
             return bits if lanes == 64 else b.zext(bits, ir.IntType(64))
 
-        return types.uint64(types.uintp), build
+        return types.uint64(types.uintp, types.int32), build
 
     return mask
+
+
+def everywhere(b: Any, value: Any, lanes: int) -> Any:
+    """A vector that holds an int32 in each lane."""
+    i32 = ir.IntType(32)
+    nothing = ir.Constant(ir.VectorType(i32, lanes), ir.Undefined)
+    one = b.insert_element(nothing, value, ir.Constant(i32, 0))
+    return b.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(i32, lanes), [0] * lanes))
+
+
+@intrinsic
+def byte_noted(typingctx, bits, base, into):  # type: ignore[no-untyped-def]
+    """Writes `base` + the number of each bit that is set in the byte `bits` to the address `into`, and what follows them in 8 lanes.
+
+    Numbers of a byte's bits stand in a table, so that nothing has to be guessed by the processor.
+    """
+
+    def build(context, b, sig, args):  # type: ignore[no-untyped-def]
+        bits, base, into = args
+        row = ir.VectorType(ir.IntType(32), 8)
+        table = b.module.globals.get("numbers_of_bits")
+        if table is None:
+            rows = [[i for i in range(8) if byte >> i & 1] for byte in range(256)]
+            table = ir.GlobalVariable(b.module, ir.ArrayType(row, 256), "numbers_of_bits")
+            table.initializer = ir.Constant(table.value_type, [ir.Constant(row, r + [0] * (8 - len(r))) for r in rows])
+            table.linkage, table.global_constant = "internal", True
+        zero = ir.Constant(ir.IntType(64), 0)
+        numbers = b.load(b.gep(table, [zero, bits]), align=4)
+        b.store(b.add(numbers, everywhere(b, base, 8)), b.inttoptr(into, row.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, types.int32, types.uintp), build
 
 
 @intrinsic
@@ -134,7 +166,8 @@ def lowest(typingctx, mask):  # type: ignore[no-untyped-def]
     return types.int64(types.uint64), build
 
 
-_most_of, _some_of, _least_of, _eight_of = (occupying(n) for n in (*BLOCKS, 8))
+_most_of, _some_of, _least_of, _eight_of = (comparing(n, "!=") for n in (*BLOCKS, 8))
+_most_above, _some_above, _least_above, _eight_above = (comparing(n, ">") for n in (*BLOCKS, 8))
 
 
 @intrinsic
@@ -169,34 +202,43 @@ def put(typingctx, address, value):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def noted(mask, base, into):  # type: ignore[no-untyped-def]
+def noted(mask, base, lanes, into):  # type: ignore[no-untyped-def]
     """Writes `base` + the number of each set bit of `mask` to the address `into`; returns the address behind the last."""
-    while mask:
-        put(np.uintp(into), np.int32(base + lowest(mask)))
-        into += 4
-        mask &= mask - np.uint64(1)
+    if lanes == 64 and many(mask) <= FEW:
+        while mask:
+            put(np.uintp(into), np.int32(base + lowest(mask)))
+            into += 4
+            mask &= mask - np.uint64(1)
+        return into
+    for i in range(0, lanes, 8):
+        byte = (mask >> np.uint64(i)) & np.uint64(255)
+        byte_noted(byte, np.int32(base + i), np.uintp(into))
+        into += 4 * many(byte)
     return into
 
 
 @inlined
-def nonzeros(at, n, into):  # type: ignore[no-untyped-def]
-    """Numbers of the values int32 [n] at an address that are not 0, written to the address `into`; returns how many."""
-    c, begin = 0, into
+def above(at, n, than, into):  # type: ignore[no-untyped-def]
+    """Numbers of the values int32 [n] at an address that are more than `than`, written to the address `into`; returns how many.
+
+    Behind the last one there has to be room for 8 more.
+    """
+    c, begin, k = 0, into, np.int32(than)
     while c + 64 <= n:
-        into = noted(_most_of(np.uintp(at + 4 * c)), c, into)
+        into = noted(_most_above(np.uintp(at + 4 * c), k), c, 64, into)
         c += 64
     if c + 32 <= n:
-        into = noted(_some_of(np.uintp(at + 4 * c)), c, into)
+        into = noted(_some_above(np.uintp(at + 4 * c), k), c, 32, into)
         c += 32
     if c + 16 <= n:
-        into = noted(_least_of(np.uintp(at + 4 * c)), c, into)
+        into = noted(_least_above(np.uintp(at + 4 * c), k), c, 16, into)
         c += 16
     if c + 8 <= n:
-        into = noted(_eight_of(np.uintp(at + 4 * c)), c, into)
+        into = noted(_eight_above(np.uintp(at + 4 * c), k), c, 8, into)
         c += 8
     while c < n:
         put(np.uintp(into), np.int32(c))
-        into += 4 * (get(np.uintp(at + 4 * c)) != 0)
+        into += 4 * (get(np.uintp(at + 4 * c)) > k)
         c += 1
     return (into - begin) // 4
 
@@ -206,16 +248,16 @@ def occupied(at, n):  # type: ignore[no-untyped-def]
     """How many of the values int32 [n] at an address are not 0."""
     c, found = 0, 0
     while c + 64 <= n:
-        found += many(_most_of(np.uintp(at + 4 * c)))
+        found += many(_most_of(np.uintp(at + 4 * c), np.int32(0)))
         c += 64
     if c + 32 <= n:
-        found += many(_some_of(np.uintp(at + 4 * c)))
+        found += many(_some_of(np.uintp(at + 4 * c), np.int32(0)))
         c += 32
     if c + 16 <= n:
-        found += many(_least_of(np.uintp(at + 4 * c)))
+        found += many(_least_of(np.uintp(at + 4 * c), np.int32(0)))
         c += 16
     if c + 8 <= n:
-        found += many(_eight_of(np.uintp(at + 4 * c)))
+        found += many(_eight_of(np.uintp(at + 4 * c), np.int32(0)))
         c += 8
     while c < n:
         found += get(np.uintp(at + 4 * c)) != 0

@@ -54,14 +54,14 @@ class Program:
         self._merges: dict[tuple[Any, ...], int] = {}
         self._merge_rows: list[list[int]] = []
         self._links: list[int] = []
-        self._lists = self._many = 0
+        self._lists = self._marks = 0
         self.activity = 0
         number = {n: i for i, n in enumerate(graph.ops)}
         table = [self._row(i, name, number[name]) for i, name in enumerate(names)]
         width = max(map(len, table), default=0)
         self.table = np.array([row + [0] * (width - len(row)) for row in table], np.int64).reshape(len(table), width)
         self.merges, self.links = np.array(self._merge_rows, np.int64).reshape(-1, rows.EVENTS + 1), np.array(self._links, np.int64)
-        self.merges[:, rows.LISTS], self.merges[:, rows.MANY] = self.room(self._lists), self.room(self._many)
+        self.merges[:, rows.LISTS], self.merges[:, rows.MARKS] = self.room(self._lists), self.room(self._marks)
         self.weights, self.numbers, self.longs = self.w16.values(), self.w32.values(), self.w64.values()
         self.places = [(n, at, int(np.prod(shape)), shape) for n, (at, shape) in self.signals.items()]
         self.work = sum(graph.ops[n].dense_ops for n in names)
@@ -125,9 +125,9 @@ class Program:
             positions = int(np.prod(shape)) // channels
             high = sum(self.graph.payload_of(s.removeprefix(delayed(""))).high for s in sources)
             cap = 0 if high <= 1 and channels <= gather.FEW else min(max(high, 1), gather.UNITS)
-            lists = positions * (channels * cap + gather.BLOCK if cap else 1)
+            lists = positions * channels * cap + gather.BLOCK if cap else positions
             total = self.room(positions * channels) if len(sources) > 1 else -1
-            self._lists, self._many = max(self._lists, lists), max(self._many, positions)  # one place for the lists of all
+            self._lists, self._marks = max(self._lists, lists), max(self._marks, positions + 1)  # one place for the lists of all
             self._merge_rows.append([len(sources), self.link(sources), positions, channels, cap, total, 0, 0, self.room(positions)])
             self._merges[key] = len(self._merge_rows) - 1
         return self._merges[key]

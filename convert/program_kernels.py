@@ -10,6 +10,7 @@ import numpy as np
 from convert import coincidences, cuba_kernels, gate_kernels, gather
 from convert.compiling import compiled
 from convert.ir import COUNTERS
+from convert.lanes import address, occupied
 from convert.program_table import (
     ACTIVITY,
     ARGS,
@@ -61,7 +62,7 @@ def fire(row, rows, span, words, scratch, state, w16, w32, w64, merges, links, f
     x = total(k, rows, merges, links, words, scratch, facts)
     if not few(row, ARGS, rows, NARROW, merges, facts):
         return False
-    found, many = lists(k, rows, merges, x, scratch, facts)
+    found, marks = lists(k, rows, merges, x, scratch, facts)
     fan, start, source, tap, weight = wires(row, ARGS, w16, w32, w64, x.shape[1] * x.shape[2])
     credit, size, slots = plane(words, row[CREDIT], rows, row[TOKENS]), row[SIZE], rows // span
     came = plane(scratch, merges[k, EVENTS], rows, x.shape[1])
@@ -70,7 +71,7 @@ def fire(row, rows, span, words, scratch, state, w16, w32, w64, merges, links, f
     out = plane(words, row[OUT], rows, size)
     i_keep, v_keep, theta = row[n + I_KEEP], row[n + V_KEEP], row[n + THETA]
     flags[row[OP]] = gather.spiking(
-        x, found, many, credit, fan, came, start, source, tap, weight, u, v, span, bias, i_keep, v_keep, theta, none, out, tally
+        x, found, marks, credit, fan, came, start, source, tap, weight, u, v, span, bias, i_keep, v_keep, theta, none, out, tally
     )
     booked = events[row[OP]]
     for m in range(rows):
@@ -103,13 +104,19 @@ def attend(row, rows, span, words, scratch, state, w32, events, flags):  # type:
     n, size, out = ARGS + 9, row[SIZE], plane(words, row[OUT], rows, row[SIZE])
     u, v = plane(state, row[n + U], rows // span, size), plane(state, row[n + V], rows // span, size)
     bias, leaks, leaky, theta = w32[row[n + BIAS] : row[n + BIAS] + channels], row[n + I_KEEP], row[n + V_KEEP], row[n + THETA]
+    order, lives = np.arange(tokens + 1), tokens
     for m in range(rows):
-        sent, said = cuba_kernels.settled(
-            m, m // span, 0, tokens, y[m], np.int32(row[ARGS + 8]), u, v, bias, np.int32(leaks), np.int32(leaky), np.int32(theta),
-            np.int32(1), credit, out,
-        )  # fmt: skip
-        booked[UPDATE, m], booked[SPIKE_OUT, m] = alive(credit, m, tokens) * channels, sent
-        flags[row[OP]] |= said
+        if credit.size:
+            lives = cuba_kernels.alive(m, credit, order)
+            if lives < tokens:
+                out[m] = 0
+        booked[UPDATE, m] = lives * channels
+        if lives:
+            booked[SPIKE_OUT, m], said = cuba_kernels.settled(
+                m, m // span, order, 0, lives, False, y[m], np.int32(row[ARGS + 8]), u, v, bias, np.int32(leaks), np.int32(leaky),
+                np.int32(theta), np.int32(1), out,
+            )  # fmt: skip
+            flags[row[OP]] |= said
 
 
 @compiled
@@ -155,21 +162,19 @@ def ladder(row, rows, t, words, scratch, w16, w32, w64, merges, links, facts, ev
     x = total(k, rows, merges, links, words, scratch, facts)
     if not few(row, ARGS, rows, WIDE, merges, facts):
         return False
-    found, many = lists(k, rows, merges, x, scratch, facts)
+    found, marks = lists(k, rows, merges, x, scratch, facts)
     fan, start, source, tap, weight = wires(row, ARGS, w16, w32, w64, x.shape[1] * x.shape[2])
     came, none = plane(scratch, merges[k, EVENTS], rows, x.shape[1]), np.empty((0, 0), np.int32)
     bias = w32[row[a] : row[a] + n]
     for m in range(rows):
         if t[m] == 1:
             acc, one = np.empty((1, *out.shape[1:]), np.int32), slice(m, m + 1)
-            numbers = many[one] if many.size else many
-            gather.sums(x[one], found[one], numbers, none, fan, came[one], start, source, tap, weight, acc, booked[SYNOP][one],
+            some = marks[one] if marks.size else marks
+            gather.sums(x[one], found[one], some, none, fan, came[one], start, source, tap, weight, acc, booked[SYNOP][one],
                         booked[SPIKE_IN][one])  # fmt: skip
             gate_kernels.ladder(acc, bias, row[a + 1], row[a + 2], out[one])
             booked[UPDATE, m] = out.shape[1] * n
-            for p in range(out.shape[1]):
-                for c in range(n):
-                    booked[SPIKE_OUT, m] += out[m, p, c] != 0
+            booked[SPIKE_OUT, m] = occupied(address(out) + m * row[SIZE] * 4, row[SIZE])
     return True
 
 
@@ -180,23 +185,26 @@ def read(row, rows, span, t, words, scratch, state, w16, w32, w64, merges, links
     x = total(k, rows, merges, links, words, scratch, facts)
     if not few(row, ARGS, rows, WIDE, merges, facts):
         return False
-    found, many = lists(k, rows, merges, x, scratch, facts)
+    found, marks = lists(k, rows, merges, x, scratch, facts)
     inputs = x.shape[2]
     fan, start, source, tap, weight = wires(row, ARGS, w16, w32, w64, inputs)
     none, came = np.empty((0, 0), np.int32), plane(scratch, merges[k, EVENTS], rows, 1)
     now, more = np.empty((rows, 1, n), np.int32), np.empty((0, n), np.int32)
-    gather.sums(x, found, many, none, fan, came, start, source, tap, weight, now, booked[SYNOP], booked[SPIKE_IN])
+    gather.sums(x, found, marks, none, fan, came, start, source, tap, weight, now, booked[SYNOP], booked[SPIKE_IN])
     before, after = plane(words, row[a + 4], rows, row[TOKENS]), plane(words, row[a + 5], rows, row[TOKENS])
     if after.size:
         died = np.empty(before.shape, np.bool_)
         if gate_kernels.deaths(before, after, died):
-            listed, numbers = block(scratch, row[a + 7], rows, 1, found.shape[2]), np.zeros((rows, 1), np.int32)
+            listed, ends = plane(scratch, row[a + 7], rows, found.shape[1]), np.zeros((rows, 2), np.int32)
+            token = np.arange(inputs) // row[a + 6]
             for m in range(rows):
-                for i in range(many[m, 0]):  # events of tokens that die now
-                    listed[m, 0, numbers[m, 0]] = found[m, 0, i]
-                    numbers[m, 0] += died[m, found[m, 0, i] // row[a + 6]]
+                dead = 0
+                for i in range(marks[m, 1]):  # events of tokens that die now
+                    listed[m, dead] = found[m, i]
+                    dead += died[m, token[found[m, i]]]
+                ends[m, 1] = dead
             sums, unused = np.empty((rows, 1, n), np.int32), np.empty(rows, np.int64)
-            gather.sums(x, listed, numbers, none, fan, came, start, source, tap, weight, sums, booked[GATE_UPDATE], unused)
+            gather.sums(x, listed, ends, none, fan, came, start, source, tap, weight, sums, booked[GATE_UPDATE], unused)
             more = sums[:, 0].copy()
     slots, out = rows // span, plane(words, row[OUT], rows, n)
     z, held, bias = plane(state, row[a], slots, n), plane(state, row[a + 1], slots, n), w32[row[a + 2] : row[a + 2] + n]

@@ -10,7 +10,7 @@ from convert.compiling import compiled
 
 ELSEWHERE, FIRE, ATTEND, GATE, REPLAY, LADDER, READ, EXIT, SWEEP = range(9)
 KIND, OP, NUMBER, OUT, SIZE, CREDIT, TOKENS, ACTIVITY, ARGS = range(9)  # columns of the table; without a credit it is -1
-SOURCES, LINK, POSITIONS, CHANNELS, CAP, TOTAL, LISTS, MANY, EVENTS = range(9)  # columns of the merges; CAP 0: codes
+SOURCES, LINK, POSITIONS, CHANNELS, CAP, TOTAL, LISTS, MARKS, EVENTS = range(9)  # columns of the merges; CAP 0: codes
 MERGE, FAN, STARTS, TARGETS, ENDS, JOINED, WEIGHT, LINES, LANES, BOUND, SHARE, REACH, OUTPUTS, SYNAPSES = range(14)  # of synapses
 U, V, I_KEEP, V_KEEP, THETA, BIAS = range(6)  # of neurons
 DONE, HIGH, LOW, UNITS = range(4)  # what is known of a merge
@@ -54,19 +54,19 @@ def total(k, rows, merges, links, words, scratch, facts):  # type: ignore[no-unt
 
 @compiled
 def lists(k, rows, merges, x, scratch, facts):  # type: ignore[no-untyped-def]
-    """Unit events of merge k as of `gather.listed` or `gather.coded`, and their numbers."""
+    """Unit events of merge k as of `gather.listed` with their marks, or as of `gather.coded`."""
     p, c, cap = merges[k, POSITIONS], merges[k, CHANNELS], merges[k, CAP]
-    found = block(scratch, merges[k, LISTS], rows, p, c * cap + gather.BLOCK if cap else 1)
-    many = plane(scratch, merges[k, MANY] if cap else -1, rows, p)
+    found = plane(scratch, merges[k, LISTS], rows, p * c * cap + gather.BLOCK if cap else p)
+    marks = plane(scratch, merges[k, MARKS] if cap else -1, rows, p + 1)
     if facts[k, DONE] < LISTED:
         if cap:
-            gather.listed(x, facts[k, HIGH], found, many)
+            gather.listed(x, facts[k, HIGH], found, marks)
         else:
             gather.coded(x, found)
         for other in range(len(facts)):  # all merges have one place for their lists
             facts[other, DONE] = min(facts[other, DONE], MERGED)
         facts[k, DONE] = LISTED
-    return found, many
+    return found, marks
 
 
 @compiled

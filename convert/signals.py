@@ -48,13 +48,13 @@ class Merged:
         if self.low < 0 or self.high > gather.UNITS:
             return None
         if self.high <= 1 and channels <= gather.FEW:
-            codes = np.empty((rows, positions, 1), np.int32)
+            codes = np.empty((rows, positions), np.int32)
             gather.coded(self.total, codes)
             return codes, NO_NUMBERS
-        lists = np.empty((rows, positions, channels * max(1, self.high) + gather.BLOCK), np.int32)
-        many = np.empty((rows, positions), np.int32)
-        gather.listed(self.total, self.high, lists, many)
-        return lists, many
+        lists = np.empty((rows, positions * channels * max(1, self.high) + gather.BLOCK), np.int32)
+        marks = np.empty((rows, positions + 1), np.int32)
+        gather.listed(self.total, self.high, lists, marks)
+        return lists, marks
 
 
 class Sources(tuple):

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from convert import credit
 from convert.engine import Beat, Signals, Stage, ending
@@ -43,6 +44,7 @@ class Leaf:
     def start(self) -> None:
         """First thing in the new process."""
         keep_memory()
+        threadpool_limits(1)  # there are as many processes as cores
         self.pulse.started()
         # A terminal sends Ctrl-C to all processes; only the parent acts on it and ends the others.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -11,14 +11,14 @@ from convert import gather, scatter
 from convert.coincidences import attention
 from convert.compiling import compiled
 from convert.ir import Sources
-from convert.lanes import RUN, address, nonzeros, occupied, padded, rows_added
+from convert.lanes import RUN, above, address, occupied, padded, rows_added
 from convert.neuron import NO_CREDIT
 from convert.taps import Taps, convolution
 
 
 @compiled
-def _listed(values, into):
-    return nonzeros(address(values), len(values), address(into)), occupied(address(values), len(values))
+def _listed(values, than, into):
+    return above(address(values), len(values), than, address(into)), occupied(address(values), len(values))
 
 
 @compiled
@@ -27,14 +27,15 @@ def _added(begin, rows, lines, found, out):
 
 
 @settings(deadline=None)
-@given(st.integers(0, 200), st.floats(0, 1), st.integers(0, 2**32 - 1))
-def test_non_zero_values_are_found_in_order(n, density, seed):
+@given(st.integers(0, 200), st.floats(0, 1), st.integers(0, 3), st.integers(0, 2**32 - 1))
+def test_values_above_a_bound_are_found_in_order(n, density, than, seed):
     rng = np.random.default_rng(seed)
     values = ((rng.random(n) < density) * rng.integers(-9, 10, n)).astype(np.int32)
     into = np.full(n + gather.BLOCK, -1, np.int32)
-    found, count = _listed(values, into)
-    assert found == count == np.count_nonzero(values)
-    assert np.array_equal(into[:found], np.flatnonzero(values))
+    found, count = _listed(values, than, into)
+    assert count == np.count_nonzero(values)
+    assert np.array_equal(into[:found], np.flatnonzero(values > than))
+    assert (into[n + gather.BLOCK - 1 :] == -1).all()  # no more than the room behind the last one is used
 
 
 @settings(deadline=None)
