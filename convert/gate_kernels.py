@@ -71,10 +71,10 @@ def replayed(held, span, credit, out, sent):  # type: ignore[no-untyped-def]
             if credit.size and credit[m, p] <= 0:
                 out[m, p] = 0
                 continue
-            here = np.int32(0)
-            for c in range(held.shape[2]):
-                out[m, p, c] = held[a, p, c]
-                here += np.int32(held[a, p, c] != 0)
+            keeps, into, here = held[a, p], out[m, p], np.int32(0)
+            for c in range(len(keeps)):
+                into[c] = keeps[c]
+                here = np.int32(here + np.int32(keeps[c] != 0))
             count += here
         sent[m] = count
 
@@ -144,10 +144,14 @@ def relayed(x, credit, out, arrived, sent):  # type: ignore[no-untyped-def]
         for p in range(x.shape[1]):
             if credit.size and credit[m, p] <= 0:
                 continue
-            for c in range(x.shape[2]):
-                came += x[m, p, c] != 0
-                out[m, p, c] += x[m, p, c]
-                goes += out[m, p, c] != 0
+            comes, into, some, more = x[m, p], out[m, p], np.int32(0), np.int32(0)
+            for c in range(len(comes)):
+                value = np.int32(into[c] + comes[c])
+                into[c] = value
+                some = np.int32(some + np.int32(comes[c] != 0))
+                more = np.int32(more + np.int32(value != 0))
+            came += some
+            goes += more
         arrived[m] += came
         sent[m] = goes
 
@@ -185,10 +189,11 @@ def merging(x, events, credit, t, kept, absorbed, delta, mark, decided, out, cam
             a, b = kept[i], absorbed[i]
             if t[m] == 1:
                 heard += events[m, a] + events[m, b]
-                of_both, of_each = 0, 0
-                for c in range(x.shape[2]):
-                    of_both += x[m, a, c] > 0 and x[m, b, c] > 0
-                    of_each += (x[m, a, c] > 0) + (x[m, b, c] > 0)
+                left_bits, right_bits, of_both, of_each = x[m, a], x[m, b], np.int32(0), np.int32(0)
+                for c in range(len(left_bits)):
+                    one, other = np.int32(left_bits[c] > 0), np.int32(right_bits[c] > 0)
+                    of_both = np.int32(of_both + (one & other))
+                    of_each = np.int32(of_each + one + other)
                 counted += of_each
                 both += of_both
                 pairs[i] = 2 * of_both >= of_each - delta and credit[m, a] > 0 and credit[m, b] > 0

@@ -17,6 +17,7 @@ from convert.neuron import MANT_SHIFT, Cuba
 from convert.taps import Taps
 
 SMALL = 1 << 30  # synapses x rows of a beat: beyond it single calls cost nothing, and ops are watched one by one
+WALKED = 2.0  # what `Taps.share` is worth here: for a product the sources are summed again and the neurons swept apart
 
 
 class Arena:
@@ -64,6 +65,8 @@ class Program:
         self.merges[:, rows.LISTS], self.merges[:, rows.MARKS] = self.room(self._lists), self.room(self._marks)
         self.weights, self.numbers, self.longs = self.w16.values(), self.w32.values(), self.w64.values()
         self.places = [(n, at, int(np.prod(shape)), shape) for n, (at, shape) in self.signals.items()]
+        held = [(at, int(np.prod(shape))) for placed in self.states.values() for at, shape in placed.values()]
+        self.held = np.array(held, np.int64).reshape(-1, 2)  # offset and values of each state, for each slot
         self.work = sum(graph.ops[n].dense_ops for n in names)
 
     @property
@@ -146,7 +149,7 @@ class Program:
             weight = taps.sets
         starts, ends = self.w64.put(taps.inward[0]), self.w64.put(taps.ends)
         wires = [self.w32.put(taps.fan), starts, taps.outputs[0], ends, len(source), self.w16.put(weight), *weight.shape]
-        return [k, *wires, taps.bound, int(taps.share * 1e6), int(taps.reach * 1e3), taps.outputs[1]]
+        return [k, *wires, taps.bound, int(WALKED * taps.share * 1e6), int(taps.reach * 1e3), taps.outputs[1]]
 
     def neurons(self, name: str, neuron: Cuba, bias: np.ndarray) -> list[int]:
         """Columns of neurons."""

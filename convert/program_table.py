@@ -98,3 +98,24 @@ def alive(credit, m, n):  # type: ignore[no-untyped-def]
     for p in range(credit.shape[1]):
         count += credit[m, p] > 0
     return count
+
+
+@compiled
+def cleared(state, held, first):  # type: ignore[no-untyped-def]
+    """Sets to 0 the state of the slots that begin, bool [slots]; `held`: offset and values of each op's state."""
+    slots = len(first)
+    for k in range(len(held)):
+        at, n = held[k, 0] * slots, held[k, 1]
+        for a in range(slots):
+            if first[a]:
+                state[at + a * n : at + (a + 1) * n] = 0
+
+
+@compiled
+def moved(state, into, held, keep):  # type: ignore[no-untyped-def]
+    """Copies the state of the slots `keep` to an array for so many slots."""
+    slots = len(state) // max(1, len(into) // max(1, len(keep)))
+    for k in range(len(held)):
+        at, to, n = held[k, 0] * slots, held[k, 0] * len(keep), held[k, 1]
+        for a in range(len(keep)):
+            into[to + a * n : to + (a + 1) * n] = state[at + keep[a] * n : at + (keep[a] + 1) * n]

@@ -12,7 +12,7 @@ from convert.ir import COUNTERS, MUTE, SKIP, Counts, Graph, Inputs, Sources, del
 from convert.neuron import report
 from convert.program import SMALL, program_of
 from convert.program_kernels import walk
-from convert.program_table import OP
+from convert.program_table import OP, cleared, moved
 
 Signals = dict[str, np.ndarray]
 COLUMN = {counter: k for k, counter in enumerate(COUNTERS)}
@@ -83,11 +83,13 @@ class Stage:
         """Drop the state of slots that will not be used again."""
         if len(rows) == len(self.rows):
             return
-        keep, last = np.flatnonzero(np.isin(self.rows, rows)), self.state
+        keep, whole, last = np.flatnonzero(np.isin(self.rows, rows)), self._all, self.state
         self.rows = self.rows[keep]
         self._all, self.state = self._room(len(keep))
-        for name, state in self.state.items():
-            for key, array in state.items():
+        if self.program is not None:
+            moved(whole, self._all, self.program.held, keep)
+        for name in self._apart:
+            for key, array in self.state[name].items():
                 np.take(last[name][key], keep, 0, array)
 
     def step(self, beat: Beat) -> None:
@@ -100,8 +102,10 @@ class Stage:
                 for array in self.state[name].values():
                     array[...] = 0
         elif first.any():
-            for state in self.state.values():
-                for array in state.values():
+            if self.program is not None:
+                cleared(self._all, self.program.held, first)
+            for name in self._apart:
+                for array in self.state[name].values():
                     array[first] = 0
         self.events = np.zeros((len(self.names), len(COUNTERS), len(beat.t)), np.int64)
         together: dict[tuple[str, ...], Sources] = {}  # sources that several ops add up
