@@ -28,8 +28,8 @@ class Args:
     """Adaptive nets of the zoo."""
     batch: int = 64
     """Images in flight."""
-    images: int = 256
-    """Images of a turn."""
+    images: int = 1024
+    """Images of a turn: at its ends the slots fill and run empty, which counts for less in a long one."""
     repeats: int = 5
     """Turns."""
     json: bool = False

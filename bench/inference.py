@@ -39,7 +39,7 @@ class Args:
     """Who takes part."""
     repeats: int = 3
     """Turns."""
-    images: int = 1024
+    images: int = 2048
     """Images of a turn at the largest batch (the test set, over and over); a batch of 1 gets an eighth."""
     json: bool = False
     """Print the figures as JSON only."""
