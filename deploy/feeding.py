@@ -20,7 +20,8 @@ from deploy.mapping import INJECTOR, Plan
 from deploy.messages import END, FIRST, FLUSH, SPIKES, STEPWISE, Layout
 from deploy.watchdog import COMPUTE, IDLE, RECV, SEND, STOPPED, Pulse
 
-BYTES, SAMPLES = 1 << 17, 64  # most in a message
+BYTES, SAMPLES = 1 << 18, 256  # most in a message
+PART = 256  # samples that the parent hands over at a time, so that the first are under way while it prepares the others
 Hear = Callable[[], tuple[int, Beat]]
 
 
@@ -54,21 +55,23 @@ class SourceLeaf(Leaf):
             send(layout.empty(END))
             self.pulse.enter(STOPPED)
             return False
-        self.pulse.enter(COMPUTE, -1)
-        inputs, spikes = job
-        stepwise = fit(self.graph, inputs)
-        steps = self.graph.timesteps if stepwise else 1
-        values = inputs.reshape(-1, *self.graph.input_shape)
-        flags = FIRST | (SPIKES if spikes else 0) | (STEPWISE if stepwise else 0)
-        for begin in range(0, len(values), layout.slots):
-            rows = np.arange(begin, min(begin + layout.slots, len(values)))
-            beat = Beat(rows - begin, rows // steps, rows % steps + 1, {INPUT: values[rows]})
-            message = layout.pack(flags, beat)
-            self.pulse.enter(SEND)
-            send(message)
-            self.pulse.finished()
-            self.pulse.enter(COMPUTE, -1)
-            flags = 0
+        flags, begin, last = FIRST | (SPIKES if job[1] else 0) | (STEPWISE if fit(self.graph, job[0]) else 0), 0, False
+        steps = self.graph.timesteps if flags & STEPWISE else 1
+        while not last:
+            inputs, _, last = job
+            values = inputs.reshape(-1, *self.graph.input_shape)
+            for at in range(0, len(values), layout.slots):
+                self.pulse.enter(COMPUTE, -1)
+                rows = np.arange(at, min(at + layout.slots, len(values)))
+                message = layout.pack(flags, Beat(rows - at, begin + rows // steps, rows % steps + 1, {INPUT: values[rows]}))
+                self.pulse.enter(SEND)
+                send(message)
+                self.pulse.finished()
+                flags = 0
+            begin += len(inputs)
+            if not last:
+                self.pulse.enter(IDLE)
+                job = self.jobs.recv()
         self.pulse.enter(SEND)
         send(layout.empty(FLUSH))
         self.pulse.finished()
@@ -80,17 +83,23 @@ class Fed(Slots):
 
     def __init__(self, graph: Graph, width: int, stepwise: bool, first: Beat, hear: Hear) -> None:
         self.steps, self.hear, self.over = graph.timesteps if stepwise else 1, hear, False
-        self.kept: dict[int, list[np.ndarray]] = {}  # rows of each sample that is here
+        self.kept = np.zeros((0, self.steps, *graph.input_shape), np.int32)  # samples that are here, each in a place of its own
+        self.place: dict[int, int] = {}  # where those are
+        self.free: list[int] = []  # places without a sample
         self.ready: deque[int] = deque()  # samples that are here and in no slot
         self._arrived(first)
         super().__init__(graph, width)
 
     def _arrived(self, beat: Beat) -> None:
-        for sample, row in zip(beat.sample.tolist(), beat.signals[INPUT]):
-            rows = self.kept.setdefault(sample, [])
-            rows.append(row)
-            if len(rows) == self.steps:
-                self.ready.append(sample)
+        numbers = beat.sample.tolist()
+        new = [s for s, t in zip(numbers, beat.t.tolist()) if t == 1]
+        more = len(new) - len(self.free)
+        if more > 0:
+            self.free += range(len(self.kept), len(self.kept) + more)
+            self.kept = np.concatenate([self.kept, np.zeros((more, *self.kept.shape[1:]), np.int32)])
+        self.place.update((s, self.free.pop()) for s in new)
+        self.kept[[self.place[s] for s in numbers], beat.t - 1] = beat.signals[INPUT]
+        self.ready.extend(s for s, t in zip(numbers, beat.t.tolist()) if t == self.steps)
 
     def taken(self, most: int) -> list[int]:
         while len(self.ready) < most and not self.over:
@@ -100,14 +109,12 @@ class Fed(Slots):
         return [self.ready.popleft() for _ in range(min(most, len(self.ready)))]
 
     def values(self, sample: np.ndarray, t: np.ndarray) -> np.ndarray:
-        x = np.zeros((len(sample), *self.graph.input_shape), np.int32)
-        for i in np.flatnonzero(t <= self.steps):
-            x[i] = self.kept[int(sample[i])][t[i] - 1]
+        x, told = np.zeros((len(sample), *self.graph.input_shape), np.int32), t <= self.steps
+        x[told] = self.kept[[self.place[s] for s in sample[told].tolist()], t[told] - 1]
         return x
 
     def advance(self, done: np.ndarray) -> np.ndarray:
-        for sample in self.sample[done].tolist():
-            del self.kept[sample]
+        self.free += [self.place.pop(s) for s in self.sample[done].tolist()]
         return super().advance(done)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import multiprocessing as mp
 import pickle
 import signal
@@ -29,25 +28,18 @@ from deploy.chip_reports import ChipCollector
 from deploy.feeding import SourceLeaf, WholeLeaf
 from deploy.leaf import AHEAD, InjectorLeaf, Leaf, StageLeaf
 from deploy.messages import dtype_of
-from deploy.reports import Collector
+from deploy.reports import Collector, enlarge
 from deploy.staging import usable_cores
 from deploy.watchdog import COMPUTE, HELPERS, SEND, START, Pulse, Pulses, how_it_died
 
 PROTOCOLS = ("async", "loihi")
 PATIENCE_S = 7.0  # without a sign of life from anyone for so long, the network hangs
-PIPE_BYTES = 1 << 20
 CLOSE_S = 5.0  # for an orderly end; then processes are killed
 START_S = 60.0  # for all processes to be there
 MEMORY_HINT = "if you did not end it: the machine may be out of memory (dmesg); try a smaller --batch or --mapping chip"
 GROUPS = 2  # sample groups in flight: one is computed while another waits for its decision
 Common = tuple[maps.Plan, int, Pulse, Connection]  # what every leaf is made of, besides the graph
 CHANNEL = GROUPS * AHEAD  # messages that a channel holds: as many as can be under way
-
-
-def enlarge(pipe: Connection) -> None:
-    """Give a pipe so much room that a report fits, and its process need not wait for the reader; where the system can (Linux)."""
-    with contextlib.suppress(OSError, AttributeError):
-        fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 class Network:
@@ -214,8 +206,7 @@ class Network:
         if len(inputs):
             try:
                 # A pipe holds little; the injector may be dead. So it is written beside the watch, not before it.
-                job = inputs.astype(dtype_of(self.graph.input_payload)), spikes
-                threading.Thread(target=self._send, args=(job,), daemon=True).start()
+                threading.Thread(target=self._send, args=(inputs, spikes), daemon=True).start()
                 self._collect(collector, progress)
             except BaseException:
                 self._failed = True
@@ -228,9 +219,13 @@ class Network:
             return Collector(self.graph, {n: p.ops for n, p in self.plans.items() if p.reports}, samples, spikes)
         return ChipCollector(self.schedule, list(self.plans), samples, spikes)
 
-    def _send(self, job: Any) -> None:
+    def _send(self, inputs: np.ndarray, spikes: bool) -> None:
+        each = feeding.PART if self.fed else len(inputs)
         with contextlib.suppress(OSError):
-            self._jobs.send_bytes(pickle.dumps(job, protocol=5))
+            for begin in range(0, len(inputs), each):
+                part = inputs[begin : begin + each].astype(dtype_of(self.graph.input_payload))
+                job = (part, spikes, begin + each >= len(inputs)) if self.fed else (part, spikes)
+                self._jobs.send_bytes(pickle.dumps(job, protocol=5))
 
     def _collect(self, collector: Collector | ChipCollector, progress: Callable[[int], None] | None) -> None:
         names = {pipe: name for name, pipe in self.pipes.items()}

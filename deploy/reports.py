@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import pickle
 import time
 from multiprocessing.connection import Connection
@@ -15,6 +17,13 @@ from convert.record import Record, narrow
 
 HOLD_S = 0.1  # reports are held back for so long, to send many at once
 HOLD_BYTES = 1 << 20
+PIPE_BYTES = 1 << 20
+
+
+def enlarge(pipe: Connection) -> None:
+    """Give a pipe so much room that a report fits, and its process need not wait for the reader; where the system can (Linux)."""
+    with contextlib.suppress(OSError, AttributeError):
+        fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 class Reporter:

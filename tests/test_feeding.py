@@ -38,6 +38,7 @@ def test_only_nets_that_decide_in_one_process_are_fed():
 @pytest.mark.parametrize("make", [samples, stepwise])
 def test_samples_of_many_messages_and_both_kinds_of_input(make, batch, monkeypatch):
     monkeypatch.setattr(feeding, "SAMPLES", 6)  # rows in a message: more than a stepwise sample's, not a multiple of them
+    monkeypatch.setattr(feeding, "PART", 5)
     graph = halting_net()
     with Network(graph, "chip", batch) as network:
         assert network.fed
@@ -98,7 +99,7 @@ def test_slots_wait_for_samples_that_are_on_their_way():
     slots.advance(np.array([False, True]))
     assert slots.sample.tolist() == [2, 4] and np.array_equal(slots.beat().signals[INPUT], np.stack([0 * x[2], x[4]]))
     slots.advance(np.array([True, True]))
-    assert slots.finished and not slots.kept
+    assert slots.finished and not slots.place and len(slots.free) == len(slots.kept) == 3  # places are used again
 
 
 def beat(x: np.ndarray, numbers: list[int]) -> engine.Beat:
