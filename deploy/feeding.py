@@ -83,7 +83,7 @@ class Fed(Slots):
 
     def __init__(self, graph: Graph, width: int, stepwise: bool, first: Beat, hear: Hear) -> None:
         self.steps, self.hear, self.over = graph.timesteps if stepwise else 1, hear, False
-        self.kept = np.zeros((0, self.steps, *graph.input_shape), np.int32)  # samples that are here, each in a place of its own
+        self.kept = np.zeros((0, self.steps, *graph.input_shape), first.signals[INPUT].dtype)  # samples that are here, by place
         self.place: dict[int, int] = {}  # where those are
         self.free: list[int] = []  # places without a sample
         self.ready: deque[int] = deque()  # samples that are here and in no slot
@@ -96,7 +96,7 @@ class Fed(Slots):
         more = len(new) - len(self.free)
         if more > 0:
             self.free += range(len(self.kept), len(self.kept) + more)
-            self.kept = np.concatenate([self.kept, np.zeros((more, *self.kept.shape[1:]), np.int32)])
+            self.kept = np.concatenate([self.kept, np.zeros((more, *self.kept.shape[1:]), self.kept.dtype)])
         self.place.update((s, self.free.pop()) for s in new)
         self.kept[[self.place[s] for s in numbers], beat.t - 1] = beat.signals[INPUT]
         self.ready.extend(s for s, t in zip(numbers, beat.t.tolist()) if t == self.steps)
@@ -134,7 +134,7 @@ class WholeLeaf(Leaf):
             message = receive(0)
             self.pulse.heard()
             self.pulse.enter(COMPUTE, -1)
-            return self.layouts[0].unpack(message)
+            return self.layouts[0].unpack(message, None)
 
         flags, first = hear()
         if flags & END:

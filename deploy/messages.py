@@ -6,6 +6,8 @@ The header (flags and sample group; for each row the sample's number, -1 where i
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from convert.engine import Beat, Signals
@@ -92,16 +94,16 @@ class Layout:
             view[at] = value
         return message
 
-    def unpack(self, message: np.ndarray) -> tuple[int, Beat]:
-        """Flags and beat of a message; signals are int32 [A, *shape] of the A occupied slots."""
-        head = message[: self.head].view(np.int32)
-        sample = head[1 : 1 + self.slots]
+    def unpack(self, message: np.ndarray, dtype: Any = np.int32) -> tuple[int, Beat]:
+        """Flags and beat of a message; signals [A, *shape] of the A occupied slots, int32, or as they travel where `dtype` is None."""
+        head, kept = message[: self.head].view(np.int32), {"dtype": dtype, "copy": False}
+        sample, views = head[1 : 1 + self.slots], self._views(message)
         if EMPTY not in sample:
-            signals = {name: view.astype(np.int32) for name, view in self._views(message).items()}
+            signals = {name: view if dtype is None else view.astype(**kept) for name, view in views.items()}
             t = head[1 + self.slots :].astype(np.int64)
             return int(head[0]), Beat(np.arange(self.slots // self.span), sample.astype(np.int64), t, signals, self.span)
         rows = np.flatnonzero(sample != EMPTY)
-        signals = {name: view[rows].astype(np.int32, copy=False) for name, view in self._views(message).items()}
+        signals = {name: view[rows] if dtype is None else view[rows].astype(**kept) for name, view in views.items()}
         slots = rows if self.span == 1 else np.unique(rows // self.span)
         span = len(rows) // max(1, len(slots))
         return int(head[0]), Beat(slots, sample[rows].astype(np.int64), head[1 + self.slots :][rows].astype(np.int64), signals, span)
