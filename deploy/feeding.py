@@ -1,4 +1,4 @@
-"""A net that one process holds and in which a timestep decides about the next: that process decides by itself.
+"""A net that one process holds decides by itself.
 
 The injector sends samples ahead, many in a message, and awaits nothing. The process takes the next sample when a slot is free, so that
 neither a timestep nor an exit costs a message.
@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from convert.engine import Beat, Stage, beats
-from convert.injector import Slots, fit, free_running
+from convert.injector import Slots, fit, span_of
 from convert.ir import INPUT, Graph
 from deploy.leaf import Leaf, Receive, Send
 from deploy.mapping import INJECTOR, Plan
@@ -23,11 +23,6 @@ from deploy.watchdog import COMPUTE, IDLE, RECV, SEND, STOPPED, Pulse
 BYTES, SAMPLES = 1 << 18, 256  # most in a message
 PART = 256  # samples that the parent hands over at a time, so that the first are under way while it prepares the others
 Hear = Callable[[], tuple[int, Beat]]
-
-
-def suits(graph: Graph, plans: dict[str, Plan]) -> bool:
-    """Whether one process besides the injector holds the net, and a timestep decides about the next."""
-    return len(plans) == 2 and not free_running(graph)
 
 
 def plan(graph: Graph, plans: dict[str, Plan]) -> dict[str, Plan]:
@@ -81,14 +76,14 @@ class SourceLeaf(Leaf):
 class Fed(Slots):
     """Slots for the samples that messages bring: `first`, then what `hear` returns, until one says that the run is over."""
 
-    def __init__(self, graph: Graph, width: int, stepwise: bool, first: Beat, hear: Hear) -> None:
+    def __init__(self, graph: Graph, width: int, span: int, stepwise: bool, first: Beat, hear: Hear) -> None:
         self.steps, self.hear, self.over = graph.timesteps if stepwise else 1, hear, False
         self.kept = np.zeros((0, self.steps, *graph.input_shape), first.signals[INPUT].dtype)  # samples that are here, by place
         self.place: dict[int, int] = {}  # where those are
         self.free: list[int] = []  # places without a sample
         self.ready: deque[int] = deque()  # samples that are here and in no slot
         self._arrived(first)
-        super().__init__(graph, width)
+        super().__init__(graph, width, span)
 
     def _arrived(self, beat: Beat) -> None:
         numbers = beat.sample.tolist()
@@ -114,7 +109,8 @@ class Fed(Slots):
         return x
 
     def advance(self, done: np.ndarray) -> np.ndarray:
-        self.free += [self.place.pop(s) for s in self.sample[done].tolist()]
+        each = len(done) // len(self.sample)
+        self.free += [self.place.pop(s) for s in self.sample[done[each - 1 :: each]].tolist()]
         return super().advance(done)
 
 
@@ -140,9 +136,10 @@ class WholeLeaf(Leaf):
         if flags & END:
             self.pulse.enter(STOPPED)
             return False
-        stage = Stage(self.graph, self.plan.ops, self.slots)
+        span = span_of(self.graph, self.slots)
+        stage = Stage(self.graph, self.plan.ops, self.slots, span)
         stage.watch, stage.cell = self._enter, self.pulse.cell
-        slots = Fed(self.graph, self.slots, bool(flags & STEPWISE), first, hear)
+        slots = Fed(self.graph, self.slots, span, bool(flags & STEPWISE), first, hear)
         for beat, done in beats(slots, stage):
             self.where = None
             told = self.wanted(beat.signals, bool(flags & SPIKES))

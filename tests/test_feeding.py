@@ -11,7 +11,7 @@ import pytest
 
 from convert import engine
 from convert.ir import INPUT, DeployError
-from deploy import feeding, mapping
+from deploy import feeding
 from deploy.messages import FLUSH
 from deploy.network import Network
 from tests.graphs import TIMESTEPS, halting_graph, halting_input
@@ -25,21 +25,19 @@ def stepwise(n: int) -> np.ndarray:
     return np.stack([halting_input(n, seed) for seed in range(TIMESTEPS)], 1)
 
 
-def test_only_nets_that_decide_in_one_process_are_fed():
-    graph, static = halting_net(), halting_graph(gated=False)
-    assert feeding.suits(graph, mapping.plan(graph, "chip", 4))
-    assert not feeding.suits(graph, mapping.plan(graph, "op", 4))
-    assert not feeding.suits(static, mapping.plan(static, "chip", 4))
-    with Network(graph, "chip", 4, "loihi") as network:  # there the chip's step is the timestep
-        assert not network.fed
+@pytest.mark.parametrize("args, fed", [(("chip",), True), (("block",), False), (("chip", 4, "loihi"), False)])
+def test_only_nets_in_one_process_are_fed(args, fed):
+    with Network(halting_net(), *args) as network:  # in the protocol of the chip its step is the timestep
+        assert network.fed == fed
 
 
 @pytest.mark.parametrize("batch", [1, 3, 50])
 @pytest.mark.parametrize("make", [samples, stepwise])
-def test_samples_of_many_messages_and_both_kinds_of_input(make, batch, monkeypatch):
+@pytest.mark.parametrize("net", [halting_net, lambda: halting_graph(gated=False)])
+def test_samples_of_many_messages_and_both_kinds_of_input(net, make, batch, monkeypatch):
     monkeypatch.setattr(feeding, "SAMPLES", 6)  # rows in a message: more than a stepwise sample's, not a multiple of them
     monkeypatch.setattr(feeding, "PART", 5)
-    graph = halting_net()
+    graph = net()
     with Network(graph, "chip", batch) as network:
         assert network.fed
         for n in (1, 20, 7):
@@ -93,7 +91,7 @@ def test_killed_or_stopped_process_is_named(name, how, words):
 def test_slots_wait_for_samples_that_are_on_their_way():
     graph, x = halting_net(), samples(5)
     said = iter([(0, beat(x, [3, 4])), (FLUSH, beat(x, []))])
-    slots = feeding.Fed(graph, 2, False, beat(x, [0, 1, 2]), lambda: next(said))
+    slots = feeding.Fed(graph, 2, 1, False, beat(x, [0, 1, 2]), lambda: next(said))
     assert slots.sample.tolist() == [0, 1] and np.array_equal(slots.beat().signals[INPUT], x[:2])
     assert slots.advance(np.array([True, True])).all() and slots.sample.tolist() == [2, 3]
     slots.advance(np.array([False, True]))
