@@ -16,8 +16,8 @@ import numba
 from numba import njit
 
 FILES = (
-    "coincidences", "compiling", "cuba_kernels", "gate_kernels", "gather", "kernels", "lanes", "program_kernels", "program_table",
-    "scatter",
+    "coincidences", "compiling", "cuba_kernels", "gate_kernels", "gather", "kernels", "lanes", "neuron_lanes", "program_kernels",
+    "program_table", "scatter",
 )  # fmt: skip
 
 

@@ -6,8 +6,9 @@ import numpy as np
 
 from convert.compiling import compiled, inlined
 from convert.kernels import decayed
+from convert.lanes import address
+from convert.neuron_lanes import LIMIT, fired, kept
 
-LIMIT = 1 << 23  # of the chip's 24-bit registers
 LANES = 512  # neurons that are updated at a time
 
 
@@ -50,15 +51,6 @@ def cuba(current, credit, u, v, span, bias, i_decay, v_decay, theta, limit, hold
 
 
 @inlined
-def kept(x, keep):  # type: ignore[no-untyped-def]
-    """``sign(x) * (|x| keep >> 12)`` of a 24-bit x in 32 bits: ``|x| = 4096 h + l`` gives ``h keep + (l keep >> 12)``."""
-    sign = x >> np.int32(31)
-    size = (x ^ sign) - sign
-    left = (size >> np.int32(12)) * keep + (((size & np.int32(4095)) * keep) >> np.int32(12))
-    return (left ^ sign) - sign
-
-
-@inlined
 def currents(acc, up, u, bias, i_keep):  # type: ignore[no-untyped-def]
     """Currents of one position: ``u = dec(u) + 2^(6 + up) acc``; acc becomes ``u + 2^6 bias``. Returns whether one wrapped."""
     limit, wrapped = np.int32(LIMIT), np.int32(0)
@@ -69,37 +61,6 @@ def currents(acc, up, u, bias, i_keep):  # type: ignore[no-untyped-def]
     for c in range(len(u)):
         acc[c] += bias[c] << np.int32(6)
     return wrapped
-
-
-@inlined
-def fired(acc, up, v, v_keep, theta, fires, out):  # type: ignore[no-untyped-def]
-    """Voltages ``v = dec(v) + 2^up acc`` of any number of neurons, and their spikes; returns how many, and whether a voltage was clipped.
-
-    `v_keep` is 4096 less the decay; from 4096 on it stands for a shift by so much more.
-    """
-    high, low = np.int32(LIMIT - 1), np.int32(1 - LIMIT)
-    sent, clipped = np.int32(0), np.int32(0)
-    if v_keep >= np.int32(4096):
-        by = v_keep - np.int32(4096)
-        rest = (np.int32(1) << by) - np.int32(1)
-        for c in range(len(v)):
-            b = ((v[c] + ((v[c] >> np.int32(31)) & rest)) >> by) + (acc[c] << up)
-            within = min(max(b, low), high)
-            clipped |= within ^ b
-            s = np.int32(within > theta) & fires
-            out[c] = s
-            sent += s
-            v[c] = within * (np.int32(1) - s)
-        return sent, clipped != 0
-    for c in range(len(v)):
-        b = kept(v[c], v_keep) + (acc[c] << up)
-        within = min(max(b, low), high)
-        clipped |= within ^ b
-        s = np.int32(within > theta) & fires
-        out[c] = s
-        sent += s
-        v[c] = within * (np.int32(1) - s)
-    return sent, clipped != 0
 
 
 @inlined
@@ -115,17 +76,17 @@ def settled(m, a, order, first, last, packed, acc, up, u, v, bias, i_keep, v_kee
         for i in range(first, last):
             o = order[i]
             flags |= currents(acc[i - first if packed else o], up, u[a][o * n : (o + 1) * n], bias, i_keep)
-    flat, o = acc.reshape(acc.size), order[first]
+    sums, volts, spikes, o = address(acc), address(v) + 4 * a * v.shape[1], address(out) + 4 * m * out.shape[1], order[first]
     if order[last - 1] - o == last - 1 - first:  # they follow each other
-        count, at = (last - first) * n, 0 if packed else o * n
-        some, beyond = fired(flat[at : at + count], shift, v[a][o * n : o * n + count], v_keep, theta, fires, out[m][o * n : o * n + count])
-        return np.int64(some), flags | 2 * beyond
+        at = sums if packed else sums + 4 * o * n
+        some, beyond = fired(at, shift, volts + 4 * o * n, (last - first) * n, v_keep, theta, fires, spikes + 4 * o * n)
+        return some, flags | (2 if beyond else 0)
     for i in range(first, last):
         o = order[i]
-        at, begin = (i - first if packed else o) * n, o * n
-        some, beyond = fired(flat[at : at + n], shift, v[a][begin : begin + n], v_keep, theta, fires, out[m][begin : begin + n])
+        at = sums + 4 * n * (i - first if packed else o)
+        some, beyond = fired(at, shift, volts + 4 * o * n, n, v_keep, theta, fires, spikes + 4 * o * n)
         sent += some
-        flags |= 2 * beyond
+        flags |= 2 if beyond else 0
     return sent, flags
 
 

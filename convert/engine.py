@@ -40,7 +40,11 @@ def done_of(graph: Graph, signals: Signals, t: np.ndarray) -> np.ndarray:
 
 
 def beats(slots: Slots, stage: Stage) -> Iterator[tuple[Beat, np.ndarray]]:
-    """All beats of the samples in these slots, computed by a stage that holds the whole net, and which of their rows end."""
+    """All beats of the samples in these slots, computed by a stage that holds the whole net, and which of their rows end.
+
+    A beat's signals may be overwritten by the next.
+    """
+    stage.lasting = False
     done_in = ending(slots.graph)
     feedback: Signals | None = None
     while not slots.finished:

@@ -59,7 +59,8 @@ class Stage:
         program = program_of(graph, names)
         pays = program.walked > max(1, len(names) // 2)  # what is run by itself is copied into the walk's memory
         self.program = program if pays and program.work * width * span < SMALL else None
-        self._scratch = np.zeros(0, np.int32)
+        self._scratch = self._words = np.zeros(0, np.int32)
+        self.lasting = True  # whether a beat's signals are still wanted when the next is computed; if not, their memory is used again
         self._apart = [n for n in names if self.program is None or not self.program.states[n]]  # whose state is not in one array
         self._all, self.state = self._room(width)  # set to 0 at a sample's first timestep
 
@@ -120,7 +121,9 @@ class Stage:
         """All ops by the program's table; those that it leaves, one by one."""
         program, rows = self.program, len(beat.t)
         assert program is not None
-        words = np.empty(program.words * rows, np.int32)
+        if self.lasting or self._words.size < program.words * rows:
+            self._words = np.empty(program.words * rows, np.int32)
+        words = self._words
         if self._scratch.size < program.scratch * rows:
             self._scratch = np.empty(program.scratch * rows, np.int32)
         views = {n: words[at * rows : at * rows + rows * size].reshape(rows, *shape) for n, at, size, shape in program.places}

@@ -51,8 +51,8 @@ class Leaf:
         threading.Thread(target=self._follow_parent, daemon=True).start()
 
     def wanted(self, signals: Signals, spikes: bool) -> Signals:
-        """What the parent is told of this process's signals: all, or copies of what it always needs."""
-        return {n: signals[n] if spikes else signals[n].copy() for n in self.plan.ops if spikes or n in self.facts}
+        """Copies of what the parent is told of this process's signals: all, or what it always needs."""
+        return {n: signals[n].copy() for n in self.plan.ops if spikes or n in self.facts}
 
     def _follow_parent(self) -> None:
         while os.getppid() == self.parent:
@@ -107,7 +107,7 @@ class StageLeaf(Leaf):
         stage = self.stages.get(flags >> GROUP)
         if stage is None:
             stage = self.stages[flags >> GROUP] = Stage(self.graph, self.plan.ops, self.slots, self.plan.layout.span)
-            stage.watch, stage.cell = self._enter, self.pulse.cell
+            stage.watch, stage.cell, stage.lasting = self._enter, self.pulse.cell, False
         stage.step(beat)
         self.where = None
         done = self.done_in(beat.signals, beat.t) if self.plan.exits else None
