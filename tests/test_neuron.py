@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from convert import kernels
+from convert.cuba_kernels import cuba, swept
 from convert.neuron import LIMIT, SHIFTS, Cuba, RegisterOverflow, Strict, decay
 
 SHAPE = 3, 2, 5  # batch, tokens, channels
@@ -84,3 +85,25 @@ def test_counters_are_numpys(x, seed):
     assert np.array_equal(kernels.nonzeros(x), np.count_nonzero(x, axis=1))
     assert np.array_equal(kernels.sums(small), small.sum(1, dtype=np.int64))
     assert np.array_equal(kernels.weighted(small, fanout), small.astype(np.int64) @ fanout)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.sampled_from([1, 7, 8, 31, 33, 64, 100]), DECAYS, st.integers(0, 4096), st.booleans(), st.booleans(), st.integers(0, 2**32 - 1))
+def test_blocks_of_neurons_equal_the_loop_in_64_bits(n, v_decay, i_decay, current, gated, seed):
+    """Any width, living positions anywhere, registers up to their ends: spikes, state, counts and flags."""
+    rng, positions, neuron = np.random.default_rng(seed), 5, Cuba(i_decay, v_decay, 900)
+    x = rng.integers(1 - (1 << 17), 1 << 17, (6, positions, n)).astype(np.int32)
+    credit = rng.integers(0, 2, (6, positions if gated else 0)).astype(np.int32)
+    hold, bias = rng.integers(0, 2, 6).astype(bool), rng.integers(-100, 100, n)
+    v = rng.integers(1 - LIMIT, LIMIT, (3, positions, n)).astype(np.int32)
+    u = rng.integers(1 - LIMIT, LIMIT, (3, positions, n)).astype(np.int32) if current else np.zeros((3, 0, n), np.int32)
+    found = []
+    for wide in (False, True):
+        state, spikes, fired = (u.copy(), v.copy()), np.full(x.shape, -1, np.int32), np.zeros(6, np.int64)
+        args = x, credit, *state, 2
+        if wide:
+            flags = cuba(*args, bias, i_decay, v_decay, neuron.vth << 6, LIMIT, hold, spikes, fired)
+        else:
+            flags = swept(*args, bias.astype(np.int32), *neuron.keeps, neuron.vth << 6, hold, spikes, fired)
+        found.append((*state, spikes, fired, flags))
+    assert all(np.array_equal(a, b) for a, b in zip(*found))
