@@ -34,7 +34,7 @@ class Args:
     )
     """Nets of the zoo."""
     batches: tuple[int, ...] = (1, 64)
-    """Images in flight (in Lava: of each of the two groups)."""
+    """Images in flight (in Lava, where several processes hold the net: of each of the two groups)."""
     contestants: tuple[str, ...] = CONTESTANTS
     """Who takes part."""
     repeats: int = 3

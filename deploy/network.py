@@ -49,7 +49,7 @@ class Network:
     ----------
     graph : the integer graph
     mapping : "op", "block" or "chip", see `mapping.partition`
-    batch : samples of a group, each in its own slot; `GROUPS` groups are in flight
+    batch : samples of a group, each in its own slot; `GROUPS` groups are in flight, one where a single process holds the net
     protocol : "async" (each process at its own pace) or "loihi" (one chip step per timestep, all in step)
     patience_s : after so many seconds without any progress the process that the others wait for is named and all is stopped
     schedule : None for algorithmic timing, one Lava step per timestep; else one Lava step is one chip step of this schedule
