@@ -25,14 +25,14 @@ find310() {
 }
 
 free_kb=$(df -Pk . | awk 'NR==2 {print $4}')
-[ -d .venv ] || [ "$free_kb" -ge 6700000 ] || {
-  echo "bootstrap: $((free_kb / 1000)) MB free here, the environment takes about 5800 MB (PyTorch's CUDA libraries)" >&2
+[ -d .venv ] || [ "$free_kb" -ge 7000000 ] || {
+  echo "bootstrap: $((free_kb / 1000)) MB free here, the environment takes about 6100 MB (PyTorch's CUDA libraries)" >&2
   echo "  hint: free some space or clone to another disk" >&2
   exit 1
 }
 
 py=$(find310)
-is310 .venv/bin/python || { rm -rf .venv; echo "bootstrap: making .venv with $py (two minutes, 5.8 GB)"; "$py" -m venv .venv; }
+is310 .venv/bin/python || { rm -rf .venv; echo "bootstrap: making .venv with $py (two minutes, 6.1 GB)"; "$py" -m venv .venv; }
 .venv/bin/python -m pip install -q --disable-pip-version-check uv
 .venv/bin/uv pip install -q --compile-bytecode --python .venv/bin/python -e '.[dev]' -c constraints.txt
 echo "$want" > "$stamp"
