@@ -85,7 +85,7 @@ def counted(m, x, lists, marks, credit, fan, whole):  # type: ignore[no-untyped-
 
 
 @inlined
-def room(x, marks, start):  # type: ignore[no-untyped-def]
+def room(marks, start):  # type: ignore[no-untyped-def]
     """Space for all events that one output position can get."""
     taps, most = 0, 1
     for o in range(len(start) - 1):
@@ -144,7 +144,7 @@ def sums(x, lists, marks, credit, fan, events, start, source, tap, weight, acc, 
     [taps * channels, lanes], for codes [taps * 2^channels, lanes], `lanes.padded`; fan int32. Where `credit` is not above 0 nothing is
     computed; it is for kernels of one tap, source = target.
     """
-    lines, begin, spare = room(x, marks, start), np.zeros(weight.shape[1], np.int32), np.empty(weight.shape[1], np.int32)
+    lines, begin, spare = room(marks, start), np.zeros(weight.shape[1], np.int32), np.empty(weight.shape[1], np.int32)
     order, lives = np.arange(acc.shape[1] + 1), acc.shape[1]
     for m in range(len(x)):
         synops[m], arrived[m] = counted(m, x, lists, marks, credit, fan, False), living(m, events, credit)
@@ -168,7 +168,7 @@ def spiking(  # type: ignore[no-untyped-def]
     """
     n, flags = len(bias), 0
     positions, together = len(start) - 1, max(1, LANES // n)
-    lines, acc = room(x, marks, start), np.empty((together, n), np.int32)
+    lines, acc = room(marks, start), np.empty((together, n), np.int32)
     begin, spare = np.zeros(weight.shape[1], np.int32), np.empty(weight.shape[1], np.int32)
     leaks, leaky, bound = np.int32(i_keep), np.int32(v_keep), np.int32(theta)
     if not u.size:

@@ -38,7 +38,6 @@ class ChipStageLeaf(ChipLeaf):
     def __init__(self, schedule: Schedule, plan: Plan, slots: int, pulse: Pulse, pipe: Connection, layouts: list[Frames]) -> None:
         super().__init__(schedule, plan, slots, pulse, pipe)
         self.layouts = layouts
-        self.index = {n: i for i, n in enumerate(schedule.graph.ops)}
         self.decider = deciding(schedule)
         self.feedback = decision_layout(plan.name, slots)
         self.outgoing, self.decision = plan.layout.empty(), self.feedback.empty()
@@ -91,10 +90,6 @@ class ChipStageLeaf(ChipLeaf):
         self.told.add(report, signals)
         if report.unit == self.decider:
             self.decision = decision(self.feedback, beat, done_of(self.graph, beat.signals, beat.t))
-
-    def _enter(self, name: str) -> None:
-        self.where = name
-        self.pulse.enter(COMPUTE, self.index[name])
 
 
 class ChipInjectorLeaf(ChipLeaf):

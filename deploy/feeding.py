@@ -120,7 +120,6 @@ class WholeLeaf(Leaf):
     def __init__(self, graph: Graph, plan: Plan, slots: int, pulse: Pulse, pipe: Connection, layouts: list[Layout]) -> None:
         super().__init__(graph, plan, slots, pulse, pipe)
         self.layouts, self.feedback = layouts, Layout(plan.name, 1, {})
-        self.index = {n: i for i, n in enumerate(graph.ops)}
 
     def beat(self, receive: Receive, send: Send, send_back: Send) -> bool:
         """All samples of a run; False once the network ends."""
@@ -150,7 +149,3 @@ class WholeLeaf(Leaf):
         self.reporter.flush()
         self.pulse.enter(RECV)
         return True
-
-    def _enter(self, name: str) -> None:
-        self.where = name
-        self.pulse.enter(COMPUTE, self.index[name])

@@ -37,6 +37,7 @@ class Leaf:
         self.reporter = Reporter(graph, plan.ops, pipe)
         self.parent = os.getpid()
         self.where: str | None = None
+        self.index = {n: i for i, n in enumerate(graph.ops)}
         readout, start = graph.only("readout"), credit.start(graph)
         self.credit = delayed(start) if start else ""
         self.facts = {*credit.gates(graph), readout[0] if readout else list(graph.ops)[-1]}  # reported always: alive masks, logits
@@ -53,6 +54,11 @@ class Leaf:
     def wanted(self, signals: Signals, spikes: bool) -> Signals:
         """Copies of what the parent is told of this process's signals: all, or what it always needs."""
         return {n: signals[n].copy() for n in self.plan.ops if spikes or n in self.facts}
+
+    def _enter(self, name: str) -> None:
+        """An op is at work: a `Stage` tells."""
+        self.where = name
+        self.pulse.enter(COMPUTE, self.index[name])
 
     def _follow_parent(self) -> None:
         while os.getppid() == self.parent:
@@ -78,7 +84,6 @@ class StageLeaf(Leaf):
     def __init__(self, graph: Graph, plan: Plan, slots: int, pulse: Pulse, pipe: Connection, layouts: list[Layout]) -> None:
         super().__init__(graph, plan, slots, pulse, pipe)
         self.layouts = layouts
-        self.index = {n: i for i, n in enumerate(graph.ops)}
         self.feedback = feedback_layout(graph, plan.name, slots, plan.layout.span)
         self.stages: dict[int, Stage] = {}
         self.spikes = False
@@ -121,10 +126,6 @@ class StageLeaf(Leaf):
         self.reporter.add(beat, stage.events, self.wanted(beat.signals, self.spikes), done)
         self.pulse.finished()
         return True
-
-    def _enter(self, name: str) -> None:
-        self.where = name
-        self.pulse.enter(COMPUTE, self.index[name])
 
 
 class InjectorLeaf(Leaf):
