@@ -1,38 +1,56 @@
 #!/bin/sh
-# Makes .venv with Python 3.10 and everything the project needs; does nothing when it is up to date.
+# Makes .venv with Python 3.12 and everything the project needs; does nothing when it is up to date.
+#   PYTHON=/path/to/python3.13 ./bootstrap.sh     another Python (3.11 to 3.13)
+#   EXTRAS=lava ./bootstrap.sh                    less than everything: names of extras in pyproject.toml, or "none"
+#   UV_TORCH_BACKEND=cpu ./bootstrap.sh           PyTorch's CPU wheels, from PyTorch's own index
 set -eu
 cd "$(dirname "$0")"
+extras=${EXTRAS-dev}
 stamp=.venv/.ready
-want=$(cat pyproject.toml constraints.txt | cksum)
+want=$(cat pyproject.toml constraints.txt bootstrap.sh | cksum)-$extras-${UV_TORCH_BACKEND-}-${PYTHON-}
 [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ] && exit 0
 
-is310() { [ "$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = 3.10 ]; }
+version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
+fits() { case "$(version "$1")" in 3.11 | 3.12 | 3.13) ;; *) return 1 ;; esac; }
 
-find310() {
-  for p in "${PYTHON:-}" python3.10 "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.10.*/bin/python \
-      "${UV_PYTHON_INSTALL_DIR:-$HOME/.local/share/uv/python}"/cpython-3.10*/bin/python python3 python; do
-    [ -n "$p" ] && is310 "$p" && { echo "$p"; return; }
+find_python() {
+  if [ -n "${PYTHON:-}" ]; then
+    fits "$PYTHON" && { echo "$PYTHON"; return; }
+    echo "bootstrap: PYTHON=$PYTHON is Python $(version "$PYTHON" || echo none); 3.11, 3.12 or 3.13 is needed" >&2
+    exit 1
+  fi
+  for p in python3.12 "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.12.*/bin/python \
+      "${UV_PYTHON_INSTALL_DIR:-$HOME/.local/share/uv/python}"/cpython-3.12*/bin/python python3 python python3.13 python3.11; do
+    fits "$p" && { echo "$p"; return; }
   done
   if command -v uv >/dev/null; then
-    uv python install -q 3.10 && uv python find 3.10 && return
+    uv python install -q 3.12 && uv python find 3.12 && return
   fi
   {
-    echo "bootstrap: no Python 3.10 found (python3 is $(python3 --version 2>&1 || echo missing))"
-    echo "  hint: lava-nc 0.10.0 needs Python >=3.10,<3.11; install it (uv python install 3.10, pyenv install 3.10, your"
-    echo "        distribution) or set PYTHON=/path/to/python3.10"
+    echo "bootstrap: no Python 3.11, 3.12 or 3.13 found (python3 is $(python3 --version 2>&1 || echo missing))"
+    echo "  hint: install 3.12 (uv python install 3.12, pyenv install 3.12, your distribution) or set PYTHON=/path/to/python3.12"
   } >&2
   exit 1
 }
 
-free_kb=$(df -Pk . | awk 'NR==2 {print $4}')
-[ -d .venv ] || [ "$free_kb" -ge 7000000 ] || {
-  echo "bootstrap: $((free_kb / 1000)) MB free here, the environment takes about 6100 MB (PyTorch's CUDA libraries)" >&2
-  echo "  hint: free some space or clone to another disk" >&2
+need=7000 # MB with PyTorch's CUDA libraries
+case "$extras" in none | lava | nir) need=1500 ;; esac
+free_mb=$(df -Pk . | awk 'NR==2 {print int($4 / 1000)}')
+[ -d .venv ] || [ "$free_mb" -ge "$need" ] || {
+  echo "bootstrap: $free_mb MB free here, the environment takes up to $need MB" >&2
+  echo "  hint: free some space, clone to another disk, or take less: EXTRAS=lava ./bootstrap.sh (no training, no PyTorch)" >&2
   exit 1
 }
 
-py=$(find310)
-is310 .venv/bin/python || { rm -rf .venv; echo "bootstrap: making .venv with $py (two minutes, 6.1 GB)"; "$py" -m venv .venv; }
+py=$(find_python)
+[ "$(version .venv/bin/python || true)" = "$(version "$py")" ] || {
+  rm -rf .venv
+  echo "bootstrap: making .venv with $py (one to two minutes, up to $need MB)"
+  "$py" -m venv .venv
+}
 .venv/bin/python -m pip install -q --disable-pip-version-check uv
-.venv/bin/uv pip install -q --compile-bytecode --python .venv/bin/python -e '.[dev]' -c constraints.txt
+[ "$extras" = none ] && target=. || target=".[$extras]"
+.venv/bin/uv pip install -q --compile-bytecode --python .venv/bin/python -e "$target" -c constraints.txt
+case "$extras" in none | nir) ;; *) .venv/bin/python -m spikegate install-lava --quiet ;; esac
+.venv/bin/python -m spikegate compile --quiet
 echo "$want" > "$stamp"

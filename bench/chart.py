@@ -11,7 +11,7 @@ import matplotlib.ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hw_sim.units import digits, unit_for
+from spikegate.hw_sim.energy.units import digits, unit_for
 
 INK, SOFT = "#22272e", "#8b929b"
 STYLE = {

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from train.layers.base import Moment
-from train.layers.conv import SpikingConv
-from train.layers.folding import FoldedNorm
-from train.slayer_import import slayer
+from spikegate.train.layers.base import Moment
+from spikegate.train.layers.conv import SpikingConv
+from spikegate.train.layers.folding import FoldedNorm
+from spikegate.train.layers.slayer_import import slayer
 
 Step = Callable[[], torch.Tensor]  # one forward and backward pass; returns the spikes [T, batch, channels, rows, columns]
 PLAIN = "plain torch"  # the row that the others are compared with
@@ -88,7 +88,7 @@ def spikingjelly_layer(weight: torch.Tensor, theta: float) -> nn.Module:
             super().__init__(weight, theta)
             self.lif = neuron.LIFNode(
                 2.0, decay_input=False, v_threshold=theta, v_reset=0.0, surrogate_function=surrogate.ATan(2.0), detach_reset=True,
-                step_mode="m", backend="torch",
+                step_mode="m",
             )  # fmt: skip
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:

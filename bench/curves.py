@@ -15,7 +15,7 @@ from typing import Annotated
 
 import tyro
 
-from convert import cli
+from spikegate.command import cli
 
 
 @dataclass
@@ -46,9 +46,11 @@ def main() -> None:
     """Parse the command line, measure and draw; exit 1 if a net failed."""
     args = cli.parse(Args, "Accuracy over energy along each adaptive system's own setting.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    from bench.curving import curves
+    from bench.curve_points import curves
 
-    if curves(args):
+    failed = curves(args.plan, args.cost, jobs=args.jobs, data_path=args.data_path, report_only=args.report_only, as_json=args.json,
+                    output=args.output, runs=args.runs, results=args.results)
+    if failed:
         sys.exit(1)
 
 

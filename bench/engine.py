@@ -16,8 +16,8 @@ from typing import Any
 
 from rich.table import Table
 
-from convert import cli
-from convert.ir import DeployError
+from spikegate.command import cli
+from spikegate.graph.ir import DeployError
 
 SHAPES = ((49, 64, 64), (49, 64, 128), (196, 384, 384), (64, 384, 1536))  # tokens, channels in, channels out
 DENSITIES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
@@ -99,9 +99,9 @@ def measured(shape: tuple[int, int, int], density: float, samples: int, repeats:
     import numpy as np
 
     from bench import turns
-    from convert.ir import Sources
-    from convert.neuron import Cuba
-    from convert.ops.conv import Conv
+    from spikegate.graph.ir import Sources
+    from spikegate.neurons.cuba import Cuba
+    from spikegate.ops.conv import Conv
 
     tokens, inner, outer = shape
     rng = np.random.default_rng(0)

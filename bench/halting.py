@@ -14,8 +14,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from convert import cli
-from convert.ir import DeployError
+from spikegate.command import cli
+from spikegate.graph.ir import DeployError
 
 MOST = 1.2  # time ratio over event ratio
 
@@ -70,15 +70,15 @@ def measured(net: Any, batch: int, repeats: int) -> dict[str, Any]:
     import time
 
     from bench import turns
-    from convert import engine
-    from deploy.bundle import without_halting
+    from spikegate.deploy.bundle import without_halting
+    from spikegate.engine import integer
 
     graphs = {"on": net.graph, "off": without_halting(net.graph)}
     records = {}
 
     def call(key: str):
         def run() -> None:
-            records[key] = engine.run(graphs[key], net.embedded, batch=batch)
+            records[key] = integer.run(graphs[key], net.embedded, batch=batch)
 
         return run
 

@@ -18,8 +18,8 @@ from typing import Annotated, Any
 import tyro
 from rich.table import Table
 
-from convert import cli
-from convert.ir import DeployError
+from spikegate.command import cli
+from spikegate.graph.ir import DeployError
 
 SPIKINGJELLY, TORCH = "spikingjelly, float", "torch eval"
 CONTESTANTS = ("int", "lava chip", "lava block", "lava op", TORCH, SPIKINGJELLY)
@@ -85,8 +85,8 @@ def measured(net: Any, batch: int, names: tuple[str, ...], repeats: int) -> dict
     import numpy as np
 
     from bench import turns
-    from convert import engine
-    from deploy.network import Network
+    from spikegate.deploy.network.network import Network
+    from spikegate.engine import integer
 
     count = len(net.images) if batch > 1 else max(1, len(net.images) // 8)
     images, x = net.images[:count], net.embedded[:count]
@@ -96,11 +96,11 @@ def measured(net: Any, batch: int, names: tuple[str, ...], repeats: int) -> dict
     with contextlib.ExitStack() as stack:
         for name in names:
             if name == "int":
-                calls[name] = lambda: engine.run(net.graph, x, batch=batch)
+                calls[name] = lambda: integer.run(net.graph, x, batch=batch)
             elif name.startswith("lava "):
                 network = stack.enter_context(Network(net.graph, name.removeprefix("lava "), batch, patience_s=120))
                 calls[name] = lambda network=network: network.run(x)
-                record, reference = network.run(x), engine.run(net.graph, x, batch=batch)
+                record, reference = network.run(x), integer.run(net.graph, x, batch=batch)
                 same = all(np.array_equal(getattr(record, f), getattr(reference, f)) for f in ("counts", "logits", "exit_step"))
                 facts[f"{name} equals int"] = same
             elif name == TORCH:

@@ -11,16 +11,16 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bench.plan import RESULTS, RUNS, Plan, Row
 from bench.result import result_of
-from convert.files import atomic
-from convert.ir import DeployError
-from train.options import write_yaml
-from train.runfolder import CONFIG, METRICS, WEIGHTS
+from spikegate.files import atomic
+from spikegate.graph.ir import DeployError
+from spikegate.train.settings.options import write_yaml
+from spikegate.train.settings.runfolder import CONFIG, METRICS, WEIGHTS
 
 ROOT = Path(__file__).parents[1]
 TABLES = ("loihi1-davies", "paper45")  # prices by chip event alone; hw_sim/place.py has those that need a placement
@@ -146,7 +146,7 @@ def measure(bench: Bench, row: Row, seed: int) -> Path | None:
         "policy": row.policy, **bench.key(row, seed), "limit_train": config.data.limit_train,
         "epochs": bench.plan.epochs(row, seed), "seconds": steps.seconds,
         "train_seconds": sum(trained_for(bench.plan.folder(r, seed, bench.runs)) for r in bench.plan.chain(row)),
-        "commit": commit(), "date": datetime.now(timezone.utc).date().isoformat(),
+        "commit": commit(), "date": datetime.now(UTC).date().isoformat(),
     }
     with atomic(path) as part:
         part.write_text(json.dumps(facts | result_of(folder), indent=1, sort_keys=True) + "\n")

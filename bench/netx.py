@@ -18,8 +18,8 @@ from typing import Annotated, Any
 import tyro
 from rich.table import Table
 
-from convert import cli
-from convert.ir import DeployError
+from spikegate.command import cli
+from spikegate.graph.ir import DeployError
 
 
 @dataclass
@@ -69,8 +69,8 @@ def measured(case: Any, scratch: Path, repeats: int, batch: int) -> dict[str, An
     import numpy as np
 
     from bench import stock, turns
-    from convert import engine
-    from deploy.network import Network
+    from spikegate.deploy.network.network import Network
+    from spikegate.engine import integer
 
     path = case.path(scratch)
     graph = stock.graph_of(case, path)
@@ -89,12 +89,12 @@ def measured(case: Any, scratch: Path, repeats: int, batch: int) -> dict[str, An
         steps |= {f"int, batch {batch}": many.shape[0] * many.shape[1], f"chip, batch {batch}": many.shape[0] * many.shape[1]}
         contestants = {
             "stock": lambda: theirs.run(case.steps),
-            "int": lambda: engine.run(graph, x, batch=1), "chip": lambda: one.run(x),
-            f"int, batch {batch}": lambda: engine.run(graph, many, batch=batch), f"chip, batch {batch}": lambda: wide.run(many),
+            "int": lambda: integer.run(graph, x, batch=1), "chip": lambda: one.run(x),
+            f"int, batch {batch}": lambda: integer.run(graph, many, batch=batch), f"chip, batch {batch}": lambda: wide.run(many),
         }  # fmt: skip
         times = turns.turns(contestants, repeats)
         record = one.run(x, spikes=True)
-        reference = engine.run(graph, x, spikes=[last])
+        reference = integer.run(graph, x, spikes=[last])
     same = np.array_equal(record.spikes[last], reference.spikes[last]) and np.array_equal(record.counts, reference.counts)
     values, wrong = stock.compared(case, path, theirs, record.spikes[last], x)
     theirs.stop()

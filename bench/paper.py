@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from convert import cli
-from convert.ir import DeployError
+from spikegate.command import cli
+from spikegate.graph.ir import DeployError
 
 MEMORY_GB = 8
 CONF = Path(__file__).parents[1] / "conf" / "published"
@@ -68,14 +68,14 @@ def measured(name: str, mapping: str) -> dict[str, Any]:
     import numpy as np
 
     from bench import turns
-    from convert import engine
-    from deploy.network import Network
+    from spikegate.deploy.network.network import Network
+    from spikegate.engine import integer
 
     with tempfile.TemporaryDirectory() as scratch:
         graph, x = exported(name, Path(scratch) / "model.net")
-    engine.warm(graph)
+    integer.warm(graph)
     start = time.perf_counter()
-    reference = engine.run(graph, x)
+    reference = integer.run(graph, x)
     int_s = time.perf_counter() - start
     start = time.perf_counter()
     with Network(graph, mapping, 1, patience_s=300) as network:
@@ -97,10 +97,10 @@ def exported(name: str, path: Path) -> tuple[Any, Any]:
     """The graph, read back from a file, and one embedded image int32 [1, positions, channels]."""
     import torch
 
-    from convert.netx import read_graph, write_graph
-    from train import models
-    from train.layers.folding import FoldedNorm
-    from train.options import from_yaml
+    from spikegate.formats.netx.graph_file import read_graph, write_graph
+    from spikegate.train import models
+    from spikegate.train.layers.folding import FoldedNorm
+    from spikegate.train.settings.options import from_yaml
 
     torch.manual_seed(0)
     torch.set_num_threads(1)

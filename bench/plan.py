@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from convert.ir import DeployError
-from train.config import Config, check, defaults, merge
-from train.options import read_yaml
+from spikegate.graph.ir import DeployError
+from spikegate.train.settings.config import Config, check, defaults, merge
+from spikegate.train.settings.options import read_yaml
 
 HERE = Path(__file__).parent
 PLANS, RESULTS = HERE / "systems", HERE / "results"

@@ -20,8 +20,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from convert import cli
-from convert.ir import DeployError
+from spikegate.command import cli
+from spikegate.graph.ir import DeployError
 
 SECONDS, GB, SHARE = 60, 8, 0.15
 PAPER, PAPER_IMAGES = "spikformer-4-384", 32
@@ -93,12 +93,12 @@ def paper(folder: Path) -> tuple[Any, Any]:
     import numpy as np
 
     from bench.paper import exported
-    from convert import engine
+    from spikegate.engine import integer
 
     graph, x = exported(PAPER, folder / "model.net")
     x = np.concatenate([np.roll(x, k, 1) for k in range(PAPER_IMAGES)])
-    engine.warm(graph)
-    engine.run(graph, x).save(folder / "events.npz")
+    integer.warm(graph)
+    integer.run(graph, x).save(folder / "events.npz")
     return graph, x
 
 
@@ -118,15 +118,15 @@ def priced(folder: Path) -> dict[str, Any]:
     import resource
 
     start = time.perf_counter()
-    from convert.netx import read_graph
-    from convert.record import Record
-    from hw_sim import ledger_file
-    from hw_sim.chip import load_chip
-    from hw_sim.cost_tables import load_tables, names
-    from hw_sim.energy import price_ledger
-    from hw_sim.hardware import on_chip, to_json
-    from hw_sim.ledger import NetInfo, book
-    from hw_sim.workload import workload_of
+    from spikegate.engine.record import Record
+    from spikegate.formats.netx.graph_file import read_graph
+    from spikegate.hw_sim.chip import ledger_file
+    from spikegate.hw_sim.chip.hardware import on_chip, to_json
+    from spikegate.hw_sim.chip.profile import load_chip
+    from spikegate.hw_sim.chip.workload import workload_of
+    from spikegate.hw_sim.energy.cost_tables import load_tables, names
+    from spikegate.hw_sim.energy.ledger import NetInfo, book
+    from spikegate.hw_sim.energy.pricing import price_ledger
 
     graph, record, tables = read_graph(folder / "model.net"), Record.load(folder / "events.npz"), load_tables(names())
     ledger = book(record, NetInfo(sources={n: [e.source for e in graph.edges if e.target == n] for n in graph.ops}))
@@ -141,7 +141,7 @@ def priced(folder: Path) -> dict[str, Any]:
 
 
 def of_zoo(net: Any, repeats: int) -> dict[str, Any]:
-    from convert.host import Host
+    from spikegate.formats.host import Host
 
     host = Host(net.folder / "embedding.onnx")
     return recording(net.graph, lambda: host.encode(net.images), repeats)
@@ -154,18 +154,18 @@ def recording(graph: Any, embed: Callable[[], Any], repeats: int) -> dict[str, A
     """
     from bench import turns
     from bench.uncounted import uncounted
-    from convert import engine
+    from spikegate.engine import integer
 
     kept: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
 
         def recorded() -> None:
-            kept["recorded"] = engine.run(graph, embed())
+            kept["recorded"] = integer.run(graph, embed())
             kept["recorded"].save(Path(scratch) / "events.npz")
 
         def bare() -> None:
             with uncounted():
-                kept["not recorded"] = engine.run(graph, embed())
+                kept["not recorded"] = integer.run(graph, embed())
 
         times = turns.turns({"recorded": recorded, "not recorded": bare}, repeats, time.process_time)
     a, b = kept["recorded"], kept["not recorded"]

@@ -6,15 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from convert.masks import mean_layer_timesteps
-from convert.netx import read_graph
+from spikegate.formats.netx.graph_file import read_graph
+from spikegate.graph.masks import mean_layer_timesteps
 
 
 def result_of(folder: Path) -> dict[str, Any]:
     """Figures of a run, means over the test set.
 
     ``energy`` and ``saving`` are pJ per inference by cost table, chip and host apart; ``saving.rows_pj`` split the chip's difference
-    to the twin (`hw_sim.saving`). ``mean_layer_timesteps`` is None without timestep masks.
+    to the twin (`spikegate.hw_sim.energy.saving`). ``mean_layer_timesteps`` is None without timestep masks.
     """
     metrics, manifest = _read(folder / "metrics.json"), _read(folder / "export" / "manifest.json")
     on, figures = _read(folder / "deploy" / "result.json"), _read(folder / "report" / "energy.json")

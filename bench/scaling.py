@@ -16,8 +16,8 @@ from typing import Annotated, Any
 import tyro
 from rich.table import Table
 
-from convert import cli
-from convert.ir import DeployError
+from spikegate.command import cli
+from spikegate.graph.ir import DeployError
 
 USUAL = {"tokens": 49, "channels": 64, "timesteps": 4, "depth": 2, "density": 0.2}
 SWEEPS: dict[str, tuple[float, ...]] = {
@@ -83,10 +83,10 @@ def net(tokens: int, channels: int, timesteps: int, depth: int, density: float) 
     """Graph of `depth` spike-driven blocks: q, k, v, attention, projection, two MLP layers, residuals as several sources."""
     import numpy as np
 
-    from convert.ir import Graph
-    from convert.neuron import Cuba
-    from convert.ops.conv import Conv
-    from convert.ops.spiking_attention import SpikingAttention
+    from spikegate.graph.ir import Graph
+    from spikegate.neurons.cuba import Cuba
+    from spikegate.ops.conv import Conv
+    from spikegate.ops.spiking_attention import SpikingAttention
 
     rng = np.random.default_rng(0)
     graph = Graph(timesteps=timesteps, input_shape=(tokens, channels))
@@ -116,7 +116,7 @@ def measured(setting: str, samples: int, repeats: int) -> list[dict[str, Any]]:
     import numpy as np
 
     from bench import turns
-    from convert import engine
+    from spikegate.engine import integer
 
     cases = {}
     for value in SWEEPS[setting]:
@@ -126,11 +126,11 @@ def measured(setting: str, samples: int, repeats: int) -> list[dict[str, Any]]:
         rng = np.random.default_rng(1)
         size = (samples, graph.timesteps, *graph.input_shape)
         cases[value] = graph, (rng.random(size) < given["density"]).astype(np.int32)
-    times = turns.turns({str(v): lambda c=c: engine.run(*c, batch=samples) for v, c in cases.items()}, repeats, time.process_time)
+    times = turns.turns({str(v): lambda c=c: integer.run(*c, batch=samples) for v, c in cases.items()}, repeats, time.process_time)
     rows = []
     for value, case in cases.items():
         tracemalloc.start()
-        record = engine.run(*case, batch=samples)
+        record = integer.run(*case, batch=samples)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         events, updates = float(record.chip_events.mean()), float(record.total("neuron_update").mean())

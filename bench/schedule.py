@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from bench.plan import Plan, Row
-from convert.ir import DeployError
+from spikegate.graph.ir import DeployError
 
 Net = tuple[str, int]  # row name, seed
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convert import cli
-from convert.ir import DeployError
+from spikegate.command import cli
+from spikegate.graph.ir import DeployError
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("train/run.py", "convert/export.py", "deploy/run.py", "deploy/compare.py", "hw_sim/estimate.py", "hw_sim/place.py")
@@ -70,10 +70,10 @@ def network(repeats: int) -> list[float]:
     """Seconds until five layers and their injector, each a process, are ready; the first start does not count."""
     import numpy as np
 
-    from convert.ir import Graph
-    from convert.neuron import Cuba
-    from convert.ops.dense import Dense
-    from deploy.network import Network
+    from spikegate.deploy.network.network import Network
+    from spikegate.graph.ir import Graph
+    from spikegate.neurons.cuba import Cuba
+    from spikegate.ops.dense import Dense
 
     graph, last = Graph(timesteps=2, input_shape=(8,)), "input"
     for k in range(5):

@@ -12,14 +12,14 @@ from typing import Any
 import h5py
 import numpy as np
 
-from convert.ir import Graph, Payload
-from convert.netx import read_graph, write_graph
-from convert.netx_chain import read_chain
-from convert.netx_pipeline import Pipeline
-from convert.neuron import Cuba
-from convert.neuron_base import GRADED
-from convert.ops.conv import Conv
-from convert.ops.dense import Dense
+from spikegate.formats.netx.chain import read_chain
+from spikegate.formats.netx.graph_file import read_graph, write_graph
+from spikegate.formats.netx.pipeline import Pipeline
+from spikegate.graph.ir import Graph, Payload
+from spikegate.neurons.base import GRADED
+from spikegate.neurons.cuba import Cuba
+from spikegate.ops.conv import Conv
+from spikegate.ops.dense import Dense
 
 WHEEL = "tests/lava/lib/dl/netx"
 
@@ -97,7 +97,7 @@ class Stock:
     """`netx.hdf5.Network` with a source and a sink, started once; `run` goes on for so many steps."""
 
     def __init__(self, case: Case, path: Path, x: np.ndarray, grid: tuple[int, ...], total: int) -> None:
-        from deploy.lava_import import lava_modules
+        from spikegate.deploy.lava.lava_import import lava_modules
 
         lava = self.lava = lava_modules(netx=True)
         stream = x.reshape(-1, *x.shape[2:])[:total]  # samples back to back

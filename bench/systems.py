@@ -15,7 +15,7 @@ from typing import Annotated
 
 import tyro
 
-from convert import cli
+from spikegate.command import cli
 
 
 @dataclass
@@ -56,9 +56,12 @@ def main() -> None:
     """Parse the command line, measure and report; exit 1 if a net failed."""
     args = cli.parse(Args, "Measure every system of a plan.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop leaves the trainings resumable, as Ctrl-C does
-    from bench.reporting import bench
+    from bench.system_report import bench
 
-    if bench(args):
+    failed = bench(args.plan, args.rows, seeds=args.seeds, jobs=args.jobs, lava=args.lava, data_path=args.data_path, costs=args.costs,
+                   report_only=args.report_only, runs=args.runs, results=args.results, update_docs=args.update_docs, as_json=args.json,
+                   markdown=args.markdown, with_claims=args.claims)
+    if failed:
         sys.exit(1)
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from bench.claims import Claim, Result, total_pj
 from bench.plan import Plan, Row
-from hw_sim.units import digits, energy_text
+from spikegate.hw_sim.energy.units import digits, energy_text
 
 NONE = "-"
 Pair = tuple[Result, Result | None]  # a result and its twin's, of one seed

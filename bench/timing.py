@@ -12,9 +12,9 @@ from torch.nn.functional import cross_entropy
 
 from bench.contestants import PLAIN, SHAPES, Shape, settled, steps
 from bench.turns import turns
-from train import models
-from train.config import check, defaults, merge
-from train.net import Net
+from spikegate.train import models
+from spikegate.train.models.net import Net
+from spikegate.train.settings.config import check, defaults, merge
 
 IMAGES = {"digits": (1, 8, 8, 16), "fashion": (1, 28, 28, 255), "cifar10": (3, 32, 32, 255)}  # channels, height, width, largest pixel
 FORMS = (("float", 1), ("float", 4), ("deployed", 4))

@@ -16,8 +16,8 @@ from typing import Annotated, Any
 import tyro
 from rich.table import Table
 
-from convert import cli
-from convert.ir import DeployError
+from spikegate.command import cli
+from spikegate.graph.ir import DeployError
 
 DATASETS, NETS = ("digits", "fashion", "cifar10"), ("spikformer", "at_snn", "stas", "qkformer")
 
@@ -53,8 +53,8 @@ def main() -> None:
     import torch
 
     from bench import timing
-    from convert.memory import keep_memory
-    from train.machine import describe
+    from spikegate.engine.memory import keep_memory
+    from spikegate.train.machine import describe
 
     torch.set_num_threads(args.threads)
     keep_memory()
@@ -84,7 +84,7 @@ def _check(args: Args) -> None:
     for option, given, known in (("parts", args.parts, ("layers", "nets")), ("--datasets", args.datasets, DATASETS)):
         for odd in sorted({*given} - {*known}):
             raise DeployError(option, f"unknown: {odd!r}", f"choose from {', '.join(known)}")
-    from train.config import MODELS
+    from spikegate.train.settings.config import MODELS
 
     for odd in sorted({*args.nets} - {*MODELS}):
         raise DeployError("--nets", f"unknown: {odd!r}", f"choose from {', '.join(MODELS)}")

@@ -12,7 +12,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from convert import cli
+from spikegate.command import cli
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -43,7 +43,7 @@ def ratio(times: dict[str, list[float]], a: str, b: str) -> float:
 
 def machine(clock: str = "wall") -> dict[str, Any]:
     """The machine, versions, which time was taken, and the load on it now: what else runs here slows whoever is measured."""
-    from train.machine import describe
+    from spikegate.train.machine import describe
 
     return {**describe(), "load": [round(v, 1) for v in os.getloadavg()], "clock": clock}
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from convert.ir import INPUT, DeployError, Graph
+from spikegate.graph.ir import INPUT, DeployError, Graph
 
 
 def convolution(op) -> nn.Conv2d:
@@ -41,7 +41,7 @@ class FloatTwin(nn.Module):
                 if (op.neuron.i_decay, op.neuron.v_decay) != (4096, 2048):  # type: ignore[attr-defined]
                     raise DeployError(name, "has neurons of another kind", "the float twin knows tau 2")
                 theta = op.neuron.vth / (1 << getattr(op, "exponent", 0)) + 0.01  # type: ignore[attr-defined]  # strict against SpikingJelly's >=
-                self.lifs[key] = neuron.LIFNode(2.0, decay_input=False, v_threshold=theta, v_reset=0.0, step_mode="m", backend="torch")
+                self.lifs[key] = neuron.LIFNode(2.0, decay_input=False, v_threshold=theta, v_reset=0.0, step_mode="m")
             elif op.kind not in ("level_conv", "inject", "readout", "exit_gate"):
                 raise DeployError(name, f"kind {op.kind} has no float twin", "give a Spikformer or STAS net")
         head = self.graph.ops[self.graph.only("readout")[0]]
@@ -86,8 +86,8 @@ class FloatTwin(nn.Module):
 
 def agreement(twin: FloatTwin, graph: Graph, embedded: np.ndarray) -> float:
     """Share of samples for which the twin and the integer net without halting predict the same class."""
-    from convert import engine
+    from spikegate.engine import integer
 
     with torch.no_grad():
         theirs = twin(torch.from_numpy(embedded)).argmax(1).numpy()
-    return float((engine.run(graph.without_halting(), embedded).prediction == theirs).mean())
+    return float((integer.run(graph.without_halting(), embedded).prediction == theirs).mean())

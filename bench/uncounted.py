@@ -20,13 +20,17 @@ from typing import Any
 
 import numpy as np
 
-from convert import compiling, engine, kernels, neuron, recorder, signals, stage, taps
-from convert.ops import spiking_attention
+from spikegate.engine import integer, recorder, stage
+from spikegate.graph import signals
+from spikegate.kernels import compiling, counting
+from spikegate.neurons import cuba
+from spikegate.ops import spiking_attention
+from spikegate.synapses import taps
 
 COUNTING = re.compile(r"^(\s*)(?:steps|bits|total|lives) \+= .*$", re.M)  # variables that only count
-LINES = {"scatter": 3, "gather": 2, "coincidences": 7, "program_table": 0, "program_kernels": 0}  # where they stand
-USERS = {"scatter": (recorder, signals, taps), "gather": (neuron, signals, taps), "coincidences": (spiking_attention,)}
-TALLIES = ("magnitudes", "weighted", "nonzeros", "sums", "living")  # functions of kernels.py that only count
+LINES = {"scatter": 3, "gather": 2, "coincidences": 7, "instructions": 0, "interpreter": 0}  # where they stand
+USERS = {"scatter": (recorder, signals, taps), "gather": (cuba, signals, taps), "coincidences": (spiking_attention,)}
+TALLIES = ("magnitudes", "weighted", "nonzeros", "sums", "living")  # functions of counting.py that only count
 
 
 @lru_cache
@@ -39,14 +43,14 @@ def _kernels() -> dict[str, ModuleType]:
     for name, lines in LINES.items():
         source, found = COUNTING.subn(r"\1pass", (Path(compiling.__file__).parent / f"{name}.py").read_text())
         if found != lines:
-            raise RuntimeError(f"{found} counting lines in convert/{name}.py, {lines} known: look at bench/uncounted.py")
-        for line in re.findall(r"^from convert import .*$", source, re.M):
-            wanted = line.removeprefix("from convert import ").split(", ")
+            raise RuntimeError(f"{found} counting lines in spikegate/kernels/{name}.py, {lines} known: look at bench/uncounted.py")
+        for line in re.findall(r"^from spikegate.kernels import .*$", source, re.M):
+            wanted = line.removeprefix("from spikegate.kernels import ").split(", ")
             own = [w for w in wanted if w in LINES]
             other = [w for w in wanted if w not in LINES]
-            lines_now = [f"from {p} import {', '.join(w)}" for p, w in (("convert", other), (package.name, own)) if w]
+            lines_now = [f"from {p} import {', '.join(w)}" for p, w in (("spikegate.kernels", other), (package.name, own)) if w]
             source = source.replace(line, "\n".join(lines_now))
-        source = re.sub(rf"^from convert\.({'|'.join(LINES)}) import", rf"from {package.name}.\1 import", source, flags=re.M)
+        source = re.sub(rf"^from spikegate\.kernels\.({'|'.join(LINES)}) import", rf"from {package.name}.\1 import", source, flags=re.M)
         (package / f"{name}.py").write_text(source)
     sys.path.insert(0, str(folder))
     try:
@@ -63,12 +67,12 @@ def _zeros(x: np.ndarray, *_: Any) -> np.ndarray:
 
 @contextmanager
 def uncounted() -> Iterator[None]:
-    """Within it `engine.run` counts and keeps nothing but logits, exits and alive masks."""
+    """Within it `integer.run` counts and keeps nothing but logits, exits and alive masks."""
     bare = _kernels()
     new: list[tuple[Any, str, Any]] = [(module, name, bare[name]) for name, modules in USERS.items() for module in modules]
-    new += [(stage, "walk", bare["program_kernels"].walk), (recorder.Recorder, "all_activity", lambda _: stage.NOTHING)]
-    new += [(kernels, name, _zeros) for name in TALLIES]
-    new += [(engine.Stage, "_book", lambda *_: None), (recorder.Recorder, "counted", lambda *_: None)]
+    new += [(stage, "walk", bare["interpreter"].walk), (recorder.Recorder, "all_activity", lambda _: stage.NOTHING)]
+    new += [(counting, name, _zeros) for name in TALLIES]
+    new += [(integer.Stage, "_book", lambda *_: None), (recorder.Recorder, "counted", lambda *_: None)]
     new += [(recorder.Recorder, "active", lambda *_: None)]
     old = [(owner, name, getattr(owner, name)) for owner, name, _ in new]
     try:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from convert.data import load_split
-from convert.host import Host
-from convert.ir import DeployError, Graph
-from convert.manifest import read_manifest
-from convert.netx import read_graph
-from convert.runs import ZOO
+from spikegate.command.runs import ZOO
+from spikegate.data.parts import load_split
+from spikegate.formats.host import Host
+from spikegate.formats.manifest import read_manifest
+from spikegate.formats.netx.graph_file import read_graph
+from spikegate.graph.ir import DeployError, Graph
 
 
 @dataclass
@@ -32,7 +32,7 @@ class ZooNet:
 
     def trained(self) -> Any:
         """The torch net in phase ``deployed``, eval mode."""
-        from train.restore import load_run
+        from spikegate.train.restore import load_run
 
         return load_run(self.folder)[1]
 

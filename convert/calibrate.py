@@ -6,9 +6,9 @@ import dataclasses
 
 import numpy as np
 
-from convert import engine
-from convert.ir import DeployError, Graph
-from convert.ops.exit_gate import NEVER, ExitGate
+from spikegate.engine import integer
+from spikegate.graph.ir import DeployError, Graph
+from spikegate.ops.exit_gate import NEVER, ExitGate
 
 ENOUGH = 1000  # validation images; below, shifted copies join
 
@@ -43,7 +43,7 @@ def calibrate_margin(graph: Graph, inputs: np.ndarray, drop: float) -> np.ndarra
         raise DeployError("--exit-drop", "there are no validation images", "train with data.validation above 0")
     margin = np.full(graph.timesteps, NEVER, np.int64)
     readout = graph.only("readout")[0]
-    record = engine.run(with_margin(graph, margin), inputs, spikes=[readout])
+    record = integer.run(with_margin(graph, margin), inputs, spikes=[readout])
     z, end = record.spikes[readout], record.exit_step
     budget = int(drop * len(inputs))
     going = np.ones(len(inputs), bool)

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import tyro
 
-from convert import cli
+from spikegate.command import cli
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Args:
 def main() -> None:
     """Parse the command line and export."""
     args = cli.parse(Args, "Export a trained run for deployment.")
-    from convert.exporting import export
+    from spikegate.convert.trained_run import export
 
     export(args.run, args.output, exit_drop=args.exit_drop, dry_run=args.dry_run, as_json=args.json)
 

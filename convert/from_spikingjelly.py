@@ -14,8 +14,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from convert import cli
-from convert.errors import DeployError
+from spikegate.command import cli
+from spikegate.errors import DeployError
 
 
 @dataclass
@@ -59,11 +59,11 @@ def main() -> None:
     if args.model is None:
         cli.errors.print("error: no model named\n  hint: give FILE.py:function, or published with --weights", style="red", markup=False)
         sys.exit(2)
-    from convert.imported.importing import Pixels, import_model
-    from convert.imported.loading import load_model, read_state
+    from spikegate.convert.spikingjelly.importing import Pixels, import_model
+    from spikegate.convert.spikingjelly.loading import load_model, read_state
 
     if args.model == "published":
-        from convert.imported.published import build
+        from spikegate.convert.spikingjelly.published import build
 
         if args.weights is None:
             raise DeployError("--weights", "a published net needs its state dict", "give the file that its authors released")

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from convert.ir import DeployError, Graph, load_ops
-from convert.ops.exit_gate import NEVER
-from convert.runs import find_export
+from spikegate.command.runs import find_export
+from spikegate.graph.ir import DeployError, Graph, load_ops
+from spikegate.ops.exit_gate import NEVER
 
 SPLITS = ("test", "validation", "train")
 
@@ -23,14 +23,14 @@ class Bundle:
     folder: Path
     graph: Graph
     manifest: dict[str, Any]
-    host: Any  # convert.host.Host
+    host: Any  # spikegate.formats.host.Host
 
 
 def open_export(given: Path | None) -> Bundle:
     """Open the export named (or inside the run named), or the newest one; a DeployError names what is missing or damaged."""
-    from convert.host import Host
-    from convert.manifest import read_manifest
-    from convert.netx import read_graph
+    from spikegate.formats.host import Host
+    from spikegate.formats.manifest import read_manifest
+    from spikegate.formats.netx.graph_file import read_graph
 
     load_ops()
     folder = find_export(given)
@@ -55,7 +55,7 @@ def parse_data(text: str) -> tuple[str, int | None]:
 def load_images(bundle: Bundle, data: str) -> tuple[np.ndarray, np.ndarray]:
     """The first images of a split, uint8 [N, channels, height, width], and their labels, int64 [N]."""
     split, number = parse_data(data)
-    from convert.data import load_split
+    from spikegate.data.parts import load_split
 
     images, labels = load_split(bundle.manifest["data"], split)
     if number is not None and number > len(images):

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from convert import cli
+from spikegate.command import cli
 
 
 @dataclass
@@ -49,9 +49,11 @@ class Args:
 def main() -> None:
     """Parse the command line and compare; exit 1 at a divergence."""
     args = cli.parse(Args, "Prove that torch, integer reference and Lava agree, or name the first divergence.")
-    from deploy.comparison import compare
+    from spikegate.deploy.agreement import compare
 
-    if not compare(args):
+    agree = compare(args.run, targets=args.targets, data=args.data, timing=args.timing, schedule=args.schedule, mapping=args.mapping,
+                    batch=args.batch, protocol=args.protocol, patience=args.patience, as_json=args.json, output=args.output)
+    if not agree:
         sys.exit(1)
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from convert.ir import COUNTERS, DeployError
-from convert.record import Record
+from spikegate.engine.record import Record
+from spikegate.graph.ir import COUNTERS, DeployError
 
 Key = tuple[int, int, int, int]  # sample, timestep, place of the op in the graph, kind: time order, then graph order
 

@@ -1,28 +1,25 @@
-"""What deploy/run.py does with a .net file and an array: run any NetX net on the integer reference or on Lava, and write what came out."""
+"""A .net file and an array: run any NetX net on the integer reference or on Lava, and write what came out."""
 
 from __future__ import annotations
 
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from convert import cli
-from convert.files import atomic
-from convert.graded import count, multiplying
-from convert.ir import COUNTERS, DeployError, Graph, Payload
-from convert.netx import read_graph
-from convert.ops.block_input import BlockInput
-from convert.record import Record
-from deploy.bundle import spike_bytes
-from deploy.deployment import SPIKES_MAX, bar
-from deploy.targets import Target
-from deploy.timing import timing_of
-
-if TYPE_CHECKING:
-    from deploy.run import Args
+from spikegate.command import cli
+from spikegate.deploy.bundle import spike_bytes
+from spikegate.deploy.inference import PATIENCE_S, SPIKES_MAX, bar
+from spikegate.deploy.targets import Target
+from spikegate.deploy.timing import timing_of
+from spikegate.engine.graded import count, multiplying
+from spikegate.engine.record import Record
+from spikegate.files import atomic
+from spikegate.formats.netx.graph_file import read_graph
+from spikegate.graph.ir import COUNTERS, DeployError, Graph, Payload
+from spikegate.ops.block_input import BlockInput
 
 TIMESTEPS_MAX = 1 << 16
 
@@ -79,59 +76,66 @@ def prepared(path: Path, x: np.ndarray) -> tuple[Graph, np.ndarray]:
     return graph, x
 
 
-def run_netx(args: Args) -> Path:
-    """Run the file's net on ``args.input`` and write result.json, events.npz and outputs.npz; returns the folder.
+def run_netx(export: Path | None, input: Path | None, *, halt: str = "on", data: str = "test", target: str = "lava",
+             timing: str = "algorithmic", schedule: str = "auto", mapping: str | None = None, record: str = "events",
+             batch: int | None = None, protocol: str | None = None, patience: float = PATIENCE_S, as_json: bool = False,
+             output: Path | None = None) -> Path:
+    """Run the file's net on the array `input` and write result.json, events.npz and outputs.npz; returns the folder.
+
+    Parameters as the options of deploy/run.py.
 
     Raises
     ------
     DeployError
         A file that cannot be read, a layer that cannot be run exactly, an input that does not fit.
     """
-    if args.export is None or args.export.is_dir() or args.input is None:
+    if export is None or export.is_dir() or input is None:
         raise DeployError("deploy/run.py", "--input goes with a .net file", "python deploy/run.py any.net --input x.npy")
-    if not args.export.exists():
-        raise DeployError(str(args.export), "no such file", "give a .net file")
-    if args.halt == "off" or args.data != "test":
+    if not export.exists():
+        raise DeployError(str(export), "no such file", "give a .net file")
+    if halt == "off" or data != "test":
         raise DeployError("--halt, --data", "mean nothing for a NetX file and an array", "give the export folder, or leave them out")
-    graph, x = prepared(args.export, load_array(args.input))
+    graph, x = prepared(export, load_array(input))
     last = list(graph.ops)[-1]
-    keep_all = args.record == "spikes"
+    keep_all = record == "spikes"
     output_bytes = 4 * len(x) * graph.timesteps * int(np.prod(graph.ops[last].out_shape))
-    need = spike_bytes(graph, len(x)) if keep_all or args.target == "lava" else output_bytes
+    need = spike_bytes(graph, len(x)) if keep_all or target == "lava" else output_bytes
     if need > SPIKES_MAX:
         raise DeployError("--input", f"recording takes {need / 2**30:.1f} GiB", "give fewer samples or timesteps, or use --target int")
-    timing = timing_of(graph, args)
-    with Target(args.target, graph, args.export.parent, batch=args.batch, patience_s=args.patience, **timing.options) as target:
+    at = timing_of(graph, timing, schedule, mapping, protocol)
+    with Target(target, graph, export.parent, batch=batch, patience_s=patience, **at.options) as chosen:
         start = time.perf_counter()
-        with bar(f"{args.target}, {args.export.name}", len(x)) as progress:
-            record = target.run(x, x, spikes=True if keep_all or target.network else [last],
+        with bar(f"{target}, {export.name}", len(x)) as progress:
+            found = chosen.run(x, x, spikes=True if keep_all or chosen.network else [last],
                                 progress=lambda n: progress.advance(progress.task_ids[0], n))
         seconds = time.perf_counter() - start
-    lava = {"mapping": timing.mapping, "protocol": timing.protocol} if args.target == "lava" else {"mapping": None, "protocol": None}
-    facts = summary(args, graph, record, seconds) | lava | {"graded": count(graph, x)}
-    folder = args.output or args.export.parent / f"{args.export.stem}-run"
-    written = write(folder, record, facts, last, keep_all)
-    if args.json:
+    lava = {"mapping": at.mapping, "protocol": at.protocol} if target == "lava" else {"mapping": None, "protocol": None}
+    graded = count(graph, x)
+    named: dict[str, Any] = {"net": str(export), "input": str(input), "target": target}
+    facts = named | summary(graph, found, seconds) | lava | {"graded": graded}
+    folder = output or export.parent / f"{export.stem}-run"
+    written = write(folder, found, facts, last, keep_all)
+    if as_json:
         cli.print_json({**facts, "written": [str(folder / name) for name in written]})
         return folder
     print_ = cli.console.print
-    print_(f"{args.export.name}: {len(graph.ops)} ops, {facts['samples']} samples, {facts['timesteps']} timesteps ({args.target})")
+    print_(f"{export.name}: {len(graph.ops)} ops, {facts['samples']} samples, {facts['timesteps']} timesteps ({target})")
     for name, events in facts["events"].items():
         out, synaptic, updates = (events[k] for k in ("spike_out", "synop", "neuron_update"))
         print_(f"  {name:14s} {out:>12,} events out  {synaptic:>16,} synaptic  {updates:>12,} updates")
     if facts["multiplying_layers"]:
-        layers, number = ", ".join(facts["multiplying_layers"]), sum(v["multiplications"] for v in facts["graded"].values())
+        layers, number = ", ".join(facts["multiplying_layers"]), sum(v["multiplications"] for v in graded.values())
         print_(f"  not accumulate-only: graded events reach {layers}; {number:,} multiplications", soft_wrap=True)
     print_(f"  speed          {facts['timesteps_per_s']:,.0f} timesteps/s")
     print_(f"wrote {folder}/{', '.join(written)}", soft_wrap=True)
     return folder
 
 
-def summary(args: Args, graph: Graph, record: Record, seconds: float) -> dict[str, Any]:
+def summary(graph: Graph, record: Record, seconds: float) -> dict[str, Any]:
     """Figures of the run, JSON ready; events are totals over all samples."""
     totals = record.counts.sum((0, 1))
     return {
-        "net": str(args.export), "input": str(args.input), "target": args.target, "samples": len(record.exit_step),
+        "samples": len(record.exit_step),
         "timing": record.meta or {"timing": "algorithmic"}, "timesteps": graph.timesteps,
         "output": record.ops[-1], "multiplying_layers": multiplying(graph),
         "events": {name: dict(zip(COUNTERS, map(int, row))) for name, row in zip(record.ops, totals)},

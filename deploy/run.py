@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from convert import cli
+from spikegate.command import cli
 
 
 @dataclass
@@ -55,13 +55,17 @@ def main() -> None:
     """Parse the command line and deploy."""
     args = cli.parse(Args, "Run an exported net on Lava or on the integer reference.")
     if args.input is not None or (args.export is not None and args.export.is_file()):
-        from deploy.netx_run import run_netx
+        from spikegate.deploy.netx_run import run_netx
 
-        run_netx(args)
+        run_netx(args.export, args.input, halt=args.halt, data=args.data, target=args.target, timing=args.timing, schedule=args.schedule,
+                 mapping=args.mapping, record=args.record, batch=args.batch, protocol=args.protocol, patience=args.patience,
+                 as_json=args.json, output=args.output)
         return
-    from deploy.deployment import deploy
+    from spikegate.deploy.inference import deploy
 
-    deploy(args)
+    deploy(args.export, data=args.data, target=args.target, timing=args.timing, schedule=args.schedule, mapping=args.mapping,
+           halt=args.halt, record=args.record, batch=args.batch, protocol=args.protocol, patience=args.patience, as_json=args.json,
+           output=args.output)
 
 
 if __name__ == "__main__":

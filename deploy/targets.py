@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from convert import chip_time, engine
-from convert.ir import DeployError, Graph
-from convert.memory import keep_memory
-from convert.record import Record
-from convert.schedule import Schedule
+from spikegate.engine import integer
+from spikegate.engine.chip_time import chip_run
+from spikegate.engine.chip_time.schedule import Schedule
+from spikegate.engine.memory import keep_memory
+from spikegate.engine.record import Record
+from spikegate.graph.ir import DeployError, Graph
 
 TARGETS = ("torch", "int", "lava")
 BATCH = {"int": 64, "lava": 8}
@@ -42,7 +43,7 @@ class Target:
         self.network = None
         keep_memory()
         if name == "lava":
-            from deploy.network import PATIENCE_S, Network
+            from spikegate.deploy.network.network import PATIENCE_S, Network
 
             self.network = Network(graph, mapping, self.batch, protocol, patience_s or PATIENCE_S, schedule)
 
@@ -57,19 +58,19 @@ class Target:
             spikes: bool | Collection[str] = False, progress: Progress | None = None) -> Record:
         """Record of the images uint8 [N, channels, height, width], whose embedding is int32 [N, *graph.input_shape].
 
-        `spikes` as of `engine.run`; Lava keeps all ops' output where it names some.
+        `spikes` as of `integer.run`; Lava keeps all ops' output where it names some.
         """
         if self.network is not None:
             return self.network.run(embedded, labels, spikes=bool(spikes), progress=progress)
         if self.name == "int" and self.schedule is not None:
-            return chip_time.run(self.schedule, embedded, labels, batch=self.batch, spikes=spikes, progress=progress)
+            return chip_run.run(self.schedule, embedded, labels, batch=self.batch, spikes=spikes, progress=progress)
         if self.name == "int":
-            return engine.run(self.graph, embedded, labels, batch=self.batch, spikes=spikes, progress=progress)
+            return integer.run(self.graph, embedded, labels, batch=self.batch, spikes=spikes, progress=progress)
         if (self.run_folder / IMPORTED).is_file():  # its torch form is the graph's own twin
-            from convert.imported.twin import trace_graph
+            from spikegate.convert.spikingjelly.twin import trace_graph
 
             return trace_graph(self.graph, embedded)
-        from train.tracing import trace
+        from spikegate.train.tracing import trace
 
         gates = self.graph.only("exit_gate")
         return trace(self.run_folder, images, self.graph.ops[gates[0]].margin if gates else None)  # type: ignore[attr-defined]

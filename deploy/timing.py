@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from convert import schedule as chip
-from convert.ir import DeployError, Graph
-from convert.schedule import Schedule
-
-if TYPE_CHECKING:
-    from deploy import compare, run
+from spikegate.engine.chip_time import schedule as chip
+from spikegate.engine.chip_time.schedule import Schedule
+from spikegate.graph.ir import DeployError, Graph
 
 
 @dataclass(frozen=True)
@@ -27,24 +24,25 @@ class Timing:
         return vars(self)
 
 
-def timing_of(graph: Graph, args: run.Args | compare.Args) -> Timing:
+def timing_of(graph: Graph, timing: str = "algorithmic", schedule: str = "auto", mapping: str | None = None,
+              protocol: str | None = None) -> Timing:
     """The timing that the options ask for; what is left out fits it.
 
     Raises
     ------
     DeployError
-        Options that do not go together, or `pipelined` for a net that cannot be (see `convert.schedule`).
+        Options that do not go together, or `pipelined` for a net that cannot be (see `spikegate.engine.chip_time.schedule`).
     """
-    if args.timing == "algorithmic":
-        if args.schedule != "auto":
-            raise DeployError(f"--schedule {args.schedule}", "algorithmic timing has no chip steps to schedule", "add --timing loihi")
-        return Timing(None, args.mapping or "chip", args.protocol or "async")
-    if args.protocol == "async":
+    if timing == "algorithmic":
+        if schedule != "auto":
+            raise DeployError(f"--schedule {schedule}", "algorithmic timing has no chip steps to schedule", "add --timing loihi")
+        return Timing(None, mapping or "chip", protocol or "async")
+    if protocol == "async":
         raise DeployError("--protocol async", "its processes take no chip steps together", "leave it out with --timing loihi")
-    wanted = args.schedule
+    wanted = schedule
     if wanted == "auto":
         wanted = "pipelined" if chip.pipeline_safe(graph) else "wait"
-    return Timing(chip.schedule(graph, wanted), args.mapping or "op", "loihi")
+    return Timing(chip.schedule(graph, wanted), mapping or "op", "loihi")
 
 
 def described(facts: dict[str, Any]) -> str:

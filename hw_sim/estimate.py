@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from convert import cli
+from spikegate.command import cli
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Args:
 def main() -> None:
     """Parse the command line, price, write and print."""
     args = cli.parse(Args, "Energy per inference of a deployed net, from its recorded events.")
-    from hw_sim.estimating import run
+    from spikegate.hw_sim.energy_report import run
 
     run(args.run, args.static, args.costs, args.output, as_json=args.json, chip=args.chip, schedule=args.schedule)
 

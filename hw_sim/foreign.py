@@ -11,16 +11,16 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from convert import cli
-from convert.files import atomic
-from convert.ir import COUNTERS, DeployError
-from convert.record import Record
-from hw_sim.cost_tables import GRADED, CostTable
-from hw_sim.energy import COMPONENTS, Energy, price
-from hw_sim.ledger import NetInfo
-from hw_sim.measured import UNREADABLE
-from hw_sim.printing import left_out, partial_text
-from hw_sim.units import count_text, energy_text
+from spikegate.command import cli
+from spikegate.engine.record import Record
+from spikegate.files import atomic
+from spikegate.graph.ir import COUNTERS, DeployError
+from spikegate.hw_sim.energy.cost_tables import GRADED, CostTable
+from spikegate.hw_sim.energy.ledger import NetInfo
+from spikegate.hw_sim.energy.measured import UNREADABLE
+from spikegate.hw_sim.energy.pricing import COMPONENTS, Energy, price
+from spikegate.hw_sim.energy.units import count_text, energy_text
+from spikegate.hw_sim.tables.energy_tables import left_out, partial_text
 
 RESULT, EVENTS = "result.json", "events.npz"
 AGAIN = "python deploy/run.py any.net --input x.npy"

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from convert import cli
+from spikegate.command import cli
 
 TABLES = ("synops", "paper45", "int8-45", "lemaire", "yan22", "loihi1-davies", "loihi2-pilotnet")
 
@@ -52,7 +52,7 @@ class Args:
 def main() -> None:
     """Parse the command line, place, write and print."""
     args = cli.parse(Args, "Cores, time and energy of an exported net on a chip profile.")
-    from hw_sim.placing import Subject, of_paper, of_run, run
+    from spikegate.hw_sim.on_cores import Subject, of_paper, of_run, run
 
     subject: Subject = of_run(args.run) if args.paper is None else of_paper(args.paper, args.rate, args.timesteps)
     run(subject, args.chip, args.costs, args.output, schedule=args.schedule, placement=args.placement, sweep=args.sweep, as_json=args.json,

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from convert import cli
+from spikegate.command import cli
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Args:
 def main() -> None:
     """Parse the command line, collect, draw and write."""
     args = cli.parse(Args, "One HTML page, JSON and CSV on deployed nets, side by side.")
-    from hw_sim.reporting import run
+    from spikegate.hw_sim.side_by_side import run
 
     run(args.runs, args.static, args.costs, args.chip, args.output, schedule=args.schedule, images=args.images, to_stdout=args.json)
 

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from convert import cli
+from spikegate.command import cli
 
 
 @dataclass
@@ -49,9 +49,10 @@ class Args:
 def main() -> None:
     """Parse the command line, run, write and print."""
     args = cli.parse(Args, "What-if: the same net with other settings, or two nets side by side.")
-    from hw_sim.sweeping import sweep
+    from spikegate.hw_sim.what_if import sweep
 
-    sweep(args)
+    sweep(args.run, args.over, args.values, op=args.op, against=args.against, images=args.images, chip=args.chip, schedule=args.schedule,
+          costs=args.costs, as_json=args.json, output=args.output)
 
 
 if __name__ == "__main__":

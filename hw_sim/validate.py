@@ -11,7 +11,7 @@ if not __package__:  # run as a file: the repository root comes first, not hw_si
 from dataclasses import dataclass
 from pathlib import Path
 
-from convert import cli
+from spikegate.command import cli
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Args:
 def main() -> None:
     """Compute the checks and print them."""
     args = cli.parse(Args, "PilotNet LIF on the loihi2 profile beside its public measurement.")
-    from hw_sim.validating import pilotnet_checks, show, to_json
+    from spikegate.hw_sim.public_measurements import pilotnet_checks, show, to_json
 
     checks = pilotnet_checks(args.file)
     cli.print_json(to_json(checks)) if args.json else show(checks, cli.console)

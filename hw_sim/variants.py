@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from convert.ir import DeployError, Graph
-from convert.ops.exit_gate import NEVER
-from convert.record import Record
+from spikegate.engine.record import Record
+from spikegate.graph.ir import DeployError, Graph
+from spikegate.ops.exit_gate import NEVER
 
 CREDITS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
 MARGINS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)

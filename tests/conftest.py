@@ -9,7 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 
-from convert.neuron import Strict
+from spikegate.neurons.cuba import Strict
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -31,7 +31,7 @@ def digits() -> Any:
     """scikit-learn's digits in their parts, as train/run.py splits them."""
     import torch
 
-    from convert.data import load_parts
+    from spikegate.data.parts import load_parts
 
     torch.set_num_threads(1)
     return load_parts("digits")

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from convert import engine
-from convert.imported.quantising import quantise
-from convert.imported.reporting import compare_layers, float_spikes
-from convert.imported.tracing import read
-from convert.imported.twin import trace_graph
+from spikegate.convert.spikingjelly.quantising import quantise
+from spikegate.convert.spikingjelly.reporting import compare_layers, float_spikes
+from spikegate.convert.spikingjelly.tracing import read
+from spikegate.convert.spikingjelly.twin import trace_graph
+from spikegate.engine import integer
 
 ROOT = Path(__file__).parents[1]
 ENV = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -30,7 +30,7 @@ def both(model: nn.Module, images: torch.Tensor, levels: int = 16, timesteps: in
 
 def same_in_torch(graph, embedded: np.ndarray) -> None:
     """Torch and the engine agree in every spike and answer."""
-    ours, theirs = trace_graph(graph, embedded), engine.run(graph, embedded, spikes=True)
+    ours, theirs = trace_graph(graph, embedded), integer.run(graph, embedded, spikes=True)
     assert all(np.array_equal(ours.spikes[n], theirs.spikes[n]) for n in graph.ops)
     assert np.array_equal(ours.logits, theirs.logits)
 

@@ -8,7 +8,7 @@ from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from convert.data import Parts
+from spikegate.data.parts import Parts
 
 
 def lif(**settings) -> nn.Module:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from convert.ir import Graph, Payload, load_ops
-from convert.neuron import Cuba
-from convert.ops.conv import Conv
-from convert.ops.dense import Dense
-from convert.ops.exit_gate import NEVER, ExitGate
-from convert.ops.inject import Inject
-from convert.ops.lif import Lif
-from convert.ops.readout import Readout
-from convert.ops.rectangle_gate import RectangleGate
-from convert.ops.relay import Relay
-from convert.ops.spiking_attention import SpikingAttention
-from convert.ops.token_gate import TokenGate
-from convert.ops.token_merge import TokenMerge
-from convert.ops.token_move import TokenMove
+from spikegate.graph.ir import Graph, Payload, load_ops
+from spikegate.neurons.cuba import Cuba
+from spikegate.ops.conv import Conv
+from spikegate.ops.dense import Dense
+from spikegate.ops.exit_gate import NEVER, ExitGate
+from spikegate.ops.inject import Inject
+from spikegate.ops.lif import Lif
+from spikegate.ops.readout import Readout
+from spikegate.ops.rectangle_gate import RectangleGate
+from spikegate.ops.relay import Relay
+from spikegate.ops.spiking_attention import SpikingAttention
+from spikegate.ops.token_gate import TokenGate
+from spikegate.ops.token_merge import TokenMerge
+from spikegate.ops.token_move import TokenMove
 
 load_ops()
 TOKENS, CHANNELS, CLASSES, TIMESTEPS = 9, 8, 3, 4

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.deployment import deploy
-from deploy.run import Args
-from hw_sim.reporting import run
+from spikegate.deploy.inference import deploy
+from spikegate.hw_sim.side_by_side import run
 
 HALTING, STATIC = Path("zoo:stas-digits"), Path("zoo:spikformer-digits")
 TABLES = ["paper45", "loihi1-davies", "loihi2-pilotnet"]
@@ -18,7 +17,7 @@ IMAGES = 24
 def on_chip_run(output: Path, export: Path = HALTING, **more) -> None:
     """Run on the integer reference, as the command would in the folder `output`."""
     folder = output / "runs" / f"zoo-{export.name.removeprefix('zoo:')}" / "deploy"
-    deploy(Args(export, data=f"test:{IMAGES}", target="int", output=folder, **more))
+    deploy(export, data=f"test:{IMAGES}", target="int", output=folder, **more)
 
 
 def reported(folder: Path) -> Path:

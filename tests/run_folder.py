@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from convert.credit import gates
-from convert.engine import run
-from convert.ir import Edge, Graph
-from convert.listing import op_rows
-from convert.neuron import Cuba
-from convert.ops.conv import Conv
-from convert.ops.exit_gate import NEVER
-from convert.record import Record
+from spikegate.convert.checks.listing import op_rows
+from spikegate.engine.integer import run
+from spikegate.engine.record import Record
+from spikegate.graph.credit import gates
+from spikegate.graph.ir import Edge, Graph
+from spikegate.neurons.cuba import Cuba
+from spikegate.ops.conv import Conv
+from spikegate.ops.exit_gate import NEVER
 from tests.graphs import CHANNELS, CLASSES, halting_graph, halting_input
 
 SAMPLES = 11

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import torch
 
-from train.slayer_import import slayer
+from spikegate.train.layers.slayer_import import slayer
 
 FAMILIES = ("cuba", "alif", "sigma_delta", "rf", "rf_iz", "adrf")
 SPATIAL = ("conv", "conv", "pool", "unpool", "convT", "pointwise")

@@ -1,11 +1,11 @@
-"""A tiny net with the interface of train.net.Net, so that tests of the loop take milliseconds."""
+"""A tiny net with the interface of spikegate.train.models.net.Net, so that tests of the loop take milliseconds."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from train.net import Output
+from spikegate.train.models.net import Output
 
 
 class StandIn(nn.Module):

@@ -9,11 +9,11 @@ from typing import Any
 
 from bench.measure import Bench, measure, ordered
 from bench.plan import Plan
-from convert.ir import DeployError
-from convert.netx import write_graph
+from spikegate.formats.netx.graph_file import write_graph
+from spikegate.graph.ir import DeployError
+from spikegate.train.settings.options import from_yaml
+from spikegate.train.settings.runfolder import CONFIG, METRICS, WEIGHTS
 from tests.graphs import halting_graph
-from train.options import from_yaml
-from train.runfolder import CONFIG, METRICS, WEIGHTS
 
 TABLES = ["paper45", "loihi1-davies"]
 PLAN: dict[str, Any] = {

@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from convert.audit import Alu, audit
-from convert.ir import DeployError
-from convert.ops.conv import Conv
-from convert.ops.spiking_attention import SpikingAttention
+from spikegate.convert.checks.audit import Alu, audit
+from spikegate.graph.ir import DeployError
+from spikegate.ops.conv import Conv
+from spikegate.ops.spiking_attention import SpikingAttention
 from tests.graphs import halting_graph, halting_input
 
 

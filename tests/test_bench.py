@@ -11,7 +11,7 @@ import yaml
 from bench.measure import Bench, command_output, measure, ordered
 from bench.plan import PLANS, Plan, Row, read_plan
 from bench.schedule import run_all
-from convert.ir import DeployError
+from spikegate.graph.ir import DeployError
 from tests.standin_bench import PLAN, TABLES, Commands, bench_of, measure_all, plan
 
 SHIPPED = sorted(p.stem for p in PLANS.glob("*.yml"))

@@ -10,14 +10,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import curving, reporting
+from bench import curve_points, system_report
 from bench.claims import Claim, Spread, claims
-from bench.curves import Args as CurveArgs
 from bench.measure import Bench, command_output
 from bench.plan import PLANS, RESULTS, Plan, read_plan
-from bench.systems import Args
 from bench.table import fill, lines, markdown_claims, markdown_tables
-from convert.ir import DeployError
+from spikegate.graph.ir import DeployError
 from tests.standin_bench import PLAN, TABLES, Commands, bench_of, measure_all, plan
 
 SHIPPED = sorted(p.stem for p in PLANS.glob("*.yml"))
@@ -86,7 +84,7 @@ def test_a_claim_that_was_not_measured_is_left_out():
 
 
 def shown(work: Bench) -> list:
-    return lines(work.plan, work.plan.rows, reporting.reader(work), work.state)
+    return lines(work.plan, work.plan.rows, system_report.reader(work), work.state)
 
 
 def test_the_table_says_what_is_missing_stale_and_over_how_many_seeds(tmp_path):
@@ -130,24 +128,24 @@ kept
 def test_updating_the_documentation_touches_its_own_markers_and_twice_is_once(tmp_path):
     work, page = bench_of(tmp_path), tmp_path / "systems.md"
     page.write_text(PAGE)
-    reporting.update(page, work, TABLES)
+    system_report.update(page, work, TABLES)
     empty = page.read_text()
     assert empty.count("Not measured yet: `python bench/systems.py digits --update-docs`.") == 3 and "Not drawn yet" in empty
     measure_all(work)
-    reporting.update(page, work, TABLES)
+    system_report.update(page, work, TABLES)
     once = page.read_text()
-    reporting.update(page, work, TABLES)
+    system_report.update(page, work, TABLES)
     assert page.read_text() == once != empty
     assert "<!-- table:digits-short -->\nkept\n<!-- end -->" in once and "Not measured" not in once
     own = once.split("<!-- table:digits stmixer -->")[1].split("<!-- end -->")[0]
     assert "`other`" in own and "`halting`" not in own
-    assert markdown_claims(claims(work.plan, reporting.reader(work))) in once
+    assert markdown_claims(claims(work.plan, system_report.reader(work))) in once
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "curves-digits.svg").write_text("<svg/>")
-    reporting.update(page, work, TABLES)
+    system_report.update(page, work, TABLES)
     assert "](images/curves-digits.svg)" in page.read_text()
     short = Plan.model_validate(PLAN | {"name": "digits-short"})
-    reporting.update(page, bench_of(tmp_path, short), TABLES)
+    system_report.update(page, bench_of(tmp_path, short), TABLES)
     assert page.read_text().count("kept") == 0 and "`other`" in page.read_text()
 
 
@@ -158,7 +156,7 @@ def test_a_page_without_a_place_for_the_table_is_refused_and_kept(text, said, tm
     page = tmp_path / "systems.md"
     page.write_text(text)
     with pytest.raises(DeployError, match=said):
-        reporting.update(page, bench_of(tmp_path), TABLES)
+        system_report.update(page, bench_of(tmp_path), TABLES)
     assert page.read_text() == text
 
 
@@ -169,7 +167,7 @@ def test_a_marker_without_an_end_swallows_no_other():
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_documentation_has_a_place_for_every_shipped_plan(name):
-    text, found = reporting.DOCS.read_text(), []
+    text, found = system_report.DOCS.read_text(), []
     assert fill(text, lambda key: found.append(key)) == text
     assert f"table:{name}" in found
     assert (f"claims:{name}" in found) == bool(read_plan(name).claims) and (f"curves:{name}" in found) == bool(read_plan(name).curves)
@@ -181,34 +179,34 @@ def test_the_documentation_has_a_place_for_every_shipped_plan(name):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_report_of_what_is_committed_trains_nothing(name, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("bench.measure.command_output", lambda *a: pytest.fail("a command was run"))
-    assert reporting.bench(Args(name, report_only=True, json=True, runs=tmp_path)) == 0
+    assert system_report.bench(name, report_only=True, as_json=True, runs=tmp_path) == 0
     told = json.loads(capsys.readouterr().out)
     for row in told["rows"]:
         stored = sorted((RESULTS / name).glob(f"{row['row']}-[0-9].json"))
         assert len(row["results"]) == len(stored) and (stored or row["state"] == "missing")
         assert all(e["equal"] for r in row["results"] for e in r["exact"].values()), f"{row['row']} is not exact"
-    assert reporting.bench(Args(name, report_only=True, markdown=True, claims=True, runs=tmp_path)) == 0
-    assert reporting.bench(Args(name, report_only=True, claims=True, runs=tmp_path)) == 0
+    assert system_report.bench(name, report_only=True, markdown=True, with_claims=True, runs=tmp_path) == 0
+    assert system_report.bench(name, report_only=True, with_claims=True, runs=tmp_path) == 0
     assert "Traceback" not in capsys.readouterr().out and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("change, said", [({"jobs": 0}, "--jobs"), ({"seeds": 0}, "--seeds"), ({"rows": "nobody"}, "no row 'nobody'")])
 def test_wrong_options_are_refused(change, said):
     with pytest.raises(DeployError, match=said):
-        reporting.bench(Args("digits", report_only=True, **change))
+        system_report.bench("digits", report_only=True, **change)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=12))
 def test_the_front_is_what_no_other_point_beats(drawn):
     points = [{"total_pj": float(e), "accuracy": a / 6} for e, a in drawn]
-    best = {(points[i]["total_pj"], points[i]["accuracy"]) for i in curving.front(points)}
+    best = {(points[i]["total_pj"], points[i]["accuracy"]) for i in curve_points.front(points)}
 
     def beaten(p: dict) -> bool:
         return any(q["total_pj"] <= p["total_pj"] and q["accuracy"] >= p["accuracy"] and q != p for q in points)
 
     assert best == {(p["total_pj"], p["accuracy"]) for p in points if not beaten(p)}
-    assert len(curving.front(points)) == len(best)
+    assert len(curve_points.front(points)) == len(best)
 
 
 def test_curves_are_measured_drawn_and_read_again(tmp_path, monkeypatch):
@@ -217,10 +215,10 @@ def test_curves_are_measured_drawn_and_read_again(tmp_path, monkeypatch):
     call = Commands()
     monkeypatch.setattr("bench.measure.command_output", call)
     svg = tmp_path / "curves.svg"
-    args = CurveArgs(str(path), runs=tmp_path / "runs", results=tmp_path / "results", output=svg, json=True)
+    args = {"plan_name": str(path), "runs": tmp_path / "runs", "results": tmp_path / "results", "output": svg, "as_json": True}
     with pytest.raises(DeployError, match="holds no results yet"):
-        curving.curves(CurveArgs(str(path), report_only=True, runs=tmp_path / "runs", results=tmp_path / "results", output=svg))
-    assert curving.curves(args) == 0
+        curve_points.curves(str(path), report_only=True, runs=tmp_path / "runs", results=tmp_path / "results", output=svg)
+    assert curve_points.curves(**args) == 0
     facts = json.loads((tmp_path / "results" / "digits-short" / "curves.json").read_text())
     assert [(p["curve"], p["value"]) for p in facts["points"]] == [
         ("target", 0.4), ("target", 0.6), ("target", 0.8), ("margin", 0.01), ("margin", 0.1), (None, None),
@@ -232,7 +230,7 @@ def test_curves_are_measured_drawn_and_read_again(tmp_path, monkeypatch):
     assert trained == 5, "base, static twin, halting net, and the points of its curve besides its own target of 0.6"
     assert not [c for c in call.calls if "compare" in c[0] and "@" in c[1]], "points of curves are not compared"
     call.calls.clear()
-    assert curving.curves(args) == 0 and not call.calls and svg.read_text() == drawn
+    assert curve_points.curves(**args) == 0 and not call.calls and svg.read_text() == drawn
 
 
 @pytest.mark.parametrize("script", ["systems", "curves"])

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from bench import engine, regress, scaling, stock, turns
-from convert import engine as integer
-from convert.ir import DeployError
+from spikegate.engine import integer
+from spikegate.graph.ir import DeployError
 from tests.graphs import chain_graph
 
 ROOT = Path(__file__).parents[1]
@@ -92,7 +92,7 @@ def test_the_float_twin_is_the_net_without_halting():
 def test_the_run_without_a_ledger_is_the_same_run(monkeypatch):
     from bench.uncounted import uncounted
     from bench.zoo_nets import load
-    from convert import stage
+    from spikegate.engine import stage
 
     monkeypatch.setattr(stage, "SMALL", 0)  # op by op: to compile the walk once more takes long
     net = load("stas-digits", 24)

@@ -40,7 +40,7 @@ def test_programs_compute_the_same_layer(shape):
 def test_the_plain_layers_surrogate_is_ours():
     """Same gradients, so that no program is given less to compute."""
     torch.manual_seed(2)
-    from train.layers.conv import SpikingConv
+    from spikegate.train.layers.conv import SpikingConv
 
     ours = SpikingConv(6, 6, 3, (4, 4))
     plain = PlainLayer(ours.weight.detach(), ours.block.neuron.threshold)

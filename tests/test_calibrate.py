@@ -5,20 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convert import engine
-from convert.calibrate import calibrate_margin, with_margin
-from convert.ir import DeployError
-from convert.ops.exit_gate import NEVER
+from spikegate.convert.calibrate import calibrate_margin, with_margin
+from spikegate.engine import integer
+from spikegate.graph.ir import DeployError
+from spikegate.ops.exit_gate import NEVER
 from tests.graphs import TIMESTEPS, halting_graph, halting_input
 
 
 @pytest.mark.parametrize("drop", [0.0, 0.05, 0.2])
 def test_calibrated_margins_change_no_more_answers_than_allowed(drop):
     graph, x = halting_graph(), halting_input(200)
-    full = engine.run(graph, x)
+    full = integer.run(graph, x)
     margin = calibrate_margin(graph, x, drop)
     assert margin[-1] == NEVER and (margin[:-1] >= 1).all()
-    early = engine.run(with_margin(graph, margin), x)
+    early = integer.run(with_margin(graph, margin), x)
     assert (full.prediction != early.prediction).sum() <= drop * 200
     assert early.mean_timesteps < full.mean_timesteps and early.chip_events.sum() < full.chip_events.sum()
     assert np.array_equal(full.prediction[early.exit_step == TIMESTEPS], early.prediction[early.exit_step == TIMESTEPS])
@@ -26,7 +26,7 @@ def test_calibrated_margins_change_no_more_answers_than_allowed(drop):
 
 def test_more_may_be_lost_for_earlier_exits():
     graph, x = halting_graph(), halting_input(200)
-    means = [engine.run(with_margin(graph, calibrate_margin(graph, x, d)), x).mean_timesteps for d in (0.0, 0.1, 0.5)]
+    means = [integer.run(with_margin(graph, calibrate_margin(graph, x, d)), x).mean_timesteps for d in (0.0, 0.1, 0.5)]
     assert means[0] > means[1] > means[2]
 
 

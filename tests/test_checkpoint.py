@@ -11,14 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from convert.ir import DeployError
+from spikegate.graph.ir import DeployError
+from spikegate.train import checkpoint, loop, models
+from spikegate.train.evaluate import evaluate
+from spikegate.train.optimize import learning_rate, make_optimizer
+from spikegate.train.restore import load_run, read_facts
+from spikegate.train.settings.config import Config
+from spikegate.train.settings.runfolder import CHECKPOINT, CONFIG, METRICS, WEIGHTS, claim, find_unfinished
 from tests import standin
-from train import checkpoint, loop, models
-from train.config import Config
-from train.evaluate import evaluate
-from train.optimize import learning_rate, make_optimizer
-from train.restore import load_run, read_facts
-from train.runfolder import CHECKPOINT, CONFIG, METRICS, WEIGHTS, claim, find_unfinished
 
 EPOCHS = 4
 
@@ -236,7 +236,7 @@ def test_only_matrices_decay():
 
 
 def test_evaluate_weighs_batches_by_size_and_keeps_the_mode():
-    from train.data import load
+    from spikegate.train.data import load
 
     images, net = load(config().data).validation, standin.StandIn(64, 10, 16, False).train()
     one, many = evaluate(net, images, 1000), evaluate(net, images, 7)

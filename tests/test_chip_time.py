@@ -12,24 +12,25 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convert import chip_time, engine
-from convert.chip_time import ChipStage, Entrance
-from convert.data import load_split
-from convert.host import Host
-from convert.ir import INPUT, DeployError, Graph, Payload
-from convert.manifest import read_manifest
-from convert.netx import read_graph
-from convert.neuron import Cuba, Strict
-from convert.ops.dense import Dense
-from convert.ops.exit_gate import ExitGate
-from convert.record import Record
-from convert.runs import ZOO, find_export
-from convert.schedule import SCHEDULES, Decision, Line, decisions, phases, pipeline_safe, schedule
-from hw_sim.chip import load_chip
-from hw_sim.latency import latency
-from hw_sim.mapping import map_to
-from hw_sim.placement import place
-from hw_sim.workload import workload_of
+from spikegate.command.runs import ZOO, find_export
+from spikegate.data.parts import load_split
+from spikegate.engine import integer
+from spikegate.engine.chip_time import chip_run
+from spikegate.engine.chip_time.chip_run import ChipStage, Entrance
+from spikegate.engine.chip_time.schedule import SCHEDULES, Decision, Line, decisions, phases, pipeline_safe, schedule
+from spikegate.engine.record import Record
+from spikegate.formats.host import Host
+from spikegate.formats.manifest import read_manifest
+from spikegate.formats.netx.graph_file import read_graph
+from spikegate.graph.ir import INPUT, DeployError, Graph, Payload
+from spikegate.hw_sim.chip.latency import latency
+from spikegate.hw_sim.chip.mapping import map_to
+from spikegate.hw_sim.chip.placement import place
+from spikegate.hw_sim.chip.profile import load_chip
+from spikegate.hw_sim.chip.workload import workload_of
+from spikegate.neurons.cuba import Cuba, Strict
+from spikegate.ops.dense import Dense
+from spikegate.ops.exit_gate import ExitGate
 from tests.graphs import TIMESTEPS, chain_graph, halting_graph, halting_input
 from tests.slayer_chains import FAMILIES, Chain
 from tests.test_halting import KINDS
@@ -63,12 +64,12 @@ def test_every_system_equals_algorithmic_timing_in_both_schedules(name, change):
     x = torch.randint(0, 17, (IMAGES, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(9))
     with torch.no_grad():
         embedded = net.stem(x).int().numpy()
-    reference = engine.run(graph, embedded, spikes=True)
+    reference = integer.run(graph, embedded, spikes=True)
     mapping = map_to(workload_of(graph, reference), load_chip("loihi2"))
     assert pipeline_safe(graph) == mapping.work.pipeline_safe
     for wanted in SCHEDULES if pipeline_safe(graph) else ("wait",):
         made = schedule(graph, wanted)
-        record = chip_time.run(made, embedded, spikes=True, batch=5)
+        record = chip_run.run(made, embedded, spikes=True, batch=5)
         assert_equal(record, reference)
         estimate = latency(mapping, place(mapping, "greedy"), wanted)
         assert made.depth == mapping.work.depth and made.interval == (mapping.work.interval if wanted == "pipelined" else made.depth)
@@ -81,14 +82,14 @@ def test_trained_nets_on_real_images(name):
     export = find_export(Path(f"zoo:{name}"))
     graph, images = read_graph(export / "model.net"), load_split(read_manifest(export)["data"], "test")[0][:IMAGES]
     embedded = Host(export / "embedding.onnx").encode(images)
-    reference = engine.run(graph, embedded, spikes=True)
+    reference = integer.run(graph, embedded, spikes=True)
     for wanted in SCHEDULES if pipeline_safe(graph) else ("wait",):
-        assert_equal(chip_time.run(schedule(graph, wanted), embedded, spikes=True, batch=6), reference)
+        assert_equal(chip_run.run(schedule(graph, wanted), embedded, spikes=True, batch=6), reference)
 
 
 @cache
 def algorithmic(**kind) -> Record:
-    return engine.run(halting_graph(**kind), halting_input(), spikes=True)
+    return integer.run(halting_graph(**kind), halting_input(), spikes=True)
 
 
 @pytest.mark.parametrize("batch", [1, 4, 64])
@@ -100,7 +101,7 @@ def test_halting_and_merging_in_every_order_whatever_the_batch(kind, wanted, bat
         with pytest.raises(DeployError, match="slack"):
             schedule(graph, wanted)
         return
-    record = chip_time.run(schedule(graph, wanted), halting_input(), spikes=True, batch=batch)
+    record = chip_run.run(schedule(graph, wanted), halting_input(), spikes=True, batch=batch)
     assert_equal(record, algorithmic(**kind))
 
 
@@ -110,8 +111,8 @@ def test_host_sends_step_by_step():
     x = np.random.default_rng(5).integers(0, 2, (7, graph.timesteps, 20, 2)).astype(np.int32)
     made = schedule(graph, "pipelined")
     assert [u.phase for u in made.units.values()] == [1, 2, 3] and made.interval == 1 and not made.delays()
-    record = chip_time.run(made, x, spikes=True, batch=1)
-    assert_equal(record, engine.run(graph, x, spikes=True))
+    record = chip_run.run(made, x, spikes=True, batch=1)
+    assert_equal(record, integer.run(graph, x, spikes=True))
     assert record.meta["total_chip_steps"] == 7 * graph.timesteps + 2, "samples follow one another without a gap"
 
 
@@ -126,7 +127,7 @@ def test_chains_of_any_slayer_neuron(seed, family, tmp_path, monkeypatch):
     x = chain.input * (4096 if sigma_delta else 1)
     made = schedule(graph, "pipelined")
     assert made.interval == 1 and made.depth == len(graph.ops)
-    assert_equal(chip_time.run(made, x, spikes=True, batch=1), engine.run(graph, x, spikes=True))
+    assert_equal(chip_run.run(made, x, spikes=True, batch=1), integer.run(graph, x, spikes=True))
 
 
 # Ends --------------------------------------------------------------------------------------------------------------
@@ -147,10 +148,10 @@ def long_graph(timesteps: int = 14) -> Graph:
 @pytest.mark.parametrize("wanted", SCHEDULES)
 def test_what_is_under_way_when_a_sample_ends_stays_out_of_the_record(wanted):
     graph, x = long_graph(), halting_input(9)
-    reference = engine.run(graph, x, spikes=True)
+    reference = integer.run(graph, x, spikes=True)
     assert reference.exit_step.max() < graph.timesteps
     made = schedule(graph, wanted)
-    record = chip_time.run(made, x, spikes=True, batch=1)
+    record = chip_run.run(made, x, spikes=True, batch=1)
     assert_equal(record, reference)
     begun = made.period(record.exit_step)
     assert record.meta["total_chip_steps"] >= begun[:-1].sum() + made.chip_steps(record.exit_step)[-1]
@@ -161,10 +162,10 @@ def test_what_is_under_way_when_a_sample_ends_stays_out_of_the_record(wanted):
 def test_an_exit_by_margin_ends_samples_in_time_when_timesteps_wait():
     graph, x = halting_graph(), halting_input()
     graph.ops["exit"] = ExitGate(3, TIMESTEPS, np.array([400, 300, 200, 100]), "threshold_then_argmax")
-    reference = engine.run(graph, x, spikes=True)
+    reference = integer.run(graph, x, spikes=True)
     assert len(set(reference.exit_step)) > 1
     made = schedule(graph, "wait")
-    record = chip_time.run(made, x, spikes=True, batch=1)
+    record = chip_run.run(made, x, spikes=True, batch=1)
     assert_equal(record, reference)
     assert record.meta["void_events"] == 0 and record.meta["total_chip_steps"] == made.depth * reference.exit_step.sum()
 
@@ -191,7 +192,7 @@ def test_an_exit_by_margin_is_not_pipelined():
     with pytest.raises(DeployError, match=r"exit decides in chip step 15 .* input sends the next: slack -14") as caught:
         schedule(graph, "pipelined")
     assert "without exits" in caught.value.hint
-    assert not workload_of(graph, engine.run(graph, halting_input(3))).pipeline_safe
+    assert not workload_of(graph, integer.run(graph, halting_input(3))).pipeline_safe
 
 
 def test_unknown_schedule():
@@ -236,8 +237,8 @@ def test_delays_make_all_paths_equally_long_and_are_no_longer_than_that(drawn, w
         assert not forward or min(line.steps for line in forward) == 0
     assert made.interval == made.depth or wanted == "pipelined"
     x = np.random.default_rng(samples).integers(0, 2, (samples, graph.timesteps, 4)).astype(np.int32)
-    record = chip_time.run(made, x, spikes=True, batch=batch)
-    assert_equal(record, engine.run(graph, x, spikes=True))
+    record = chip_run.run(made, x, spikes=True, batch=batch)
+    assert_equal(record, integer.run(graph, x, spikes=True))
     assert record.meta["chip_steps"] == made.chip_steps(record.exit_step).tolist()
 
 
@@ -253,7 +254,7 @@ def test_a_delay_that_is_off_by_one_is_noticed(change):
             wrong[k] = Line(wrong[k].source, wrong[k].steps + change, wrong[k].back)
             units = {**made.units, unit.name: dataclasses.replace(unit, lines=tuple(wrong))}
             with pytest.raises(DeployError, match=f"{unit.name}: what {wrong[k].source} brings in chip step .* another timestep"):
-                chip_time.run(dataclasses.replace(made, units=units), halting_input(3))
+                chip_run.run(dataclasses.replace(made, units=units), halting_input(3))
 
 
 def test_cost_of_delay_lines():
@@ -280,6 +281,6 @@ def test_a_stage_of_some_units_needs_the_others_outputs_one_chip_step_later():
         for half, arrived in zip(halves, sent[::-1]):
             for report in half.step(strobe, arrived):
                 whole.setdefault(report.unit, []).append(report.beat.signals[report.unit])
-    reference = engine.run(graph, x, spikes=True)
+    reference = integer.run(graph, x, spikes=True)
     for name, values in whole.items():
         assert np.array_equal(np.stack(values, 1), reference.spikes[name]), name

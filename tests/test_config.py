@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from convert.ir import DeployError
-from train.config import DATASET_DEFAULTS, DATASETS, Config, check, flat, merge
-from train.options import from_command_line, from_yaml, read_yaml, write_yaml
+from spikegate.graph.ir import DeployError
+from spikegate.train.settings.config import DATASET_DEFAULTS, DATASETS, Config, check, flat, merge
+from spikegate.train.settings.options import from_command_line, from_yaml, read_yaml, write_yaml
 
 CONF = sorted((Path(__file__).parents[1] / "conf").glob("*.yml"))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from train.config import TrainConfig
-from train.criterion import ponder_loss
+from spikegate.train.criterion import ponder_loss
+from spikegate.train.settings.config import TrainConfig
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from convert.data import stratified
-from convert.datasets import idx
-from convert.ir import DeployError
-from train.augment import Augment
-from train.config import DataConfig
-from train.data import load
+from spikegate.data import idx
+from spikegate.data.parts import stratified
+from spikegate.graph.ir import DeployError
+from spikegate.train.augment import Augment
+from spikegate.train.data import load
+from spikegate.train.settings.config import DataConfig
 
 
 def config(name: str, path: Path | None = None, **more) -> DataConfig:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convert.engine import run
-from convert.netx import read_graph
-from convert.runs import ZOO
-from convert.schedule import schedule
-from hw_sim.chip import load_chip
-from hw_sim.cost_tables import load_tables, names
-from hw_sim.delays import delay_lines
-from hw_sim.hardware import on_chip, to_json
-from hw_sim.hardware_printing import delay_text
-from hw_sim.workload import unrun, workload_of
+from spikegate.command.runs import ZOO
+from spikegate.engine.chip_time.schedule import schedule
+from spikegate.engine.integer import run
+from spikegate.formats.netx.graph_file import read_graph
+from spikegate.hw_sim.chip.delays import delay_lines
+from spikegate.hw_sim.chip.hardware import on_chip, to_json
+from spikegate.hw_sim.chip.profile import load_chip
+from spikegate.hw_sim.chip.workload import unrun, workload_of
+from spikegate.hw_sim.energy.cost_tables import load_tables, names
+from spikegate.hw_sim.tables.chip_tables import delay_text
 from tests.graphs import chain_graph, halting_graph, halting_input
 
 LOIHI2 = load_chip("loihi2")

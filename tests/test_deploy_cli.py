@@ -11,18 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert import engine
-from convert.credit import gates
-from convert.host import write_host
-from convert.ir import DeployError
-from convert.manifest import write_manifest
-from convert.netx import write_graph
-from convert.record import Record
-from deploy import compare, run
-from deploy.bundle import parse_data, without_halting
-from deploy.comparison import compare as compare_run
-from deploy.comparison import parse_targets
-from deploy.deployment import deploy
+from spikegate.deploy.agreement import compare as compare_run
+from spikegate.deploy.agreement import parse_targets
+from spikegate.deploy.bundle import parse_data, without_halting
+from spikegate.deploy.inference import deploy
+from spikegate.engine import integer
+from spikegate.engine.record import Record
+from spikegate.formats.host import write_host
+from spikegate.formats.manifest import write_manifest
+from spikegate.formats.netx.graph_file import write_graph
+from spikegate.graph.credit import gates
+from spikegate.graph.ir import DeployError
 from tests.graphs import CHANNELS, halting_graph
 
 REPOSITORY = Path(__file__).parent.parent
@@ -57,12 +56,12 @@ def images(monkeypatch) -> np.ndarray:
         assert data == {"name": "noise"} and split == "test"
         return x, y
 
-    monkeypatch.setitem(sys.modules, "convert.data", types.SimpleNamespace(load_split=load_split))
+    monkeypatch.setitem(sys.modules, "spikegate.data.parts", types.SimpleNamespace(load_split=load_split))
     return x
 
 
 def embed(export: Path, x: np.ndarray) -> np.ndarray:
-    from convert.host import Host
+    from spikegate.formats.host import Host
 
     return Host(export / "embedding.onnx").encode(x)
 
@@ -70,8 +69,8 @@ def embed(export: Path, x: np.ndarray) -> np.ndarray:
 @pytest.mark.lava
 @pytest.mark.parametrize("target", ["int", "lava"])
 def test_deploy_writes_what_happened(export, images, target, tmp_path, capsys):
-    folder = deploy(run.Args(export, data="test:17", target=target, record="spikes", output=tmp_path / "out"))
-    reference = engine.run(halting_graph(scores=300), embed(export, images[:17]), spikes=True)
+    folder = deploy(export, data="test:17", target=target, record="spikes", output=tmp_path / "out")
+    reference = integer.run(halting_graph(scores=300), embed(export, images[:17]), spikes=True)
     record = Record.load(folder / "events.npz")
     assert np.array_equal(record.counts, reference.counts) and np.array_equal(record.alive, reference.alive)
     assert np.array_equal(record.logits, reference.logits) and record.labels is not None
@@ -92,9 +91,9 @@ def test_deploy_writes_what_happened(export, images, target, tmp_path, capsys):
 def test_halt_off_removes_the_gates_and_keeps_the_other_result(export, images, capsys):
     graph = halting_graph(scores=300)
     assert without_halting(graph).only("token_gate") == []
-    on = deploy(run.Args(export, target="int"))
+    on = deploy(export, target="int")
     capsys.readouterr()
-    off = deploy(run.Args(export, target="int", halt="off", json=True))
+    off = deploy(export, target="int", halt="off", as_json=True)
     assert on == off == export.parent / "deploy"
     assert json.loads(capsys.readouterr().out)["mean_tokens"] == 1.0
     assert sorted(p.name for p in on.iterdir()) == ["events.npz", "events_off.npz", "images.npz", "result.json", "result_off.json"]
@@ -105,10 +104,10 @@ def test_halt_off_removes_the_gates_and_keeps_the_other_result(export, images, c
 @pytest.mark.lava
 @pytest.mark.parametrize("mapping", ["block", "chip"])
 def test_compare_proves_equality_in_chunks(export, images, mapping, capsys, monkeypatch):
-    monkeypatch.setattr("deploy.comparison.CHUNK", 6)
-    assert compare_run(compare.Args(export, targets="int,lava", data="test", mapping=mapping))
+    monkeypatch.setattr("spikegate.deploy.agreement.CHUNK", 6)
+    assert compare_run(export, targets="int,lava", data="test", mapping=mapping)
     out = capsys.readouterr().out
-    spikes = sum(np.count_nonzero(s) for s in engine.run(halting_graph(scores=300), embed(export, images), spikes=True).spikes.values())
+    spikes = sum(np.count_nonzero(s) for s in integer.run(halting_graph(scores=300), embed(export, images), spikes=True).spikes.values())
     assert f"equal: {spikes:,} spikes compared" in out.splitlines()[-1] and "block1.fc1" in out
 
 
@@ -117,23 +116,23 @@ def test_compare_names_the_first_divergence(export, images, capsys, monkeypatch,
     def trace(folder, x, margin):
         graph = halting_graph(scores=300)
         graph.ops["block2.fc2"].weight[3] *= -1
-        record = engine.run(graph, embed(export, x), spikes=True)
+        record = integer.run(graph, embed(export, x), spikes=True)
         record.meta["counts"] = False
         return record
 
-    monkeypatch.setitem(sys.modules, "train.tracing", types.SimpleNamespace(trace=trace))
-    monkeypatch.setattr("deploy.comparison.CHUNK", 6)
-    assert not compare_run(compare.Args(export, targets="torch,int", data="test"))
+    monkeypatch.setitem(sys.modules, "spikegate.train.tracing", types.SimpleNamespace(trace=trace))
+    monkeypatch.setattr("spikegate.deploy.agreement.CHUNK", 6)
+    assert not compare_run(export, targets="torch,int", data="test")
     last = capsys.readouterr().out.splitlines()[-1]
     assert "first divergence: spike at op block2.fc2, timestep" in last and "channel 3" in last and "torch has" in last
-    assert not compare_run(compare.Args(export, targets="torch,int", data="test", json=True, output=tmp_path / "result.json"))
+    assert not compare_run(export, targets="torch,int", data="test", as_json=True, output=tmp_path / "result.json")
     told = json.loads(capsys.readouterr().out)
     assert told == json.loads((tmp_path / "result.json").read_text())
     assert told["equal"] is False and told["divergence"]["op"] == "block2.fc2"
 
 
 def test_chip_time_writes_the_same_result_and_how_many_chip_steps(export, images, tmp_path, capsys):
-    plain, chip = (deploy(run.Args(export, target="int", timing=t, output=tmp_path / t)) for t in ("algorithmic", "loihi"))
+    plain, chip = (deploy(export, target="int", timing=t, output=tmp_path / t) for t in ("algorithmic", "loihi"))
     out = capsys.readouterr().out
     assert "wait: a timestep every 15 chip steps, 15 chip steps deep; delay lines of up to" in out
     a, b = (Record.load(folder / "events.npz") for folder in (plain, chip))
@@ -141,25 +140,25 @@ def test_chip_time_writes_the_same_result_and_how_many_chip_steps(export, images
     assert b.meta["chip_steps"] == (15 * b.exit_step).tolist() and (a.meta["timing"], b.meta["timing"]) == ("algorithmic", "loihi")
     result = json.loads((chip / "result.json").read_text())
     assert result["mean_chip_steps"] == 15 * b.mean_timesteps and result["delay_bits"] > 0 and result["schedule"] == "wait"
-    halted = deploy(run.Args(export, target="int", timing="loihi", schedule="pipelined", halt="off", output=tmp_path / "off", json=True))
+    halted = deploy(export, target="int", timing="loihi", schedule="pipelined", halt="off", output=tmp_path / "off", as_json=True)
     assert json.loads((halted / "result_off.json").read_text())["chip_steps"] == [3 + 13] * IMAGES
 
 
 @pytest.mark.lava
 @pytest.mark.timeout(180)
 def test_compare_in_chip_time_has_algorithmic_timing_as_its_reference(export, images, capsys):
-    args = compare.Args(export, targets="int,lava", data="test:16", timing="loihi", batch=16, patience=60, mapping="block", json=True)
-    assert compare_run(args)
+    args = {"targets": "int,lava", "data": "test:16", "timing": "loihi", "batch": 16, "patience": 60, "mapping": "block", "as_json": True}
+    assert compare_run(export, **args)
     told = json.loads(capsys.readouterr().out)
     assert told["targets"] == ["int", "int@wait", "lava@wait"] and told["timing"]["depth"] == 15 and told["values"] > 0
-    assert compare_run(compare.Args(export, targets="int", data="test", timing="loihi"))
+    assert compare_run(export, targets="int", data="test", timing="loihi")
     out = capsys.readouterr().out
     assert "(int = int@wait)" in out and "event counters of int and int@wait" in out and "chip steps deep" in out
 
 
 def test_compare_in_chip_time_finds_what_a_schedule_breaks(export, images, capsys, monkeypatch):
     """A reset that comes a chip step late: some op keeps its state of the sample before."""
-    from convert.engine import Beat, Stage
+    from spikegate.engine.integer import Beat, Stage
 
     honest = Stage.step
 
@@ -168,7 +167,7 @@ def test_compare_in_chip_time_finds_what_a_schedule_breaks(export, images, capsy
         honest(stage, told if len(stage.names) == 1 else beat)
 
     monkeypatch.setattr(Stage, "step", late)
-    assert not compare_run(compare.Args(export, targets="int", data="test", timing="loihi", batch=4))
+    assert not compare_run(export, targets="int", data="test", timing="loihi", batch=4)
     assert "first divergence: spike at op block1.fc1, timestep 1" in capsys.readouterr().out
 
 
@@ -177,7 +176,7 @@ def test_compare_in_chip_time_finds_what_a_schedule_breaks(export, images, capsy
     ({"timing": "loihi", "schedule": "pipelined"}, "slack -12"),
 ])
 def test_timing_options_that_do_not_go_together(export, images, options, said):
-    for refused in (lambda: deploy(run.Args(export, target="int", **options)), lambda: compare_run(compare.Args(export, **options))):
+    for refused in (lambda: deploy(export, target="int", **options), lambda: compare_run(export, **options)):
         with pytest.raises(DeployError, match=said):
             refused()
 
@@ -197,19 +196,19 @@ def test_bad_targets_are_refused(text):
 
 def test_more_images_than_there_are(export, images):
     with pytest.raises(DeployError, match=f"asks for 999 images, test has {IMAGES}"):
-        deploy(run.Args(export, data="test:999", target="int"))
+        deploy(export, data="test:999", target="int")
 
 
 def test_spikes_that_do_not_fit_are_refused_before_the_run(export, images, monkeypatch):
-    monkeypatch.setattr("deploy.deployment.SPIKES_MAX", 100_000)
+    monkeypatch.setattr("spikegate.deploy.inference.SPIKES_MAX", 100_000)
     with pytest.raises(DeployError, match=r"record fewer: --data test:\d+"):
-        deploy(run.Args(export, target="int", record="spikes"))
+        deploy(export, target="int", record="spikes")
 
 
 @pytest.mark.parametrize("batch", [0, -1])
 def test_batch_of_nothing_is_refused(export, images, batch):
     with pytest.raises(DeployError, match="--batch"):
-        deploy(run.Args(export, target="int", batch=batch))
+        deploy(export, target="int", batch=batch)
 
 
 @pytest.mark.parametrize("script", ["run.py", "compare.py"])
@@ -230,4 +229,4 @@ def test_damaged_export_is_named(export, tmp_path):
         (tmp_path / name).write_bytes((export / name).read_bytes())
     (tmp_path / "model.net").write_bytes(b"nonsense")
     with pytest.raises(DeployError, match="differs from what was exported"):
-        deploy(run.Args(tmp_path, target="int"))
+        deploy(tmp_path, target="int")

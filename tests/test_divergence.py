@@ -7,9 +7,9 @@ import copy
 import numpy as np
 import pytest
 
-from convert import engine
-from convert.ir import COUNTERS, DeployError
-from deploy.divergence import first_divergence, tally
+from spikegate.deploy.divergence import first_divergence, tally
+from spikegate.engine import integer
+from spikegate.graph.ir import COUNTERS, DeployError
 from tests.graphs import chain_graph, halting_graph, halting_input
 
 NAMES = ("int", "lava")
@@ -17,7 +17,7 @@ NAMES = ("int", "lava")
 
 @pytest.fixture(scope="module")
 def record():
-    return engine.run(halting_graph(), halting_input(), spikes=True)
+    return integer.run(halting_graph(), halting_input(), spikes=True)
 
 
 def test_equal_records_do_not_diverge(record):
@@ -31,7 +31,7 @@ def test_flipped_weight_is_named_where_it_first_acts(record):
     graph = halting_graph()
     changed = graph.ops["block1.fc1"].weight
     changed[5] = -changed[5]
-    other = engine.run(graph, halting_input(), spikes=True)
+    other = integer.run(graph, halting_input(), spikes=True)
     found = first_divergence(record, other, NAMES)
     assert (found.what, found.op, found.index[1]) == ("spike", "block1.fc1", 5)
     t, where = found.timestep - 1, (found.sample, found.timestep - 1, *found.index)
@@ -77,7 +77,7 @@ def test_count_logit_and_exit(record):
 
 
 def test_what_lies_after_the_exit_is_not_compared():
-    record = engine.run(halting_graph(scores=300), halting_input(), spikes=True)
+    record = integer.run(halting_graph(scores=300), halting_input(), spikes=True)
     other = copy.deepcopy(record)
     early = int(np.argmin(record.exit_step))
     assert record.exit_step[early] < record.counts.shape[1]
@@ -87,4 +87,4 @@ def test_what_lies_after_the_exit_is_not_compared():
 
 def test_other_net_is_refused(record):
     with pytest.raises(DeployError, match="different nets"):
-        first_divergence(record, engine.run(chain_graph(), np.zeros((2, 20, 2), np.int32)), NAMES)
+        first_divergence(record, integer.run(chain_graph(), np.zeros((2, 20, 2), np.int32)), NAMES)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import yaml
 
-from convert.ir import COUNTERS, DeployError
-from convert.record import Record
-from hw_sim.cost_tables import EVIDENCE, FOLDER, HOST, QUANTITIES, CostTable, load_table, load_tables, names
-from hw_sim.energy import COMPONENTS, price, price_ledger
-from hw_sim.ledger import NetInfo, book, quantities
-from hw_sim.published import conv_macs, formula_mj, spikformer_macs
-from hw_sim.units import count_text, energy_text
+from spikegate.engine.record import Record
+from spikegate.graph.ir import COUNTERS, DeployError
+from spikegate.hw_sim.energy.cost_tables import EVIDENCE, FOLDER, HOST, QUANTITIES, CostTable, load_table, load_tables, names
+from spikegate.hw_sim.energy.ledger import NetInfo, book, quantities
+from spikegate.hw_sim.energy.pricing import COMPONENTS, price, price_ledger
+from spikegate.hw_sim.energy.published import conv_macs, formula_mj, spikformer_macs
+from spikegate.hw_sim.energy.units import count_text, energy_text
 from tests.run_folder import adaptive_graph, record_of
 
 # op, spike_in, synop, attention_ac, neuron_update, gate_update, spike_out, message

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convert import engine
-from convert.ir import COUNTERS, DeployError
-from convert.record import Record
+from spikegate.engine import integer
+from spikegate.engine.record import Record
+from spikegate.graph.ir import COUNTERS, DeployError
 from tests.graphs import TIMESTEPS, halting_graph, halting_input
 
 SYNOP = COUNTERS.index("synop")
@@ -15,7 +15,7 @@ SYNOP = COUNTERS.index("synop")
 
 @pytest.fixture(scope="module")
 def gated():
-    return engine.run(halting_graph(), halting_input(), spikes=True)
+    return integer.run(halting_graph(), halting_input(), spikes=True)
 
 
 def same(a: Record, b: Record) -> None:
@@ -34,9 +34,9 @@ def test_the_example_really_halts_tokens_at_different_times(gated):
 def test_batch_size_order_and_repetition_change_nothing(gated):
     graph, x = halting_graph(), halting_input()
     for batch in (1, 3, 64):
-        same(engine.run(graph, x, spikes=True, batch=batch), gated)
+        same(integer.run(graph, x, spikes=True, batch=batch), gated)
     order = np.random.default_rng(0).permutation(len(x))
-    mixed = engine.run(graph, np.concatenate([x[order], x[order]]), spikes=True, batch=4)
+    mixed = integer.run(graph, np.concatenate([x[order], x[order]]), spikes=True, batch=4)
     for half in (slice(0, len(x)), slice(len(x), None)):
         assert np.array_equal(mixed.counts[half], gated.counts[order])
         assert np.array_equal(mixed.logits[half], gated.logits[order])
@@ -44,9 +44,9 @@ def test_batch_size_order_and_repetition_change_nothing(gated):
 
 def test_a_threshold_that_is_never_reached_equals_the_ungated_net():
     x = halting_input()
-    never = engine.run(halting_graph(theta=1 << 20), x, spikes=True)
-    ungated = engine.run(halting_graph(gated=False), x, spikes=True)
-    removed = engine.run(halting_graph().without_halting(), x, spikes=True)
+    never = integer.run(halting_graph(theta=1 << 20), x, spikes=True)
+    ungated = integer.run(halting_graph(gated=False), x, spikes=True)
+    removed = integer.run(halting_graph().without_halting(), x, spikes=True)
     assert never.mean_tokens == 1
     for other in (ungated, removed):
         assert np.array_equal(never.logits, other.logits)
@@ -60,8 +60,8 @@ def test_a_threshold_that_is_never_reached_equals_the_ungated_net():
 def test_deleting_dead_tokens_equals_masking_them(gated):
     """What a dead token holds cannot matter: replace its input after its death, and nothing else changes."""
     graph, x = halting_graph(), halting_input()
-    stage = engine.Stage(graph, list(graph.ops), len(x))
-    injector = engine.Injector(graph, x, len(x))
+    stage = integer.Stage(graph, list(graph.ops), len(x))
+    injector = integer.Injector(graph, x, len(x))
     feedback = None
     for t in range(TIMESTEPS):
         if injector.finished:
@@ -75,7 +75,7 @@ def test_deleting_dead_tokens_equals_masking_them(gated):
         stage.step(beat)
         for name in ("inject", "block1.q", "block2.fc2"):
             assert np.array_equal(beat.signals[name], gated.spikes[name][beat.sample, t])
-        stay = injector.advance(engine.done_of(graph, beat.signals, beat.t))
+        stay = injector.advance(integer.done_of(graph, beat.signals, beat.t))
         feedback = {s: beat.signals[s][stay] for s in graph.delayed_sources()}
         stage._fit(injector.rows)
 
@@ -94,7 +94,7 @@ def test_halted_tokens_send_nothing_and_stay_dead(gated):
 
 
 def test_an_exit_stops_the_work(gated):
-    harsh = engine.run(halting_graph(scores=500), halting_input(), spikes=True)
+    harsh = integer.run(halting_graph(scores=500), halting_input(), spikes=True)
     assert harsh.exit_step.min() < TIMESTEPS
     early = harsh.exit_step < TIMESTEPS
     after = np.arange(TIMESTEPS)[None] >= harsh.exit_step[:, None]
@@ -106,7 +106,7 @@ def test_last_alive_readout_keeps_adding_what_a_dead_token_had():
     """The logits equal head(x at the last alive step) summed over all T, whether or not the sample ended early."""
     for scores in (60, 500):
         graph, x = halting_graph(scores=scores), halting_input()
-        r = engine.run(graph, x, spikes=True)
+        r = integer.run(graph, x, spikes=True)
         weight, bias = graph.ops["readout"].weight.astype(np.int64), graph.ops["readout"].bias
         stream = sum(r.spikes[n] for n in ("inject", "block1.proj", "block1.fc2", "block2.proj", "block2.fc2"))
         for i in range(len(x)):
@@ -122,9 +122,9 @@ def test_margin_exit_ends_when_the_leader_is_ahead():
     import dataclasses
 
     graph = halting_graph(gated=False)
-    full = engine.run(graph, halting_input(), spikes=True)
+    full = integer.run(graph, halting_input(), spikes=True)
     graph.ops["exit"] = dataclasses.replace(graph.ops["exit"], margin=np.array([40] * TIMESTEPS), policy="threshold_then_argmax")
-    early = engine.run(graph, halting_input(), spikes=True)
+    early = integer.run(graph, halting_input(), spikes=True)
     z = np.sort(full.spikes["readout"], axis=2)
     lead = z[..., -1] - z[..., -2] >= 40
     lead[:, -1] = True
@@ -148,7 +148,7 @@ def test_synop_count_equals_spikes_times_real_synapses(gated):
 )
 def test_inputs_that_do_not_fit_are_refused(bad, word):
     with pytest.raises(DeployError, match=word):
-        engine.run(halting_graph(), bad)
+        integer.run(halting_graph(), bad)
 
 
 def test_record_survives_a_file(gated, tmp_path):

@@ -9,11 +9,11 @@ import threading
 import numpy as np
 import pytest
 
-from convert import engine
-from convert.ir import INPUT, DeployError
-from deploy import feeding
-from deploy.messages import FLUSH
-from deploy.network import Network
+from spikegate.deploy.network import feeding
+from spikegate.deploy.network.messages import FLUSH
+from spikegate.deploy.network.network import Network
+from spikegate.engine import integer
+from spikegate.graph.ir import INPUT, DeployError
 from tests.graphs import TIMESTEPS, halting_graph, halting_input
 from tests.test_lava import assert_equal, halting_net, nothing_left, samples, troubled  # noqa: F401  # the fixture watches here, too
 
@@ -42,12 +42,12 @@ def test_samples_of_many_messages_and_both_kinds_of_input(net, make, batch, monk
         assert network.fed
         for n in (1, 20, 7):
             x = make(n)
-            assert_equal(network.run(x, spikes=True), engine.run(graph, x, spikes=True))
+            assert_equal(network.run(x, spikes=True), integer.run(graph, x, spikes=True))
 
 
 def test_a_run_costs_one_message_for_many_timesteps():
     graph, x = halting_net(), samples(40)
-    reference = engine.run(graph, x, batch=1)
+    reference = integer.run(graph, x, batch=1)
     with Network(graph, "chip", 1) as network:
         record = network.run(x)
         taken = network.pulses.table[1, 3]
@@ -58,7 +58,7 @@ def test_a_run_costs_one_message_for_many_timesteps():
 
 def test_a_slot_takes_the_next_sample_when_one_ends():
     graph, x = halting_net(), samples(10)
-    ends = engine.run(graph, x).exit_step
+    ends = integer.run(graph, x).exit_step
     with Network(graph, "chip", 2) as network:
         network.run(x)
     assert network.beats["chip"] < sum(max(a, b) for a, b in zip(ends[::2], ends[1::2]))  # fewer than if both slots waited
@@ -100,7 +100,7 @@ def test_slots_wait_for_samples_that_are_on_their_way():
     assert slots.finished and not slots.place and len(slots.free) == len(slots.kept) == 3  # places are used again
 
 
-def beat(x: np.ndarray, numbers: list[int]) -> engine.Beat:
+def beat(x: np.ndarray, numbers: list[int]) -> integer.Beat:
     """A message's samples."""
     rows = np.arange(len(numbers))
-    return engine.Beat(rows, np.array(numbers, np.int64), np.ones(len(rows), np.int64), {INPUT: x[numbers]})
+    return integer.Beat(rows, np.array(numbers, np.int64), np.ones(len(rows), np.int64), {INPUT: x[numbers]})

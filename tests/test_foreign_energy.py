@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert import cli, engine
-from convert.graded import count, multiplying
-from convert.ir import COUNTERS, INPUT, DeployError, Payload
-from convert.netx import read_graph
-from deploy.netx_run import run_netx
-from deploy.run import Args
-from hw_sim import foreign
-from hw_sim.cost_tables import load_table
+from spikegate.command import cli
+from spikegate.deploy.netx_run import run_netx
+from spikegate.engine import integer
+from spikegate.engine.graded import count, multiplying
+from spikegate.formats.netx.graph_file import read_graph
+from spikegate.graph.ir import COUNTERS, INPUT, DeployError, Payload
+from spikegate.hw_sim import foreign
+from spikegate.hw_sim.energy.cost_tables import load_table
 from tests.slayer_chains import Chain
 
 ROOT = Path(__file__).parents[1]
@@ -50,7 +50,7 @@ def test_multiplications_are_counted_event_by_event(tmp_path):
     graph = read_graph(path, payload=Payload(-4096, 4096))
     graph.timesteps = chain.timesteps
     x = np.random.default_rng(0).choice(np.array([-4096, 0, 0, 1, 4096], np.int32), chain.input.shape)
-    spikes = {INPUT: x, **engine.run(graph, x, spikes=True).spikes}
+    spikes = {INPUT: x, **integer.run(graph, x, spikes=True).spikes}
     got, first, second = count(graph, x), *list(graph.ops)[:2]
     assert multiplying(graph) == [first, second] == list(got)
     for name, source in ((first, INPUT), (second, first)):
@@ -65,7 +65,7 @@ def test_a_recurrent_layer_counts_its_feedback(tmp_path):
     graph.timesteps = chain.timesteps
     ((name, op),) = graph.ops.items()
     x = chain.input * 3
-    own = engine.run(graph, x, spikes=True).spikes[name]
+    own = integer.run(graph, x, spikes=True).spikes[name]
     back = np.concatenate([np.zeros_like(own[:, :1]), own[:, :-1]], 1)
     sums = [by_hand(op.weight, x), by_hand(op.weight_rec, back)]
     assert list(count(graph, x).values()) == [{"multiplications": sums[0][0], "accumulates": sums[0][1] + sums[1][1]}] and back.any()
@@ -75,7 +75,7 @@ def test_a_recurrent_layer_counts_its_feedback(tmp_path):
 def test_the_commands_price_a_foreign_run(tmp_path, family):
     chain, path = dense_chain(tmp_path, family)
     np.save(tmp_path / "x.npy", chain.input * (4096 if family == "sigma_delta" else 1))
-    run_netx(Args(export=path, input=tmp_path / "x.npy", target="int", output=tmp_path / "run", json=True))
+    run_netx(path, tmp_path / "x.npy", target="int", output=tmp_path / "run", as_json=True)
     done = run("hw_sim/estimate.py", tmp_path / "run", "--costs", "paper45", "loihi1-davies", "--json")
     assert done.returncode == 0, done.stderr
     found, record = json.loads(done.stdout), foreign.read(tmp_path / "run")[1]
@@ -98,7 +98,7 @@ def test_the_commands_price_a_foreign_run(tmp_path, family):
 def test_what_cannot_be_priced_is_said(tmp_path):
     chain, path = dense_chain(tmp_path, "sigma_delta")
     np.save(tmp_path / "x.npy", chain.input * 4096)
-    run_netx(Args(export=path, input=tmp_path / "x.npy", target="int", output=tmp_path / "run", json=True))
+    run_netx(path, tmp_path / "x.npy", target="int", output=tmp_path / "run", as_json=True)
     for words, said in (((path,), "recorded events"), ((tmp_path / "run", "--chip", "loihi2"), "--chip")):
         done = run("hw_sim/estimate.py", *words)
         assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr

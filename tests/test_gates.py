@@ -9,23 +9,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from convert.ir import DeployError, Graph, Payload
-from convert.neuron import Cuba
-from convert.ops.max_pool import MaxPool
-from convert.ops.multiscale_gate import MultiscaleGate
-from convert.ops.qk_channel_gate import QkChannelGate
-from convert.ops.qk_token_gate import QkTokenGate
-from convert.ops.sdsa import Sdsa
-from convert.ops.token_mix import TokenMix
-from train.layers.base import Moment
-from train.layers.conv import SpikingConv
-from train.layers.dynamics import MANT
-from train.layers.max_pool import MaxPool as PoolTwin
-from train.layers.multiscale_gate import MultiscaleAttention
-from train.layers.qk_channel_gate import ChannelAttention
-from train.layers.qk_token_gate import TokenAttention
-from train.layers.sdsa import SpikeDrivenAttention
-from train.layers.token_mix import TokenMixer
+from spikegate.graph.ir import DeployError, Graph, Payload
+from spikegate.neurons.cuba import Cuba
+from spikegate.ops.max_pool import MaxPool
+from spikegate.ops.multiscale_gate import MultiscaleGate
+from spikegate.ops.qk_channel_gate import QkChannelGate
+from spikegate.ops.qk_token_gate import QkTokenGate
+from spikegate.ops.sdsa import Sdsa
+from spikegate.ops.token_mix import TokenMix
+from spikegate.train.layers.base import Moment
+from spikegate.train.layers.conv import SpikingConv
+from spikegate.train.layers.dynamics import MANT
+from spikegate.train.layers.max_pool import MaxPool as PoolTwin
+from spikegate.train.layers.multiscale_gate import MultiscaleAttention
+from spikegate.train.layers.qk_channel_gate import ChannelAttention
+from spikegate.train.layers.qk_token_gate import TokenAttention
+from spikegate.train.layers.sdsa import SpikeDrivenAttention
+from spikegate.train.layers.token_mix import TokenMixer
 
 torch.set_num_threads(1)
 NOW = np.ones(1, np.int64)

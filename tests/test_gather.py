@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convert import gather, scatter
-from convert.coincidences import attention
-from convert.compiling import compiled
-from convert.ir import Sources
-from convert.lanes import RUN, above, address, occupied, padded, rows_added
-from convert.neuron import NO_CREDIT
-from convert.taps import Taps, convolution
+from spikegate.graph.ir import Sources
+from spikegate.graph.signals import NO_CREDIT
+from spikegate.kernels import gather, scatter
+from spikegate.kernels.coincidences import attention
+from spikegate.kernels.compiling import compiled
+from spikegate.kernels.lanes import RUN, above, address, occupied, padded, rows_added
+from spikegate.synapses.taps import Taps, convolution
 
 
 @compiled
@@ -127,11 +127,11 @@ def test_compiled_kernels_are_kept_by_the_text_of_all_their_files(tmp_path, monk
     import re
     from pathlib import Path
 
-    from convert import compiling
+    from spikegate.kernels import compiling
 
     folder = Path(compiling.__file__).parent
     kernels = {p.stem for p in folder.rglob("*.py") if re.search(r"^@(compiled|inlined|intrinsic)", p.read_text(), re.M)}
-    assert kernels | {"compiling"} == set(compiling.FILES)
+    assert kernels | {"compiling", "counters"} == set(compiling.FILES)
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     first = compiling.place()
     first.mkdir()

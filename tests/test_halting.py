@@ -11,17 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convert import credit, engine
-from convert.audit import audit
-from convert.ir import COUNTERS, INPUT, DeployError, Graph, Payload
-from convert.netx import read_graph, write_graph
-from convert.ops.rectangle_gate import RectangleGate
-from convert.ops.relay import Relay
-from convert.ops.token_gate import TokenGate
-from convert.ops.token_merge import ABSORBED, TokenMerge
-from convert.pairs import neighbours
-from deploy.mapping import partition
-from deploy.network import Network
+from spikegate.convert.checks.audit import audit
+from spikegate.deploy.network.mapping import partition
+from spikegate.deploy.network.network import Network
+from spikegate.engine import integer
+from spikegate.formats.netx.graph_file import read_graph, write_graph
+from spikegate.graph import credit
+from spikegate.graph.ir import COUNTERS, INPUT, DeployError, Graph, Payload
+from spikegate.ops.base.pairs import neighbours
+from spikegate.ops.rectangle_gate import RectangleGate
+from spikegate.ops.relay import Relay
+from spikegate.ops.token_gate import TokenGate
+from spikegate.ops.token_merge import ABSORBED, TokenMerge
 from tests.graphs import CHANNELS, TIMESTEPS, TOKENS, halting_graph, halting_input
 
 KINDS = [
@@ -42,7 +43,7 @@ def blocks(graph: Graph, number: int | str = "") -> list[str]:
     return [n for n in graph.ops if n.startswith(f"block{number}")]
 
 
-def embedding(graph: Graph, record: engine.Record) -> np.ndarray:
+def embedding(graph: Graph, record: integer.Record) -> np.ndarray:
     """What reaches the tokens before anything halts or merges, int [N, T, tokens, channels]."""
     raw = [n for n in ("sps.encode", "sps.rpe") if n in graph.ops]
     return sum(record.spikes[n] for n in raw) if raw else np.repeat(X[:, None], TIMESTEPS, 1)
@@ -171,7 +172,7 @@ def by_hand(graph: Graph, keep: np.ndarray) -> Graph:
 def test_a_merged_net_equals_one_whose_tokens_were_merged_by_hand(kind):
     """Delete the absorbed tokens, add their events to their neighbours: every spike, credit and logit of the rest is the same."""
     graph = halting_graph(**kind)
-    record = engine.run(graph, X, spikes=True)
+    record = integer.run(graph, X, spikes=True)
     raw = embedding(graph, record)
     merge = next(n for n, op in graph.ops.items() if op.kind == "token_merge")
     seen = 0
@@ -182,7 +183,7 @@ def test_a_merged_net_equals_one_whose_tokens_were_merged_by_hand(kind):
         for a, b in zip(KEPT, TAKEN):
             stream[:, a] += stream[:, b] * absorbed[b]
         keep = np.flatnonzero(~absorbed)
-        hand = engine.run(by_hand(graph, keep), stream[None][:, :, keep], spikes=True)
+        hand = integer.run(by_hand(graph, keep), stream[None][:, :, keep], spikes=True)
         assert np.array_equal(hand.logits[0], record.logits[i]) and hand.exit_step[0] == record.exit_step[i]
         for name in [*blocks(graph), *(n for n in credit.gates(graph) if n != merge)]:
             assert np.array_equal(hand.spikes[name][0], record.spikes[name][i][:, keep]), name
@@ -193,11 +194,11 @@ def test_a_merged_net_equals_one_whose_tokens_were_merged_by_hand(kind):
 @pytest.mark.parametrize("kind", WITH_MERGE)
 def test_a_merged_pair_counts_as_one_token(kind):
     graph = halting_graph(**kind, theta=1 << 20)
-    record = engine.run(graph, X, spikes=True)
+    record = integer.run(graph, X, spikes=True)
     merge = next(n for n, op in graph.ops.items() if op.kind == "token_merge")
     absorbed = (record.spikes[merge][:, 0] == ABSORBED).mean()
     assert 0 < absorbed and record.mean_tokens == pytest.approx(1 - absorbed)
-    off = engine.run(graph.without(["token_merge", "token_move"]), X)
+    off = integer.run(graph.without(["token_merge", "token_move"]), X)
     assert off.mean_tokens == 1 and record.chip_events.sum() != off.chip_events.sum()
 
 
@@ -209,7 +210,7 @@ def test_work_is_accumulate_only_and_really_adaptive(kind):
     graph = halting_graph(**kind)
     rows = audit(graph, X)
     assert all(r.macs == 0 and r.exact for r in rows)
-    record = engine.run(graph, X)
+    record = integer.run(graph, X)
     assert 0.1 < record.mean_tokens < 0.99
 
 
@@ -221,7 +222,7 @@ def test_what_never_halts_nor_merges_equals_the_plain_net(kind):
     removed = graph.without_halting()
     assert list(removed.ops) == list(plain.ops) and {op.halting for op in removed.ops.values()} == {False}
     assert {(e.source, e.target, e.slot) for e in removed.edges} == {(e.source, e.target, e.slot) for e in plain.edges}
-    a, b = (engine.run(g, X, spikes=True) for g in (graph, plain))
+    a, b = (integer.run(g, X, spikes=True) for g in (graph, plain))
     assert a.mean_tokens == 1 and np.array_equal(a.logits, b.logits)
     for name in b.ops:
         assert np.array_equal(a.spikes[name], b.spikes[name]), name
@@ -238,7 +239,7 @@ def test_halting_can_be_removed_and_merging_kept(kind):
     graph = halting_graph(**kind).without(["token_gate", "rectangle_gate"])
     graph.check()
     only = halting_graph(**{**kind, "gated": False})
-    a, b = (engine.run(g, X, spikes=True) for g in (graph, only))
+    a, b = (integer.run(g, X, spikes=True) for g in (graph, only))
     assert np.array_equal(a.logits, b.logits) and all(np.array_equal(a.spikes[n], b.spikes[n]) for n in blocks(only))
 
 
@@ -246,10 +247,10 @@ def test_halting_can_be_removed_and_merging_kept(kind):
 def test_dead_tokens_are_as_good_as_deleted(kind):
     """What a token that no longer counts holds cannot matter: spoil its membranes and its held values, nothing else changes."""
     graph = halting_graph(**kind)
-    clean = engine.run(graph, X, spikes=True)
+    clean = integer.run(graph, X, spikes=True)
     obeyed = credit.entering(graph)
     obeyed = obeyed * (2 // len(obeyed))  # with merging alone both blocks obey the same credit
-    stage, injector = engine.Stage(graph, list(graph.ops), len(X)), engine.Injector(graph, X, len(X))
+    stage, injector = integer.Stage(graph, list(graph.ops), len(X)), integer.Injector(graph, X, len(X))
     feedback, spoilt = None, 0
     while not injector.finished:
         beat = injector.beat(feedback)
@@ -264,13 +265,13 @@ def test_dead_tokens_are_as_good_as_deleted(kind):
         stage.step(beat)
         for name in graph.ops:
             assert np.array_equal(beat.signals[name], clean.spikes[name][beat.sample, beat.t - 1]), name
-        stay = injector.advance(engine.done_of(graph, beat.signals, beat.t))
+        stay = injector.advance(integer.done_of(graph, beat.signals, beat.t))
         feedback = {s: beat.signals[s][stay] for s in graph.delayed_sources()}
         stage._fit(injector.rows)
     assert spoilt > 10
 
 
-def dead_before(record: engine.Record, graph: Graph, beat: engine.Beat) -> np.ndarray:
+def dead_before(record: integer.Record, graph: Graph, beat: integer.Beat) -> np.ndarray:
     """Tokens whose embedding is silent in this timestep and was not to be held anew, bool [A, tokens]."""
     entry = 1 if any(op.kind == "token_merge" for op in graph.ops.values()) else 0
     return ~record.alive[beat.sample, beat.t - 1, entry] & (beat.t > 1)[:, None]
@@ -279,7 +280,7 @@ def dead_before(record: engine.Record, graph: Graph, beat: engine.Beat) -> np.nd
 @pytest.mark.parametrize("kind", KINDS)
 def test_dead_is_for_the_rest_of_the_sample_and_silent(kind):
     graph = halting_graph(**kind)
-    record = engine.run(graph, X, spikes=True)
+    record = integer.run(graph, X, spikes=True)
     obeyed = credit.entering(graph)
     for block, entry in zip((1, 2), obeyed * (2 // len(obeyed))):
         alive = record.alive[:, :, entry]
@@ -297,7 +298,7 @@ def test_dead_is_for_the_rest_of_the_sample_and_silent(kind):
 def test_logits_hold_what_a_token_had_when_it_died(kind):
     """Serial: its stream at the last gate. Rectangle: at gate 0, its embedding alone. An absorbed token holds nothing."""
     graph = halting_graph(**kind)
-    record = engine.run(graph, X, spikes=True)
+    record = integer.run(graph, X, spikes=True)
     head = graph.ops["readout"]
     stream = sum(record.spikes[e.source] for e in graph.sources("readout")["x"])
     before = record.alive[:, :, 0 if kind["delta"] is None else 1]
@@ -314,10 +315,10 @@ def test_logits_hold_what_a_token_had_when_it_died(kind):
 def test_the_file_keeps_the_net(kind, tmp_path):
     graph = halting_graph(**kind)
     write_graph(graph, tmp_path / "model.net")
-    a, b = (engine.run(g, X) for g in (graph, read_graph(tmp_path / "model.net")))
+    a, b = (integer.run(g, X) for g in (graph, read_graph(tmp_path / "model.net")))
     assert np.array_equal(a.counts, b.counts) and a.mean_tokens == b.mean_tokens and a.gates == b.gates
     a.save(tmp_path / "events.npz")
-    assert engine.Record.load(tmp_path / "events.npz").mean_tokens == a.mean_tokens
+    assert integer.Record.load(tmp_path / "events.npz").mean_tokens == a.mean_tokens
 
 
 def test_a_file_from_before_a_field_existed_means_its_default(tmp_path):
@@ -344,7 +345,7 @@ def test_lava_equals_the_reference(kind, mapping):
         pytest.skip("many processes: the nets that merge have the same gates")
     graph = halting_graph(**kind)
     assert sum(map(len, partition(graph, mapping).values())) == len(graph.ops)
-    reference = engine.run(graph, X, spikes=True)
+    reference = integer.run(graph, X, spikes=True)
     with Network(graph, mapping, 4) as network:
         record = network.run(X, spikes=True)
     for name in graph.ops:

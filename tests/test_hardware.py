@@ -9,21 +9,22 @@ import sys
 import numpy as np
 import pytest
 
-from convert import cli
-from convert.engine import run
-from convert.ir import COUNTERS, DeployError, Graph
-from convert.netx import write_graph
-from hw_sim import pilotnet, place, validate
-from hw_sim.chip import load_chip
-from hw_sim.cost_tables import CostTable, load_table, load_tables, names
-from hw_sim.energy import price
-from hw_sim.groups import Group, Projection
-from hw_sim.hardware import on_chip, to_json
-from hw_sim.ledger import NetInfo
-from hw_sim.papers import at_rate, shapes
-from hw_sim.placing import coarser, truncated
-from hw_sim.validating import cores_by_layer, pilotnet_checks
-from hw_sim.workload import Workload, workload_of
+from spikegate.command import cli
+from spikegate.engine.integer import run
+from spikegate.formats.netx.graph_file import write_graph
+from spikegate.graph.ir import COUNTERS, DeployError, Graph
+from spikegate.hw_sim import place, validate
+from spikegate.hw_sim.chip import pilotnet
+from spikegate.hw_sim.chip.groups import Group, Projection
+from spikegate.hw_sim.chip.hardware import on_chip, to_json
+from spikegate.hw_sim.chip.papers import at_rate, shapes
+from spikegate.hw_sim.chip.profile import load_chip
+from spikegate.hw_sim.chip.workload import Workload, workload_of
+from spikegate.hw_sim.energy.cost_tables import CostTable, load_table, load_tables, names
+from spikegate.hw_sim.energy.ledger import NetInfo
+from spikegate.hw_sim.energy.pricing import price
+from spikegate.hw_sim.on_cores import coarser, truncated
+from spikegate.hw_sim.public_measurements import cores_by_layer, pilotnet_checks
 from tests.graphs import halting_graph, halting_input
 from tests.run_folder import adaptive_graph, record_of, write_export
 

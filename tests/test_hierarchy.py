@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from convert import engine
-from convert.ir import DeployError
+from spikegate.engine import integer
+from spikegate.graph.ir import DeployError
+from spikegate.train.layers.conv import SpikingConv
+from spikegate.train.layers.current import Branch
+from spikegate.train.models import build
+from spikegate.train.settings.config import ModelConfig
+from spikegate.train.settings.options import from_yaml
+from spikegate.train.tracing import trace_net
 from tests.test_layers import config, lively
-from train.config import ModelConfig
-from train.layers.conv import SpikingConv
-from train.layers.current import Branch
-from train.models import build
-from train.options import from_yaml
-from train.tracing import trace_net
 
 torch.set_num_threads(1)
 CONF = Path(__file__).parents[1] / "conf" / "published"
@@ -95,7 +95,7 @@ def test_every_variant_equals_its_integer_graph(name, variant):
     graph.check()
     with torch.no_grad():
         embedded = net.stem(x).int().numpy()
-    ours = engine.run(graph, embedded, spikes=True)
+    ours = integer.run(graph, embedded, spikes=True)
     silent = [n for n in graph.ops if not ours.spikes[n].any()]
     assert not silent, f"silent ops prove nothing: {silent}"
     steady = [n for n in graph.ops if graph.payload_of(n).binary and ours.spikes[n][:, -1].all()]

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convert.host import Host, host_bound, write_host
-from convert.ir import DeployError
-from convert.synapse import conv_current
+from spikegate.formats.host import Host, host_bound, write_host
+from spikegate.graph.ir import DeployError
+from spikegate.synapses.synapse import conv_current
 
 
 def stem(path, weight, bias, pixels=255, stride=1, shift=4, low=-40, high=40, shape=(1, 6, 5)):

@@ -9,13 +9,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from convert.neuron import Cuba
-from train.layers import kernels
-from train.layers.base import Moment, Twin
-from train.layers.conv import SpikingConv
-from train.layers.dynamics import MANT, STATE, neurons
-from train.layers.folding import FoldedNorm
-from train.slayer_import import slayer
+from spikegate.neurons.cuba import Cuba
+from spikegate.train.layers import kernels
+from spikegate.train.layers.base import Moment, Twin
+from spikegate.train.layers.conv import SpikingConv
+from spikegate.train.layers.dynamics import MANT, STATE, neurons
+from spikegate.train.layers.folding import FoldedNorm
+from spikegate.train.layers.slayer_import import slayer
 
 torch.set_num_threads(1)
 MODES = (kernels.RUNS, kernels.HELD, kernels.IDLE)
@@ -26,7 +26,7 @@ words = st.lists(st.sampled_from(MODES), min_size=STEPS, max_size=STEPS)
 
 
 def integer_reference(currents, bias, neuron, modes, waits):
-    """Spikes and voltages of `convert.neuron.Cuba` [T, rows, channels], timestep by timestep, by the masks' definitions."""
+    """Spikes and voltages of `spikegate.neurons.cuba.Cuba` [T, rows, channels], timestep by timestep, by the masks' definitions."""
     state, out = neuron.state(currents.shape[1:]), np.zeros_like(currents)
     for t, current in enumerate(currents):
         if modes[t] == kernels.IDLE:

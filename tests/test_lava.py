@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert import engine
-from convert.ir import OPS, DeployError, Graph, Op, Payload, nonzero, register
-from convert.neuron import Cuba
-from convert.ops.dense import Dense
-from convert.ops.exit_gate import NEVER, ExitGate
-from deploy.network import Network
+from spikegate.deploy.network.network import Network
+from spikegate.engine import integer
+from spikegate.graph.ir import OPS, DeployError, Graph, Op, Payload, nonzero, register
+from spikegate.neurons.cuba import Cuba
+from spikegate.ops.dense import Dense
+from spikegate.ops.exit_gate import NEVER, ExitGate
 from tests.conftest import hear_ctrl_c
 from tests.graphs import CLASSES, TIMESTEPS, halting_graph, halting_input
 
@@ -74,7 +74,7 @@ def test_equals_reference_run_after_run(mapping, protocol):
     graph = halting_net()
     with Network(graph, mapping, 4, protocol) as network:
         for x in (samples(11), samples(3, seed=2), samples(9, seed=3)):  # fewer samples than slots, too
-            reference = engine.run(graph, x, spikes=True, batch=7)
+            reference = integer.run(graph, x, spikes=True, batch=7)
             assert_equal(network.run(x, spikes=True), reference)
         assert network.run(samples(5)).spikes == {}
 
@@ -85,13 +85,13 @@ def test_batch_changes_nothing(batch):
     told = []
     with Network(graph, "chip", batch) as network:
         record = network.run(x, np.arange(10) % 3, spikes=True, progress=told.append)
-    assert_equal(record, engine.run(graph, x, spikes=True))
+    assert_equal(record, integer.run(graph, x, spikes=True))
     assert sum(told) == 10 and record.labels is not None
 
 
 def test_halted_samples_cost_no_timesteps():
     graph, x = halting_net(), samples(12)
-    reference = engine.run(graph, x, batch=1)
+    reference = integer.run(graph, x, batch=1)
     with Network(graph, "block", 1) as network:
         network.run(x)
     assert reference.exit_step.sum() < len(x) * graph.timesteps
@@ -105,7 +105,7 @@ def test_static_net_without_gates_and_stepwise_input():
         graph.add(name, Dense(rng.integers(-20, 40, (out, per)) * 2, rng.integers(-9, 9, out), Cuba(4096, 2048, 40)), x=source)
     graph.check()
     x = rng.integers(0, 2, (7, 3, 6))
-    reference = engine.run(graph, x, spikes=True)
+    reference = integer.run(graph, x, spikes=True)
     for mapping in ("op", "chip"):
         with Network(graph, mapping, 2) as network:
             assert_equal(network.run(x, spikes=True), reference)
@@ -117,7 +117,7 @@ def test_unfit_input_is_refused_and_network_lives_on():
         with pytest.raises(DeployError, match="values span"):
             network.run(samples(2) + 100)
         assert network.run(samples(0)).logits.shape == (0, 3)
-        assert_equal(network.run(samples(2)), engine.run(graph, samples(2)))
+        assert_equal(network.run(samples(2)), integer.run(graph, samples(2)))
     with pytest.raises(DeployError, match="is closed"):
         network.run(samples(2))
 
@@ -195,7 +195,7 @@ def test_killed_or_stopped_process_is_named(name, how, words):
 
 
 def test_without_the_kernels_word_the_waiting_neighbours_are_not_named(monkeypatch):
-    monkeypatch.setattr("deploy.watchdog.Pulses.stopped", lambda pulses: None)
+    monkeypatch.setattr("spikegate.deploy.network.watchdog.Pulses.stopped", lambda pulses: None)
     network = Network(halting_net(), "block", 4, patience_s=3)
     pid = {n: p for p, n in network.pulses.pids().items()}["gate1"]
     killer = threading.Timer(0.7, os.kill, (pid, signal.SIGSTOP))
@@ -216,7 +216,7 @@ def test_process_that_died_while_idle_is_named():
 def test_shared_memory_goes_even_if_its_manager_was_killed():
     with Network(halting_net(), "chip", 2) as network:
         os.kill({n: p for p, n in network.pulses.pids().items()}["memory manager"], signal.SIGKILL)
-        assert_equal(network.run(samples(5)), engine.run(halting_net(), samples(5)))
+        assert_equal(network.run(samples(5)), integer.run(halting_net(), samples(5)))
 
 
 def test_process_that_dies_at_the_start_is_named(monkeypatch):
@@ -224,7 +224,7 @@ def test_process_that_dies_at_the_start_is_named(monkeypatch):
         if leaf.plan.name == "block2":
             os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr("deploy.leaf.Leaf.start", die)
+    monkeypatch.setattr("spikegate.deploy.network.leaf.Leaf.start", die)
     start = time.monotonic()
     with pytest.raises(DeployError, match="process block2: was killed by SIGKILL while the network started"):
         Network(halting_net(), "block", 2)
@@ -232,7 +232,8 @@ def test_process_that_dies_at_the_start_is_named(monkeypatch):
 
 
 def test_no_torch_and_lava_in_one_place():
-    script = "import sys, deploy.network, deploy.lava_import, deploy.lava_processes.stage; print('torch' in sys.modules)"
+    modules = ("network.network", "lava.lava_import", "lava_processes.stage")
+    script = f"import sys, {', '.join(f'spikegate.deploy.{m}' for m in modules)}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("False\n", "")
     for path in (REPOSITORY / "deploy").rglob("*.py"):
@@ -249,7 +250,7 @@ def test_error_of_the_caller_ends_everything():
 
 SCRIPT = """
 import sys
-from deploy.network import Network
+from spikegate.deploy.network.network import Network
 from tests.test_lava import halting_net, samples
 network = Network(halting_net(), {mapping!r}, 4, {protocol!r})
 print("running", flush=True)

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from convert import chip_time, engine
-from convert.engine import Beat
-from convert.ir import DeployError, Graph, Payload
-from convert.schedule import pipeline_safe, schedule
-from deploy.chip_mapping import Frames, plan
-from deploy.mapping import INJECTOR
-from deploy.network import Network
+from spikegate.deploy.network.chip_mapping import Frames, plan
+from spikegate.deploy.network.mapping import INJECTOR
+from spikegate.deploy.network.network import Network
+from spikegate.engine import integer
+from spikegate.engine.chip_time import chip_run
+from spikegate.engine.chip_time.schedule import pipeline_safe, schedule
+from spikegate.engine.integer import Beat
+from spikegate.graph.ir import DeployError, Graph, Payload
 from tests.graphs import halting_graph, halting_input
 from tests.test_chip_time import long_graph
 from tests.test_lava import halting_net, nothing_left, troubled
@@ -56,9 +57,9 @@ def test_equals_the_simulation_run_after_run(net, mapping):
     made, steps = schedule(graph, wanted), 0
     with Network(graph, mapping, 4, "loihi", PATIENCE_S, made) as network:
         for x in (halting_input(5 if mapping == "op" else 11), halting_input(3, seed=2)):  # fewer samples than slots, too
-            simulated = chip_time.run(made, x, batch=4)
+            simulated = chip_run.run(made, x, batch=4)
             record = network.run(x, spikes=True)
-            assert_equal(record, simulated, engine.run(graph, x, spikes=True))
+            assert_equal(record, simulated, integer.run(graph, x, spikes=True))
             steps += simulated.meta["total_chip_steps"]
             assert set(network.beats.values()) == {steps}, "every process takes part in every chip step, and in no other"
         assert network.run(halting_input(0)).logits.shape == (0, 3)
@@ -75,7 +76,7 @@ def test_systems(name):
     made = schedule(graph, "pipelined" if pipeline_safe(graph) else "wait")
     with Network(graph, "block", 16, "loihi", PATIENCE_S, made) as network:
         record = network.run(embedded, spikes=True)
-    assert_equal(record, chip_time.run(made, embedded, batch=16), engine.run(graph, embedded, spikes=True))
+    assert_equal(record, chip_run.run(made, embedded, batch=16), integer.run(graph, embedded, spikes=True))
 
 
 def test_feedback_goes_straight_from_process_to_process():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from convert.ir import INPUT, OPS, Graph, Op, Payload, register, total
-from deploy.network import Network
+from spikegate.deploy.network.network import Network
+from spikegate.graph.ir import INPUT, OPS, Graph, Op, Payload, register, total
 
 
 @register

@@ -8,19 +8,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convert import engine
-from convert.ir import COUNTERS, DeployError
-from convert.neuron import Cuba
-from train.config import ModelConfig, merge
-from train.layers.base import Moment
-from train.layers.conv import SpikingConv
-from train.layers.dynamics import MANT, STATE, neurons
-from train.layers.folding import FoldedNorm, integers
-from train.layers.timestep_gate import TimestepMask
-from train.models import MODELS, build
-from train.models.halting import TokenHalting
-from train.slayer_import import slayer
-from train.tracing import trace_net
+from spikegate.engine import integer
+from spikegate.graph.ir import COUNTERS, DeployError
+from spikegate.neurons.cuba import Cuba
+from spikegate.train.layers.base import Moment
+from spikegate.train.layers.conv import SpikingConv
+from spikegate.train.layers.dynamics import MANT, STATE, neurons
+from spikegate.train.layers.folding import FoldedNorm, integers
+from spikegate.train.layers.slayer_import import slayer
+from spikegate.train.layers.timestep_gate import TimestepMask
+from spikegate.train.models import MODELS, build
+from spikegate.train.models.halting import TokenHalting
+from spikegate.train.settings.config import ModelConfig, merge
+from spikegate.train.tracing import trace_net
 
 torch.set_num_threads(1)
 
@@ -147,7 +147,7 @@ def test_every_op_of_every_model_equals_torch(name, change):
     graph.check()
     with torch.no_grad():
         embedded = net.stem(x).int().numpy()
-    ours = engine.run(graph, embedded, spikes=True)
+    ours = integer.run(graph, embedded, spikes=True)
     active = [n for n in graph.ops if ours.spikes[n].any()]
     enough = len(graph.ops) * 2 // 3 if net.masks else len(graph.ops) - 2
     assert len(active) >= enough, f"silent ops prove nothing: {set(graph.ops) - set(active)}"
@@ -211,7 +211,7 @@ def test_timestep_masks_equal_torch_under_every_rule(rule):
     net, x = lively("dts_vit", mask={"rule": rule})
     theirs, graph = trace_net(net, x.numpy()), net.graph()
     with torch.no_grad():
-        ours = engine.run(graph, net.stem(x).int().numpy(), spikes=True)
+        ours = integer.run(graph, net.stem(x).int().numpy(), spikes=True)
     for op in graph.ops:
         assert np.array_equal(ours.spikes[op], theirs.spikes[op]), op
     closed = graph.ops["block1.fc1.open"].mask == 0

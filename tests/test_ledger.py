@@ -10,21 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convert import cli
-from convert.engine import run
-from convert.ir import COUNTERS, Op, load_ops
-from convert.ops.multiscale_gate import MultiscaleGate
-from convert.ops.qk_channel_gate import QkChannelGate
-from convert.ops.qk_token_gate import QkTokenGate
-from convert.ops.sdsa import Sdsa
-from convert.ops.spiking_attention import SpikingAttention
-from hw_sim import ledger_file
-from hw_sim import place as command
-from hw_sim.chip import load_chip
-from hw_sim.cost_tables import load_tables, names
-from hw_sim.hardware import on_chip
-from hw_sim.mapping import map_to
-from hw_sim.workload import workload_of
+from spikegate.command import cli
+from spikegate.engine.integer import run
+from spikegate.graph.ir import COUNTERS, Op, load_ops
+from spikegate.hw_sim import place as command
+from spikegate.hw_sim.chip import ledger_file
+from spikegate.hw_sim.chip.hardware import on_chip
+from spikegate.hw_sim.chip.mapping import map_to
+from spikegate.hw_sim.chip.profile import load_chip
+from spikegate.hw_sim.chip.workload import workload_of
+from spikegate.hw_sim.energy.cost_tables import load_tables, names
+from spikegate.ops.multiscale_gate import MultiscaleGate
+from spikegate.ops.qk_channel_gate import QkChannelGate
+from spikegate.ops.qk_token_gate import QkTokenGate
+from spikegate.ops.sdsa import Sdsa
+from spikegate.ops.spiking_attention import SpikingAttention
 from tests.graphs import halting_graph, halting_input
 from tests.run_folder import adaptive_graph
 from tests.test_hardware import export

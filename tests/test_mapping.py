@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convert import engine
-from convert.engine import Beat
-from convert.ir import DeployError, Graph, Payload
-from convert.neuron import Cuba
-from convert.ops.conv import Conv
-from deploy import staging
-from deploy.mapping import INJECTOR, order, partition, plan
-from deploy.messages import FIRST, Layout, join
-from deploy.network import Network
+from spikegate.deploy.network import staging
+from spikegate.deploy.network.mapping import INJECTOR, order, partition, plan
+from spikegate.deploy.network.messages import FIRST, Layout, join
+from spikegate.deploy.network.network import Network
+from spikegate.engine import integer
+from spikegate.engine.integer import Beat
+from spikegate.graph.ir import DeployError, Graph, Payload
+from spikegate.neurons.cuba import Cuba
+from spikegate.ops.conv import Conv
 from tests.graphs import chain_graph, halting_graph, halting_input
 
 
@@ -50,7 +50,7 @@ def test_a_cut_that_does_not_pay_is_not_made():
 def test_any_number_of_processes_gives_the_same(gated):
     graph = halting_graph() if gated else even_chain(5)
     x = halting_input() if gated else np.random.default_rng(3).integers(0, 2, (7, 4, 16, 8))
-    reference = engine.run(graph, x, batch=2)
+    reference = integer.run(graph, x, batch=2)
     for most in (1, 2, 4):
         with Network(graph, "chip", 2, stages=most) as network:
             for _ in range(2):
@@ -93,7 +93,7 @@ def test_a_block_around_a_gate_goes_on_in_a_second_process():
     assert "block1.late" in partition(graph, "op")
     with Network(graph, "block", 3) as network:
         record = network.run(halting_input(), spikes=True)
-    reference = engine.run(graph, halting_input(), spikes=True)
+    reference = integer.run(graph, halting_input(), spikes=True)
     assert all(np.array_equal(record.spikes[n], reference.spikes[n]) for n in graph.ops)
 
 

@@ -7,13 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convert.masks import mean_layer_timesteps
-from deploy.bundle import without_halting
+from spikegate.deploy.bundle import without_halting
+from spikegate.graph.masks import mean_layer_timesteps
+from spikegate.train.layers.timestep_gate import TimestepMask, keep_open
+from spikegate.train.optimize import make_optimizer, set_rate
+from spikegate.train.settings.config import TrainConfig
+from spikegate.train.tracing import trace_net
 from tests.test_layers import lively
-from train.config import TrainConfig
-from train.layers.timestep_gate import TimestepMask, keep_open
-from train.optimize import make_optimizer, set_rate
-from train.tracing import trace_net
 
 
 def masks_of(scores: list[list[float]]) -> list[TimestepMask]:

@@ -9,9 +9,9 @@ import h5py
 import numpy as np
 import pytest
 
-from convert import engine
-from convert.ir import DeployError
-from convert.netx import is_stock_chain, read_graph, write_graph
+from spikegate.engine import integer
+from spikegate.formats.netx.graph_file import is_stock_chain, read_graph, write_graph
+from spikegate.graph.ir import DeployError
 from tests.graphs import chain_graph, halting_graph, halting_input
 
 
@@ -20,7 +20,7 @@ def test_a_halting_net_survives_the_file(tmp_path):
     write_graph(graph, tmp_path / "model.net")
     again = read_graph(tmp_path / "model.net")
     assert list(again.ops) == list(graph.ops) and again.edges == graph.edges and again.timesteps == graph.timesteps
-    a, b = (engine.run(g, halting_input(), spikes=True) for g in (graph, again))
+    a, b = (integer.run(g, halting_input(), spikes=True) for g in (graph, again))
     assert np.array_equal(a.counts, b.counts) and np.array_equal(a.logits, b.logits)
 
 
@@ -34,13 +34,13 @@ def test_stock_netx_refuses_a_net_that_it_would_run_wrong(tmp_path):
 @pytest.mark.timeout(120)
 def test_stock_netx_runs_our_chain_with_equal_spikes(tmp_path):
     """Stock `netx.hdf5.Network` on the file we write; layer k acts k + 1 Lava steps later."""
-    from deploy.lava_import import lava_modules
+    from spikegate.deploy.lava.lava_import import lava_modules
 
     graph = chain_graph()
     assert is_stock_chain(graph)
     write_graph(graph, tmp_path / "chain.net")
     x = (np.random.default_rng(5).random((1, graph.timesteps, 20, 2)) < 0.4).astype(np.int32)
-    ours = engine.run(graph, x, spikes=True)
+    ours = integer.run(graph, x, spikes=True)
     assert all(ours.spikes[n].any() for n in graph.ops)
     lava = lava_modules(netx=True)
     with contextlib.redirect_stdout(io.StringIO()):
@@ -72,7 +72,7 @@ def test_we_run_what_stock_slayer_blocks_export(tmp_path):
     """Blocks exported by SLAYER's own `export_hdf5` give the spikes of SLAYER's own forward."""
     import torch
 
-    from train.slayer_import import slayer
+    from spikegate.train.layers.slayer_import import slayer
 
     torch.manual_seed(0)
     torch.set_num_threads(1)
@@ -99,7 +99,7 @@ def test_we_run_what_stock_slayer_blocks_export(tmp_path):
             block.export_hdf5(f.create_group(f"layer/{i + 1}"))
     graph = read_graph(tmp_path / "slayer.net")
     graph.timesteps = 6
-    spikes = engine.run(graph, x.permute(0, 4, 2, 3, 1).reshape(3, 6, 20, 2).int().numpy(), spikes=True).spikes
+    spikes = integer.run(graph, x.permute(0, 4, 2, 3, 1).reshape(3, 6, 20, 2).int().numpy(), spikes=True).spikes
     for name, torch_spikes in zip(graph.ops, [expected[0], expected[1], expected[3]]):
         theirs = torch_spikes.detach().numpy()
         theirs = theirs.transpose(0, 4, 2, 3, 1).reshape(3, 6, 20, -1) if theirs.ndim == 5 else theirs.transpose(0, 2, 1)

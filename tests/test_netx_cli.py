@@ -11,11 +11,11 @@ import h5py
 import numpy as np
 import pytest
 
-from convert import engine
-from convert.audit import audit
-from convert.ir import DeployError, Payload
-from convert.netx import read_graph, write_graph
-from deploy.netx_run import placed, prepared
+from spikegate.convert.checks.audit import audit
+from spikegate.deploy.netx_run import placed, prepared
+from spikegate.engine import integer
+from spikegate.formats.netx.graph_file import read_graph, write_graph
+from spikegate.graph.ir import DeployError, Payload
 from tests.slayer_chains import Chain
 
 ROOT = Path(__file__).parents[1]
@@ -72,7 +72,7 @@ def test_an_activation_that_stock_netx_would_silently_replace_is_refused(tmp_pat
 
 @pytest.mark.parametrize("shape", [(5, 2, 3, 4), (2, 5, 2, 3, 4), (5, 12, 2), (2, 5, 12, 2), (5, 24)])
 def test_the_input_may_come_in_the_files_own_axes(shape):
-    from convert.ir import Graph
+    from spikegate.graph.ir import Graph
 
     graph = Graph(input_shape=(12, 2), meta={"input_map": [2, 3, 4]})
     chw = np.arange(24).reshape(2, 3, 4)
@@ -105,11 +105,11 @@ def test_recurrent_layers_run_on_lava_too(tmp_path):
     chain = next(c for c in (Chain(s, "cuba") for s in range(60)) if "recurrent" in c.flat)
     chain.export(tmp_path / "any.net")
     graph, x = prepared(tmp_path / "any.net", chain.input)
-    from deploy.network import Network
+    from spikegate.deploy.network.network import Network
 
     with Network(graph, "op", batch=2) as network:
         record = network.run(x, spikes=True)
-    assert np.array_equal(record.counts, engine.run(graph, x).counts)
+    assert np.array_equal(record.counts, integer.run(graph, x).counts)
     assert np.array_equal(record.spikes[list(graph.ops)[-1]], chain.scaled(chain.outputs[-1]))
 
 
@@ -120,7 +120,7 @@ def test_our_own_file_keeps_a_foreign_chain(tmp_path, family):
     graph = read_graph(tmp_path / "theirs.net")
     graph.timesteps = chain.timesteps
     write_graph(graph, tmp_path / "ours.net")
-    a, b = (engine.run(g, chain.input) for g in (graph, read_graph(tmp_path / "ours.net")))
+    a, b = (integer.run(g, chain.input) for g in (graph, read_graph(tmp_path / "ours.net")))
     assert np.array_equal(a.counts, b.counts) and np.array_equal(a.logits, b.logits)
 
 

@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 import pytest
 
-from convert.ir import DeployError
-from convert.netx_pipeline import Pipeline
+from spikegate.formats.netx.pipeline import Pipeline
+from spikegate.graph.ir import DeployError
 from tests.slayer_chains import Chain
 from tests.test_netx_wheel import HERE, truth
 
@@ -33,8 +33,8 @@ NOUNS = (
 
 
 def classes():
-    from deploy.lava_import import lava_modules
-    from deploy.netx_network import Network
+    from spikegate.deploy.lava.lava_import import lava_modules
+    from spikegate.deploy.netx_network import Network
 
     return lava_modules(netx=True).netx.Network, Network
 
@@ -71,7 +71,7 @@ def test_every_argument_leaves_the_same_nouns_as_stock(file):
 
 def run(net, steps: int, sources: dict | None = None) -> list[np.ndarray]:
     """Outputs of all layers [*shape, steps] of a drop-in network in Lava; `sources` maps ports to frames."""
-    from deploy.lava_import import lava_modules
+    from spikegate.deploy.lava.lava_import import lava_modules
 
     lava = lava_modules()
     for port, frames in (sources or {}).items():
@@ -125,6 +125,6 @@ def test_a_refused_file_is_an_error_without_noise(tmp_path):
     for name, words in said.items():
         with pytest.raises(DeployError, match=words):
             Pipeline(tmp_path / name)
-    script = "from deploy.netx_network import Network\ntry:\n    Network('absent.net')\nexcept Exception as e:\n    print(e)"
+    script = "from spikegate.deploy.netx_network import Network\ntry:\n    Network('absent.net')\nexcept Exception as e:\n    print(e)"
     done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0 and "no such file" in done.stdout and "Traceback" not in done.stderr

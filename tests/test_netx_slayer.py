@@ -7,10 +7,10 @@ import os
 import numpy as np
 import pytest
 
-from convert import engine
-from convert.ir import Payload
-from convert.netx import read_graph
-from convert.neuron import Strict
+from spikegate.engine import integer
+from spikegate.formats.netx.graph_file import read_graph
+from spikegate.graph.ir import Payload
+from spikegate.neurons.cuba import Strict
 from tests.slayer_chains import FAMILIES, WANTS, Chain
 
 CHAINS = int(os.environ.get("SPIKEGATE_CHAINS", "240"))
@@ -29,7 +29,7 @@ def check(chain: Chain, path) -> None:
     chain.export(path)
     graph = read_graph(path, payload=Payload(-(1 << 20), 1 << 20) if chain.graded > 1 else Payload(0, 1))
     graph.timesteps = chain.timesteps
-    ours = layer_outputs(graph, engine.run(graph, chain.fed, spikes=True))
+    ours = layer_outputs(graph, integer.run(graph, chain.fed, spikes=True))
     assert len(ours) == len(chain.outputs) == len(chain.computing)
     for k, (got, want, block) in enumerate(zip(ours, chain.outputs, chain.computing)):
         want = chain.scaled(want, block)

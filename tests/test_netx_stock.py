@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from convert.netx_pipeline import Pipeline
-from convert.neuron import DECAY_ONE, Strict
+from spikegate.formats.netx.pipeline import Pipeline
+from spikegate.neurons.cuba import DECAY_ONE, Strict
 from tests.slayer_chains import Chain
 
 pytestmark = [pytest.mark.lava, pytest.mark.timeout(240)]
@@ -26,7 +26,7 @@ CASES += [(400 * k + 11, ("cuba", "cuba", "sigma_delta", "rf", "rf_iz")[k % 5], 
 
 def through_lava(network, path, frames: np.ndarray, steps: int, **arguments) -> list[np.ndarray]:
     """Outputs of all layers [*shape, steps] of a `Network` class fed with frames [*shape, T]."""
-    from deploy.lava_import import lava_modules
+    from spikegate.deploy.lava.lava_import import lava_modules
 
     lava = lava_modules()
     with contextlib.redirect_stdout(io.StringIO()):
@@ -67,8 +67,8 @@ def same_decays(path) -> bool:
 
 @pytest.mark.parametrize("seed, family, want", CASES)
 def test_stock_and_drop_in_show_the_same_at_every_port_and_step(seed, family, want, tmp_path, monkeypatch):
-    from deploy.lava_import import lava_modules
-    from deploy.netx_network import Network
+    from spikegate.deploy.lava.lava_import import lava_modules
+    from spikegate.deploy.netx_network import Network
 
     monkeypatch.setattr(Strict, "raises", False)
     if family.startswith("rf"):

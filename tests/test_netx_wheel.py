@@ -10,10 +10,10 @@ import h5py
 import numpy as np
 import pytest
 
-from convert import engine
-from convert.netx import read_graph
-from convert.netx_pipeline import Pipeline
-from convert.neuron import Strict
+from spikegate.engine import integer
+from spikegate.formats.netx.graph_file import read_graph
+from spikegate.formats.netx.pipeline import Pipeline
+from spikegate.neurons.cuba import Strict
 
 
 def find() -> Path | None:
@@ -50,7 +50,7 @@ def test_tiny_at_every_layer():
     graph = after_transform(read_graph(HERE / "tiny.net"))
     graph.timesteps = 15
     image = positions(truth("tinynet/input_bias.npy")).astype(np.int32)
-    spikes = engine.run(graph, np.repeat(image[None, None], 15, 1), spikes=True).spikes
+    spikes = integer.run(graph, np.repeat(image[None, None], 15, 1), spikes=True).spikes
     for name, file in zip(graph.ops, ("input", "layer1", "output")):
         want = truth(f"tinynet/{file}.npy")[0].transpose(3, 2, 1, 0)  # [T, W, H, C]; one empty step in front
         want = want.transpose(0, 2, 1, 3).reshape(len(want), -1, want.shape[-1])[1:]
@@ -61,7 +61,7 @@ def test_ntidigits_with_its_delays_and_its_average():
     graph = read_graph(HERE / "gts/ntidigits/ntidigits.net")
     graph.timesteps = 1200
     x = truth("ntidigits/input.npy").T[None, :1200, :, None].astype(np.int32)
-    spikes = engine.run(graph, x, spikes=["layer4", "layer5"]).spikes
+    spikes = integer.run(graph, x, spikes=["layer4", "layer5"]).spikes
     want = truth("ntidigits/output.npy").T[4:1200]  # three layers and one empty step late
     assert want.sum() > 5000 and np.array_equal(spikes["layer4"][0, :1196], want)
     assert np.array_equal(spikes["layer5"][0], spikes["layer4"][0].reshape(1200, 11, 22).sum(2))
@@ -128,7 +128,7 @@ def test_mnist_and_its_last_layer_without_neurons(monkeypatch):
     assert [op.kind for op in graph.ops.values()].count("dense") == 1, "what could overflow in a long sample wraps as in Lava instead"
     graph.timesteps = 12
     x = np.random.default_rng(0).integers(0, 65, (2, 1, 784)).repeat(12, 1).astype(np.int32)
-    spikes = engine.run(graph, x, spikes=True).spikes
+    spikes = integer.run(graph, x, spikes=True).spikes
     weight = graph.ops["layer3"].weight.astype(np.int64)
     assert spikes["layer2"].any() and np.array_equal(spikes["layer3"], spikes["layer2"].astype(np.int64) @ weight.T)
 

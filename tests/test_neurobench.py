@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from convert import engine
-from convert.host import Host
-from convert.ir import COUNTERS, Graph
-from convert.netx import read_graph
-from convert.ops.conv import Conv
-from convert.ops.readout import Readout
-from convert.record import Record
-from convert.runs import ZOO
-from hw_sim import summary
-from hw_sim.ledger import book
-from hw_sim.measured import Measured
-from hw_sim.workload import workload_of
+from spikegate.command.runs import ZOO
+from spikegate.engine import integer
+from spikegate.engine.record import Record
+from spikegate.formats.host import Host
+from spikegate.formats.netx.graph_file import read_graph
+from spikegate.graph.ir import COUNTERS, Graph
+from spikegate.hw_sim.chip.workload import workload_of
+from spikegate.hw_sim.energy import summary
+from spikegate.hw_sim.energy.ledger import book
+from spikegate.hw_sim.energy.measured import Measured
+from spikegate.ops.conv import Conv
+from spikegate.ops.readout import Readout
 from tests.slayer_chains import Chain
 
 NAMES = ("Effective_ACs", "Effective_MACs", "Dense")
@@ -64,7 +64,7 @@ def test_effective_acs_are_neurobenchs_on_quantised_slayer_nets(seed, tmp_path):
     chain.export(tmp_path / "chain.net")
     graph = read_graph(tmp_path / "chain.net")
     graph.timesteps = chain.timesteps
-    record = engine.run(graph, chain.input)
+    record = integer.run(graph, chain.input)
     found = judged(quantised(chain), lambda model: model(chain.x), len(chain.x))
     mine = ours(graph, record)
     assert mine["Effective_ACs"] == pytest.approx(found["Effective_ACs"], rel=1e-12) and found["Effective_ACs"] > 0
@@ -117,7 +117,7 @@ def test_a_deployed_transformers_synapses_are_neurobenchs():
     graph = read_graph(folder / "model.net")
     shape = Host(folder / "embedding.onnx")
     images = np.random.default_rng(0).integers(0, 17, (3, 1, 8, 8)).astype(np.uint8)
-    record = engine.run(graph, shape.encode(images), spikes=True)
+    record = integer.run(graph, shape.encode(images), spikes=True)
     layers = Layers(graph)
     found = judged(layers, lambda model: model(record.spikes), len(images))
     rows = [i for i, n in enumerate(graph.ops) if n in layers.at]

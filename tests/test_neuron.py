@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from convert import kernels
-from convert.cuba_kernels import cuba, swept
-from convert.neuron import LIMIT, SHIFTS, Cuba, RegisterOverflow, Strict, decay
+from spikegate.kernels import counting
+from spikegate.kernels.cuba_loops import cuba, swept
+from spikegate.neurons.cuba import LIMIT, SHIFTS, Cuba, RegisterOverflow, Strict, decay
 
 SHAPE = 3, 2, 5  # batch, tokens, channels
 DECAYS = st.one_of(st.sampled_from([0, 2048, 4095, 4096, *SHIFTS]), st.integers(0, 4096))
@@ -82,9 +82,9 @@ def test_decay_rounds_towards_zero(x, d):
 def test_counters_are_numpys(x, seed):
     fanout = np.random.default_rng(seed).integers(0, 600, 9)
     small = x % 1000 if x.dtype != np.bool_ else x
-    assert np.array_equal(kernels.nonzeros(x), np.count_nonzero(x, axis=1))
-    assert np.array_equal(kernels.sums(small), small.sum(1, dtype=np.int64))
-    assert np.array_equal(kernels.weighted(small, fanout), small.astype(np.int64) @ fanout)
+    assert np.array_equal(counting.nonzeros(x), np.count_nonzero(x, axis=1))
+    assert np.array_equal(counting.sums(small), small.sum(1, dtype=np.int64))
+    assert np.array_equal(counting.weighted(small, fanout), small.astype(np.int64) @ fanout)
 
 
 @settings(max_examples=80, deadline=None)

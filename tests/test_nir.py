@@ -8,21 +8,21 @@ import nir
 import numpy as np
 import pytest
 
-from convert.engine import run
-from convert.errors import DeployError
-from convert.ir import INPUT, Graph, Payload
-from convert.neuron import Cuba
-from convert.nir_export import to_nir, write_nir
-from convert.nir_import import from_nir, read_nir
-from convert.ops.conv import Conv
-from convert.ops.current import Current
-from convert.ops.exit_gate import NEVER, ExitGate
-from convert.ops.inject import Inject
-from convert.ops.lif import Lif
-from convert.ops.max_pool import MaxPool
-from convert.ops.membrane import Membrane
-from convert.ops.qk_channel_gate import QkChannelGate
-from convert.ops.readout import Readout
+from spikegate.engine.integer import run
+from spikegate.errors import DeployError
+from spikegate.formats.nir.exporter import to_nir, write_nir
+from spikegate.formats.nir.importer import from_nir, read_nir
+from spikegate.graph.ir import INPUT, Graph, Payload
+from spikegate.neurons.cuba import Cuba
+from spikegate.ops.conv import Conv
+from spikegate.ops.current import Current
+from spikegate.ops.exit_gate import NEVER, ExitGate
+from spikegate.ops.inject import Inject
+from spikegate.ops.lif import Lif
+from spikegate.ops.max_pool import MaxPool
+from spikegate.ops.membrane import Membrane
+from spikegate.ops.qk_channel_gate import QkChannelGate
+from spikegate.ops.readout import Readout
 
 
 def net(rng: np.random.Generator) -> Graph:

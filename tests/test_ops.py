@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from convert.audit import Alu
-from convert.ir import COUNTERS, INPUT, DeployError, Graph, Op, Payload, load_ops
-from convert.netx import read_graph, write_graph
-from convert.record import Record
+from spikegate.convert.checks.audit import Alu
+from spikegate.engine.record import Record
+from spikegate.formats.netx.graph_file import read_graph, write_graph
+from spikegate.graph.ir import COUNTERS, INPUT, DeployError, Graph, Op, Payload, load_ops
 from tests.test_lava_ops import run_in_stages
 
 OPS = load_ops()
@@ -148,5 +148,5 @@ def test_lava_process_equals_reference(op, steps):
             assert np.array_equal(counts[:, k, COUNTERS.index(name)], value), name
 
 
-Graph_edge = __import__("convert.ir", fromlist=["Edge"]).Edge(INPUT, "op", "x")
+Graph_edge = __import__("spikegate.graph.ir", fromlist=["Edge"]).Edge(INPUT, "op", "x")
 assert Record

@@ -11,8 +11,8 @@ from pathlib import Path
 import h5py
 import pytest
 
-from convert.manifest import write_manifest
-from convert.record import Record
+from spikegate.engine.record import Record
+from spikegate.formats.manifest import write_manifest
 
 ROOT = Path(__file__).parents[1]
 

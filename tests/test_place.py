@@ -9,25 +9,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convert.engine import run
-from convert.ir import COUNTERS, DeployError, Graph
-from convert.neuron import Cuba
-from convert.ops.conv import Conv
-from convert.ops.current import Current
-from convert.ops.inject import Inject
-from convert.ops.membrane import Membrane
-from convert.record import narrow
-from hw_sim.chip import Chip, load_chip
-from hw_sim.fit import utilisation, violations
-from hw_sim.groups import Group, Projection, groups_of, weight_bits
-from hw_sim.hardware import on_chip
-from hw_sim.latency import latency
-from hw_sim.mapping import map_to
-from hw_sim.noc import mesh_for, route
-from hw_sim.placement import cost, place
-from hw_sim.reach import landing, packets
-from hw_sim.splitting import Cut, split
-from hw_sim.workload import Workload, unrun, workload_of
+from spikegate.engine.integer import run
+from spikegate.engine.record import narrow
+from spikegate.graph.ir import COUNTERS, DeployError, Graph
+from spikegate.hw_sim.chip.fit import utilisation, violations
+from spikegate.hw_sim.chip.groups import Group, Projection, groups_of, weight_bits
+from spikegate.hw_sim.chip.hardware import on_chip
+from spikegate.hw_sim.chip.latency import latency
+from spikegate.hw_sim.chip.mapping import map_to
+from spikegate.hw_sim.chip.noc import mesh_for, route
+from spikegate.hw_sim.chip.placement import cost, place
+from spikegate.hw_sim.chip.profile import Chip, load_chip
+from spikegate.hw_sim.chip.reach import landing, packets
+from spikegate.hw_sim.chip.splitting import Cut, split
+from spikegate.hw_sim.chip.workload import Workload, unrun, workload_of
+from spikegate.neurons.cuba import Cuba
+from spikegate.ops.conv import Conv
+from spikegate.ops.current import Current
+from spikegate.ops.inject import Inject
+from spikegate.ops.membrane import Membrane
 from tests.graphs import chain_graph, halting_graph, halting_input
 
 SYNOP, SPIKES, UPDATES = (COUNTERS.index(c) for c in ("synop", "spike_out", "neuron_update"))
@@ -279,7 +279,7 @@ def test_a_net_with_serial_halting_cannot_be_pipelined_and_a_rectangle_can():
 def test_a_wrong_chip_profile_is_refused_by_name(change, message, tmp_path):
     import yaml
 
-    from hw_sim.chip import FOLDER
+    from spikegate.hw_sim.chip.profile import FOLDER
 
     content = yaml.safe_load((FOLDER / "loihi2.yml").read_text())
     change(content)

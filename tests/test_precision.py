@@ -10,13 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train import checkpoint, loop, models
-from train.config import Config, ModelConfig
-from train.layers.conv import SpikingConv
-from train.layers.dynamics import MANT
-from train.layers.folding import FoldedNorm
-from train.layers.products import map_conv
-from train.runfolder import WEIGHTS
+from spikegate.train import checkpoint, loop, models
+from spikegate.train.layers.conv import SpikingConv
+from spikegate.train.layers.dynamics import MANT
+from spikegate.train.layers.folding import FoldedNorm
+from spikegate.train.layers.products import map_conv
+from spikegate.train.settings.config import Config, ModelConfig
+from spikegate.train.settings.runfolder import WEIGHTS
 
 torch.set_num_threads(1)
 SMALL = {"dim": 16, "depth": 1, "heads": 4, "stem_channels": 8, "attention_threshold": 1, "embedding_levels": 2}

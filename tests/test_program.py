@@ -7,18 +7,19 @@ import dataclasses
 import numpy as np
 import pytest
 
-from convert import engine, gather, stage
-from convert.data import load_split
-from convert.host import Host
-from convert.ir import Graph, Payload
-from convert.manifest import read_manifest
-from convert.netx import read_graph
-from convert.neuron import Cuba, RegisterOverflow, Strict
-from convert.ops.conv import Conv
-from convert.ops.dense import Dense
-from convert.ops.lif import Lif
-from convert.program import program_of
-from convert.runs import ZOO
+from spikegate.command.runs import ZOO
+from spikegate.data.parts import load_split
+from spikegate.engine import integer, stage
+from spikegate.engine.program import program_of
+from spikegate.formats.host import Host
+from spikegate.formats.manifest import read_manifest
+from spikegate.formats.netx.graph_file import read_graph
+from spikegate.graph.ir import Graph, Payload
+from spikegate.kernels import gather
+from spikegate.neurons.cuba import Cuba, RegisterOverflow, Strict
+from spikegate.ops.conv import Conv
+from spikegate.ops.dense import Dense
+from spikegate.ops.lif import Lif
 
 FOLDERS = sorted(p.parent for p in ZOO.glob("*/model.net"))
 FIELDS = ("counts", "logits", "exit_step", "alive")
@@ -26,10 +27,10 @@ FIELDS = ("counts", "logits", "exit_step", "alive")
 
 def both(monkeypatch, graph: Graph, x: np.ndarray, batch: int) -> tuple:
     """Records of a run that walks and of one that does not."""
-    walked = engine.run(graph, x, batch=batch, spikes=True)
+    walked = integer.run(graph, x, batch=batch, spikes=True)
     with monkeypatch.context() as m:
         m.setattr(stage, "SMALL", 0)
-        alone = engine.run(graph, x, batch=batch, spikes=True)
+        alone = integer.run(graph, x, batch=batch, spikes=True)
     return walked, alone
 
 
@@ -85,10 +86,10 @@ def test_a_changed_graph_gets_a_new_table():
     rng = np.random.default_rng(0)
     graph = chain(rng, 3, Cuba(4096, 2048, 60), 1)
     x = rng.integers(0, 2, (2, 3, 30, 3)).astype(np.int32)
-    before = engine.run(graph, x)
+    before = integer.run(graph, x)
     assert program_of(graph, list(graph.ops)) is program_of(graph, list(graph.ops))
     graph.ops["first"] = dataclasses.replace(graph.ops["first"], neuron=Cuba(4096, 2048, 4000))
-    after = engine.run(graph, x)
+    after = integer.run(graph, x)
     assert before.counts[:, :, 0].sum() != after.counts[:, :, 0].sum()
 
 
@@ -105,7 +106,7 @@ def test_an_overflow_is_reported_as_ever(monkeypatch):
     same(walked, alone)
     monkeypatch.setattr(Strict, "raises", True)
     with pytest.raises(RegisterOverflow):
-        engine.run(graph, x)
+        integer.run(graph, x)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from convert import engine
-from convert.ir import DeployError
-from convert.netx import read_graph, write_graph
-from train import models
-from train.layers.folding import FoldedNorm
-from train.net import Net
-from train.options import from_yaml
-from train.tracing import trace_net
+from spikegate.engine import integer
+from spikegate.formats.netx.graph_file import read_graph, write_graph
+from spikegate.graph.ir import DeployError
+from spikegate.train import models
+from spikegate.train.layers.folding import FoldedNorm
+from spikegate.train.models.net import Net
+from spikegate.train.settings.options import from_yaml
+from spikegate.train.tracing import trace_net
 
 CONF = Path(__file__).parents[1] / "conf" / "published"
 IMAGE = (3, 32, 32)
@@ -102,7 +102,7 @@ def test_a_paper_size_net_runs_and_exports(name, tmp_path):
     graph = read_graph(tmp_path / "model.net")
     theirs = trace_net(net, x[:1].numpy())
     with torch.no_grad():
-        ours = engine.run(graph, net.stem(x[:1]).int().numpy(), spikes=True)
+        ours = integer.run(graph, net.stem(x[:1]).int().numpy(), spikes=True)
     silent = [n for n in graph.ops if not ours.spikes[n].any()]
     assert len(silent) < len(graph.ops) / 3, silent
     for op in graph.ops:

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert import engine
-from convert.audit import audit
-from convert.data import load_split
-from convert.host import Host
-from convert.manifest import read_manifest
-from convert.netx import read_graph
-from convert.runs import ZOO, find_export
+from spikegate.command.runs import ZOO, find_export
+from spikegate.convert.checks.audit import audit
+from spikegate.data.parts import load_split
+from spikegate.engine import integer
+from spikegate.formats.host import Host
+from spikegate.formats.manifest import read_manifest
+from spikegate.formats.netx.graph_file import read_graph
 
 ROOT = Path(__file__).parents[1]
 NETS = sorted(p.name for p in ZOO.iterdir())
@@ -45,5 +45,5 @@ def test_zoo_nets_are_complete_and_accumulate_only(name):
 def test_zoo_accuracy_is_what_its_log_says(name):
     export = find_export(Path(f"zoo:{name}"))
     images, labels = load_split(read_manifest(export)["data"], "test")
-    record = engine.run(read_graph(export / "model.net"), Host(export / "embedding.onnx").encode(images), labels)
+    record = integer.run(read_graph(export / "model.net"), Host(export / "embedding.onnx").encode(images), labels)
     assert record.accuracy == pytest.approx(json.loads((export / "metrics.json").read_text())["test"]["accuracy"])

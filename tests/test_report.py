@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert import cli
-from convert.ir import DeployError
-from hw_sim.estimate import main
-from hw_sim.estimating import run
+from spikegate.command import cli
+from spikegate.graph.ir import DeployError
+from spikegate.hw_sim.energy_report import run
+from spikegate.hw_sim.estimate import main
 from tests.run_folder import adaptive_graph, record_of, static_graph, write_export, write_runs
 
 SCRIPT = Path(__file__).parents[1] / "hw_sim" / "estimate.py"
@@ -114,7 +114,7 @@ def test_the_page_is_self_contained_and_holds_the_figures(folder):
     assert outside.fetched == [] and "http" not in page and "@import" not in page and not re.search(r"url\((?!#)", page)
     assert outside.images == 16 and outside.scripts == 1  # eight images, each above its halting maps; the slider's script
     assert page.count("<svg") == page.count("</svg>") == len(FIGURES) + 16
-    from hw_sim.units import energy_text
+    from spikegate.hw_sim.energy.units import energy_text
 
     for name in TABLES:
         assert energy_text(figures["nets"]["adaptive"]["energy"][name]["chip_pj"]) in page
@@ -237,7 +237,7 @@ def broken(folder: Path, what: str) -> list[str]:
         ("other images", "events_off.npz: holds other samples", "same images"),
         ("images", "images.npz: images of shape", "deploy/run.py"),
         ("manifest", "manifest.json: not a readable manifest", "export"),
-        ("yaml", "mine.yml: schema: Field required", "write it like hw_sim/costs/"),
+        ("yaml", "mine.yml: schema: Field required", "write it like hw_sim/energy/costs/"),
         ("table", "loihi3: no such cost table", "known: int8-45, lemaire, loihi1-davies, loihi2-pilotnet, paper45"),
         ("output", "file", "--output"),
         ("run", "runs/nothing: no such export", "convert/export.py"),
@@ -266,7 +266,7 @@ def test_wrong_usage_exits_with_2(folder):
 
 
 def test_an_unpriced_counter_is_named_wherever_the_total_stands(folder):
-    text = (SCRIPT.parent / "costs" / "loihi1-davies.yml").read_text().replace("name: loihi1-davies", "name: bare")
+    text = (SCRIPT.parent / "energy" / "costs" / "loihi1-davies.yml").read_text().replace("name: loihi1-davies", "name: bare")
     (folder / "bare.yml").write_text(re.sub(r"  message:\n(    .*\n)+", "", text))
     done = command(folder, "runs/adaptive", "--costs", "bare.yml")
     assert done.returncode == 0, done.stderr

@@ -14,16 +14,15 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from convert.data import load_split
-from convert.ir import COUNTERS, DeployError
-from convert.record import Record
-from deploy import compare
-from deploy.comparison import compare as compare_run
-from hw_sim.figures import maps, raster, svg
-from hw_sim.measured import find_measured
-from hw_sim.reporting import run
-from hw_sim.shown import choose, kept_spikes, read_row
-from hw_sim.subject import collect
+from spikegate.data.parts import load_split
+from spikegate.deploy.agreement import compare as compare_run
+from spikegate.engine.record import Record
+from spikegate.graph.ir import COUNTERS, DeployError
+from spikegate.hw_sim.energy.measured import find_measured
+from spikegate.hw_sim.page import halting_maps, raster, svg
+from spikegate.hw_sim.page.shown import choose, kept_spikes, read_row
+from spikegate.hw_sim.page.subject import collect
+from spikegate.hw_sim.side_by_side import run
 from tests.report_runs import HALTING, IMAGES, STATIC, TABLES, reported
 
 FILES = {"report.html", "report.json", "energy.csv", "cores.csv"}
@@ -43,8 +42,8 @@ def folder(shared, tmp_path, monkeypatch):
 
 
 def subjects(**more):
-    from hw_sim.chip import load_chip
-    from hw_sim.cost_tables import load_tables
+    from spikegate.hw_sim.chip.profile import load_chip
+    from spikegate.hw_sim.energy.cost_tables import load_tables
 
     return collect([HALTING, STATIC], None, load_tables(TABLES), chip=load_chip("loihi2"), images=4, **more)
 
@@ -122,7 +121,7 @@ def test_the_record_is_checked_by_running_the_reference_again(folder, capsys):
 
 
 def test_what_compare_found_is_shown_for_this_net_only(folder):
-    assert compare_run(compare.Args(HALTING, targets="int,lava", data="test:2", batch=2)) is True
+    assert compare_run(HALTING, targets="int,lava", data="test:2", batch=2) is True
     (subject, _) = subjects(again=False)
     assert subject.compared["equal"] and subject.compared["images"] == 2
     path = folder / "runs/zoo-stas-digits/deploy/compare.json"
@@ -191,11 +190,11 @@ def test_images_are_the_kept_ones_where_the_data_is_gone_or_has_changed(folder, 
 
     wanted = subjects(again=False)[0].shown
     for instead in (gone, changed):
-        monkeypatch.setattr("convert.data.load_split", instead)
+        monkeypatch.setattr("spikegate.data.parts.load_split", instead)
         shown = subjects()[0].shown
         assert np.array_equal(shown.index, wanted.index) and np.array_equal(shown.images, wanted.images) and not shown.differs
     (folder / "runs/zoo-stas-digits/deploy/images.npz").unlink()
-    monkeypatch.setattr("convert.data.load_split", gone)
+    monkeypatch.setattr("spikegate.data.parts.load_split", gone)
     subject = subjects()[0]
     assert len(subject.shown.images) == 0 and "data: is gone" in " ".join(subject.notes)
 
@@ -206,7 +205,7 @@ def test_halting_maps_cover_exactly_the_tokens_that_are_gone():
         alive = rng.random(shape) < 0.5
         drawn = np.ones(shape, bool)
         one = 70 / max(shape)
-        for x, y, w in re.findall(r"M([\d.]+) ([\d.]+)h([\d.]+)v", maps.dead_path(alive, 0, 0, 70)):
+        for x, y, w in re.findall(r"M([\d.]+) ([\d.]+)h([\d.]+)v", halting_maps.dead_path(alive, 0, 0, 70)):
             row, first, number = round(float(y) / one), round(float(x) / one), round(float(w) / one)
             drawn[row, first : first + number] = False
         assert np.array_equal(drawn, alive)
@@ -250,6 +249,6 @@ def test_problems_are_named(folder, change, said):
 
 
 def test_a_page_that_is_too_large_is_refused(folder, monkeypatch):
-    monkeypatch.setattr("hw_sim.reporting.LARGEST", 10_000)
+    monkeypatch.setattr("spikegate.hw_sim.side_by_side.LARGEST", 10_000)
     with pytest.raises(DeployError, match="would have"):
         run([STATIC], None, ["paper45"], "loihi2", None)

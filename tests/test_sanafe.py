@@ -10,24 +10,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert import cli, engine
-from convert.ir import COUNTERS, INPUT, DeployError, Graph
-from convert.neuron import Cuba
-from convert.ops.conv import Conv
-from convert.ops.dense import Dense
-from convert.record import Record
-from deploy import run as deploy
-from hw_sim import place as command
-from hw_sim import sanafe_adapter
-from hw_sim.chip import Chip, load_chip
-from hw_sim.cost_tables import load_table
-from hw_sim.hardware import on_chip
-from hw_sim.mapping import Mapping, map_to
-from hw_sim.noc import route
-from hw_sim.placed_energy import price_placed
-from hw_sim.placement import Placement, place
-from hw_sim.replay import Edge, Played, Replay, costs_of, replay_of, simple
-from hw_sim.workload import workload_of
+from spikegate.command import cli
+from spikegate.deploy import run as deploy
+from spikegate.engine import integer
+from spikegate.engine.record import Record
+from spikegate.graph.ir import COUNTERS, INPUT, DeployError, Graph
+from spikegate.hw_sim import place as command
+from spikegate.hw_sim.chip.hardware import on_chip
+from spikegate.hw_sim.chip.mapping import Mapping, map_to
+from spikegate.hw_sim.chip.noc import route
+from spikegate.hw_sim.chip.placed_energy import price_placed
+from spikegate.hw_sim.chip.placement import Placement, place
+from spikegate.hw_sim.chip.profile import Chip, load_chip
+from spikegate.hw_sim.chip.workload import workload_of
+from spikegate.hw_sim.energy.cost_tables import load_table
+from spikegate.hw_sim.sanafe import adapter
+from spikegate.hw_sim.sanafe.replay import Edge, Played, Replay, costs_of, replay_of, simple
+from spikegate.neurons.cuba import Cuba
+from spikegate.ops.conv import Conv
+from spikegate.ops.dense import Dense
 from tests.graphs import halting_graph, halting_input
 
 LOIHI2, DAVIES = load_chip("loihi2"), load_table("loihi1-davies")
@@ -112,7 +113,7 @@ def equal(a: Played, b: Played) -> None:
 
 
 def one_sample(graph: Graph, x: np.ndarray, chip: Chip) -> tuple[Record, Mapping]:
-    record = engine.run(graph, x, spikes=True)
+    record = integer.run(graph, x, spikes=True)
     return record, map_to(workload_of(graph, record), chip)
 
 
@@ -129,12 +130,12 @@ def test_the_ledger_is_sanafe_with_every_synapse_by_itself(seed):
     replay = replay_of(mapping, placement, {n: v[0] for n, v in record.spikes.items()}, schedule)
     full = every_synapse(graph, mapping, replay)
     work, traffic = mapping.work, mapping.traffic.sum(0)
-    for costs in (sanafe_adapter.loihi_costs(), costs_of(mapping.chip, DAVIES)):
-        ours, theirs = simple(replay, costs), sanafe_adapter.play(full, costs, "simple")
+    for costs in (adapter.loihi_costs(), costs_of(mapping.chip, DAVIES)):
+        ours, theirs = simple(replay, costs), adapter.play(full, costs, "simple")
         equal(ours, theirs)
         assert np.allclose(ours.step_s, theirs.step_s, rtol=1e-9, atol=0)
-        equal(ours, sanafe_adapter.play(replay, costs, "simple"))  # one synapse for all of a neuron's on a core, as large nets need it
-        small, large = (sanafe_adapter.play(r, costs, "detailed") for r in (replay, full))
+        equal(ours, adapter.play(replay, costs, "simple"))  # one synapse for all of a neuron's on a core, as large nets need it
+        small, large = (adapter.play(r, costs, "detailed") for r in (replay, full))
         equal(small, large)
         assert small.time_s == pytest.approx(large.time_s, rel=0.01)  # packets of the same moment: rounding decides which is first
         assert small.time_s >= ours.time_s
@@ -153,7 +154,7 @@ def test_placed_energies_are_sanafes_where_every_neuron_is_visited():
     hw = on_chip(mapping.work, mapping.chip, [], schedule="wait", mapping=mapping)
     e = price_placed(mapping, hw.placement, DAVIES, hw.times)
     replay = replay_of(mapping, hw.placement, {n: v[0] for n, v in record.spikes.items()}, "wait")
-    theirs = sanafe_adapter.play(every_synapse(graph, mapping, replay), costs_of(mapping.chip, DAVIES), "simple")
+    theirs = adapter.play(every_synapse(graph, mapping, replay), costs_of(mapping.chip, DAVIES), "simple")
     parts = {n: b.value * 1e-12 for n, b in e.components.items()}
     host = mapping.work.mean[:, 0, SYNOP].sum() * 23.6e-12  # the first layer's accumulates come from the host
     assert parts["synapses"] - host == pytest.approx(theirs.synapse, rel=1e-9)
@@ -174,8 +175,8 @@ def test_attention_and_gates_do_the_counted_work_on_every_core(order):
         done = sum(float((replay.fired[e.sender][:, e.source] @ e.fan).sum()) for e in replay.edges if e.receiver == core)
         heard = any(replay.fired[e.sender][:, e.source].any() for e in replay.edges if e.receiver == core)
         assert not heard or done == pytest.approx(counted[core]), core
-    costs = sanafe_adapter.loihi_costs()
-    ours, theirs = simple(replay, costs), sanafe_adapter.play(replay, costs, "simple")
+    costs = adapter.loihi_costs()
+    ours, theirs = simple(replay, costs), adapter.play(replay, costs, "simple")
     equal(ours, theirs)
     assert np.allclose(ours.step_s, theirs.step_s, rtol=1e-9, atol=0)
     assert len(ours.step_s) == int(on_chip(mapping.work, mapping.chip, [], schedule=schedule, mapping=mapping).times.steps[0])
@@ -203,7 +204,7 @@ def test_place_replays_a_run(tmp_path, monkeypatch, capsys):
 def test_without_the_package_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sanafe", None)
     with pytest.raises(DeployError, match="sanafe") as e:
-        sanafe_adapter.package()
+        adapter.package()
     assert "spikegate[sanafe]" in e.value.hint
 
 

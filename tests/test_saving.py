@@ -7,11 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from convert.ir import DeployError
-from hw_sim.cost_tables import QUANTITIES, load_table
-from hw_sim.energy import price_ledger
-from hw_sim.ledger import Ledger, NetInfo, book, quantities
-from hw_sim.saving import split
+from spikegate.graph.ir import DeployError
+from spikegate.hw_sim.energy.cost_tables import QUANTITIES, load_table
+from spikegate.hw_sim.energy.ledger import Ledger, NetInfo, book, quantities
+from spikegate.hw_sim.energy.pricing import price_ledger
+from spikegate.hw_sim.energy.saving import split
 from tests.run_folder import adaptive_graph, record_of, static_graph, without_halting
 
 SYNOP = QUANTITIES.index("synop")

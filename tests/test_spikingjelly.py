@@ -17,12 +17,12 @@ from torch import nn
 pytest.importorskip("spikingjelly")
 from spikingjelly.activation_based import functional, layer, neuron
 
-from convert import engine
-from convert.imported.importing import Pixels, import_model
-from convert.imported.loading import load_model
-from convert.imported.tracing import read
-from convert.imported.twin import trace_graph
-from convert.ir import DeployError
+from spikegate.convert.spikingjelly.importing import Pixels, import_model
+from spikegate.convert.spikingjelly.loading import load_model
+from spikegate.convert.spikingjelly.tracing import read
+from spikegate.convert.spikingjelly.twin import trace_graph
+from spikegate.engine import integer
+from spikegate.graph.ir import DeployError
 from tests.foreign_import import ENV, ROOT, both, pictures
 from tests.foreign_models import Spikformer, Vgg, lif, settle, train
 
@@ -141,7 +141,7 @@ def test_attention_of_every_form_comes_through(digits, form, kind):
     assert min(row.alone for row in rows) > 0.97
     gates = [row for row in rows if row.kind == kind]
     assert all(row.float_rate > 0.01 and row.alone == 1 for row in gates)  # counts and ORs are exact
-    ours, theirs = trace_graph(graph, embedded), engine.run(graph, embedded, spikes=True)
+    ours, theirs = trace_graph(graph, embedded), integer.run(graph, embedded, spikes=True)
     assert all(np.array_equal(ours.spikes[n], theirs.spikes[n]) for n in graph.ops)
 
 

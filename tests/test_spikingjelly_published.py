@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 
 pytest.importorskip("spikingjelly")
 
-from convert.imported.published import build
-from convert.imported.tracing import read
-from convert.ir import DeployError
+from spikegate.convert.spikingjelly.published import build
+from spikegate.convert.spikingjelly.tracing import read
+from spikegate.graph.ir import DeployError
 from tests.foreign_import import ENV, ROOT, both, same_in_torch
 
 

@@ -15,18 +15,19 @@ from torch import nn
 pytest.importorskip("spikingjelly")
 from spikingjelly.activation_based import functional
 
-from convert import chip_time, engine
-from convert.imported.importing import import_model
-from convert.imported.published import build
-from convert.imported.quantising import quantise
-from convert.imported.reporting import compare_layers, float_spikes
-from convert.imported.tracing import read
-from convert.imported.tuning import within_registers
-from convert.imported.twin import GraphTwin
-from convert.ir import INPUT, DeployError
-from convert.nir_export import to_nir
-from convert.schedule import SCHEDULES, schedule
-from hw_sim.groups import groups_of
+from spikegate.convert.spikingjelly.importing import import_model
+from spikegate.convert.spikingjelly.published import build
+from spikegate.convert.spikingjelly.quantising import quantise
+from spikegate.convert.spikingjelly.reporting import compare_layers, float_spikes
+from spikegate.convert.spikingjelly.tracing import read
+from spikegate.convert.spikingjelly.tuning import within_registers
+from spikegate.convert.spikingjelly.twin import GraphTwin
+from spikegate.engine import integer
+from spikegate.engine.chip_time import chip_run
+from spikegate.engine.chip_time.schedule import SCHEDULES, schedule
+from spikegate.formats.nir.exporter import to_nir
+from spikegate.graph.ir import INPUT, DeployError
+from spikegate.hw_sim.chip.groups import groups_of
 from tests.foreign_import import ENV, ROOT, both, same_in_torch
 from tests.foreign_models import train
 
@@ -79,7 +80,7 @@ def test_published_stmixer_comes_through_by_its_key_names():
     scores = sum(np.einsum("kpc,ntpc->nk", p.weight, spikes[p.sources[0]].astype(float)) for p in plan.head.parts) + 4 * plan.head.bias
     scores += 4 * np.einsum("kcyx,ncyx->nk", plan.head.image.weight, images.numpy())
     assert np.allclose(scores, wanted, atol=1e-4)
-    assert np.corrcoef(engine.run(graph, embedded).logits.ravel(), wanted.ravel())[0, 1] > 0.97
+    assert np.corrcoef(integer.run(graph, embedded).logits.ravel(), wanted.ravel())[0, 1] > 0.97
 
 
 def test_its_graph_can_be_placed_timed_and_is_refused_by_nir():
@@ -88,9 +89,9 @@ def test_its_graph_can_be_placed_timed_and_is_refused_by_nir():
     groups = groups_of(graph)
     assert {p.source for g in groups for p in g.projections} <= {g.name for g in groups} | {INPUT}
     assert {p.form for p in groups[-2].projections} == {"dense", "conv", "direct"} and groups[-2].name == "readout"
-    whole = engine.run(graph, embedded, spikes=True)
+    whole = integer.run(graph, embedded, spikes=True)
     for name in SCHEDULES:
-        timed = chip_time.run(schedule(graph, name), embedded, spikes=True)
+        timed = chip_run.run(schedule(graph, name), embedded, spikes=True)
         assert np.array_equal(timed.logits, whole.logits) and all(np.array_equal(timed.spikes[n], whole.spikes[n]) for n in graph.ops)
     with pytest.raises(DeployError, match=r"readout \(reads a stream\)"):
         to_nir(graph)
@@ -127,7 +128,7 @@ def test_the_published_size_fits_the_chip():
     readers, others = ([v for k, v in alone.items() if k.endswith("fc1.0") == reads] for reads in (True, False))
     print(f"alone: the stream's readers {min(readers):.4f}, others {min(others):.4f}")
     assert min(readers) > 0.97 and min(others) > 0.99
-    ours = engine.run(found.graph, embedded, spikes=[p.sources[0] for p in plan.head.parts])
+    ours = integer.run(found.graph, embedded, spikes=[p.sources[0] for p in plan.head.parts])
     wanted = sum(np.einsum("kpc,ntpc->nk", p.weight, ours.spikes[p.sources[0]].astype(float)) for p in plan.head.parts)
     wanted += 4 * np.einsum("kcyx,ncyx->nk", plan.head.image.weight, images.numpy())
     differences = [(v - v.mean(0)).ravel() for v in (wanted, ours.logits.astype(float))]  # from image to image

@@ -14,13 +14,13 @@ from torch import nn
 pytest.importorskip("spikingjelly")
 from spikingjelly.activation_based import functional
 
-from convert import engine
-from convert.host import Host
-from convert.imported.hosting import RawPixels, add_replays, host_map, side_by_side
-from convert.imported.plan import IMAGE, Synapses
-from convert.imported.scaling import diffused
-from convert.imported.tracing import read
-from convert.ir import INPUT, DeployError, Graph, Payload
+from spikegate.convert.spikingjelly.hosting import RawPixels, add_replays, host_map, side_by_side
+from spikegate.convert.spikingjelly.plan import IMAGE, Synapses
+from spikegate.convert.spikingjelly.scaling import diffused
+from spikegate.convert.spikingjelly.tracing import read
+from spikegate.engine import integer
+from spikegate.formats.host import Host
+from spikegate.graph.ir import INPUT, DeployError, Graph, Payload
 from tests.foreign_import import both, pictures, same_in_torch
 from tests.foreign_models import lif, settle
 
@@ -74,7 +74,7 @@ def test_a_stream_may_begin_with_the_stems_currents(digits, end):
     functional.reset_net(model)
     with torch.no_grad():
         wanted = model(images).numpy()
-    assert np.corrcoef(engine.run(graph, embedded).logits.ravel(), wanted.ravel())[0, 1] > (0.98 if end == "stream" else 0.9)
+    assert np.corrcoef(integer.run(graph, embedded).logits.ravel(), wanted.ravel())[0, 1] > (0.98 if end == "stream" else 0.9)
 
 
 class Summed(nn.Module):

@@ -10,16 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert import cli, engine
-from convert.ir import DeployError
-from convert.ops.exit_gate import NEVER
-from convert.ops.timestep_gate import TimestepGate
-from hw_sim import sweep
-from hw_sim.chip import load_chip
-from hw_sim.splitting import finer, split
-from hw_sim.sweeping import more_cores
-from hw_sim.variants import margins, with_credit, with_margin, with_timesteps
-from hw_sim.workload import unrun
+from spikegate.command import cli
+from spikegate.engine import integer
+from spikegate.graph.ir import DeployError
+from spikegate.hw_sim import sweep
+from spikegate.hw_sim.chip.profile import load_chip
+from spikegate.hw_sim.chip.splitting import finer, split
+from spikegate.hw_sim.chip.workload import unrun
+from spikegate.hw_sim.variants import margins, with_credit, with_margin, with_timesteps
+from spikegate.hw_sim.what_if import more_cores
+from spikegate.ops.exit_gate import NEVER
+from spikegate.ops.timestep_gate import TimestepGate
 from tests.graphs import halting_graph, halting_input
 
 LOIHI2 = load_chip("loihi2")
@@ -29,26 +30,26 @@ X = halting_input()
 @pytest.mark.parametrize("kind", [{}, {"order": "rectangle"}, {"delta": 2}])
 def test_credit_moves_deaths_and_nothing_else(kind):
     graph = halting_graph(**kind)
-    runs = [engine.run(with_credit(graph, f), X) for f in (0.3, 1.0, 3.0)]
+    runs = [integer.run(with_credit(graph, f), X) for f in (0.3, 1.0, 3.0)]
     tokens = [r.mean_tokens for r in runs]
     assert tokens[0] < tokens[1] < tokens[2]
-    assert np.array_equal(runs[1].counts, engine.run(graph, X).counts)
+    assert np.array_equal(runs[1].counts, integer.run(graph, X).counts)
     if not kind:
-        forever = engine.run(with_credit(graph, 1e4), X)
-        assert forever.mean_tokens == 1 and np.array_equal(forever.logits, engine.run(halting_graph(gated=False), X).logits)
+        forever = integer.run(with_credit(graph, 1e4), X)
+        assert forever.mean_tokens == 1 and np.array_equal(forever.logits, integer.run(halting_graph(gated=False), X).logits)
     changed = with_credit(graph, 0.3)
     assert {n for n in graph.ops if graph.ops[n] is not changed.ops[n]} == {n for n, op in graph.ops.items() if op.gates_tokens}
 
 
 def test_margins_are_factors_of_the_calibrated_ones_or_quantiles_of_leads():
     graph = halting_graph(gated=False)
-    full = engine.run(graph, X, spikes=True)
+    full = integer.run(graph, X, spikes=True)
     labels, found = zip(*margins(graph, full, None))
-    exits = [engine.run(with_margin(graph, m), X).mean_timesteps for m in found]
+    exits = [integer.run(with_margin(graph, m), X).mean_timesteps for m in found]
     assert labels[-1] == "never" and exits == sorted(exits) and exits[0] < exits[-1] == graph.timesteps
     z = np.sort(full.spikes["readout"][:, 0], 1)
     half = dict(zip(labels, found))["quantile 0.5"]
-    assert (engine.run(with_margin(graph, half), X).exit_step == 1).tolist() == (z[:, -1] - z[:, -2] >= half[0]).tolist()
+    assert (integer.run(with_margin(graph, half), X).exit_step == 1).tolist() == (z[:, -1] - z[:, -2] >= half[0]).tolist()
     calibrated = with_margin(graph, np.array([NEVER, 40, 60, NEVER]))
     assert [(n, m.tolist()) for n, m in margins(calibrated, full, [0.5])] == [
         ("x 0.5", [NEVER, 20, 30, NEVER]), ("never", [NEVER] * 4)]
@@ -60,7 +61,7 @@ def test_fewer_timesteps_are_the_first_ones(timesteps):
     graph.ops = {"mask": TimestepGate(np.array([1, 0, 1, 1])), **graph.ops}
     graph.edges.append(dataclasses.replace(graph.edges[0], source="mask", target="block1.fc1", slot="open", delay=0))
     graph.check()
-    full, cut = engine.run(graph, X, spikes=True), engine.run(with_timesteps(graph, timesteps), X, spikes=True)
+    full, cut = integer.run(graph, X, spikes=True), integer.run(with_timesteps(graph, timesteps), X, spikes=True)
     assert cut.exit_step.max() == timesteps
     for name in graph.ops:
         if name not in ("readout", "exit"):  # the head adds what is left at once, the gate ends earlier
@@ -147,15 +148,15 @@ def test_what_cannot_be_swept_is_refused(args, said, monkeypatch, capsys, tmp_pa
 
 
 def test_runs_of_different_data_are_not_compared(monkeypatch, tmp_path, capsys):
-    from hw_sim import sweeping
+    from spikegate.hw_sim import what_if
 
-    honest = sweeping.open_net
+    honest = what_if.open_net
 
     def other(given, images):
         net = honest(given, images)
         return net if "stas" in str(given) else dataclasses.replace(net, manifest=net.manifest | {"data": {"name": "other"}})
 
-    monkeypatch.setattr(sweeping, "open_net", other)
+    monkeypatch.setattr(what_if, "open_net", other)
     code, _, err = command(monkeypatch, capsys, *PAIR, "--images", 4, "--output", tmp_path)
     assert code == 1 and "different data" in err
 

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from convert import engine, injector
-from convert.ir import Graph, Op, Sources, load_ops
-from convert.neuron import Cuba, Strict
-from convert.neuron_leaky import VOLTAGE, Leaky
-from convert.neuron_sdnn import Delta, SigmaDelta
-from convert.ops.conv import Conv
-from convert.ops.dense import Dense
-from convert.ops.spiking_attention import SpikingAttention
-from convert.signals import merged
-from convert.taps import Taps, convolution, transposed
+from spikegate.engine import injector, integer
+from spikegate.graph.ir import Graph, Op, Sources, load_ops
+from spikegate.graph.signals import merged
+from spikegate.neurons.cuba import Cuba, Strict
+from spikegate.neurons.leaky import VOLTAGE, Leaky
+from spikegate.neurons.sigma_delta import Delta, SigmaDelta
+from spikegate.ops.conv import Conv
+from spikegate.ops.dense import Dense
+from spikegate.ops.spiking_attention import SpikingAttention
+from spikegate.synapses.taps import Taps, convolution, transposed
 from tests.graphs import chain_graph, halting_graph, halting_input
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*leaves its 24 bits")
@@ -172,7 +172,7 @@ def by_steps(graph: Graph, x: np.ndarray, batch: int):
     before = injector.BEAT_VALUES
     injector.BEAT_VALUES = 0
     try:
-        return engine.run(graph, x, batch=batch, spikes=True)
+        return integer.run(graph, x, batch=batch, spikes=True)
     finally:
         injector.BEAT_VALUES = before
 
@@ -180,10 +180,10 @@ def by_steps(graph: Graph, x: np.ndarray, batch: int):
 @pytest.mark.parametrize("values", [1000, 1 << 17])
 def test_a_run_in_long_beats_is_the_run_step_by_step(values, monkeypatch):
     rng = np.random.default_rng(0)
-    monkeypatch.setattr("convert.injector.BEAT_VALUES", values)
+    monkeypatch.setattr("spikegate.engine.injector.BEAT_VALUES", values)
     for graph, x in ((chain_graph(), rng.integers(0, 2, (5, 6, 20, 2)).astype(np.int32)), (halting_graph(gated=False), halting_input(5))):
         assert injector.span_of(graph, 2) > 1
-        a, b = engine.run(graph, x, batch=2, spikes=True), by_steps(graph, x, 2)
+        a, b = integer.run(graph, x, batch=2, spikes=True), by_steps(graph, x, 2)
         for name in ("counts", "logits", "exit_step", "alive"):
             assert np.array_equal(getattr(a, name), getattr(b, name)), name
         for found in ("spikes", "activity", "values"):

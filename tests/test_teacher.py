@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from convert.ir import DeployError
-from train.config import check
-from train.data import load
-from train.loop import fit
-from train.restore import load_run
-from train.teacher import Teacher, load_teacher
+from spikegate.graph.ir import DeployError
+from spikegate.train.data import load
+from spikegate.train.loop import fit
+from spikegate.train.restore import load_run
+from spikegate.train.settings.config import check
+from spikegate.train.teacher import Teacher, load_teacher
 
 SMALL = {
     "data": {"name": "digits", "limit_train": 64},

@@ -83,6 +83,6 @@ def test_a_real_run_stopped_by_a_signal_resumes_to_the_same_weights(tmp_path):
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:
-    from train.checkpoint import read as read_tensors
+    from spikegate.train.checkpoint import read as read_tensors
 
     return read_tensors(path, "")[0]

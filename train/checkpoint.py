@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from convert.files import atomic
-from convert.ir import DeployError
+from spikegate.files import atomic
+from spikegate.graph.ir import DeployError
 
 SCHEMA = "1"
 MODEL, OPTIMIZER, RANDOM = "model/", "optimizer/", "random/"

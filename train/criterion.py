@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import cross_entropy
 
-from train.config import TrainConfig
-from train.layers.surrogate_module import mutual_loss
-from train.net import Net, Output
-from train.teacher import Teacher
+from spikegate.train.layers.surrogate_module import mutual_loss
+from spikegate.train.models.net import Net, Output
+from spikegate.train.settings.config import TrainConfig
+from spikegate.train.teacher import Teacher
 
 
 def loss_of(net: Net, out: Output, x: torch.Tensor, labels: torch.Tensor, settings: TrainConfig, teacher: Teacher | None) -> torch.Tensor:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from convert.data import Part, load_parts
-from train.augment import Augment
-from train.config import DataConfig
+from spikegate.data.parts import Part, load_parts
+from spikegate.train.augment import Augment
+from spikegate.train.settings.config import DataConfig
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Splits:
 
 
 def load(config: DataConfig) -> Splits:
-    """The data set that `config` names, see `convert.data.load_parts`."""
+    """The data set that `config` names, see `spikegate.data.parts.load_parts`."""
     parts = load_parts(config.name, config.path, validation=config.validation, seed=config.seed, limit_train=config.limit_train)
     train, validation, test = (_tensors(p) for p in (parts.train, parts.validation, parts.test))
     augment = None

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from train.data import Images
-from train.net import Net
+from spikegate.train.data import Images
+from spikegate.train.models.net import Net
 
 
 @torch.no_grad()

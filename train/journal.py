@@ -10,11 +10,11 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from convert.cli import console
-from convert.files import atomic
-from train import machine
-from train.checkpoint import State
-from train.runfolder import METRICS
+from spikegate.command.cli import console
+from spikegate.files import atomic
+from spikegate.train import machine
+from spikegate.train.checkpoint import State
+from spikegate.train.settings.runfolder import METRICS
 
 SCALARS = (
     "loss", "train_accuracy", "validation_accuracy", "mean_tokens", "mean_timesteps", "mean_layer_timesteps", "learning_rate",

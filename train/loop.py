@@ -11,23 +11,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from convert.cli import console
-from convert.ir import DeployError
-from convert.memory import keep_memory
-from train import models
-from train.checkpoint import State, load_checkpoint, save_checkpoint
-from train.config import Config, flat
-from train.criterion import loss_of
-from train.data import Splits, load
-from train.evaluate import evaluate
-from train.journal import Journal
-from train.layers.timestep_gate import keep_open
-from train.net import Net
-from train.optimize import learning_rate, make_optimizer, set_rate
-from train.options import from_yaml, write_yaml
-from train.restore import Facts, save_weights, start_from
-from train.runfolder import CHECKPOINT, CONFIG, WEIGHTS, claim, find_unfinished
-from train.teacher import Teacher, load_teacher
+from spikegate.command.cli import console
+from spikegate.engine.memory import keep_memory
+from spikegate.graph.ir import DeployError
+from spikegate.train import models
+from spikegate.train.checkpoint import State, load_checkpoint, save_checkpoint
+from spikegate.train.criterion import loss_of
+from spikegate.train.data import Splits, load
+from spikegate.train.evaluate import evaluate
+from spikegate.train.journal import Journal
+from spikegate.train.layers.timestep_gate import keep_open
+from spikegate.train.models.net import Net
+from spikegate.train.optimize import learning_rate, make_optimizer, set_rate
+from spikegate.train.restore import Facts, save_weights, start_from
+from spikegate.train.settings.config import Config, flat
+from spikegate.train.settings.options import from_yaml, write_yaml
+from spikegate.train.settings.runfolder import CHECKPOINT, CONFIG, WEIGHTS, claim, find_unfinished
+from spikegate.train.teacher import Teacher, load_teacher
 
 
 def fit(config: Config) -> Path:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from train.config import TrainConfig
-from train.layers.timestep_gate import TimestepMask
+from spikegate.train.layers.timestep_gate import TimestepMask
+from spikegate.train.settings.config import TrainConfig
 
 
 def make_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.AdamW:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from convert.ir import DeployError
-from convert.runs import find_run
-from train import checkpoint, models
-from train.config import Config
-from train.net import Net
-from train.options import from_yaml
-from train.runfolder import CONFIG, WEIGHTS
+from spikegate.command.runs import find_run
+from spikegate.graph.ir import DeployError
+from spikegate.train import checkpoint, models
+from spikegate.train.models.net import Net
+from spikegate.train.settings.config import Config
+from spikegate.train.settings.options import from_yaml
+from spikegate.train.settings.runfolder import CONFIG, WEIGHTS
 
 HINT = "train again with train/run.py"
 

@@ -10,14 +10,14 @@ if not __package__:  # run as a file: the repository root comes first, not train
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads collapse on busy cores; read when torch is imported
 
-from convert import cli
-from train.options import from_command_line
+from spikegate.command import cli
+from spikegate.train.settings.options import from_command_line
 
 
 def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's stop leaves the run resumable, as Ctrl-C does
     config = from_command_line(sys.argv[1:])
-    from train.loop import fit  # torch takes seconds to import: not for --help or a wrong setting
+    from spikegate.train.loop import fit  # torch takes seconds to import: not for --help or a wrong setting
 
     run = fit(config)
     cli.console.print(f"wrote {run}/ (weights, settings, metrics); next: python convert/export.py {run}", markup=False, soft_wrap=True)

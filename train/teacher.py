@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy, kl_div
 
-from convert.ir import DeployError
-from train.data import Splits
-from train.net import Net
-from train.restore import load_run, read_facts
+from spikegate.graph.ir import DeployError
+from spikegate.train.data import Splits
+from spikegate.train.models.net import Net
+from spikegate.train.restore import load_run, read_facts
 
 TEMPERATURE = 2.0
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from convert.engine import Recorder, done_of
-from convert.ir import delayed
-from convert.record import Record
-from train.layers.exit_gate import Exit
-from train.layers.readout import Head
-from train.net import Net
+from spikegate.engine.integer import Recorder, done_of
+from spikegate.engine.record import Record
+from spikegate.graph.ir import delayed
+from spikegate.train.layers.exit_gate import Exit
+from spikegate.train.layers.readout import Head
+from spikegate.train.models.net import Net
 
 
 def trace_net(net: Net, images: np.ndarray, batch: int = 256) -> Record:
@@ -71,7 +71,7 @@ def _trace_batch(
 
 def trace(run: Path, images: np.ndarray, margin: np.ndarray | None = None) -> Record:
     """`trace_net` on the finished run in folder `run`; `margin` [T] are the exit gate's, which the export calibrated."""
-    from train.restore import load_run
+    from spikegate.train.restore import load_run
 
     net = load_run(run)[1]
     set_margin(net, margin)

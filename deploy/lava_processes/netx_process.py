@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from deploy.lava_import import (
+from spikegate.deploy.lava.lava_import import (
     CPU,
     AbstractProcess,
     InPort,
@@ -19,13 +19,13 @@ from deploy.lava_import import (
     requires,
     tag,
 )
-from deploy.netx_layers import LayerView, build, described, from_lava, input_shape_of, to_lava
+from spikegate.formats.netx.layers import LayerView, build, described, from_lava, input_shape_of, to_lava
 
 LAYERS = 64  # Lava wants every port as a class attribute, so the largest number of layers is fixed
 
 
 class Network(AbstractProcess):
-    """Drop-in for lava-dl 0.6.0's `netx.hdf5.Network`, in one process; see `deploy.netx_network`."""
+    """Drop-in for lava-dl 0.6.0's `netx.hdf5.Network`, in one process; see `spikegate.deploy.netx_network`."""
 
     _runtime = None  # of a Network whose file was refused: Lava asks for it when the object goes
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from deploy.lava_import import (
+from spikegate.deploy.lava.lava_import import (
     CPU,
     AbstractProcess,
     AsyncProtocol,

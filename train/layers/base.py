@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from convert.ir import HOLD, MUTE, OPEN, SKIP, Op
-from train.layers import kernels
-from train.layers.dynamics import neurons
+from spikegate.graph.ir import HOLD, MUTE, OPEN, SKIP, Op
+from spikegate.train.layers import kernels
+from spikegate.train.layers.dynamics import neurons
 
 PHASES = ("float", "deployed")
 
@@ -119,7 +119,7 @@ def fire(
 ) -> torch.Tensor:
     """Spikes of a twin's neurons for a chunk's currents [T, batch, ...]: keeps their state, obeys their timestep mask.
 
-    `neuron` is SLAYER's, for its threshold; slot ``open`` carries the words of `convert.ops.timestep_gate` [T, batch, 1].
+    `neuron` is SLAYER's, for its threshold; slot ``open`` carries the words of `spikegate.ops.timestep_gate` [T, batch, 1].
     `alive` [T, batch, ...] multiplies the spikes; `more` are `scale`, `shift` and `norm` of `neurons`. The tensor's attribute
     ``events`` is the number of spikes, which `Moment.book` reads: its gradient then costs no pass of its own.
     In a chunk of several timesteps a token may come back: then the state of its neurons has waited, as on chip.

@@ -1,4 +1,4 @@
-"""Torch twin of `convert.ops.conv`: a SLAYER CUBA convolution block with foldable normalisation."""
+"""Torch twin of `spikegate.ops.conv`: a SLAYER CUBA convolution block with foldable normalisation."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import math
 
 import torch
 
-from convert.neuron import Cuba
-from convert.ops.conv import Conv
-from convert.synapse import Padding
-from train.layers.base import Moment, Twin, fire, living
-from train.layers.dynamics import MANT, alive_bit
-from train.layers.folding import BIAS_LIMIT, REACH, FoldedNorm, integers, within
-from train.layers.products import map_conv
-from train.slayer_import import slayer
+from spikegate.neurons.cuba import Cuba
+from spikegate.ops.conv import Conv
+from spikegate.synapses.synapse import Padding
+from spikegate.train.layers.base import Moment, Twin, fire, living
+from spikegate.train.layers.dynamics import MANT, alive_bit
+from spikegate.train.layers.folding import BIAS_LIMIT, REACH, FoldedNorm, integers, within
+from spikegate.train.layers.products import map_conv
+from spikegate.train.layers.slayer_import import slayer
 
 HALF = 2048  # voltage decay of tau = 2
 

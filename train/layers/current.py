@@ -1,17 +1,17 @@
-"""Torch twin of `convert.ops.current`: SLAYER convolution synapses with foldable normalisation, no neurons."""
+"""Torch twin of `spikegate.ops.current`: SLAYER convolution synapses with foldable normalisation, no neurons."""
 
 from __future__ import annotations
 
 import torch
 from torch.nn import functional as F
 
-from convert.ops.current import Current
-from train.layers.base import Moment, Twin, living, total
-from train.layers.conv import fitting_threshold
-from train.layers.dynamics import MANT, alive_bit
-from train.layers.folding import REACH, FoldedNorm, integers, within
-from train.layers.products import map_conv
-from train.slayer_import import slayer
+from spikegate.ops.current import Current
+from spikegate.train.layers.base import Moment, Twin, living, total
+from spikegate.train.layers.conv import fitting_threshold
+from spikegate.train.layers.dynamics import MANT, alive_bit
+from spikegate.train.layers.folding import REACH, FoldedNorm, integers, within
+from spikegate.train.layers.products import map_conv
+from spikegate.train.layers.slayer_import import slayer
 
 
 class Branch(Twin):

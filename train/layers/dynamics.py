@@ -1,7 +1,7 @@
 """CUBA neurons over all timesteps of a chunk in one autograd function, with SLAYER's integer arithmetic.
 
 Units are SLAYER's: a weight mantissa of 64 is 1.0 and states are multiples of 1/4096, so every value below 2^12 is
-an exact float32 and equals the chip's integer state / 4096. The passes over memory are compiled, `train.layers.kernels`.
+an exact float32 and equals the chip's integer state / 4096. The passes over memory are compiled, `spikegate.train.layers.kernels`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from train.layers import kernels
+from spikegate.train.layers import kernels
 
 STATE = 4096.0  # SLAYER's s_scale: states are integers / 4096
 MANT = 64.0  # SLAYER's w_scale: weights, biases, thresholds are integers / 64

@@ -1,12 +1,12 @@
-"""Torch twin of `convert.ops.exit_gate`; training runs all timesteps, evaluation takes the exits."""
+"""Torch twin of `spikegate.ops.exit_gate`; training runs all timesteps, evaluation takes the exits."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
-from convert.ops.exit_gate import NEVER, ExitGate
-from train.layers.base import Moment, Twin
+from spikegate.ops.exit_gate import NEVER, ExitGate
+from spikegate.train.layers.base import Moment, Twin
 
 
 class Exit(Twin):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from train.layers.dynamics import MANT, straight_round
+from spikegate.train.layers.dynamics import MANT, straight_round
 
 BIAS_LIMIT = 4095 / MANT  # Loihi's 13-bit bias mantissa, in SLAYER units
 REACH = 0.95 * (1 << 23) / (MANT * MANT * 2)  # largest current that a 24-bit voltage of leak 1/2 adds up without overflow
@@ -38,7 +38,7 @@ class FoldedNorm(nn.Module):
         return out.reshape(y.shape)
 
     def form(self) -> dict[str, Any]:
-        """The same for `train.layers.base.fire`, which normalises on the way to its neurons."""
+        """The same for `spikegate.train.layers.base.fire`, which normalises on the way to its neurons."""
         if self.training:
             return {"norm": self, "scale": self.gamma, "shift": self.beta}
         return {"scale": self.gain(), "shift": self.beta - self.gain() * self.mean}

@@ -1,10 +1,10 @@
-"""What the twins of the memoryless gates share (`convert.gating`): shape, dead tokens, booking."""
+"""What the twins of the memoryless gates share (`spikegate.ops.base.gating`): shape, dead tokens, booking."""
 
 from __future__ import annotations
 
 import torch
 
-from train.layers.base import Moment, Twin, living
+from spikegate.train.layers.base import Moment, Twin, living
 
 
 class GateTwin(Twin):

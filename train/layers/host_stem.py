@@ -7,9 +7,9 @@ import math
 import torch
 from torch import nn
 
-from train.layers.dynamics import levels, straight_round
-from train.layers.folding import FoldedNorm
-from train.layers.products import map_conv
+from spikegate.train.layers.dynamics import levels, straight_round
+from spikegate.train.layers.folding import FoldedNorm
+from spikegate.train.layers.products import map_conv
 
 FINE_BITS = 8  # weights are held on a grid of about 2^-8 of the layer's unit
 

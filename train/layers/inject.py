@@ -1,11 +1,11 @@
-"""Torch twin of `convert.ops.inject`: one integer map, replayed every timestep while its tokens live."""
+"""Torch twin of `spikegate.ops.inject`: one integer map, replayed every timestep while its tokens live."""
 
 from __future__ import annotations
 
 import torch
 
-from convert.ops.inject import Inject
-from train.layers.base import Moment, Twin, living, total
+from spikegate.ops.inject import Inject
+from spikegate.train.layers.base import Moment, Twin, living, total
 
 
 class Replay(Twin):

@@ -1,16 +1,16 @@
-"""Torch twin of `convert.ops.level_conv`: one pass, graded answer."""
+"""Torch twin of `spikegate.ops.level_conv`: one pass, graded answer."""
 
 from __future__ import annotations
 
 import torch
 
-from convert.ops.level_conv import LevelConv
-from train.layers.base import Moment, Twin, total
-from train.layers.conv import fitting_threshold
-from train.layers.dynamics import MANT, levels
-from train.layers.folding import FoldedNorm, integers
-from train.layers.products import map_conv
-from train.slayer_import import slayer
+from spikegate.ops.level_conv import LevelConv
+from spikegate.train.layers.base import Moment, Twin, total
+from spikegate.train.layers.conv import fitting_threshold
+from spikegate.train.layers.dynamics import MANT, levels
+from spikegate.train.layers.folding import FoldedNorm, integers
+from spikegate.train.layers.products import map_conv
+from spikegate.train.layers.slayer_import import slayer
 
 
 class IntegratedConv(Twin):

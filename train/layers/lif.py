@@ -1,15 +1,15 @@
-"""Torch twin of `convert.ops.lif`: encodes graded currents into spikes."""
+"""Torch twin of `spikegate.ops.lif`: encodes graded currents into spikes."""
 
 from __future__ import annotations
 
 import torch
 
-from convert.neuron import Cuba
-from convert.ops.lif import Lif
-from train.layers.base import Moment, Twin, fire
-from train.layers.conv import HALF
-from train.layers.dynamics import MANT
-from train.slayer_import import slayer
+from spikegate.neurons.cuba import Cuba
+from spikegate.ops.lif import Lif
+from spikegate.train.layers.base import Moment, Twin, fire
+from spikegate.train.layers.conv import HALF
+from spikegate.train.layers.dynamics import MANT
+from spikegate.train.layers.slayer_import import slayer
 
 
 class Encoder(Twin):

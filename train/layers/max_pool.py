@@ -1,14 +1,14 @@
-"""Torch twin of `convert.ops.max_pool`."""
+"""Torch twin of `spikegate.ops.max_pool`."""
 
 from __future__ import annotations
 
 import torch
 from torch.nn import functional as F
 
-from convert.ops import max_pool
-from convert.synapse import out_grid
-from train.layers.base import Moment, Twin
-from train.layers.dynamics import reached
+from spikegate.ops import max_pool
+from spikegate.synapses.synapse import out_grid
+from spikegate.train.layers.base import Moment, Twin
+from spikegate.train.layers.dynamics import reached
 
 
 class MaxPool(Twin):

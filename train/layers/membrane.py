@@ -1,15 +1,15 @@
-"""Torch twin of `convert.ops.membrane`: neurons on a residual stream of currents."""
+"""Torch twin of `spikegate.ops.membrane`: neurons on a residual stream of currents."""
 
 from __future__ import annotations
 
 import torch
 
-from convert.neuron import Cuba
-from convert.ops.membrane import Membrane
-from train.layers.base import Moment, Twin, fire, living
-from train.layers.conv import HALF
-from train.layers.dynamics import MANT
-from train.slayer_import import slayer
+from spikegate.neurons.cuba import Cuba
+from spikegate.ops.membrane import Membrane
+from spikegate.train.layers.base import Moment, Twin, fire, living
+from spikegate.train.layers.conv import HALF
+from spikegate.train.layers.dynamics import MANT
+from spikegate.train.layers.slayer_import import slayer
 
 
 class StreamNeurons(Twin):

@@ -1,13 +1,13 @@
-"""Torch twin of `convert.ops.multiscale_gate`."""
+"""Torch twin of `spikegate.ops.multiscale_gate`."""
 
 from __future__ import annotations
 
 import torch
 
-from convert.ops.multiscale_gate import MultiscaleGate
-from train.layers.base import Moment
-from train.layers.dynamics import reached
-from train.layers.gating import GateTwin
+from spikegate.ops.multiscale_gate import MultiscaleGate
+from spikegate.train.layers.base import Moment
+from spikegate.train.layers.dynamics import reached
+from spikegate.train.layers.gating import GateTwin
 
 
 class MultiscaleAttention(GateTwin):

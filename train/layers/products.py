@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from convert.synapse import Padding
+from spikegate.synapses.synapse import Padding
 
 HALF = torch.bfloat16
 

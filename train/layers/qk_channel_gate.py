@@ -1,13 +1,13 @@
-"""Torch twin of `convert.ops.qk_channel_gate`."""
+"""Torch twin of `spikegate.ops.qk_channel_gate`."""
 
 from __future__ import annotations
 
 import torch
 
-from convert.ops.qk_channel_gate import QkChannelGate
-from train.layers.base import Moment
-from train.layers.dynamics import reached
-from train.layers.gating import GateTwin
+from spikegate.ops.qk_channel_gate import QkChannelGate
+from spikegate.train.layers.base import Moment
+from spikegate.train.layers.dynamics import reached
+from spikegate.train.layers.gating import GateTwin
 
 
 class ChannelAttention(GateTwin):

@@ -1,4 +1,4 @@
-"""Torch twin of `convert.ops.readout`: a linear head on every token, last-alive values kept."""
+"""Torch twin of `spikegate.ops.readout`: a linear head on every token, last-alive values kept."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from convert.ops.readout import Readout
-from train.layers.base import Moment, Twin
-from train.layers.dynamics import MANT, straight_round
-from train.layers.folding import BIAS_LIMIT, integers
-from train.slayer_import import slayer
+from spikegate.ops.readout import Readout
+from spikegate.train.layers.base import Moment, Twin
+from spikegate.train.layers.dynamics import MANT, straight_round
+from spikegate.train.layers.folding import BIAS_LIMIT, integers
+from spikegate.train.layers.slayer_import import slayer
 
 
 class Head(Twin):

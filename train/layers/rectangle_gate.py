@@ -1,12 +1,12 @@
-"""Torch twin of `convert.ops.rectangle_gate`: the same score, summed over this gate's timesteps and the gates before."""
+"""Torch twin of `spikegate.ops.rectangle_gate`: the same score, summed over this gate's timesteps and the gates before."""
 
 from __future__ import annotations
 
 import torch
 
-from convert.ops.rectangle_gate import RectangleGate
-from train.layers.base import Moment
-from train.layers.token_gate import Gate, clipped
+from spikegate.ops.rectangle_gate import RectangleGate
+from spikegate.train.layers.base import Moment
+from spikegate.train.layers.token_gate import Gate, clipped
 
 
 class Rectangle(Gate):

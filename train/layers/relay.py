@@ -1,11 +1,11 @@
-"""Torch twin of `convert.ops.relay`: passes the embedding on for living tokens."""
+"""Torch twin of `spikegate.ops.relay`: passes the embedding on for living tokens."""
 
 from __future__ import annotations
 
 import torch
 
-from convert.ops.relay import Relay
-from train.layers.base import Moment, Twin, living, total
+from spikegate.ops.relay import Relay
+from spikegate.train.layers.base import Moment, Twin, living, total
 
 
 class Pass(Twin):

@@ -1,12 +1,12 @@
-"""Torch twin of `convert.ops.route`."""
+"""Torch twin of `spikegate.ops.route`."""
 
 from __future__ import annotations
 
 import torch
 from torch.nn import functional as F
 
-from convert.ops.route import Route
-from train.layers.base import Moment, Twin, total
+from spikegate.ops.route import Route
+from spikegate.train.layers.base import Moment, Twin, total
 
 
 class HostChannels(Twin):

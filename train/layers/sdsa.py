@@ -1,13 +1,13 @@
-"""Torch twin of `convert.ops.sdsa`."""
+"""Torch twin of `spikegate.ops.sdsa`."""
 
 from __future__ import annotations
 
 import torch
 
-from convert.ops.sdsa import Sdsa
-from train.layers.base import Moment
-from train.layers.dynamics import reached
-from train.layers.gating import GateTwin
+from spikegate.ops.sdsa import Sdsa
+from spikegate.train.layers.base import Moment
+from spikegate.train.layers.dynamics import reached
+from spikegate.train.layers.gating import GateTwin
 
 
 class SpikeDrivenAttention(GateTwin):

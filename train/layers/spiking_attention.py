@@ -1,15 +1,15 @@
-"""Torch twin of `convert.ops.spiking_attention`."""
+"""Torch twin of `spikegate.ops.spiking_attention`."""
 
 from __future__ import annotations
 
 import torch
 
-from convert.neuron import Cuba
-from convert.ops.spiking_attention import SpikingAttention
-from train.layers.base import Moment, Twin, fire, living
-from train.layers.conv import HALF
-from train.layers.dynamics import MANT
-from train.slayer_import import slayer
+from spikegate.neurons.cuba import Cuba
+from spikegate.ops.spiking_attention import SpikingAttention
+from spikegate.train.layers.base import Moment, Twin, fire, living
+from spikegate.train.layers.conv import HALF
+from spikegate.train.layers.dynamics import MANT
+from spikegate.train.layers.slayer_import import slayer
 
 EXPONENT = 3  # 2^(T-1) at T = 4: a count's halves stay on the threshold's grid
 

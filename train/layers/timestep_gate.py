@@ -1,4 +1,4 @@
-"""Torch twin of `convert.ops.timestep_gate`: a learned word of T bits for each layer."""
+"""Torch twin of `spikegate.ops.timestep_gate`: a learned word of T bits for each layer."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from convert.ir import OPEN
-from convert.ops.timestep_gate import RULES, TimestepGate
-from train.layers.base import Moment, Twin
+from spikegate.graph.ir import OPEN
+from spikegate.ops.timestep_gate import RULES, TimestepGate
+from spikegate.train.layers.base import Moment, Twin
 
 
 class _Bit(torch.autograd.Function):

@@ -1,4 +1,4 @@
-"""Torch twin of `convert.ops.token_gate`: the halting score with a learned offset, accumulated as deployed."""
+"""Torch twin of `spikegate.ops.token_gate`: the halting score with a learned offset, accumulated as deployed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import math
 import torch
 from torch import nn
 
-from convert.ops.token_gate import TokenGate
-from convert.scoring import ScoringGate
-from train.layers.base import Moment, Twin, total
-from train.layers.dynamics import alive_bit, straight_round
+from spikegate.ops.base.scoring import ScoringGate
+from spikegate.ops.token_gate import TokenGate
+from spikegate.train.layers.base import Moment, Twin, total
+from spikegate.train.layers.dynamics import alive_bit, straight_round
 
 EPS = 0.01  # A-ViT's and ACT's: a token halts when its scores sum to 1 - eps
 

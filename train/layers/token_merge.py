@@ -1,14 +1,14 @@
-"""Torch twin of `convert.ops.token_merge`: which tokens go on as one."""
+"""Torch twin of `spikegate.ops.token_merge`: which tokens go on as one."""
 
 from __future__ import annotations
 
 import torch
 
-from convert.ops.token_merge import ABSORBED, TokenMerge
-from convert.pairs import neighbours
-from train.layers.base import Moment, Twin, total
-from train.layers.dynamics import alive_bit
-from train.layers.token_gate import full_credit
+from spikegate.ops.base.pairs import neighbours
+from spikegate.ops.token_merge import ABSORBED, TokenMerge
+from spikegate.train.layers.base import Moment, Twin, total
+from spikegate.train.layers.dynamics import alive_bit
+from spikegate.train.layers.token_gate import full_credit
 
 
 class Merge(Twin):

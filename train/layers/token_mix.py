@@ -1,17 +1,17 @@
-"""Torch twin of `convert.ops.token_mix`: one SLAYER synapse matrix per head across tokens."""
+"""Torch twin of `spikegate.ops.token_mix`: one SLAYER synapse matrix per head across tokens."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from convert.neuron import Cuba
-from convert.ops.token_mix import TokenMix
-from train.layers.base import Moment, Twin, fire, living, total
-from train.layers.conv import HALF, fitting_threshold
-from train.layers.dynamics import MANT
-from train.layers.folding import integers
-from train.slayer_import import slayer
+from spikegate.neurons.cuba import Cuba
+from spikegate.ops.token_mix import TokenMix
+from spikegate.train.layers.base import Moment, Twin, fire, living, total
+from spikegate.train.layers.conv import HALF, fitting_threshold
+from spikegate.train.layers.dynamics import MANT
+from spikegate.train.layers.folding import integers
+from spikegate.train.layers.slayer_import import slayer
 
 RATE = 0.2  # spike rate at which the initial currents have a standard deviation of half the threshold
 

@@ -1,13 +1,13 @@
-"""Torch twin of `convert.ops.token_move`: absorbed tokens' events as events of their neighbours."""
+"""Torch twin of `spikegate.ops.token_move`: absorbed tokens' events as events of their neighbours."""
 
 from __future__ import annotations
 
 import torch
 
-from convert.ops.token_merge import ABSORBED
-from convert.ops.token_move import TokenMove
-from convert.pairs import neighbours
-from train.layers.base import Moment, Twin, total
+from spikegate.ops.base.pairs import neighbours
+from spikegate.ops.token_merge import ABSORBED
+from spikegate.ops.token_move import TokenMove
+from spikegate.train.layers.base import Moment, Twin, total
 
 
 class Move(Twin):

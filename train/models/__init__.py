@@ -6,9 +6,9 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from convert.ir import DeployError
-from train.config import MODELS
-from train.net import Net
+from spikegate.graph.ir import DeployError
+from spikegate.train.models.net import Net
+from spikegate.train.settings.config import MODELS
 
 
 def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: int) -> Net:
@@ -23,5 +23,5 @@ def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: 
     """
     if config.name not in MODELS:
         raise DeployError("model.name", f"unknown model {config.name!r}", f"use one of {', '.join(MODELS)}")
-    make: Callable[..., Net] = import_module(f"train.models.{config.name}").build
+    make: Callable[..., Net] = import_module(f"spikegate.train.models.{config.name}").build
     return make(config, image_shape, classes, levels)

@@ -8,6 +8,6 @@ tokens and goes on for halted ones; a relay keeps those spikes from the blocks.
 
 from __future__ import annotations
 
-from train.models.spikformer import build
+from spikegate.train.models.spikformer import build
 
 __all__ = ["build"]

@@ -6,6 +6,6 @@ neuron of an LIF layer. Threshold, straight-through gradient and regulariser are
 
 from __future__ import annotations
 
-from train.models.spikformer import build
+from spikegate.train.models.spikformer import build
 
 __all__ = ["build"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from convert.ir import DeployError
-from train.layers.spiking_attention import Attention
-from train.models.halting import TokenHalting
-from train.models.wiring import Spikes, Wiring
+from spikegate.graph.ir import DeployError
+from spikegate.train.layers.spiking_attention import Attention
+from spikegate.train.models.halting import TokenHalting
+from spikegate.train.models.wiring import Spikes, Wiring
 
 
 def halve(n: int, stride: int = 2) -> int:

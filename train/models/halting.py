@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from convert.ir import DeployError
-from train.layers.rectangle_gate import Rectangle
-from train.layers.relay import Pass
-from train.layers.token_gate import Gate
-from train.layers.token_merge import Merge
-from train.layers.token_move import Move
-from train.net import Net
+from spikegate.graph.ir import DeployError
+from spikegate.train.layers.rectangle_gate import Rectangle
+from spikegate.train.layers.relay import Pass
+from spikegate.train.layers.token_gate import Gate
+from spikegate.train.layers.token_merge import Merge
+from spikegate.train.layers.token_move import Move
+from spikegate.train.models.net import Net
 
 Wires = tuple[dict[str, Any], list[str]]  # sources, and which of their slots act one timestep later
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from convert.ir import DeployError
-from train.layers.conv import SpikingConv
-from train.layers.max_pool import MaxPool
-from train.layers.qk_channel_gate import ChannelAttention
-from train.layers.spiking_attention import Attention
-from train.models.encoder import halve, stem_grid
-from train.models.halting import TokenHalting
-from train.models.spikformer import direct_coding
-from train.models.wiring import Membrane, Spikes, Wiring
-from train.net import Net
+from spikegate.graph.ir import DeployError
+from spikegate.train.layers.conv import SpikingConv
+from spikegate.train.layers.max_pool import MaxPool
+from spikegate.train.layers.qk_channel_gate import ChannelAttention
+from spikegate.train.layers.spiking_attention import Attention
+from spikegate.train.models.encoder import halve, stem_grid
+from spikegate.train.models.halting import TokenHalting
+from spikegate.train.models.net import Net
+from spikegate.train.models.spikformer import direct_coding
+from spikegate.train.models.wiring import Membrane, Spikes, Wiring
 
 Grid = tuple[int, int]
 Attend = Callable[..., str]  # (wiring, name, stage, sources, high) -> name of the gate's or attention's output

@@ -4,19 +4,19 @@ Reconstructed from the released code (the README calls it partial, the paper's b
 last have dim / 2 channels. In their blocks a third projection P, a convolution of kernel 3 along the row-major token axis
 (so a row's last pixel neighbours the next row's first), joins q: keys of a token pass if the head's q and p spikes reach
 `model.gate_threshold` (1: as intended; 2: as the code runs). Last stage, residuals, embedding and settings as in
-`train.models.qkformer`; SSA's threshold in the published net is 8 counts as intended, 16 as the code runs.
+`spikegate.train.models.qkformer`; SSA's threshold in the published net is 8 counts as intended, 16 as the code runs.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from train.layers.conv import SpikingConv
-from train.layers.multiscale_gate import MultiscaleAttention
-from train.models.halting import TokenHalting
-from train.models.hierarchy import Stage, build_hierarchy, project
-from train.models.wiring import Wiring
-from train.net import Net
+from spikegate.train.layers.conv import SpikingConv
+from spikegate.train.layers.multiscale_gate import MultiscaleAttention
+from spikegate.train.models.halting import TokenHalting
+from spikegate.train.models.hierarchy import Stage, build_hierarchy, project
+from spikegate.train.models.net import Net
+from spikegate.train.models.wiring import Wiring
 
 
 def attend_at_two_scales(
@@ -31,5 +31,5 @@ def attend_at_two_scales(
 
 
 def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: int) -> Net:
-    """See `train.models.build`."""
+    """See `spikegate.train.models.build`."""
     return build_hierarchy(config, image_shape, classes, levels, lambda stage, stages: 1 if stage == stages else 2, attend_at_two_scales)

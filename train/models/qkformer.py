@@ -6,7 +6,7 @@ ablation: then no two spike maps are multiplied). Patch embedding with deformed 
 `model.residual` membrane the pre-activation form. Heads, MLP ratio and blocks per stage (`model.stages`) are settings;
 the published CIFAR net HST-4-384 is dim 384, stages 1 1 2, 8 heads, MLP x4, attention threshold 8, embedding published.
 
-Differences from the published code: max-pool before the neurons is replaced (`train.models.hierarchy.embed`); biases of
+Differences from the published code: max-pool before the neurons is replaced (`spikegate.train.models.hierarchy.embed`); biases of
 proj and MLP are the normalisation's; the head reads every token instead of their mean. The published code lets the
 membrane of SSA's last neurons run on from one sample of the batch to the next; here time and batch are separate axes.
 """
@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from train.layers.qk_token_gate import TokenAttention
-from train.models.halting import TokenHalting
-from train.models.hierarchy import Stage, build_hierarchy, project
-from train.models.wiring import Wiring
-from train.net import Net
+from spikegate.train.layers.qk_token_gate import TokenAttention
+from spikegate.train.models.halting import TokenHalting
+from spikegate.train.models.hierarchy import Stage, build_hierarchy, project
+from spikegate.train.models.net import Net
+from spikegate.train.models.wiring import Wiring
 
 
 def attend_to_tokens(wiring: Wiring, name: str, stage: Stage, sources: list[str], high: int, halting: TokenHalting | None = None) -> str:
@@ -29,5 +29,5 @@ def attend_to_tokens(wiring: Wiring, name: str, stage: Stage, sources: list[str]
 
 
 def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: int) -> Net:
-    """See `train.models.build`."""
+    """See `spikegate.train.models.build`."""
     return build_hierarchy(config, image_shape, classes, levels, lambda stage, stages: 2 ** (stages - stage), attend_to_tokens)

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from train.layers.conv import SpikingConv
-from train.layers.sdsa import SpikeDrivenAttention
-from train.models.encoder import token_grid
-from train.models.halting import TokenHalting
-from train.models.spikformer import direct_coding, halving
-from train.models.wiring import Membrane, Wiring
-from train.net import Net
+from spikegate.train.layers.conv import SpikingConv
+from spikegate.train.layers.sdsa import SpikeDrivenAttention
+from spikegate.train.models.encoder import token_grid
+from spikegate.train.models.halting import TokenHalting
+from spikegate.train.models.net import Net
+from spikegate.train.models.spikformer import direct_coding, halving
+from spikegate.train.models.wiring import Membrane, Wiring
 
 
 def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: int) -> Net:
-    """SPS into a membrane stream, SDSA blocks; see `train.models.build`."""
+    """SPS into a membrane stream, SDSA blocks; see `spikegate.train.models.build`."""
     published = config.embedding == "published"
     stem, grid = token_grid(config, image_shape, 2 if published else 1)
     channels = config.dim // 8 if published else config.stem_channels

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from train.layers.conv import SpikingConv
-from train.layers.dynamics import MANT
-from train.layers.host_stem import HostStem
-from train.layers.inject import Replay
-from train.layers.lif import Encoder
-from train.models.encoder import add_encoder, halve, token_grid
-from train.models.halting import TokenHalting
-from train.models.wiring import Spikes, Wiring
-from train.net import Net
+from spikegate.train.layers.conv import SpikingConv
+from spikegate.train.layers.dynamics import MANT
+from spikegate.train.layers.host_stem import HostStem
+from spikegate.train.layers.inject import Replay
+from spikegate.train.layers.lif import Encoder
+from spikegate.train.models.encoder import add_encoder, halve, token_grid
+from spikegate.train.models.halting import TokenHalting
+from spikegate.train.models.net import Net
+from spikegate.train.models.wiring import Spikes, Wiring
 
 CURRENT = 1 << 10  # largest |current| that the host sends, in mantissa units: 16.0
 THRESHOLD = 4.0
@@ -45,14 +45,14 @@ def halving(wiring: Wiring, name: str, i: int, o: int, grid: tuple[int, int], so
     after = halve(grid[0]), halve(grid[1])
     if wiring.config.pooling == "stride":
         return wiring.neurons(name, SpikingConv(i, o, 3, grid, stride=2), x=source), after
-    from train.layers.max_pool import MaxPool
+    from spikegate.train.layers.max_pool import MaxPool
 
     wiring.neurons(name, SpikingConv(i, o, 3, grid), x=source)
     return wiring.plain(f"{name}.pool", MaxPool(o, 3, grid, stride=2), x=name), after
 
 
 def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: int) -> Net:
-    """SPS on chip in every timestep; see `train.models.build`."""
+    """SPS on chip in every timestep; see `spikegate.train.models.build`."""
     published = config.embedding == "published"
     stem, grid = token_grid(config, image_shape, 2 if published else 1)
     channels = config.dim // 8 if published else config.stem_channels

@@ -12,18 +12,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from convert.ir import DeployError
-from train.layers.host_stem import HostStem
-from train.layers.inject import Replay
-from train.layers.level_conv import IntegratedConv
-from train.models.encoder import add_encoder, halve, token_grid
-from train.models.halting import TokenHalting
-from train.models.wiring import Spikes, Wiring
-from train.net import Net
+from spikegate.graph.ir import DeployError
+from spikegate.train.layers.host_stem import HostStem
+from spikegate.train.layers.inject import Replay
+from spikegate.train.layers.level_conv import IntegratedConv
+from spikegate.train.models.encoder import add_encoder, halve, token_grid
+from spikegate.train.models.halting import TokenHalting
+from spikegate.train.models.net import Net
+from spikegate.train.models.wiring import Spikes, Wiring
 
 
 def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: int) -> Net:
-    """Spikformer's geometry with I-SPS and, where halting is enabled, A-SSA; see `train.models.build`."""
+    """Spikformer's geometry with I-SPS and, where halting is enabled, A-SSA; see `spikegate.train.models.build`."""
     if config.pooling != "stride":
         raise DeployError("model.pooling", "I-SPS answers with graded events, which an OR cannot pool", "use model.pooling: stride")
     published = config.embedding == "published"

@@ -11,25 +11,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from convert.ir import DeployError
-from train.layers.conv import SpikingConv
-from train.layers.dynamics import MANT
-from train.layers.host_stem import HostStem
-from train.layers.inject import Replay
-from train.layers.lif import Encoder
-from train.layers.route import HostChannels
-from train.layers.surrogate_module import SurrogateModule
-from train.layers.token_mix import TokenMixer
-from train.models.encoder import check_heads, halve, token_grid
-from train.models.halting import TokenHalting
-from train.models.spike_driven import add_mlp
-from train.models.spikformer import CURRENT, THRESHOLD
-from train.models.wiring import Membrane, Wiring
-from train.net import Net
+from spikegate.graph.ir import DeployError
+from spikegate.train.layers.conv import SpikingConv
+from spikegate.train.layers.dynamics import MANT
+from spikegate.train.layers.host_stem import HostStem
+from spikegate.train.layers.inject import Replay
+from spikegate.train.layers.lif import Encoder
+from spikegate.train.layers.route import HostChannels
+from spikegate.train.layers.surrogate_module import SurrogateModule
+from spikegate.train.layers.token_mix import TokenMixer
+from spikegate.train.models.encoder import check_heads, halve, token_grid
+from spikegate.train.models.halting import TokenHalting
+from spikegate.train.models.net import Net
+from spikegate.train.models.spike_driven import add_mlp
+from spikegate.train.models.spikformer import CURRENT, THRESHOLD
+from spikegate.train.models.wiring import Membrane, Wiring
 
 
 def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: int) -> Net:
-    """Information-protecting SPS into a membrane stream, mixer blocks; see `train.models.build`."""
+    """Information-protecting SPS into a membrane stream, mixer blocks; see `spikegate.train.models.build`."""
     published = config.embedding == "published"
     stem_grid, grid = token_grid(config, image_shape, 2 if published else 1)
     fold = 4 if published else 2

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from convert.ops.readout import REACH
-from train.layers.base import Twin
-from train.layers.conv import SpikingConv
-from train.layers.current import Branch
-from train.layers.dynamics import MANT
-from train.layers.exit_gate import Exit
-from train.layers.membrane import StreamNeurons
-from train.layers.readout import Head
-from train.layers.timestep_gate import TimestepMask
-from train.models.halting import TokenHalting
-from train.net import Net
+from spikegate.ops.readout import REACH
+from spikegate.train.layers.base import Twin
+from spikegate.train.layers.conv import SpikingConv
+from spikegate.train.layers.current import Branch
+from spikegate.train.layers.dynamics import MANT
+from spikegate.train.layers.exit_gate import Exit
+from spikegate.train.layers.membrane import StreamNeurons
+from spikegate.train.layers.readout import Head
+from spikegate.train.layers.timestep_gate import TimestepMask
+from spikegate.train.models.halting import TokenHalting
+from spikegate.train.models.net import Net
 
 SPREAD = 0.25  # standard deviation of the head's weights at the start, SLAYER units
 STREAM_THETA = 8.0  # threshold of the neurons on a membrane stream, SLAYER units: one scale for all its branches

@@ -1,0 +1,158 @@
+"""The export itself: torch net in, checked graph, NetX file, ONNX embedding and manifest out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spikegate.command import cli
+from spikegate.command.runs import find_run
+from spikegate.convert.calibrate import ENOUGH, calibrate_margin, with_margin, with_shifts
+from spikegate.convert.checks.audit import audit
+from spikegate.convert.checks.listing import audit_table, op_rows, op_table
+from spikegate.engine.integer import run as run_int
+from spikegate.formats.host import Host, write_host
+from spikegate.formats.manifest import write_manifest
+from spikegate.formats.netx.graph_file import is_stock_chain, read_graph, write_graph
+from spikegate.graph import credit
+from spikegate.graph.ir import DeployError, Graph
+
+CHECKED = 64  # validation images on which torch, ONNX and the integer reference must agree before anything is called exported
+
+
+def export(run: Path | None, output: Path | None, *, exit_drop: float | None = None, dry_run: bool = False, as_json: bool = False) -> Path:
+    """Export the run and prove on validation images that file and torch agree; returns the export folder.
+
+    Raises
+    ------
+    DeployError
+        No run, broken design rules (all listed), an embedding that is not exact, an op that multiplies, any divergence.
+    """
+    folder = find_run(run)
+    from spikegate.train.data import load
+    from spikegate.train.restore import load_run
+    from spikegate.train.tracing import set_margin
+
+    config, net = load_run(folder)
+    graph = net.graph()
+    graph.check()
+    stem = net.stem
+    if dry_run:
+        _print(graph, stem.macs, None, as_json)
+        return folder
+    out = output or folder / "export"
+    splits = load(config.data)
+    images = splits.validation.x[:CHECKED].numpy()
+    weight, bias = (v.detach().numpy().astype(np.int64) for v in stem.folded())
+    bound = write_host(
+        out / "embedding.onnx",
+        weight=weight,
+        bias=bias,
+        shift=stem.shift,
+        low=stem.low,
+        high=stem.high,
+        stride=stem.stride,
+        padding=stem.padding,
+        image_shape=net.image_shape,
+        pixels=stem.pixels,
+    )
+    graph.meta = {"model": config.model.name, "dataset": splits.name, "classes": splits.classes}
+    host = Host(out / "embedding.onnx")
+    if exit_drop is not None:
+        whole = splits.validation.x.numpy()
+        whole = whole if len(whole) >= ENOUGH else with_shifts(whole)
+        graph = with_margin(graph, calibrate_margin(graph, host.encode(whole), exit_drop))
+        set_margin(net, graph.ops[graph.only("exit_gate")[0]].margin)  # type: ignore[attr-defined]
+    write_graph(graph, out / "model.net")
+    embedded = host.encode(images)
+    _prove(net, read_graph(out / "model.net"), images, embedded)
+    rows = audit(graph, embedded)
+    write_manifest(
+        out,
+        {
+            "name": folder.name,
+            "model": config.model.name,
+            "dataset": splits.name,
+            "data": config.data.model_dump(mode="json"),
+            "classes": len(splits.classes),
+            "labels": splits.classes,
+            "timesteps": graph.timesteps,
+            "halting": exit_drop is not None or any(op.halting for op in graph.ops.values()),
+            "grid": token_grid(graph),
+            "image_shape": list(net.image_shape),
+            "host_macs": stem.macs,
+            "host_bound": bound,
+            "dense_ops": {n: op.dense_ops for n, op in graph.ops.items()},
+            "embedding_ops": embedding_ops(graph),
+            "gates": credit.gates(graph),
+            "exit_drop": exit_drop,
+            "stock_netx": is_stock_chain(graph),
+            "parameters": net.parameter_count,
+            "ops": op_rows(graph),
+            "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in rows],
+        },
+    )
+    _print(graph, stem.macs, rows, as_json)
+    if not as_json:
+        cli.console.print(
+            f"embedding exact: sums below {bound:,} < 2^24; torch, ONNX and the file agree on {len(images)} validation images"
+        )
+        gate = graph.ops[graph.only("exit_gate")[0]]
+        margins = [int(m) for m in gate.margin[:-1]]  # type: ignore[attr-defined]
+        if exit_drop is not None:
+            count = f"{len(whole):,}" + (" (with shifted copies)" if len(whole) > len(splits.validation) else "")
+            cli.console.print(f"exit margins at timesteps 1..{graph.timesteps - 1}: {margins}, calibrated on {count} validation images")
+        cli.console.print(f"wrote {out}/model.net, embedding.onnx, manifest.json; next: python deploy/run.py")
+    return out
+
+
+def embedding_ops(graph: Graph) -> list[str]:
+    """Ops before the first block: patch splitting, its neurons and the replay."""
+    return [n for n in graph.ops if n.split(".")[0] in ("sps", "isps")]
+
+
+def token_grid(graph: Graph) -> list[int]:
+    """[height, width] of the token grid, from the last op on a grid."""
+    grids = [op.out_grid for op in graph.ops.values() if hasattr(op, "out_grid")]
+    return list(grids[-1])
+
+
+def _prove(net: Any, graph: Graph, images: np.ndarray, embedded: np.ndarray) -> None:
+    import torch
+
+    from spikegate.train.tracing import trace_net
+
+    with torch.no_grad():
+        expected = net.stem(torch.from_numpy(images)).int().numpy()
+    if not np.array_equal(expected, embedded):
+        n = int((expected != embedded).sum())
+        raise DeployError(
+            "embedding", f"onnxruntime and torch differ in {n} of {expected.size} values", "report this: the bound should exclude it"
+        )
+    ours, theirs = run_int(graph, embedded, spikes=True), trace_net(net, images)
+    for name in graph.ops:
+        if not np.array_equal(ours.spikes[name], theirs.spikes[name]):
+            raise DeployError(
+                name, "the exported op differs from torch", "run deploy/compare.py for the first neuron; nothing else was checked"
+            )
+    if not np.array_equal(ours.logits, theirs.logits):
+        raise DeployError("readout", "exported logits differ from torch", "run deploy/compare.py")
+
+
+def _print(graph: Graph, macs: int, rows: Any, as_json: bool) -> None:
+    if as_json:
+        cli.print_json(
+            {
+                "ops": op_rows(graph),
+                "host_macs": macs,
+                "timesteps": graph.timesteps,
+                "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in rows or []],
+            }
+        )
+        return
+    cli.console.print(op_table(graph))
+    cli.console.print(f"host: embedding, {macs:,} MACs per image, not on chip")
+    if rows is not None:
+        cli.console.print(audit_table(rows))

@@ -1,0 +1,114 @@
+"""Whether targets agree: the same images through several targets, chunk by chunk, and every value compared."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from spikegate.command import cli
+from spikegate.command.runs import run_of, trained_in
+from spikegate.deploy.bundle import load_images, open_export, parse_data, spike_bytes
+from spikegate.deploy.divergence import Divergence, first_divergence, tally
+from spikegate.deploy.inference import PATIENCE_S, bar
+from spikegate.deploy.targets import TARGETS, Target
+from spikegate.deploy.timing import Timing, described, timing_of
+from spikegate.files import atomic
+from spikegate.graph.ir import DeployError, Graph
+
+CHUNK = 256  # samples compared at a time, at most
+MEMORY = 1 << 30  # bytes of spikes that one target may hold
+
+
+def parse_targets(text: str, least: int = 2) -> list[str]:
+    """``"torch,int"`` as a list of at least so many different targets."""
+    names = [n.strip() for n in text.split(",")]
+    unknown = [n for n in names if n not in TARGETS]
+    if unknown:
+        raise DeployError("--targets", f"no target {unknown[0]!r}", f"use {', '.join(TARGETS)}, separated by commas")
+    if len(names) < least or len(set(names)) < len(names):
+        raise DeployError("--targets", f"{text!r} leaves nothing to compare", "name two or three different ones, as in --targets int,lava")
+    return names
+
+
+def compare(run: Path | None = None, *, targets: str = "torch,int,lava", data: str = "test:64", timing: str = "algorithmic",
+            schedule: str = "auto", mapping: str | None = None, batch: int | None = None, protocol: str | None = None,
+            patience: float = PATIENCE_S, as_json: bool = False, output: Path | None = None) -> bool:
+    """Run and print; whether all targets agree. Parameters as the options of deploy/compare.py."""
+    wanted = parse_targets(targets, 2 if timing == "algorithmic" else 1)
+    parse_data(data)
+    bundle = open_export(run)
+    at = timing_of(bundle.graph, timing, schedule, mapping, protocol)
+    images, _ = load_images(bundle, data)
+    embedded = bundle.host.encode(images)
+    with ExitStack() as stack:
+        trained = trained_in(bundle.folder)
+        ways = [(n, at) for n in wanted]
+        if at.schedule is not None:  # what is re-indexed is compared with the timing that defines the semantics
+            ways = [("int", Timing(None, at.mapping, at.protocol)), *ways]
+        made = (Target(n, bundle.graph, trained, batch, patience_s=patience, **way.options) for n, way in ways)
+        ready = [stack.enter_context(target) for target in made]
+        names = [target.label for target in ready]
+        progress = stack.enter_context(bar(" = ".join(names), len(images)))
+        totals, found = _compare(bundle.graph, ready, images, embedded, lambda n: progress.advance(progress.task_ids[0], n))
+    spikes = int(sum(total[1] for total in totals.values()))
+    values = int(sum(total[0] for total in totals.values()))
+    ops = {op: dict(zip(("values", "spikes", "mismatches"), total.tolist())) for op, total in totals.items()}
+    result = {"net": bundle.manifest["sha256"].get("model.net"), "targets": names, "images": len(images), "data": data,
+              "equal": found is None, "spikes": spikes, "values": values, "ops": ops,
+              "divergence": None if found is None else asdict(found),
+              "timing": {"timing": "algorithmic"} if at.schedule is None else at.schedule.facts()}
+    name = "compare.json" if at.schedule is None else "compare-loihi.json"
+    with atomic(output or run_of(bundle.folder) / "deploy" / name) as part:
+        part.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
+    if as_json:
+        cli.print_json(result)
+        return found is None
+    _print(totals, names)
+    if at.schedule is not None:
+        cli.console.print(described(at.schedule.facts()), soft_wrap=True)
+    if found is not None:
+        cli.console.print(str(found), style="red", soft_wrap=True)
+        return False
+    counting = [n for n in names if n != "torch"]
+    rest = "alive masks, logits and exit steps" + (f", and event counters of {' and '.join(counting)}" if len(counting) > 1 else "")
+    cli.console.print(f"equal: {spikes:,} spikes compared over {values:,} neuron timesteps of {len(totals)} ops and {len(images)} images "
+                      f"({' = '.join(names)}); so are {rest}", soft_wrap=True)
+    return True
+
+
+def _compare(graph: Graph, targets: list[Target], images: np.ndarray, embedded: np.ndarray, advance) -> tuple[
+        dict[str, np.ndarray], Divergence | None]:
+    """Totals by op (values and spikes once, mismatches of all pairs), up to the chunk with the first divergence."""
+    chunk = max(1, min(CHUNK, MEMORY // spike_bytes(graph, 1)))
+    totals = {op: np.zeros(3, np.int64) for op in graph.ops}
+    for start in range(0, len(images), chunk):
+        part = slice(start, start + chunk)
+        records = [target.run(images[part], embedded[part], spikes=True) for target in targets]
+        found = []
+        # Torch counts no events, so counters are compared between the others, whichever comes first.
+        pairs = [(0, k) for k in range(1, len(records))] + ([(1, 2)] if len(records) == 3 and targets[0].schedule is None else [])
+        for i, j in pairs:
+            for op, total in tally(records[i], records[j]).items():
+                totals[op] += total if (i, j) == (0, 1) else total * [0, 0, 1]  # each spike is counted once
+            parted = first_divergence(records[i], records[j], (targets[i].label, targets[j].label))
+            if parted is not None:
+                found.append(parted.moved(start))
+        if found:
+            return totals, min(found, key=lambda d: (d.sample, d.timestep, list(graph.ops).index(d.op)))
+        advance(len(images[part]))
+    return totals, None
+
+
+def _print(totals: dict[str, np.ndarray], names: list[str]) -> None:
+    table = Table(title=" = ".join(names) + "?", box=None)
+    table.add_column("op")
+    for column in ("neuron timesteps", "spikes", "mismatches"):
+        table.add_column(column, justify="right")
+    for op, (values, spikes, mismatches) in totals.items():
+        table.add_row(op, f"{values:,}", f"{spikes:,}", f"{mismatches:,}", style="red" if mismatches else None)
+    cli.console.print(table)

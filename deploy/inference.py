@@ -1,0 +1,118 @@
+"""Images through an exported net: load, run, write result, events, spikes and the first images."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from spikegate.command import cli
+from spikegate.command.runs import run_of
+from spikegate.deploy.bundle import load_images, open_export, parse_data, spike_bytes, without_halting
+from spikegate.deploy.targets import Target
+from spikegate.deploy.timing import described, timing_of
+from spikegate.engine.record import Record
+from spikegate.files import atomic
+from spikegate.graph.ir import DeployError
+from spikegate.graph.masks import mean_layer_timesteps
+
+PATIENCE_S = 7.0  # seconds without progress
+SPIKES_MAX = 4 << 30  # bytes of memory for recorded spikes
+SHOWN = 16  # images kept for the report
+
+
+def bar(task: str, total: int) -> Progress:
+    """Progress bar on stderr; silent where that is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=cli.errors, transient=True, disable=not cli.errors.is_terminal)
+    progress.add_task(task, total=total)
+    return progress
+
+
+def deploy(export: Path | None = None, *, data: str = "test", target: str = "lava", timing: str = "algorithmic", schedule: str = "auto",
+           mapping: str | None = None, halt: str = "on", record: str = "events", batch: int | None = None, protocol: str | None = None,
+           patience: float = PATIENCE_S, as_json: bool = False, output: Path | None = None) -> Path:
+    """Run the images and write the files; returns the folder that holds them. Parameters as the options of deploy/run.py.
+
+    Raises
+    ------
+    DeployError
+        No export, unknown data, a process that failed, too many spikes to record.
+    """
+    split, _ = parse_data(data)
+    bundle = open_export(export)
+    images, labels = load_images(bundle, data)
+    graph = bundle.graph if halt == "on" else without_halting(bundle.graph)
+    spikes = record == "spikes"
+    need = spike_bytes(graph, len(images))
+    if spikes and need > SPIKES_MAX:
+        fit = max(1, SPIKES_MAX // spike_bytes(graph, 1))
+        raise DeployError("--record spikes", f"{len(images)} images need {need / 2**30:.1f} GiB", f"record fewer: --data {split}:{fit}")
+    at = timing_of(graph, timing, schedule, mapping, protocol)
+    embedded = bundle.host.encode(images)
+    with Target(target, graph, run_of(bundle.folder), batch=batch, patience_s=patience, **at.options) as chosen:
+        start = time.perf_counter()
+        with bar(f"{target}, {split}", len(images)) as progress:
+            found = chosen.run(images, embedded, labels, spikes=spikes, progress=lambda n: progress.advance(progress.task_ids[0], n))
+        seconds = time.perf_counter() - start
+    found.meta |= {
+        "samples": list(range(len(images))), "dataset": bundle.manifest["dataset"], "split": split, "target": target,
+        "timing": timing, "mapping": at.mapping if target == "lava" else None,
+        "protocol": at.protocol if target == "lava" else None, "halt": halt, "images_per_s": len(images) / seconds,
+        "name": bundle.manifest["name"], "model": bundle.manifest["model"],
+    }
+    folder = output or run_of(bundle.folder) / "deploy"
+    written = write(folder, found, images, spikes)
+    facts = summary(found) | {"mean_layer_timesteps": mean_layer_timesteps(graph)}
+    if as_json:
+        cli.print_json({**facts, "written": [str(folder / name) for name in written]})
+        return folder
+    where = f"lava, {at.mapping} mapping, {at.protocol}" if target == "lava" else "integer reference"
+    print_ = cli.console.print
+    print_(f"{bundle.manifest['model']} on {len(images)} {split} images of {bundle.manifest['dataset']} ({where}, halting {halt})")
+    print_(f"  accuracy           {100 * facts['accuracy']:.2f} %")
+    print_(f"  mean tokens        {100 * facts['mean_tokens']:.1f} %")
+    print_(f"  mean timesteps     {facts['mean_timesteps']:.2f} of {graph.timesteps}")
+    if facts["mean_layer_timesteps"] is not None:
+        print_(f"  masked layers      {facts['mean_layer_timesteps']:.2f} of {graph.timesteps} timesteps open")
+    print_(f"  chip events        {facts['chip_events_per_inference']:,.0f} per inference")
+    if at.schedule is not None:
+        print_(f"  chip steps         {facts['mean_chip_steps']:.1f} per inference ({described(facts)})", soft_wrap=True)
+        if facts["void_timesteps"]:
+            print_(f"  under way at exit  {facts['void_timesteps']:,} timesteps, {facts['void_events']:,} chip events", soft_wrap=True)
+    print_(f"  speed              {facts['images_per_s']:.1f} inferences/s")
+    print_(f"wrote {folder}/{', '.join(written)}", soft_wrap=True)
+    return folder
+
+
+def summary(record: Record) -> dict[str, Any]:
+    """Figures of a record, JSON ready."""
+    meta = {k: v for k, v in record.meta.items() if k not in ("samples", "chip_steps")}
+    if "chip_steps" in record.meta:
+        meta["mean_chip_steps"] = float(np.mean(record.meta["chip_steps"]))
+    return {
+        **meta, "images": len(record.exit_step), "accuracy": record.accuracy, "mean_tokens": record.mean_tokens,
+        "mean_timesteps": record.mean_timesteps, "chip_events_per_inference": float(record.chip_events.mean()),
+    }
+
+
+def write(folder: Path, record: Record, images: np.ndarray, spikes: bool) -> list[str]:
+    """Write the record's files, each atomically; files of a run without halting end in ``_off``. Returns their names."""
+    mark = "" if record.meta["halt"] == "on" else "_off"
+    names = [f"result{mark}.json", f"events{mark}.npz", "images.npz"]
+    record.save(folder / names[1])
+    if spikes:
+        names.insert(2, f"spikes{mark}.npz")
+        record.save_spikes(folder / names[2])
+    with atomic(folder / "images.npz") as part:
+        np.savez_compressed(part, images=images[:SHOWN])
+    result = {**summary(record), "prediction": record.prediction.tolist(), "exit_step": record.exit_step.tolist()}
+    if "chip_steps" in record.meta:
+        result["chip_steps"] = record.meta["chip_steps"]
+    with atomic(folder / names[0]) as part:
+        part.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
+    return names

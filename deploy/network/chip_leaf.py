@@ -1,0 +1,135 @@
+"""What a process does in one chip step, without Lava: send what it had, take what others had, let a `ChipStage` compute."""
+
+from __future__ import annotations
+
+from multiprocessing.connection import Connection
+
+from spikegate.deploy.network.chip_mapping import Frames, decision, decision_layout
+from spikegate.deploy.network.chip_reports import ChipReporter
+from spikegate.deploy.network.leaf import Leaf, Receive, Send
+from spikegate.deploy.network.mapping import DONE, Plan
+from spikegate.deploy.network.messages import END, FIRST, FLUSH, SPIKES
+from spikegate.deploy.network.watchdog import COMPUTE, IDLE, RECV, SEND, STOPPED, Pulse
+from spikegate.engine.chip_time.chip_run import Arrivals, ChipStage, Entrance, Report, deciding
+from spikegate.engine.chip_time.schedule import Schedule
+from spikegate.engine.integer import Beat, done_of
+from spikegate.graph.ir import INPUT
+
+
+class ChipLeaf(Leaf):
+    """Common to both roles in chip time."""
+
+    def __init__(self, schedule: Schedule, plan: Plan, slots: int, pulse: Pulse, pipe: Connection) -> None:
+        super().__init__(schedule.graph, plan, slots, pulse, pipe)
+        self.schedule = schedule
+        self.told = ChipReporter(schedule.graph, pipe)
+        self.steps = 0
+
+    def _over(self) -> None:
+        """End of a run."""
+        self.told.over(self.steps)
+        self.steps = 0
+        self.pulse.finished()
+
+
+class ChipStageLeaf(ChipLeaf):
+    """Runs some units."""
+
+    def __init__(self, schedule: Schedule, plan: Plan, slots: int, pulse: Pulse, pipe: Connection, layouts: list[Frames]) -> None:
+        super().__init__(schedule, plan, slots, pulse, pipe)
+        self.layouts = layouts
+        self.decider = deciding(schedule)
+        self.feedback = decision_layout(plan.name, slots)
+        self.outgoing, self.decision = plan.layout.empty(), self.feedback.empty()
+        self.stage: ChipStage | None = None
+        self.spikes = False
+
+    def beat(self, receive: Receive, send: Send, send_back: Send) -> bool:
+        """One chip step; False once the network ends. All is sent before anything is awaited: a hop takes a step, no deadlock."""
+        self.pulse.enter(SEND)
+        if self.plan.exits:
+            send_back(self.decision)
+        send(self.outgoing)
+        messages = []
+        for k in range(len(self.layouts)):
+            self.pulse.enter(RECV, k)
+            messages.append(receive(k))
+        self.pulse.enter(COMPUTE, -1)
+        flags, arrived = self.layouts[0].read(messages[0])
+        strobe = arrived.pop(INPUT, None)
+        self.outgoing, self.decision = self.plan.layout.empty(), self.feedback.empty()
+        if flags & END:
+            self.pulse.enter(STOPPED)
+            return False
+        if flags & FLUSH:
+            self._over()
+            return True
+        for layout, message in zip(self.layouts[1:], messages[1:]):
+            arrived.update(layout.read(message)[1])
+        if flags & FIRST or self.stage is None:
+            self.stage, self.spikes = ChipStage(self.schedule, self.plan.ops, self.slots), bool(flags & SPIKES)
+            for stage in self.stage.stages.values():
+                stage.watch = self._enter
+        self._compute(self.stage, strobe, arrived)
+        self.steps += 1
+        self.pulse.finished()
+        return True
+
+    def _compute(self, stage: ChipStage, strobe: Beat | None, arrived: Arrivals) -> None:
+        for report in stage.step(strobe, arrived):
+            self.where = None
+            self._tell(report)
+        self.outgoing = self.plan.layout.write(0, stage.outs)  # type: ignore[attr-defined]
+
+    def _tell(self, report: Report) -> None:
+        """Report events, and outputs that are always wanted or recorded; keep the decision for the next chip step."""
+        beat, own = report.beat, report.counts
+        signals = {n: beat.signals[n] for n in own if self.spikes or n in self.facts or n == self.decider}
+        if self.credit in beat.signals:
+            signals[self.credit] = beat.signals[self.credit]
+        self.told.add(report, signals)
+        if report.unit == self.decider:
+            self.decision = decision(self.feedback, beat, done_of(self.graph, beat.signals, beat.t))
+
+
+class ChipInjectorLeaf(ChipLeaf):
+    """Lets timesteps in as the schedule says; waits for the parent's next set of samples when one has run through."""
+
+    def __init__(self, schedule: Schedule, plan: Plan, slots: int, pulse: Pulse, pipe: Connection, jobs: Connection) -> None:
+        super().__init__(schedule, plan, slots, pulse, pipe)
+        self.jobs = jobs
+        self.feedback = decision_layout(plan.senders[0], slots)
+        self.entrance: Entrance | None = None
+
+    def beat(self, receive: Receive, send: Send) -> bool:
+        """One chip step; False once the parent ends the network. The last chip step's decision is taken first."""
+        self.pulse.enter(RECV)
+        message = receive(0)
+        self.pulse.enter(COMPUTE, -1)
+        frames, flags = self.plan.layout, 0
+        assert isinstance(frames, Frames)
+        if self.entrance is not None:
+            _, heard = self.feedback.unpack(message)
+            self.entrance.obey(heard.sample[heard.signals[DONE] > 0])
+            if self.entrance.drained:
+                self.entrance = None
+                send(frames.empty(FLUSH))
+                self._over()
+                return True
+        else:
+            self.pulse.enter(IDLE)
+            job = self.jobs.recv()
+            if job is None:
+                send(frames.empty(END))
+                self.pulse.enter(STOPPED)
+                return False
+            self.pulse.enter(COMPUTE, -1)
+            inputs, spikes = job
+            self.entrance = Entrance(self.schedule, inputs, self.slots)
+            flags = FIRST | (SPIKES if spikes else 0)
+        strobe = self.entrance.strobe()
+        self.pulse.enter(SEND)
+        send(frames.write(flags, {} if strobe is None else {INPUT: strobe}))
+        self.steps += 1
+        self.pulse.finished()
+        return True

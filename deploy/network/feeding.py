@@ -1,0 +1,151 @@
+"""A net that one process holds decides by itself.
+
+The injector sends samples ahead, many in a message, and awaits nothing. The process takes the next sample when a slot is free, so that
+neither a timestep nor an exit costs a message.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+
+import numpy as np
+
+from spikegate.deploy.network.leaf import Leaf, Receive, Send
+from spikegate.deploy.network.mapping import INJECTOR, Plan
+from spikegate.deploy.network.messages import END, FIRST, FLUSH, SPIKES, STEPWISE, Layout
+from spikegate.deploy.network.watchdog import COMPUTE, IDLE, RECV, SEND, STOPPED, Pulse
+from spikegate.engine.injector import Slots, fit, span_of
+from spikegate.engine.integer import Beat, Stage, beats
+from spikegate.graph.ir import INPUT, Graph
+
+BYTES, SAMPLES = 1 << 18, 256  # most in a message
+PART = 256  # samples that the parent hands over at a time, so that the first are under way while it prepares the others
+Hear = Callable[[], tuple[int, Beat]]
+
+
+def plan(graph: Graph, plans: dict[str, Plan]) -> dict[str, Plan]:
+    """The same processes, the injector without anyone to wait for."""
+    signal = {INPUT: (graph.input_shape, graph.input_payload)}
+    one = Layout(INJECTOR, 1, signal)
+    slots = max(1, min(SAMPLES, BYTES // one.nbytes))
+    (stage,) = (p for n, p in plans.items() if n != INJECTOR)
+    return {INJECTOR: Plan(INJECTOR, [], [], Layout(INJECTOR, slots, signal), reports=False), stage.name: stage}
+
+
+class SourceLeaf(Leaf):
+    """Sends the parent's samples on, row by row: a sample, or a timestep of one that comes step by step."""
+
+    def __init__(self, graph: Graph, plan: Plan, slots: int, pulse: Pulse, pipe: Connection, jobs: Connection) -> None:
+        super().__init__(graph, plan, slots, pulse, pipe)
+        self.jobs, self.feedback = jobs, Layout(INJECTOR, 1, {})
+
+    def beat(self, receive: Receive, send: Send) -> bool:
+        """All samples of a run; False once the parent ends the network."""
+        layout = self.plan.layout
+        self.pulse.enter(IDLE)
+        job = self.jobs.recv()
+        if job is None:
+            send(layout.empty(END))
+            self.pulse.enter(STOPPED)
+            return False
+        flags, begin, last = FIRST | (SPIKES if job[1] else 0) | (STEPWISE if fit(self.graph, job[0]) else 0), 0, False
+        steps = self.graph.timesteps if flags & STEPWISE else 1
+        while not last:
+            inputs, _, last = job
+            values = inputs.reshape(-1, *self.graph.input_shape)
+            for at in range(0, len(values), layout.slots):
+                self.pulse.enter(COMPUTE, -1)
+                rows = np.arange(at, min(at + layout.slots, len(values)))
+                message = layout.pack(flags, Beat(rows - at, begin + rows // steps, rows % steps + 1, {INPUT: values[rows]}))
+                self.pulse.enter(SEND)
+                send(message)
+                self.pulse.finished()
+                flags = 0
+            begin += len(inputs)
+            if not last:
+                self.pulse.enter(IDLE)
+                job = self.jobs.recv()
+        self.pulse.enter(SEND)
+        send(layout.empty(FLUSH))
+        self.pulse.finished()
+        return True
+
+
+class Fed(Slots):
+    """Slots for the samples that messages bring: `first`, then what `hear` returns, until one says that the run is over."""
+
+    def __init__(self, graph: Graph, width: int, span: int, stepwise: bool, first: Beat, hear: Hear) -> None:
+        self.steps, self.hear, self.over = graph.timesteps if stepwise else 1, hear, False
+        self.kept = np.zeros((0, self.steps, *graph.input_shape), first.signals[INPUT].dtype)  # samples that are here, by place
+        self.place: dict[int, int] = {}  # where those are
+        self.free: list[int] = []  # places without a sample
+        self.ready: deque[int] = deque()  # samples that are here and in no slot
+        self._arrived(first)
+        super().__init__(graph, width, span)
+
+    def _arrived(self, beat: Beat) -> None:
+        numbers = beat.sample.tolist()
+        new = [s for s, t in zip(numbers, beat.t.tolist()) if t == 1]
+        more = len(new) - len(self.free)
+        if more > 0:
+            self.free += range(len(self.kept), len(self.kept) + more)
+            self.kept = np.concatenate([self.kept, np.zeros((more, *self.kept.shape[1:]), self.kept.dtype)])
+        self.place.update((s, self.free.pop()) for s in new)
+        self.kept[[self.place[s] for s in numbers], beat.t - 1] = beat.signals[INPUT]
+        self.ready.extend(s for s, t in zip(numbers, beat.t.tolist()) if t == self.steps)
+
+    def taken(self, most: int) -> list[int]:
+        while len(self.ready) < most and not self.over:
+            flags, beat = self.hear()
+            self.over = bool(flags & FLUSH)
+            self._arrived(beat)
+        return [self.ready.popleft() for _ in range(min(most, len(self.ready)))]
+
+    def values(self, sample: np.ndarray, t: np.ndarray) -> np.ndarray:
+        x, told = np.zeros((len(sample), *self.graph.input_shape), np.int32), t <= self.steps
+        x[told] = self.kept[[self.place[s] for s in sample[told].tolist()], t[told] - 1]
+        return x
+
+    def advance(self, done: np.ndarray) -> np.ndarray:
+        each = len(done) // len(self.sample)
+        self.free += [self.place.pop(s) for s in self.sample[done[each - 1 :: each]].tolist()]
+        return super().advance(done)
+
+
+class WholeLeaf(Leaf):
+    """Runs a whole net."""
+
+    def __init__(self, graph: Graph, plan: Plan, slots: int, pulse: Pulse, pipe: Connection, layouts: list[Layout]) -> None:
+        super().__init__(graph, plan, slots, pulse, pipe)
+        self.layouts, self.feedback = layouts, Layout(plan.name, 1, {})
+
+    def beat(self, receive: Receive, send: Send, send_back: Send) -> bool:
+        """All samples of a run; False once the network ends."""
+
+        def hear() -> tuple[int, Beat]:
+            self.pulse.enter(RECV)
+            message = receive(0)
+            self.pulse.heard()
+            self.pulse.enter(COMPUTE, -1)
+            return self.layouts[0].unpack(message, None)
+
+        flags, first = hear()
+        if flags & END:
+            self.pulse.enter(STOPPED)
+            return False
+        span = span_of(self.graph, self.slots)
+        stage = Stage(self.graph, self.plan.ops, self.slots, span)
+        stage.watch, stage.cell = self._enter, self.pulse.cell
+        slots = Fed(self.graph, self.slots, span, bool(flags & STEPWISE), first, hear)
+        for beat, done in beats(slots, stage):
+            self.where = None
+            told = self.wanted(beat.signals, bool(flags & SPIKES))
+            if self.credit in beat.signals:
+                told[self.credit] = beat.signals[self.credit]
+            self.reporter.add(beat, stage.events, told, done)
+            self.pulse.enter(COMPUTE, -1)
+        self.reporter.flush()
+        self.pulse.enter(RECV)
+        return True

@@ -1,0 +1,212 @@
+"""What a process does in one timestep, without Lava: take messages, let a `Stage` compute, send, report to the parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from spikegate.deploy.network.mapping import DONE, Plan, feedback_layout
+from spikegate.deploy.network.messages import END, FIRST, FLUSH, GROUP, SPIKES, Layout, join
+from spikegate.deploy.network.reports import Reporter
+from spikegate.deploy.network.watchdog import COMPUTE, IDLE, RECV, SEND, STOPPED, Pulse
+from spikegate.engine.injector import Injector, free_running
+from spikegate.engine.integer import Beat, Signals, Stage, ending
+from spikegate.engine.memory import keep_memory
+from spikegate.graph import credit
+from spikegate.graph.ir import DeployError, Graph, delayed
+
+AHEAD = 2  # beats of a group that are under way where nothing that happens decides about the next
+Send = Callable[[np.ndarray], None]
+Receive = Callable[[int], np.ndarray]
+
+
+class Leaf:
+    """Common to both roles: pulse, report pipe, errors. Made in the parent, used in its own OS process after the fork."""
+
+    def __init__(self, graph: Graph, plan: Plan, slots: int, pulse: Pulse, pipe: Connection) -> None:
+        self.graph, self.plan, self.slots, self.pulse = graph, plan, slots, pulse
+        self.reporter = Reporter(graph, plan.ops, pipe)
+        self.parent = os.getpid()
+        self.where: str | None = None
+        self.index = {n: i for i, n in enumerate(graph.ops)}
+        readout, start = graph.only("readout"), credit.start(graph)
+        self.credit = delayed(start) if start else ""
+        self.facts = {*credit.gates(graph), readout[0] if readout else list(graph.ops)[-1]}  # reported always: alive masks, logits
+
+    def start(self) -> None:
+        """First thing in the new process."""
+        keep_memory()
+        threadpool_limits(1)  # there are as many processes as cores
+        self.pulse.started()
+        # A terminal sends Ctrl-C to all processes; only the parent acts on it and ends the others.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        threading.Thread(target=self._follow_parent, daemon=True).start()
+
+    def wanted(self, signals: Signals, spikes: bool) -> Signals:
+        """Copies of what the parent is told of this process's signals: all, or what it always needs."""
+        return {n: signals[n].copy() for n in self.plan.ops if spikes or n in self.facts}
+
+    def _enter(self, name: str) -> None:
+        """An op is at work: a `Stage` tells."""
+        self.where = name
+        self.pulse.enter(COMPUTE, self.index[name])
+
+    def _follow_parent(self) -> None:
+        while os.getppid() == self.parent:
+            time.sleep(1.0)
+        self.pulse.end_all()
+
+    def guarded(self, beat: Callable[[], bool]) -> bool:
+        """One timestep; an error is reported to the parent with the op's name, then this process ends."""
+        try:
+            return beat()
+        except DeployError as e:
+            self.reporter.fail(e.where, e.problem, e.hint)
+        except Exception as e:
+            trace = traceback.format_exc()
+            at = f"op {self.where} failed: " if self.where else ""
+            self.reporter.fail(f"process {self.plan.name}", f"{at}{type(e).__name__}: {e}", f"the place in the code:\n{trace}")
+        os._exit(1)
+
+
+class StageLeaf(Leaf):
+    """Runs some ops of the graph; keeps a `Stage` for each group of samples."""
+
+    def __init__(self, graph: Graph, plan: Plan, slots: int, pulse: Pulse, pipe: Connection, layouts: list[Layout]) -> None:
+        super().__init__(graph, plan, slots, pulse, pipe)
+        self.layouts = layouts
+        self.feedback = feedback_layout(graph, plan.name, slots, plan.layout.span)
+        self.stages: dict[int, Stage] = {}
+        self.spikes = False
+        self.done_in = ending(graph)
+
+    def beat(self, receive: Receive, send: Send, send_back: Send) -> bool:
+        """One beat; False once the network ends."""
+        messages = []
+        for k in range(len(self.layouts)):
+            self.pulse.enter(RECV, k)
+            messages.append(receive(k))
+        self.pulse.enter(COMPUTE, -1)
+        flags, beat = join(self.plan.name, self.layouts, messages)
+        if flags & END:
+            send(self.plan.layout.empty(END))
+            self.pulse.enter(STOPPED)
+            return False
+        if flags & FLUSH:
+            send(self.plan.layout.empty(FLUSH))
+            self.reporter.flush()
+            self.pulse.finished()
+            return True
+        if flags & FIRST:
+            self.stages.clear()
+            self.spikes = bool(flags & SPIKES)
+        stage = self.stages.get(flags >> GROUP)
+        if stage is None:
+            stage = self.stages[flags >> GROUP] = Stage(self.graph, self.plan.ops, self.slots, self.plan.layout.span)
+            stage.watch, stage.cell, stage.lasting = self._enter, self.pulse.cell, False
+        stage.step(beat)
+        self.where = None
+        done = self.done_in(beat.signals, beat.t) if self.plan.exits else None
+        out = self.plan.layout.pack(flags, beat) if self.plan.heard else None
+        self.pulse.enter(SEND)
+        if done is not None:
+            beat.signals[DONE] = done
+            send_back(self.feedback.pack(flags, beat))
+        if out is not None:
+            send(out)
+        self.reporter.add(beat, stage.events, self.wanted(beat.signals, self.spikes), done)
+        self.pulse.finished()
+        return True
+
+
+class InjectorLeaf(Leaf):
+    """Feeds samples into the slots of several groups in turn; waits for the parent's next set of samples when one is finished.
+
+    While one group waits for its decision, the others are under way: that is what keeps the processes busy. Where a timestep decides
+    nothing, a group goes on at once, and what comes back is only checked.
+    """
+
+    def __init__(
+        self, graph: Graph, plan: Plan, slots: int, pulse: Pulse, pipe: Connection, jobs: Connection, groups: int
+    ) -> None:
+        super().__init__(graph, plan, slots, pulse, pipe)
+        self.jobs, self.groups = jobs, groups
+        self.free = free_running(graph)
+        self.most = groups * (AHEAD if self.free else 1)
+        self.feedback = feedback_layout(graph, plan.senders[0], slots, plan.layout.span)
+        self.running = False
+        self.ready: deque[tuple[int, Injector, Signals | None]] = deque()  # groups whose next beat can go out
+        self.sent: deque[tuple[int, Injector, Beat]] = deque()  # groups that wait for a decision, in the order of their messages
+
+    def beat(self, receive: Receive, send: Send) -> bool:
+        """One message; False once the parent ends the network. Decisions are awaited only when no group can go on without one."""
+        flags = 0
+        if not self.running:
+            self.pulse.enter(IDLE)
+            job = self.jobs.recv()
+            if job is None:
+                send(self.plan.layout.empty(END))
+                self.pulse.enter(STOPPED)
+                return False
+            self.pulse.enter(COMPUTE, -1)
+            flags = self._begin(*job)
+        while self.sent and (not self.ready or len(self.sent) == self.most):
+            group, injector, last = self.sent.popleft()
+            self.pulse.enter(RECV)
+            message = receive(0)
+            self.pulse.enter(COMPUTE, -1)
+            done, feedback = self._decision(last, message)
+            if not self.free:
+                self._advance(group, injector, done, feedback)
+        if not self.ready:
+            self.running = False
+            self.pulse.enter(SEND)
+            send(self.plan.layout.empty(FLUSH))
+            self.reporter.flush()
+            self.pulse.finished()
+            return True
+        group, injector, back = self.ready.popleft()
+        beat = injector.beat(back)
+        out = self.plan.layout.pack(flags | group << GROUP, beat)
+        self.sent.append((group, injector, beat))
+        self.pulse.enter(SEND)
+        send(out)
+        told = {self.credit: beat.signals[self.credit]} if self.credit in beat.signals else {}
+        self.reporter.add(beat, None, told, None)
+        if self.free:
+            self._advance(group, injector, beat.t >= self.graph.timesteps, {})
+        self.pulse.finished()
+        return True
+
+    def _begin(self, inputs: np.ndarray, spikes: bool) -> int:
+        """Deal the samples out to the groups; returns the flags of the first message."""
+        queue = iter(range(len(inputs)))
+        width = min(self.slots, -(-len(inputs) // self.groups))
+        injectors = [Injector(self.graph, inputs, width, self.plan.layout.span, queue) for _ in range(self.groups)]
+        self.ready.extend((g, injector, None) for g, injector in enumerate(injectors) if not injector.finished)
+        self.running = True
+        return FIRST | (SPIKES if spikes else 0)
+
+    def _decision(self, last: Beat, message: np.ndarray) -> tuple[np.ndarray, Signals]:
+        """Which rows of a beat are done, bool [A * span], and what the next one needs of it."""
+        _, answer = self.feedback.unpack(message)
+        if not np.array_equal(answer.sample, last.sample) or not np.array_equal(answer.t, last.t):
+            raise DeployError(
+                "process injector", "the decision that came back is of another timestep", "report this with the graph: the fault is here"
+            )
+        return answer.signals.pop(DONE) > 0, answer.signals
+
+    def _advance(self, group: int, injector: Injector, done: np.ndarray, feedback: Signals) -> None:
+        """A group's next beat is ready to go out, if there is one."""
+        stay = injector.advance(done)
+        if not injector.finished:
+            self.ready.append((group, injector, {name: value[stay] for name, value in feedback.items()}))

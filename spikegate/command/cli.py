@@ -1,0 +1,59 @@
+"""How every command behaves: exit 0 done, 1 a problem the user can act on (no traceback), 2 wrong usage, 130 interrupted."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from rich.console import Console
+
+from spikegate.errors import DeployError
+
+T = TypeVar("T")
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+errors = Console(stderr=True, highlight=False)
+
+
+def parse(cls: type[T], description: str, args: list[str] | None = None, default: T | None = None) -> T:
+    """Make the command line from a dataclass or pydantic model; an unknown option suggests the nearest, exit 2."""
+    import tyro
+
+    config = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
+    if default is None:
+        return tyro.cli(cls, args=args, description=description, config=config)
+    return tyro.cli(cls, args=args, description=description, default=default, config=config)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a command's main function as a process: errors become one paragraph, never a traceback (unless SPIKEGATE_DEBUG is set)."""
+    logging.basicConfig(level=os.environ.get("SPIKEGATE_LOG", "WARNING"), format="%(name)s: %(message)s")
+    try:
+        main()
+    except DeployError as e:
+        if os.environ.get("SPIKEGATE_DEBUG"):
+            raise
+        errors.print(f"error: {e}", style="red", markup=False, soft_wrap=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as e:
+        if os.environ.get("SPIKEGATE_DEBUG"):
+            raise
+        name = f"{e.filename}: " if e.filename else ""
+        errors.print(
+            f"error: {name}{e.strerror or e}\n  hint: check the path, its permissions and the free space", style="red", markup=False
+        )
+        sys.exit(1)
+    except KeyboardInterrupt:
+        errors.print("interrupted", style="red")
+        sys.exit(130)
+
+
+def print_json(value: Any) -> None:
+    """Machine-readable output: JSON alone on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2, sort_keys=True, default=float) + "\n")

@@ -1,0 +1,80 @@
+"""Where the artefacts of a run lie: runs/<name>/{config.yml, model.safetensors, export/, deploy/, report/}."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from spikegate.errors import DeployError
+
+ROOT = Path("runs")
+ZOO = Path(__file__).parents[2] / "zoo"  # trained and exported nets that come with the repository
+EXPORT_FILES = ("model.net", "embedding.onnx", "manifest.json")
+
+
+def is_run(path: Path) -> bool:
+    return (path / "config.yml").is_file() and (path / "model.safetensors").is_file()
+
+
+def is_export(path: Path) -> bool:
+    return all((path / name).is_file() for name in EXPORT_FILES)
+
+
+def find_run(given: Path | None, root: Path = ROOT) -> Path:
+    """The run named, or the newest one under `root`."""
+    if given is not None:
+        if is_run(given):
+            return given
+        if not given.exists():
+            raise DeployError(str(given), "no such run", "give a folder that train/run.py wrote, or leave it out for the newest")
+        missing = [n for n in ("config.yml", "model.safetensors") if not (given / n).is_file()]
+        raise DeployError(
+            str(given),
+            f"not a finished run: {' and '.join(missing)} missing",
+            "train it with train/run.py (--resume goes on with an unfinished one)",
+        )
+    runs = [p for p in root.iterdir() if is_run(p)] if root.is_dir() else []
+    if not runs:
+        raise DeployError(str(root), "no finished run here", "train one first: python train/run.py")
+    return max(runs, key=lambda p: (p / "model.safetensors").stat().st_mtime)
+
+
+def find_export(given: Path | None, root: Path = ROOT) -> Path:
+    """The export folder named (or the one inside the run named, or ``zoo:<name>``), or the newest one under `root`."""
+    if given is not None:
+        if str(given).startswith("zoo:"):
+            known = sorted(p.name for p in ZOO.iterdir() if is_export(p)) if ZOO.is_dir() else []
+            name = str(given).removeprefix("zoo:")
+            if name not in known:
+                raise DeployError(str(given), "no such net in the zoo", f"there are {', '.join(known) or 'none'}")
+            return ZOO / name
+        for path in (given, given / "export"):
+            if is_export(path):
+                return path
+        if not given.exists():
+            raise DeployError(str(given), "no such export", "give a folder that convert/export.py wrote, or leave it out for the newest")
+        raise DeployError(str(given), f"no export here ({', '.join(EXPORT_FILES)})", f"write one: python convert/export.py {given}")
+    exports = [p / "export" for p in root.iterdir() if is_export(p / "export")] if root.is_dir() else []
+    if not exports:
+        raise DeployError(str(root), "no exported net here", "export one first: python convert/export.py")
+    return max(exports, key=lambda p: (p / "manifest.json").stat().st_mtime)
+
+
+def in_zoo(export: Path) -> bool:
+    return export.resolve().parent == ZOO.resolve()
+
+
+def named(export: Path) -> str:
+    """How a command line names an export: its run, or ``zoo:<name>``."""
+    return f"zoo:{export.name}" if in_zoo(export) else str(run_of(export))
+
+
+def run_of(export: Path, root: Path = ROOT) -> Path:
+    """The folder that holds deploy/ and report/ for an export: its run; for a net of the zoo, a folder under `root`."""
+    if in_zoo(export):
+        return root / f"zoo-{export.name}"
+    return export.parent if export.name == "export" else export
+
+
+def trained_in(export: Path) -> Path:
+    """The folder with an export's trained weights: its run, or the export itself where both lie together (zoo)."""
+    return export if is_run(export) else export.parent

@@ -1,0 +1,196 @@
+"""The integer reference in chip time: one chip step per synaptic hop. Lava processes in chip time are made of the same parts.
+
+`Entrance` lets a timestep of every slot in when its turn comes; `ChipStage` computes some units, each on what its delay lines
+bring in this chip step; `Reindexed` (its own file) puts the results back under their timesteps.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from spikegate.engine.chip_time.reindex import Reindexed
+from spikegate.engine.chip_time.schedule import Schedule, Unit
+from spikegate.engine.injector import Injector
+from spikegate.engine.integer import Beat, Signals, Stage, done_of
+from spikegate.engine.record import Record
+from spikegate.graph.ir import INPUT, DeployError, delayed
+
+Arrivals = dict[str, Beat]  # op (or `INPUT`) -> its latest output, under the header of the timestep that it belongs to
+
+
+@dataclass
+class Report:
+    """What a unit did in a chip step (from 1): its timesteps, events int64 [A, counters] by op, signals by name."""
+
+    unit: str
+    step: int
+    beat: Beat
+    counts: dict[str, np.ndarray]
+
+
+class Fifo:
+    """Gives back what was put in `steps` chip steps ago."""
+
+    def __init__(self, steps: int) -> None:
+        self.held: deque[Beat | None] = deque([None] * steps)
+
+    def shift(self, value: Beat | None) -> Beat | None:
+        self.held.append(value)
+        return self.held.popleft()
+
+
+class ChipStage:
+    """Computes the units `names` of a schedule for up to `width` slots; keeps their states and delay lines.
+
+    A unit works in the chip step in which its strobe arrives: the header that entered phase - 1 chip steps before. It takes
+    sample and timestep (and with timestep 1 its reset) from there, and checks that every line brings the same.
+    """
+
+    def __init__(self, schedule: Schedule, names: list[str], width: int) -> None:
+        self.graph, self.units = schedule.graph, [schedule.units[n] for n in names]
+        self.stages = {u.name: Stage(self.graph, list(u.ops), width) for u in self.units}
+        self.strobes = {u.name: Fifo(u.phase - 1) for u in self.units}
+        self.lines = {u.name: [(line, Fifo(line.steps)) for line in u.lines] for u in self.units}
+        self.told = {u.name: [o for o in u.ops if schedule.reporter[o] == u.name] for u in self.units}
+        self.outs: Arrivals = {}
+        self.count = 0
+
+    def step(self, strobe: Beat | None, arrived: Arrivals) -> Iterator[Report]:
+        """One chip step; yields what each unit did that had its turn.
+
+        `strobe` is what enters now, with the host's signal; `arrived` are the outputs that other stages computed one chip step
+        ago. Our own units' are kept here for as long. `outs` then holds this chip step's outputs.
+        """
+        self.count += 1
+        ready = {**self.outs, **arrived}
+        if strobe is not None:
+            ready[INPUT] = strobe
+        self.outs = {}
+        for unit in self.units:
+            head = self.strobes[unit.name].shift(strobe)
+            brought = [(line.source, line.back, fifo.shift(ready.get(line.source))) for line, fifo in self.lines[unit.name]]
+            if head is None:
+                continue
+            beat = self._gather(unit, head, brought)
+            stage = self.stages[unit.name]
+            stage.step(beat)
+            self.outs[unit.name] = Beat(beat.rows, beat.sample, beat.t, {unit.name: beat.signals[unit.name]})
+            yield Report(unit.name, self.count, beat, {n: stage.counts[n] for n in self.told[unit.name]})
+
+    def _gather(self, unit: Unit, head: Beat, brought: list[tuple[str, bool, Beat | None]]) -> Beat:
+        signals: Signals = {}
+        for source, back, value in brought:
+            if back:
+                signals[delayed(source)] = self._fed_back(unit, head, source, value)
+            else:
+                if value is None or not _same(value, head):
+                    raise self._astray(unit, source)
+                signals[source] = value.signals[source]
+        return Beat(head.rows, head.sample, head.t, signals)
+
+    def _fed_back(self, unit: Unit, head: Beat, source: str, value: Beat | None) -> np.ndarray:
+        """A source's output of the timestep before; its initial one for rows at their first timestep."""
+        out = self.graph.ops[source].initial(len(head.t))
+        again = head.t > 1
+        if again.any():
+            if value is None or not np.isin(head.rows[again], value.rows).all():
+                raise self._astray(unit, source)
+            at = np.searchsorted(value.rows, head.rows[again])
+            if not _same(Beat(value.rows[at], value.sample[at], value.t[at] + 1, {}), head, again):
+                raise self._astray(unit, source)
+            out[again] = value.signals[source][at]
+        return out
+
+    def _astray(self, unit: Unit, source: str) -> DeployError:
+        return DeployError(unit.name, f"what {source} brings in chip step {self.count} belongs to another timestep",
+                           "this is a fault of the schedule: report it with the graph; --timing algorithmic avoids it")
+
+
+def _same(value: Beat, head: Beat, rows: np.ndarray | slice = slice(None)) -> bool:
+    """Whether a header is that of these rows of another."""
+    pairs = ((value.rows, head.rows), (value.sample, head.sample), (value.t, head.t))
+    return all(np.array_equal(a, b[rows]) for a, b in pairs)
+
+
+class Entrance:
+    """Decides in each chip step what enters: every `interval` chip steps the next timestep of each slot, or its next sample."""
+
+    def __init__(self, schedule: Schedule, inputs: np.ndarray, width: int) -> None:
+        self.schedule, self.injector = schedule, Injector(schedule.graph, inputs, width)
+        self.ended, self.entered = np.zeros(len(inputs), bool), np.zeros(len(inputs), bool)
+        self.step, self.last = 0, 1
+
+    def obey(self, ended: np.ndarray) -> None:
+        """Take the exit decision of the chip step before: numbers of the samples that have ended."""
+        self.ended[ended] = True
+
+    def strobe(self) -> Beat | None:
+        """What enters in the next chip step; None where no timestep is due."""
+        self.step += 1
+        if self.injector.finished or (self.step - 1) % self.schedule.interval:
+            return None
+        if self.step > 1:
+            self.injector.advance(self._over())
+            if self.injector.finished:
+                return None
+        self.last = self.step
+        beat = self.injector.beat()
+        self.entered[beat.sample] = True
+        return Beat(beat.rows, beat.sample, beat.t, {INPUT: beat.signals[INPUT]})
+
+    def _over(self) -> np.ndarray:
+        """Slots whose sample has no more timesteps to send, bool [A]."""
+        return (self.injector.t >= self.schedule.graph.timesteps) | self.ended[self.injector.sample]
+
+    @property
+    def drained(self) -> bool:
+        """Whether all that will ever enter has run through."""
+        injector = self.injector
+        empty = injector.finished or bool(self.entered.all() and self._over().all())
+        return empty and self.step >= self.last + self.schedule.depth - 1
+
+
+def run(
+    schedule: Schedule,
+    inputs: np.ndarray,
+    labels: np.ndarray | None = None,
+    *,
+    batch: int = 64,
+    spikes: bool | Collection[str] = False,
+    progress: Callable[[int], None] | None = None,
+) -> Record:
+    """Run all samples in chip time; parameters as of `spikegate.engine.integer.run`.
+
+    Returns
+    -------
+    The record of algorithmic timing, re-indexed; ``meta`` has the schedule's `facts`, ``chip_steps`` of each sample, and the
+    events of what was under way when a sample ended (`Reindexed`).
+
+    Raises
+    ------
+    DeployError
+        For inputs that do not fit the net.
+    """
+    entrance = Entrance(schedule, inputs, batch)
+    decider = deciding(schedule)
+    stage = ChipStage(schedule, list(schedule.units), len(entrance.injector.sample))
+    results = Reindexed(schedule, len(inputs), spikes)
+    while not entrance.drained:
+        for report in stage.step(entrance.strobe(), {}):
+            ended = results.add(report.unit, report.step, report.beat, report.counts, report.beat.signals)
+            if progress is not None and ended:
+                progress(ended)
+        decided = stage.outs.get(decider)
+        if decided is not None:
+            entrance.obey(decided.sample[done_of(schedule.graph, decided.signals, decided.t)])
+    return results.record(labels)
+
+
+def deciding(schedule: Schedule) -> str:
+    """The unit that says when a sample is done: the exit gate, or the last op."""
+    gates = schedule.graph.only("exit_gate")
+    return schedule.reporter[gates[0] if gates else list(schedule.graph.ops)[-1]]

@@ -1,0 +1,86 @@
+"""Results of chip time put back under the timesteps that they belong to."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from spikegate.engine.chip_time.schedule import Schedule
+from spikegate.engine.integer import Beat, Recorder, Signals, done_of
+from spikegate.engine.record import Record
+from spikegate.graph.ir import COUNTERS
+
+WORK = [COUNTERS.index(c) for c in ("synop", "attention_ac", "gate_update")]  # as Record.chip_events
+
+
+class Reindexed:
+    """Takes each unit's results in its own order of timesteps, from any driver, and makes a `Record` of them.
+
+    In a pipeline a shallow op is timesteps ahead of the exit gate. So its results are held until the gate has decided on their
+    timestep; what was under way when the sample ended counts as ``void`` and stays out of the record.
+    """
+
+    def __init__(self, schedule: Schedule, samples: int, spikes: bool | Collection[str]) -> None:
+        graph = schedule.graph
+        self.schedule, self.recorder = schedule, Recorder(graph, samples, spikes)
+        gates = graph.only("exit_gate")
+        self.decider = schedule.reporter[gates[0] if gates else list(graph.ops)[-1]]
+        self.first_gate = self.recorder.gates[0] if self.recorder.gates else ""
+        self.decided = np.zeros(samples, np.int64)
+        self.waiting: dict[str, deque] = {n: deque() for n in schedule.units}
+        self.begun = np.full(samples, np.iinfo(np.int64).max)
+        self.ended = np.zeros(samples, np.int64)
+        self.void_timesteps, self.void_events, self.steps = 0, 0, 0
+
+    def add(self, unit: str, step: int, beat: Beat, counts: dict[str, np.ndarray], signals: Signals) -> int:
+        """Enter what a unit did in a chip step (from 1). Returns how many samples have ended with it."""
+        own = {n: v for n, v in signals.items() if n in counts}
+        start = self.recorder.start
+        if start is not None and unit == self.first_gate:
+            own[start] = signals[start]
+        self.waiting[unit].append((step, beat, counts, own))
+        self.steps = max(self.steps, step)
+        if unit != self.decider:
+            self._settle(unit)
+            return 0
+        done = done_of(self.schedule.graph, signals, beat.t) & (self.recorder.exit_step[beat.sample] == 0)
+        self.decided[beat.sample] = beat.t
+        self.recorder.ended(beat.sample, beat.t, done)
+        for name in self.waiting:
+            self._settle(name)
+        return int(done.sum())
+
+    def _settle(self, unit: str) -> None:
+        """Enter all that the exit gate has decided on; a unit's results stay in order."""
+        queue = self.waiting[unit]
+        while queue:
+            step, beat, counts, signals = queue[0]
+            exits = self.recorder.exit_step[beat.sample]
+            if ((exits == 0) & (self.decided[beat.sample] < beat.t)).any():
+                return
+            queue.popleft()
+            void = (exits > 0) & (beat.t > exits)
+            if void.any():
+                self.void_events += int(sum(c[void][:, WORK].sum() for c in counts.values()))
+                self.void_timesteps += int(void.sum()) if unit == self.decider else 0
+                keep = ~void
+                beat = Beat(beat.rows[keep], beat.sample[keep], beat.t[keep], {})
+                counts, signals = ({n: v[keep] for n, v in d.items()} for d in (counts, signals))
+            if len(beat.t):
+                if counts:
+                    ops = [self.recorder.names.index(n) for n in counts]
+                    self.recorder.counted(beat.sample, beat.t, ops, np.stack([c.T for c in counts.values()]))
+                self.recorder.signals(beat.sample, beat.t, signals)
+                np.minimum.at(self.begun, beat.sample, step)
+                np.maximum.at(self.ended, beat.sample, step)
+
+    def record(self, labels: np.ndarray | None = None) -> Record:
+        """The record, with what chip time adds in ``meta``."""
+        facts: dict[str, Any] = {
+            **self.schedule.facts(), "chip_steps": np.maximum(self.ended - self.begun + 1, 0).tolist() if len(self.ended) else [],
+            "total_chip_steps": self.steps, "void_timesteps": self.void_timesteps, "void_events": self.void_events,
+        }
+        return self.recorder.record(labels, **facts)

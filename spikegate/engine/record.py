@@ -1,0 +1,171 @@
+"""What happened during inference: events per op and timestep, which tokens were alive, logits and exits, spikes on request."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spikegate.files import atomic
+from spikegate.graph.ir import COUNTERS, DeployError
+
+SCHEMA = 1
+
+
+@dataclass
+class Record:
+    """Integer facts of one run over N samples, T timesteps at most, K classes.
+
+    Attributes
+    ----------
+    ops, kinds : list of str
+        Name and kind of each op, in graph order.
+    counts : int64 [N, T, ops, counters]
+        Events per sample, timestep, op and counter (`COUNTERS`); zero after the sample's exit.
+    exit_step : int64 [N]
+        Timesteps that were run, 1..T.
+    logits : int64 [N, K]
+        At the exit. `prediction` is their first maximum.
+    gates : list of str
+        Names of the ops that halt or merge tokens, in graph order (empty for a static net).
+    alive : bool [N, T, gates + 1, tokens]
+        Entry 0: tokens alive before the first gate; entry g: after gate g, counted from 1. False after the exit.
+        A net without gates has one entry, all True until the exit.
+    entering : list of int
+        Entries of `alive` that the blocks obey. In serial order block g + 1 obeys entry g.
+    spikes : dict of op name -> int32 [N, T, *shape]
+        Only with ``record="spikes"``; zero after the exit.
+    activity : dict of op name -> int32 [T, *shape]
+        How many samples' events each neuron sent in each timestep (values other than 0, summed over samples): which core an op's
+        events come from. Only of the ops whose output the driver sees: all of them on the integer reference.
+    values : dict of op name -> int64 [N, T]
+        Sum of the magnitudes that an op with a graded payload sent; for the same ops.
+    """
+
+    ops: list[str]
+    kinds: list[str]
+    counts: np.ndarray
+    exit_step: np.ndarray
+    logits: np.ndarray
+    gates: list[str]
+    alive: np.ndarray
+    spikes: dict[str, np.ndarray] = field(default_factory=dict)
+    labels: np.ndarray | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+    entering: list[int] = field(default_factory=list)
+    activity: dict[str, np.ndarray] = field(default_factory=dict)
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.entering:  # records of serial nets, written before there was anything else
+            self.entering = list(range(max(1, len(self.gates))))
+
+    @property
+    def processed(self) -> np.ndarray:
+        """Tokens that each block processed, bool [N, T, blocks that differ, tokens]."""
+        return self.alive[:, :, self.entering]
+
+    @property
+    def prediction(self) -> np.ndarray:
+        return self.logits.argmax(1)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right predictions; nan without labels."""
+        return float("nan") if self.labels is None else float((self.prediction == self.labels).mean())
+
+    @property
+    def mean_timesteps(self) -> float:
+        return float(self.exit_step.mean())
+
+    @property
+    def mean_tokens(self) -> float:
+        """Share of (block, timestep, token) cells that were processed, of all L * T * N cells (1 for a static net).
+
+        A merged pair is one token.
+        """
+        return float(self.processed.mean())
+
+    def total(self, counter: str) -> np.ndarray:
+        """Events of one counter per sample, int64 [N]."""
+        return self.counts[..., COUNTERS.index(counter)].sum((1, 2))
+
+    @property
+    def chip_events(self) -> np.ndarray:
+        """Accumulates, attention accumulates and gate updates per sample, int64 [N]: the work that an event causes."""
+        return self.total("synop") + self.total("attention_ac") + self.total("gate_update")
+
+    def save(self, path: Path) -> None:
+        """Write everything but the spikes to an npz, atomically."""
+        with atomic(path) as part:
+            _write(part, {
+                "schema": SCHEMA,
+                "ops": self.ops,
+                "kinds": self.kinds,
+                "counters": COUNTERS,
+                "counts": narrow(self.counts),
+                "exit_step": self.exit_step,
+                "logits": self.logits,
+                "gates": np.array(self.gates, dtype="U"),
+                "alive": np.packbits(self.alive),
+                "alive_shape": self.alive.shape,
+                "entering": self.entering,
+                "labels": np.array([]) if self.labels is None else self.labels,
+                "meta": json.dumps(self.meta),
+                **{f"activity/{name}": narrow(value) for name, value in self.activity.items()},
+                **{f"values/{name}": narrow(value) for name, value in self.values.items()},
+            })  # fmt: skip
+
+    def save_spikes(self, path: Path) -> None:
+        with atomic(path) as part:
+            np.savez_compressed(part, **self.spikes)
+
+    @classmethod
+    def load(cls, path: Path) -> Record:
+        """Read an npz written by `save`; a DeployError names what is wrong with a file that is none."""
+        hint = "run deploy/run.py again to write it"
+        try:
+            with np.load(path, allow_pickle=False) as f:
+                if int(f["schema"]) != SCHEMA or list(f["counters"]) != list(COUNTERS):
+                    raise DeployError(str(path), f"event record of schema {int(f['schema'])}, this version reads {SCHEMA}", hint)
+                shape = tuple(f["alive_shape"])
+                alive = np.unpackbits(f["alive"], count=int(np.prod(shape))).reshape(shape).astype(bool)
+                labels, counts = f["labels"], f["counts"]
+                return cls(
+                    ops=[str(n) for n in f["ops"]],
+                    kinds=[str(k) for k in f["kinds"]],
+                    counts=counts.astype(np.int64) if np.issubdtype(counts.dtype, np.integer) else counts,
+                    exit_step=f["exit_step"],
+                    logits=f["logits"],
+                    gates=[str(g) for g in f["gates"]],
+                    alive=alive,
+                    labels=labels if labels.size else None,
+                    meta=json.loads(str(f["meta"])),
+                    entering=f["entering"].tolist() if "entering" in f else [],
+                    activity={k.removeprefix("activity/"): f[k].astype(np.int32) for k in f.files if k.startswith("activity/")},
+                    values={k.removeprefix("values/"): f[k].astype(np.int64) for k in f.files if k.startswith("values/")},
+                )
+        except FileNotFoundError:
+            raise DeployError(str(path), "no such event record", hint) from None
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as e:
+            raise DeployError(str(path), f"not an event record ({e})", hint) from None
+
+
+def narrow(values: np.ndarray) -> np.ndarray:
+    """Integers in the smallest type that holds them: less to write."""
+    if not values.size:
+        return values
+    return values.astype(np.promote_types(*(np.min_scalar_type(int(v)) for v in (values.min(), values.max()))))
+
+
+def _write(path: Path, arrays: dict[str, Any]) -> None:
+    """An npz, compressed as little as it can be, activity not at all: numpy's own level takes longer than many a run."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, value in arrays.items():
+            entry = zipfile.ZipInfo(f"{name}.npy") if name.startswith("activity/") else f"{name}.npy"
+            with archive.open(entry, "w", force_zip64=True) as f:
+                np.lib.format.write_array(f, np.asanyarray(value), allow_pickle=False)

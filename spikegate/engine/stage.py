@@ -1,0 +1,207 @@
+"""Some ops of a graph, computed beat by beat for the samples in their slots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from spikegate.engine.program import SMALL, program_of
+from spikegate.graph.ir import COUNTERS, MUTE, SKIP, Counts, Graph, Inputs, Sources, delayed
+from spikegate.kernels import compiling
+from spikegate.kernels.instructions import OP, cleared, moved
+from spikegate.kernels.interpreter import walk
+from spikegate.neurons.cuba import report
+
+Signals = dict[str, np.ndarray]
+COLUMN = {counter: k for k, counter in enumerate(COUNTERS)}
+NOTHING = np.zeros(0, np.int32)
+
+
+@dataclass
+class Beat:
+    """Some timesteps of the occupied slots. `rows` [A] are slot numbers; `sample` and `t` (from 1) say what each row of the signals is.
+
+    Rows of `sample`, `t` and the signals have the order (slot, timestep), `span` timesteps of each slot: [A * span].
+    """
+
+    rows: np.ndarray
+    sample: np.ndarray
+    t: np.ndarray
+    signals: Signals
+    span: int = 1
+
+
+class Stage:
+    """Computes the ops `names` of a graph in order, for up to `width` samples at a time; keeps their state."""
+
+    def __init__(self, graph: Graph, names: list[str], width: int, span: int = 1) -> None:
+        compiling.announce()
+        self.names = names
+        self.ops = {n: graph.ops[n] for n in names}
+        self.rows = np.arange(width)
+        self.events = np.zeros((len(names), len(COUNTERS), 0), np.int64)  # of the last beat [ops, counters, rows]
+        self.tap: Callable[[str, dict, np.ndarray], None] | None = None  # sees each op's inputs (audit); then nothing is walked
+        self.watch: Callable[[str], None] | None = None  # hears which op is at work
+        self.cell = np.zeros(1)  # the graph's number of the op at work, of those that are walked
+        self.sent: Callable[[str, np.ndarray, np.ndarray], None] | None = None  # sees each op's output while it is in the cache
+        self.activity = NOTHING  # counts, in the order of the names, which neurons sent something; what `sent` is for
+        self._wiring = {}
+        for n in names:
+            slots = graph.sources(n)
+            listed = {s.rstrip("*?") for s in graph.ops[n].slots if "*" in s}
+            self._wiring[n] = [
+                (slot, slot in listed, tuple(delayed(e.source) if e.delay else e.source for e in edges)) for slot, edges in slots.items()
+            ]
+        fanout = [sum(getattr(graph.ops[e.target], "copies", 1) for e in graph.consumers(n)) for n in names]
+        self._fanout = np.array(fanout, np.int64)[:, None]
+        program = program_of(graph, names)
+        pays = program.walked > max(1, len(names) // 2)  # what is run by itself is copied into the walk's memory
+        self.program = program if pays and program.work * width * span < SMALL else None
+        self._scratch = self._words = np.zeros(0, np.int32)
+        self.lasting = True  # whether a beat's signals are still wanted when the next is computed; if not, their memory is used again
+        self._apart = [n for n in names if self.program is None or not self.program.states[n]]  # whose state is not in one array
+        self._all, self.state = self._room(width)  # set to 0 at a sample's first timestep
+
+    def _room(self, width: int) -> tuple[np.ndarray, dict[str, dict[str, np.ndarray]]]:
+        """Arrays for the state of so many slots, not set to anything; those of the program lie in one array, which comes first."""
+        if self.program is None:
+            return NOTHING, {n: op.state(width) for n, op in self.ops.items()}
+        whole, state = np.empty(width * self.program.state, np.int32), {}
+        for n, op in self.ops.items():
+            placed = self.program.states[n]
+            ends = {key: (at * width, (at + int(np.prod(shape))) * width, shape) for key, (at, shape) in placed.items()}
+            state[n] = {key: whole[a:b].reshape(width, *shape) for key, (a, b, shape) in ends.items()} if placed else op.state(width)
+        return whole, state
+
+    @property
+    def counts(self) -> dict[str, np.ndarray]:
+        """Events of the last beat by op, int64 [rows, counters]."""
+        return {n: self.events[i].T for i, n in enumerate(self.names)}
+
+    def _fit(self, rows: np.ndarray) -> None:
+        """Drop the state of slots that will not be used again."""
+        if len(rows) == len(self.rows):
+            return
+        keep, whole, last = np.flatnonzero(np.isin(self.rows, rows)), self._all, self.state
+        self.rows = self.rows[keep]
+        self._all, self.state = self._room(len(keep))
+        if self.program is not None:
+            moved(whole, self._all, self.program.held, keep)
+        for name in self._apart:
+            for key, array in self.state[name].items():
+                np.take(last[name][key], keep, 0, array)
+
+    def step(self, beat: Beat) -> None:
+        """Add each op's output [A * span, ...] to the beat's signals and its events to `events`."""
+        self._fit(beat.rows)
+        first = beat.t[:: beat.span] == 1
+        if first.all():
+            self._all[...] = 0
+            for name in self._apart:
+                for array in self.state[name].values():
+                    array[...] = 0
+        elif first.any():
+            if self.program is not None:
+                cleared(self._all, self.program.held, first)
+            for name in self._apart:
+                for array in self.state[name].values():
+                    array[first] = 0
+        self.events = np.zeros((len(self.names), len(COUNTERS), len(beat.t)), np.int64)
+        together: dict[tuple[str, ...], Sources] = {}  # sources that several ops add up
+        if self.program is not None and self.tap is None:
+            self._walk(beat, together)
+        else:
+            for i in range(len(self.names)):
+                self._call(i, beat, together)
+        self.events[:, COLUMN["message"]] = self.events[:, COLUMN["spike_out"]] * self._fanout
+
+    def _walk(self, beat: Beat, together: dict[tuple[str, ...], Sources]) -> None:
+        """All ops by the program's table; those that it leaves, one by one."""
+        program, rows = self.program, len(beat.t)
+        assert program is not None
+        if self.lasting or self._words.size < program.words * rows:
+            self._words = np.empty(program.words * rows, np.int32)
+        words = self._words
+        if self._scratch.size < program.scratch * rows:
+            self._scratch = np.empty(program.scratch * rows, np.int32)
+        views = {n: words[at * rows : at * rows + rows * size].reshape(rows, *shape) for n, at, size, shape in program.places}
+        for name in program.given:
+            views[name][...] = beat.signals[name]
+        beat.signals.update((n, views[n]) for n in self.names)
+        facts, flags = np.zeros((len(program.merges), 4), np.int64), np.zeros(len(self.names), np.int64)
+        row, end = 0, len(program.table)
+        while True:
+            row = walk(
+                program.table, row, rows, beat.span, beat.t, words, self._scratch, self._all, program.weights, program.numbers,
+                program.longs, program.merges, program.links, facts, self.events, flags, self.activity, self.cell,
+            )  # fmt: skip
+            if row == end:
+                break
+            i = int(program.table[row, OP])
+            self._call(i, beat, together)
+            views[self.names[i]][...] = beat.signals[self.names[i]]
+            beat.signals[self.names[i]] = views[self.names[i]]
+            row += 1
+        for i in np.flatnonzero(flags):
+            if self.watch is not None:
+                self.watch(self.names[i])
+            report(int(flags[i]))
+
+    def _call(self, i: int, beat: Beat, together: dict[tuple[str, ...], Sources]) -> None:
+        """One op by its own `advance`."""
+        name = self.names[i]
+        state = self.state[name]
+        inputs: Inputs = {}
+        for slot, listed, sources in self._wiring[name]:
+            if not listed:
+                inputs[slot] = beat.signals[sources[0]]
+                continue
+            if sources not in together:
+                together[sources] = Sources([beat.signals[s] for s in sources])
+            inputs[slot] = together[sources]
+        if self.watch is not None:
+            self.watch(name)
+        if "open" in inputs:
+            beat.signals[name] = self._masked(i, inputs, beat, state)
+        else:
+            if self.tap is not None:
+                self.tap(name, inputs, beat.t)
+            beat.signals[name], events = self.ops[name].advance(state, inputs, beat.t, beat.span)
+            self._book(i, slice(None), events)
+        if self.sent is not None:
+            self.sent(name, beat.signals[name], beat.t)
+
+    def _book(self, i: int, rows: slice | np.ndarray, events: Counts) -> None:
+        booked = self.events[i]
+        for counter, values in events.items():
+            booked[COLUMN[counter], rows] = values
+
+    def _masked(self, i: int, inputs: Inputs, beat: Beat, state: dict[str, np.ndarray]) -> np.ndarray:
+        """An op under a timestep mask: where a timestep is skipped nothing is computed and the state stays."""
+        op = self.ops[self.names[i]]
+        out = np.zeros((len(beat.t), *op.out_shape), np.int32)
+        for k in range(beat.span):
+            word = inputs["open"][k :: beat.span, 0]
+            slots = np.flatnonzero(word != SKIP)
+            if not len(slots):
+                continue
+            rows = slots * beat.span + k
+            part = {s: tuple(a[rows] for a in v) if isinstance(v, tuple) else v[rows] for s, v in inputs.items()}
+            kept = state if len(slots) == len(word) else {n: v[slots] for n, v in state.items()}
+            if self.tap is not None:
+                self.tap(self.names[i], part, beat.t[rows])
+            muted = word[slots] == MUTE
+            if muted.any():
+                now = op.step(kept, part, beat.t[rows])
+                now[muted] = 0
+                events = op.events(part, now, beat.t[rows])
+            else:
+                now, events = op.advance(kept, part, beat.t[rows])
+            out[rows] = now
+            self._book(i, rows, events)
+            if kept is not state:
+                for n, v in kept.items():
+                    state[n][slots] = v
+        return out

@@ -1,0 +1,67 @@
+"""Compiled counts and sums over integer arrays, one sweep over memory each."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spikegate.kernels.compiling import compiled
+
+FEW_ADDS = 1 << 18  # so few are done event by event before a product has begun
+
+
+@compiled
+def living(credit):  # type: ignore[no-untyped-def]
+    """Tokens of each row of credit [rows, tokens] that live, int64 [rows]."""
+    out = np.zeros(len(credit), np.int64)
+    for m in range(len(credit)):
+        for p in range(credit.shape[1]):
+            out[m] += credit[m, p] > 0
+    return out
+
+
+@compiled
+def magnitudes(x):  # type: ignore[no-untyped-def]
+    """Sum of |x| of each row of integers x [rows, n], int64 [rows]."""
+    out = np.zeros(len(x), np.int64)
+    for m in range(len(x)):
+        for c in range(x.shape[1]):
+            out[m] += abs(np.int64(x[m, c]))
+    return out
+
+
+@compiled
+def weighted(x, fanout):  # type: ignore[no-untyped-def]
+    """``x @ fanout`` for integers x [batch, n] and int64 [n], int64 [batch]."""
+    out = np.zeros(len(x), np.int64)
+    for m in range(len(x)):
+        for c in range(x.shape[1]):
+            out[m] += np.int64(x[m, c]) * fanout[c]
+    return out
+
+
+@compiled
+def nonzeros(x):  # type: ignore[no-untyped-def]
+    """Number of non-zero values of each row of x [batch, n], int64 [batch]."""
+    out = np.zeros(len(x), np.int64)
+    for m in range(len(x)):
+        for c in range(x.shape[1]):
+            out[m] += x[m, c] != 0
+    return out
+
+
+@compiled
+def sums(x):  # type: ignore[no-untyped-def]
+    """Sum of each row of integers x [batch, n], int64 [batch]."""
+    out = np.zeros(len(x), np.int64)
+    for m in range(len(x)):
+        for c in range(x.shape[1]):
+            out[m] += x[m, c]
+    return out
+
+
+@compiled
+def add_at(into, at, x):  # type: ignore[no-untyped-def]
+    """``into[at[m]] += x[m]`` row by row, rows that come again included; into int64 [samples, n], x int32 [rows, n]."""
+    for m in range(len(x)):
+        for c in range(x.shape[1]):
+            into[at[m], c] += x[m, c]
