@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -26,6 +26,10 @@ def normalisation(channels: int, flat: bool) -> nn.Module:
 
 class Layers(nn.Module):
     """Named triples of a linear layer, its normalisation and its neurons, as the published nets name them."""
+
+    if TYPE_CHECKING:  # layers are added by name
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def triple(self, state: State, prefix: str, linear: str, norm: str, lif: str, stride: int = 1) -> None:
         """Add one; its shape is that of its weights in the state dict."""

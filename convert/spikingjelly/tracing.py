@@ -91,7 +91,7 @@ class Reader(fx.Interpreter):
             return Signal(result, given.node, given.index)
         return functions.each_tensor(result, unknown)
 
-    def call_module(self, target: str, args: tuple, kwargs: dict) -> Any:
+    def call_module(self, target: Any, args: tuple, kwargs: dict) -> Any:
         m = self.fetch_attr(target)
         values = functions.values_of(args)
         result = m(*values, **functions.values_of(kwargs))
@@ -110,7 +110,7 @@ class Reader(fx.Interpreter):
         result = target(*functions.values_of(args), **functions.values_of(kwargs))
         return self._called(target, args, kwargs, result)
 
-    def call_method(self, target: str, args: tuple, kwargs: dict) -> Any:
+    def call_method(self, target: Any, args: tuple, kwargs: dict) -> Any:
         target = target.removesuffix("_")
         values = functions.values_of(args)
         result = getattr(values[0], target)(*values[1:], **functions.values_of(kwargs))
@@ -165,8 +165,8 @@ def trace(model: nn.Module) -> fx.GraphModule:
 def reset(model: nn.Module) -> None:
     """Neurons to their state before the first timestep."""
     for m in model.modules():
-        if callable(getattr(m, "reset", None)):
-            m.reset()
+        if callable(again := getattr(m, "reset", None)):
+            again()
 
 
 def shaped(images: torch.Tensor, form: str, timesteps: int) -> torch.Tensor:

@@ -146,9 +146,9 @@ def fan_out(p: Projection, positions: int, channels: int, target: Cut) -> tuple[
         assert p.taps is not None
         shaped = p.taps.T.reshape(positions * channels, target.group.positions, target.group.channels)
         by_channel = np.add.reduceat(shaped.astype(np.float64), starts, axis=2)
-        fan = fan.reshape(positions * channels, pb, cb)
+        flat = fan.reshape(positions * channels, pb, cb)  # a view
         for position, block in enumerate(target.block_of_position):
-            fan[:, block] += by_channel[:, position]
+            flat[:, block] += by_channel[:, position]
     elif p.form == "mix":
         assert p.taps is not None
         head = np.arange(channels) * len(p.taps) // channels

@@ -122,7 +122,7 @@ class Record:
 
     def save_spikes(self, path: Path) -> None:
         with atomic(path) as part:
-            np.savez_compressed(part, **self.spikes)
+            np.savez_compressed(part, **self.spikes)  # type: ignore[arg-type]  # numpy types its keyword allow_pickle among them
 
     @classmethod
     def load(cls, path: Path) -> Record:

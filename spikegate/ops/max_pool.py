@@ -82,7 +82,7 @@ class MaxPool(Op):
 
     def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         patches = synapse.windows(inputs["x"].astype(bool), self.grid, self.window, self.stride, self.padding)
-        return patches.reshape(len(patches), -1, self.kernel**2, self.channels).any(2).astype(np.int32)
+        return np.any(patches.reshape(len(patches), -1, self.kernel**2, self.channels), axis=2).astype(np.int32)
 
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
         x = inputs["x"]

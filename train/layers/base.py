@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
@@ -65,6 +65,10 @@ class Twin(nn.Module):
     once = False
     halts = False  # takes part from phase ``deployed`` on
     gates_tokens = False  # its signal is the credit of each token
+
+    if TYPE_CHECKING:  # torch types every unknown attribute of a module as Tensor or Module, methods of subclasses included
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init__(self) -> None:
         super().__init__()

@@ -12,6 +12,8 @@ from spikegate.train.layers.base import Moment, Twin
 class Exit(Twin):
     """[done, predicted class] per timestep, float [T, batch, 2]. `margin` is set by calibration; `NEVER` switches it off."""
 
+    margin: torch.Tensor
+
     def __init__(self, classes: int, timesteps: int) -> None:
         super().__init__()
         self.classes, self.timesteps = classes, timesteps

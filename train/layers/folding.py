@@ -23,6 +23,9 @@ class FoldedNorm(nn.Module):
     through the rounding (straight-through). Channels that no gradient reaches keep their last values.
     """
 
+    mean: torch.Tensor
+    var: torch.Tensor
+
     def __init__(self, channels: int, gain: float, momentum: float = 0.1) -> None:
         super().__init__()
         self.gamma = nn.Parameter(torch.full((channels,), float(gain)))

@@ -25,6 +25,7 @@ class Gate(Twin):
     halts = True
     gates_tokens = True
     op: type[ScoringGate] = TokenGate
+    gamma: torch.Tensor
 
     def __init__(
         self, tokens: int, high: int, gamma: float = 1.5, beta: float = -6.0, bits: int = 10, slope: float = 0.3,

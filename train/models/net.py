@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -62,12 +63,12 @@ class Net(nn.Module):
         return name
 
     def twin(self, name: str) -> Twin:
-        return self.twins[name.replace(".", "/")]
+        return cast(Twin, self.twins[name.replace(".", "/")])
 
     @property
     def named(self) -> dict[str, Twin]:
         """Twins by name, in order."""
-        return {twin.name: twin for twin in self.twins.values()}
+        return {twin.name: twin for twin in cast("Iterable[Twin]", self.twins.values())}
 
     @property
     def span(self) -> int:
@@ -108,7 +109,7 @@ class Net(nn.Module):
         """Run uint8 images [batch, channels, height, width] over all timesteps of the phase."""
         collected: dict[str, list[torch.Tensor]] = {}
         work: list[torch.Tensor] = []
-        aside = list(self.modules_aside) if self.training else []
+        aside: list[Any] = list(self.modules_aside) if self.training else []
         keep = {*self.gates, *(n for n, t in self.named.items() if isinstance(t, Head | Exit)), *(n for m in aside for n in m.taps)}
         for signals in self.run(x, work):
             for name in keep:
