@@ -20,7 +20,7 @@ RUNS = Path("runs/bench")
 DOCS = ROOT / "docs" / "systems.md"
 
 
-def bench(plan_name: str = "digits", rows_named: str | None = None, *, seeds: int | None = None, jobs: int = 1, lava: bool = False,
+def bench(plan_name: str = "digits", rows: str | None = None, *, seeds: int | None = None, jobs: int = 1, lava: bool = False,
           data_path: Path | None = None, costs: list[str] | None = None, report_only: bool = False, runs: Path = RUNS,
           results: Path | None = None, **shown: bool) -> int:
     """Measure and show; returns how many nets failed. Parameters as the options of bench/systems.py, `shown` those of `show`.
@@ -31,13 +31,13 @@ def bench(plan_name: str = "digits", rows_named: str | None = None, *, seeds: in
         Unknown plan, row or cost table.
     """
     plan = read_plan(plan_name)
-    rows = plan.rows if rows_named is None else [plan.row(name.strip()) for name in rows_named.split(",")]
+    chosen = plan.rows if rows is None else [plan.row(name.strip()) for name in rows.split(",")]
     if jobs < 1 or (seeds is not None and seeds < 1):
         raise DeployError("--jobs" if jobs < 1 else "--seeds", "must be 1 or more", "leave it out for the default")
     tables = [t.name for t in load_tables(costs or TABLES)]
     work = Bench(plan, list(costs or TABLES), runs, results or RESULTS, data_path, lava)
-    failed = {} if report_only else measure_all(work, rows, seeds, jobs)
-    show(work, rows, tables, **shown)
+    failed = {} if report_only else measure_all(work, chosen, seeds, jobs)
+    show(work, chosen, tables, **shown)
     for (name, seed), why in failed.items():
         cli.errors.print(f"failed: {name}, seed {seed}: {why}", style="red", markup=False, soft_wrap=True)
     return len(failed)

@@ -237,7 +237,7 @@ def broken(folder: Path, what: str) -> list[str]:
         ("other images", "events_off.npz: holds other samples", "same images"),
         ("images", "images.npz: images of shape", "deploy/run.py"),
         ("manifest", "manifest.json: not a readable manifest", "export"),
-        ("yaml", "mine.yml: schema: Field required", "write it like hw_sim/energy/costs/"),
+        ("yaml", "mine.yml: schema: Field required", "hw_sim/energy/costs/int8-45.yml"),
         ("table", "loihi3: no such cost table", "known: int8-45, lemaire, loihi1-davies, loihi2-pilotnet, paper45"),
         ("output", "file", "--output"),
         ("run", "runs/nothing: no such export", "convert/export.py"),

@@ -70,7 +70,7 @@ class TokenMatrices(nn.Module):
         self.linear_mix = nn.ModuleList(nn.Linear(tokens, tokens, bias=False) for _ in range(heads))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        matrices = torch.stack([m.get_parameter("weight") for m in self.linear_mix])
+        matrices = torch.stack([m.weight for m in self.linear_mix])  # type: ignore[misc]  # a proxy while torch.fx traces
         return (x.unflatten(2, (len(self.linear_mix), -1)) @ matrices.transpose(-1, -2)).flatten(2, 3)
 
 

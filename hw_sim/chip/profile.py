@@ -128,7 +128,7 @@ def load_chip(name: str) -> Chip:
         Unknown name, unreadable file, bad YAML, or a field that is missing or wrong (named).
     """
     path = FOLDER / f"{name}.yml" if name in names() else Path(name)
-    form = f"write it like {FOLDER.parent.name}/{FOLDER.name}/loihi2.yml"
+    form = f"write it like {FOLDER}/loihi2.yml"
     try:
         content = yaml.load(path.read_text(), UniqueKeys)
     except (FileNotFoundError, IsADirectoryError):

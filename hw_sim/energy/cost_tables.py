@@ -151,7 +151,7 @@ def load_table(name: str) -> CostTable:
     """
     path = FOLDER / f"{name}.yml" if name in names() else Path(name)
     where = str(path)
-    form = f"write it like {FOLDER.parent.name}/{FOLDER.name}/{names()[0]}.yml"
+    form = f"write it like {FOLDER}/{names()[0]}.yml"
     try:
         content = yaml.load(path.read_text(), UniqueKeys)
     except FileNotFoundError:
