@@ -103,7 +103,7 @@ def _point(work: Bench, row: Row, table: str) -> Point | None:
 
 
 def front(points: list[Point]) -> list[int]:
-    """Indices of the points that no other one beats (as accurate for less energy, or more accurate for no more), by energy."""
+    """Indices of the points that no other one dominates (as accurate for less energy, or more accurate for no more), by energy."""
     order = sorted(range(len(points)), key=lambda i: (points[i]["total_pj"], -points[i]["accuracy"]))
     best, found = -1.0, []
     for i in order:

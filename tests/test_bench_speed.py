@@ -94,7 +94,7 @@ def test_the_run_without_a_ledger_is_the_same_run(monkeypatch):
     from bench.zoo_nets import load
     from spikegate.engine import stage
 
-    monkeypatch.setattr(stage, "SMALL", 0)  # op by op: to compile the walk once more takes long
+    monkeypatch.setattr(stage, "SMALL", 0)  # op by op: to compile the interpreter once more takes long
     net = load("stas-digits", 24)
     whole = integer.run(net.graph, net.embedded)
     with uncounted():

@@ -280,7 +280,7 @@ def test_a_stage_of_some_units_needs_the_others_outputs_one_chip_step_later():
         sent = [dict(half.outs) for half in halves]
         for half, arrived in zip(halves, sent[::-1]):
             for report in half.step(strobe, arrived):
-                whole.setdefault(report.unit, []).append(report.beat.signals[report.unit])
+                whole.setdefault(report.unit, []).append(report.chunk.signals[report.unit])
     reference = integer.run(graph, x, spikes=True)
     for name, values in whole.items():
         assert np.array_equal(np.stack(values, 1), reference.spikes[name]), name

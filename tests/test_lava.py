@@ -95,7 +95,7 @@ def test_halted_samples_cost_no_timesteps():
     with Network(graph, "block", 1) as network:
         network.run(x)
     assert reference.exit_step.sum() < len(x) * graph.timesteps
-    assert set(network.beats.values()) == {reference.exit_step.sum()}  # of injector and of every stage
+    assert set(network.steps.values()) == {reference.exit_step.sum()}  # of injector and of every stage
 
 
 def test_static_net_without_gates_and_stepwise_input():

@@ -12,7 +12,7 @@ from spikegate.deploy.network.messages import END, FIRST, FLUSH, SPIKES
 from spikegate.deploy.network.watchdog import COMPUTE, IDLE, RECV, SEND, STOPPED, Pulse
 from spikegate.engine.chip_time.chip_run import Arrivals, ChipStage, Entrance, Report, deciding
 from spikegate.engine.chip_time.schedule import Schedule
-from spikegate.engine.integer import Beat, done_of
+from spikegate.engine.integer import Chunk, done_of
 from spikegate.graph.ir import INPUT
 
 
@@ -44,7 +44,7 @@ class ChipStageLeaf(ChipLeaf):
         self.stage: ChipStage | None = None
         self.spikes = False
 
-    def beat(self, receive: Receive, send: Send, send_back: Send) -> bool:
+    def step(self, receive: Receive, send: Send, send_back: Send) -> bool:
         """One chip step; False once the network ends. All is sent before anything is awaited: a hop takes a step, no deadlock."""
         self.pulse.enter(SEND)
         if self.plan.exits:
@@ -75,7 +75,7 @@ class ChipStageLeaf(ChipLeaf):
         self.pulse.finished()
         return True
 
-    def _compute(self, stage: ChipStage, strobe: Beat | None, arrived: Arrivals) -> None:
+    def _compute(self, stage: ChipStage, strobe: Chunk | None, arrived: Arrivals) -> None:
         for report in stage.step(strobe, arrived):
             self.where = None
             self._tell(report)
@@ -83,13 +83,13 @@ class ChipStageLeaf(ChipLeaf):
 
     def _tell(self, report: Report) -> None:
         """Report events, and outputs that are always wanted or recorded; keep the decision for the next chip step."""
-        beat, own = report.beat, report.counts
-        signals = {n: beat.signals[n] for n in own if self.spikes or n in self.facts or n == self.decider}
-        if self.credit in beat.signals:
-            signals[self.credit] = beat.signals[self.credit]
+        chunk, own = report.chunk, report.counts
+        signals = {n: chunk.signals[n] for n in own if self.spikes or n in self.facts or n == self.decider}
+        if self.credit in chunk.signals:
+            signals[self.credit] = chunk.signals[self.credit]
         self.told.add(report, signals)
         if report.unit == self.decider:
-            self.decision = decision(self.feedback, beat, done_of(self.graph, beat.signals, beat.t))
+            self.decision = decision(self.feedback, chunk, done_of(self.graph, chunk.signals, chunk.t))
 
 
 class ChipInjectorLeaf(ChipLeaf):
@@ -101,7 +101,7 @@ class ChipInjectorLeaf(ChipLeaf):
         self.feedback = decision_layout(plan.senders[0], slots)
         self.entrance: Entrance | None = None
 
-    def beat(self, receive: Receive, send: Send) -> bool:
+    def step(self, receive: Receive, send: Send) -> bool:
         """One chip step; False once the parent ends the network. The last chip step's decision is taken first."""
         self.pulse.enter(RECV)
         message = receive(0)

@@ -8,7 +8,7 @@ from spikegate.deploy.network.mapping import DONE, INJECTOR, Plan, partition
 from spikegate.deploy.network.messages import Layout
 from spikegate.engine.chip_time.chip_run import Arrivals, deciding
 from spikegate.engine.chip_time.schedule import Schedule
-from spikegate.engine.integer import Beat
+from spikegate.engine.integer import Chunk
 from spikegate.graph.ir import INPUT, Payload
 
 
@@ -42,9 +42,9 @@ class Frames(Layout):
         """Flags, and the outputs of the ops that had any in this chip step."""
         found: Arrivals = {}
         for name, (layout, at) in self.frames.items():
-            _, beat = layout.unpack(message[at : at + layout.nbytes])
-            if len(beat.rows):
-                found[name] = beat
+            _, chunk = layout.unpack(message[at : at + layout.nbytes])
+            if len(chunk.rows):
+                found[name] = chunk
         return int(message[:4].view(np.int32)[0]), found
 
 
@@ -53,9 +53,9 @@ def decision_layout(sender: str, slots: int) -> Layout:
     return Layout(sender, slots, {DONE: ((), Payload(0, 1))})
 
 
-def decision(layout: Layout, beat: Beat, done: np.ndarray) -> np.ndarray:
+def decision(layout: Layout, chunk: Chunk, done: np.ndarray) -> np.ndarray:
     """Which samples were found to be done in a chip step, bool [A]."""
-    return layout.pack(0, Beat(beat.rows, beat.sample, beat.t, {DONE: done}))
+    return layout.pack(0, Chunk(chunk.rows, chunk.sample, chunk.t, {DONE: done}))
 
 
 def plan(schedule: Schedule, mapping: str, slots: int) -> dict[str, Plan]:

@@ -13,7 +13,7 @@ from spikegate.deploy.network.reports import HOLD_BYTES, HOLD_S
 from spikegate.engine.chip_time.chip_run import Report
 from spikegate.engine.chip_time.reindex import Reindexed
 from spikegate.engine.chip_time.schedule import Schedule
-from spikegate.engine.integer import Beat, Signals
+from spikegate.engine.integer import Chunk, Signals
 from spikegate.engine.record import Record
 from spikegate.graph.ir import DeployError, Graph
 
@@ -28,12 +28,12 @@ class ChipReporter:
 
     def add(self, report: Report, signals: Signals) -> None:
         """Report what a unit did, with those of its signals that the parent wants."""
-        beat = report.beat
+        chunk = report.chunk
         coded: dict[str, Any] = {}
         for name, value in signals.items():
             op = self.graph.ops.get(name)
             coded[name] = np.packbits(value) if op is not None and op.payload.binary else value
-        self._held.append((report.unit, report.step, beat.rows, beat.sample, beat.t, report.counts, coded))
+        self._held.append((report.unit, report.step, chunk.rows, chunk.sample, chunk.t, report.counts, coded))
         self._bytes += sum(v.nbytes for v in coded.values())
         if self._bytes > HOLD_BYTES or time.monotonic() - self._sent > HOLD_S:
             self.flush()
@@ -75,7 +75,7 @@ class ChipCollector:
                     shape = (len(sample), *op.out_shape)
                     v = np.unpackbits(v, count=int(np.prod(shape))).reshape(shape)
                 signals[n] = v
-            ended += self.results.add(unit, step, Beat(rows, sample, t, {}), counts, signals)
+            ended += self.results.add(unit, step, Chunk(rows, sample, t, {}), counts, signals)
         return 0, ended
 
     @property

@@ -17,12 +17,12 @@ from spikegate.deploy.network.mapping import INJECTOR, Plan
 from spikegate.deploy.network.messages import END, FIRST, FLUSH, SPIKES, STEPWISE, Layout
 from spikegate.deploy.network.watchdog import COMPUTE, IDLE, RECV, SEND, STOPPED, Pulse
 from spikegate.engine.injector import Slots, fit, span_of
-from spikegate.engine.integer import Beat, Stage, beats
+from spikegate.engine.integer import Chunk, Stage, chunks
 from spikegate.graph.ir import INPUT, Graph
 
 BYTES, SAMPLES = 1 << 18, 256  # most in a message
 PART = 256  # samples that the parent hands over at a time, so that the first are under way while it prepares the others
-Hear = Callable[[], tuple[int, Beat]]
+Hear = Callable[[], tuple[int, Chunk]]
 
 
 def plan(graph: Graph, plans: dict[str, Plan]) -> dict[str, Plan]:
@@ -41,7 +41,7 @@ class SourceLeaf(Leaf):
         super().__init__(graph, plan, slots, pulse, pipe)
         self.jobs, self.feedback = jobs, Layout(INJECTOR, 1, {})
 
-    def beat(self, receive: Receive, send: Send) -> bool:
+    def step(self, receive: Receive, send: Send) -> bool:
         """All samples of a run; False once the parent ends the network."""
         layout = self.plan.layout
         self.pulse.enter(IDLE)
@@ -58,7 +58,7 @@ class SourceLeaf(Leaf):
             for at in range(0, len(values), layout.slots):
                 self.pulse.enter(COMPUTE, -1)
                 rows = np.arange(at, min(at + layout.slots, len(values)))
-                message = layout.pack(flags, Beat(rows - at, begin + rows // steps, rows % steps + 1, {INPUT: values[rows]}))
+                message = layout.pack(flags, Chunk(rows - at, begin + rows // steps, rows % steps + 1, {INPUT: values[rows]}))
                 self.pulse.enter(SEND)
                 send(message)
                 self.pulse.finished()
@@ -76,7 +76,7 @@ class SourceLeaf(Leaf):
 class Fed(Slots):
     """Slots for the samples that messages bring: `first`, then what `hear` returns, until one says that the run is over."""
 
-    def __init__(self, graph: Graph, width: int, span: int, stepwise: bool, first: Beat, hear: Hear) -> None:
+    def __init__(self, graph: Graph, width: int, span: int, stepwise: bool, first: Chunk, hear: Hear) -> None:
         self.steps, self.hear, self.over = graph.timesteps if stepwise else 1, hear, False
         self.kept = np.zeros((0, self.steps, *graph.input_shape), first.signals[INPUT].dtype)  # samples that are here, by place
         self.place: dict[int, int] = {}  # where those are
@@ -85,22 +85,22 @@ class Fed(Slots):
         self._arrived(first)
         super().__init__(graph, width, span)
 
-    def _arrived(self, beat: Beat) -> None:
-        numbers = beat.sample.tolist()
-        new = [s for s, t in zip(numbers, beat.t.tolist()) if t == 1]
+    def _arrived(self, chunk: Chunk) -> None:
+        numbers = chunk.sample.tolist()
+        new = [s for s, t in zip(numbers, chunk.t.tolist()) if t == 1]
         more = len(new) - len(self.free)
         if more > 0:
             self.free += range(len(self.kept), len(self.kept) + more)
             self.kept = np.concatenate([self.kept, np.zeros((more, *self.kept.shape[1:]), self.kept.dtype)])
         self.place.update((s, self.free.pop()) for s in new)
-        self.kept[[self.place[s] for s in numbers], beat.t - 1] = beat.signals[INPUT]
-        self.ready.extend(s for s, t in zip(numbers, beat.t.tolist()) if t == self.steps)
+        self.kept[[self.place[s] for s in numbers], chunk.t - 1] = chunk.signals[INPUT]
+        self.ready.extend(s for s, t in zip(numbers, chunk.t.tolist()) if t == self.steps)
 
     def taken(self, most: int) -> list[int]:
         while len(self.ready) < most and not self.over:
-            flags, beat = self.hear()
+            flags, chunk = self.hear()
             self.over = bool(flags & FLUSH)
-            self._arrived(beat)
+            self._arrived(chunk)
         return [self.ready.popleft() for _ in range(min(most, len(self.ready)))]
 
     def values(self, sample: np.ndarray, t: np.ndarray) -> np.ndarray:
@@ -121,10 +121,10 @@ class WholeLeaf(Leaf):
         super().__init__(graph, plan, slots, pulse, pipe)
         self.layouts, self.feedback = layouts, Layout(plan.name, 1, {})
 
-    def beat(self, receive: Receive, send: Send, send_back: Send) -> bool:
+    def step(self, receive: Receive, send: Send, send_back: Send) -> bool:
         """All samples of a run; False once the network ends."""
 
-        def hear() -> tuple[int, Beat]:
+        def hear() -> tuple[int, Chunk]:
             self.pulse.enter(RECV)
             message = receive(0)
             self.pulse.heard()
@@ -139,12 +139,12 @@ class WholeLeaf(Leaf):
         stage = Stage(self.graph, self.plan.ops, self.slots, span)
         stage.watch, stage.cell = self._enter, self.pulse.cell
         slots = Fed(self.graph, self.slots, span, bool(flags & STEPWISE), first, hear)
-        for beat, done in beats(slots, stage):
+        for chunk, done in chunks(slots, stage):
             self.where = None
-            told = self.wanted(beat.signals, bool(flags & SPIKES))
-            if self.credit in beat.signals:
-                told[self.credit] = beat.signals[self.credit]
-            self.reporter.add(beat, stage.events, told, done)
+            told = self.wanted(chunk.signals, bool(flags & SPIKES))
+            if self.credit in chunk.signals:
+                told[self.credit] = chunk.signals[self.credit]
+            self.reporter.add(chunk, stage.events, told, done)
             self.pulse.enter(COMPUTE, -1)
         self.reporter.flush()
         self.pulse.enter(RECV)

@@ -87,7 +87,7 @@ class Network:
                               "use mapping block or chip")
         self.pulses = Pulses(list(self.plans))
         self.pipes: dict[str, Connection] = {}
-        self.beats = dict.fromkeys(self.plans, 0)  # timesteps (or chip steps) that each process reported, over all runs
+        self.steps = dict.fromkeys(self.plans, 0)  # timesteps (or chip steps) that each process reported, over all runs
         self._runtime: Any = None
         self._failed = False
         self._stillborn: DeployError | None = None
@@ -240,8 +240,8 @@ class Network:
                 except EOFError:  # its process ended; the sentinel tells
                     names.pop(pipe)
                     continue
-                beats, ended = collector.read(name, message)
-                self.beats[name] += beats
+                steps, ended = collector.read(name, message)
+                self.steps[name] += steps
                 if ended and progress is not None:
                     progress(ended)
             if not pipes:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from spikegate.engine.integer import Beat, Recorder, Signals
+from spikegate.engine.integer import Chunk, Recorder, Signals
 from spikegate.engine.record import Record, narrow
 from spikegate.graph.ir import DeployError, Graph
 
@@ -31,21 +31,21 @@ class Reporter:
 
     def __init__(self, graph: Graph, names: list[str], pipe: Connection) -> None:
         self.graph, self.names, self.pipe = graph, names, pipe
-        self._beats: list[tuple[Beat, np.ndarray | None, Signals, np.ndarray | None]] = []
+        self._chunks: list[tuple[Chunk, np.ndarray | None, Signals, np.ndarray | None]] = []
         self._bytes, self._sent = 0, 0.0
 
-    def add(self, beat: Beat, events: np.ndarray | None, signals: Signals, done: np.ndarray | None) -> None:
-        """Report a beat: events [ops, counters, rows], outputs [A, *shape], which samples are done (where it is decided)."""
-        self._beats.append((beat, events, signals, done))
+    def add(self, chunk: Chunk, events: np.ndarray | None, signals: Signals, done: np.ndarray | None) -> None:
+        """Report a chunk: events [ops, counters, rows], outputs [A, *shape], which samples are done (where it is decided)."""
+        self._chunks.append((chunk, events, signals, done))
         self._bytes += sum(v.nbytes for v in signals.values())
         if self._bytes > HOLD_BYTES or time.monotonic() - self._sent > HOLD_S:
             self.flush()
 
     def flush(self) -> None:
         """Send what is held back."""
-        if not self._beats:
+        if not self._chunks:
             return
-        beats, counts, signals, dones = zip(*self._beats)
+        chunks, counts, signals, dones = zip(*self._chunks)
         told: dict[str, Any] = {}
         for name in signals[0]:
             value = np.concatenate([s[name] for s in signals])
@@ -53,9 +53,9 @@ class Reporter:
             told[name] = np.packbits(value) if op is not None and op.payload.binary else value
         events = narrow(np.concatenate(counts, 2)) if self.names else None
         done = None if dones[0] is None else np.concatenate(dones)
-        sample, t = np.concatenate([b.sample for b in beats]), np.concatenate([b.t for b in beats])
-        self.pipe.send_bytes(pickle.dumps((sample, t, len(beats), events, told, done), protocol=5))
-        self._beats, self._bytes, self._sent = [], 0, time.monotonic()
+        sample, t = np.concatenate([b.sample for b in chunks]), np.concatenate([b.t for b in chunks])
+        self.pipe.send_bytes(pickle.dumps((sample, t, len(chunks), events, told, done), protocol=5))
+        self._chunks, self._bytes, self._sent = [], 0, time.monotonic()
 
     def fail(self, where: str, problem: str, hint: str) -> None:
         """Tell the parent about an error, as the fields of a DeployError."""
@@ -67,7 +67,7 @@ def read(graph: Graph, names: list[str], message: bytes, recorder: Recorder) -> 
 
     Returns
     -------
-    timesteps (beats of the network), (sample, timestep) pairs, done [pairs] (all False where it is not decided)
+    timesteps (chunks of the network), (sample, timestep) pairs, done [pairs] (all False where it is not decided)
 
     Raises
     ------
@@ -77,7 +77,7 @@ def read(graph: Graph, names: list[str], message: bytes, recorder: Recorder) -> 
     value = pickle.loads(message)
     if isinstance(value[0], str):
         raise DeployError(*value)
-    sample, t, beats, events, told, done = value
+    sample, t, chunks, events, told, done = value
     signals: Signals = {}
     for name, coded in told.items():
         op = graph.ops.get(name)
@@ -89,9 +89,9 @@ def read(graph: Graph, names: list[str], message: bytes, recorder: Recorder) -> 
         recorder.counted(sample, t, [recorder.names.index(n) for n in names], events)
     recorder.signals(sample, t, signals)
     if done is None:
-        return beats, len(sample), np.zeros(len(sample), bool)
+        return chunks, len(sample), np.zeros(len(sample), bool)
     recorder.ended(sample, t, done)
-    return beats, len(sample), done
+    return chunks, len(sample), done
 
 
 class Collector:
@@ -105,11 +105,11 @@ class Collector:
 
     def read(self, name: str, message: bytes) -> tuple[int, int]:
         """Enter a message of process `name`; returns (timesteps of the network, samples that ended with it)."""
-        beats, pairs, done = read(self.graph, self.ops[name], message, self.recorder)
+        chunks, pairs, done = read(self.graph, self.ops[name], message, self.recorder)
         self.told[name] += pairs
         ended = int(done.sum())
         self.ended += ended
-        return beats, ended
+        return chunks, ended
 
     @property
     def finished(self) -> bool:

@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 START, IDLE, RECV, COMPUTE, SEND, STOPPED = range(6)
-PID, PHASE, DETAIL, BEATS, SINCE, FIELDS = range(6)
+PID, PHASE, DETAIL, STEPS, SINCE, FIELDS = range(6)
 HELPERS = ("runtime service", "memory manager")  # Lava's own processes
 
 
@@ -56,7 +56,7 @@ class Pulses:
         One that computes comes first, then one that never started or cannot send; else the one that has not taken a
         message that all its senders have sent (it was stopped, for instance).
         """
-        now = {name: (int(row[PHASE]), int(row[DETAIL]), int(row[BEATS])) for name, row in zip(self.names, self.table)}
+        now = {name: (int(row[PHASE]), int(row[DETAIL]), int(row[STEPS])) for name, row in zip(self.names, self.table)}
         for phase in (COMPUTE, START, SEND):
             stuck = [n for n in self.names if now[n][0] == phase]
             if stuck:
@@ -94,7 +94,7 @@ class Pulse:
 
     def heard(self) -> None:
         """A message was dealt with, or taken by a process that deals with many together."""
-        self.row[BEATS] += 1
+        self.row[STEPS] += 1
 
     def end_all(self) -> None:
         """Kill every process of the network, this one last: the parent is gone and nobody else would."""

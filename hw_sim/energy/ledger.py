@@ -13,7 +13,7 @@ from spikegate.hw_sim.energy.cost_tables import ACTIVE, INACTIVE, QUANTITIES
 
 GATE_KINDS = ("exit_gate", *(kind for kind, op in load_ops().items() if op.halting))
 GROUPS = ("embedding", "body", "gates")
-CHUNK = 256  # samples at a time: a test set's counts times a few would not fit small machines
+SAMPLES_AT_A_TIME = 256  # a test set's counts times a few would not fit small machines
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ def book(record: Record, info: NetInfo) -> Ledger:
     shape = (steps, len(record.ops), len(QUANTITIES))
     work, gates = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     groups = np.zeros((n, steps, len(GROUPS), len(QUANTITIES)), np.int64)
-    for start in range(0, n, CHUNK):
-        rows = slice(start, start + CHUNK)
+    for start in range(0, n, SAMPLES_AT_A_TIME):
+        rows = slice(start, start + SAMPLES_AT_A_TIME)
         everything = quantities(record.counts[rows])
         own = np.zeros_like(everything)
         own[..., update] = everything[..., update]

@@ -7,10 +7,10 @@ from itertools import islice
 
 import numpy as np
 
-from spikegate.engine.stage import Beat, Signals
+from spikegate.engine.stage import Chunk, Signals
 from spikegate.graph.ir import INPUT, DeployError, Graph, delayed
 
-BEAT_VALUES = 1 << 17  # values of the widest signal in one beat: what the cores' caches hold
+CHUNK_VALUES = 1 << 17  # values of the widest signal in one chunk: what the cores' caches hold
 NOBODY = -1
 
 
@@ -22,15 +22,15 @@ def free_running(graph: Graph) -> bool:
 
 
 def span_of(graph: Graph, slots: int) -> int:
-    """Timesteps that a beat of so many slots takes at a time: 1 where one decides about the next, else what fits `BEAT_VALUES`."""
+    """Timesteps that a chunk of so many slots takes at a time: 1 where one decides about the next, else what fits `CHUNK_VALUES`."""
     if not free_running(graph):
         return 1
     widest = max(int(np.prod(graph.shape_of(n))) for n in [INPUT, *graph.ops])
-    return max(1, min(graph.timesteps, BEAT_VALUES // (widest * slots)))
+    return max(1, min(graph.timesteps, CHUNK_VALUES // (widest * slots)))
 
 
 class Slots:
-    """Up to `width` samples at their timesteps, `span` of them in a beat. Where the samples come from is told by whoever inherits."""
+    """Up to `width` samples at their timesteps, `span` of them in a chunk. Where the samples come from is told by whoever inherits."""
 
     def __init__(self, graph: Graph, width: int, span: int = 1) -> None:
         self.graph, self.span = graph, span
@@ -47,8 +47,8 @@ class Slots:
         """What the net receives at timestep t of each sample, int32 [rows, *input_shape], an array of its own."""
         raise NotImplementedError
 
-    def beat(self, feedback: Signals | None = None) -> Beat:
-        """What the slots see now; `feedback` holds the delayed sources' last outputs, rows as in the beat before."""
+    def chunk(self, feedback: Signals | None = None) -> Chunk:
+        """What the slots see now; `feedback` holds the delayed sources' last outputs, rows as in the chunk before."""
         sample, t, span = self.sample, self.t, 1
         if self.span > 1:  # all slots are at the same timestep, because no sample ends early
             span = min(self.span, self.graph.timesteps + 1 - int(t[0]))
@@ -63,7 +63,7 @@ class Slots:
             signals[name] = last = feedback[source]
             if begins:
                 signals[name] = np.where(first.reshape(-1, *[1] * (last.ndim - 1)), op.initial(len(first)), last)
-        return Beat(self.rows, sample, t, signals, span)
+        return Chunk(self.rows, sample, t, signals, span)
 
     def advance(self, done: np.ndarray) -> np.ndarray:
         """Move on: samples that are `done` [A * span] give their slot to the next one. Returns which rows go on, bool [A]."""

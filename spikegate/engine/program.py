@@ -1,6 +1,6 @@
 """A stage's ops as one table for compiled code: a timestep of a small net is then one call, not dozens.
 
-An op that can be walked this way says so by `Op.instruction`, in terms of what a `Program` offers here; the others, and what a row
+An op that can be interpreted this way says so by `Op.instruction`, in terms of what a `Program` offers here; the others, and what a row
 cannot do at the moment (`spikegate.kernels.interpreter`), are run by the op's own `advance`, with equal results.
 """
 
@@ -16,8 +16,8 @@ from spikegate.kernels import instructions as rows
 from spikegate.neurons.cuba import MANT_SHIFT, Cuba
 from spikegate.synapses.taps import Taps
 
-SMALL = 1 << 30  # synapses x rows of a beat: beyond it single calls cost nothing, and ops are watched one by one
-WALKED = 2.0  # what `Taps.share` is worth here: for a product the sources are summed again and the neurons swept apart
+SMALL = 1 << 30  # synapses x rows of a chunk: beyond it single calls cost nothing, and ops are watched one by one
+INTERPRETED_SHARE = 2.0  # what `Taps.share` is worth here: for a product the sources are summed again and the neurons swept apart
 
 
 class Arena:
@@ -70,14 +70,14 @@ class Program:
         self.work = sum(graph.ops[n].dense_ops for n in names)
 
     @property
-    def walked(self) -> int:
+    def interpreted(self) -> int:
         """Ops that have a row of their own."""
-        return int((self.table[:, rows.KIND] != rows.ELSEWHERE).sum()) if len(self.table) else 0
+        return int((self.table[:, rows.KIND] != rows.EXTERNAL).sum()) if len(self.table) else 0
 
     def _row(self, i: int, name: str, number: int) -> list[int]:
         op = self.graph.ops[name]
-        wired = {s: [delayed(e.source) if e.delay else e.source for e in edges] for s, edges in self.graph.sources(name).items()}
-        for source, edge in ((s, e) for slot, edges in self.graph.sources(name).items() for s, e in zip(wired[slot], edges)):
+        sources = {s: [delayed(e.source) if e.delay else e.source for e in edges] for s, edges in self.graph.sources(name).items()}
+        for source, edge in ((s, e) for slot, edges in self.graph.sources(name).items() for s, e in zip(sources[slot], edges)):
             if source not in self.signals:
                 self.given.append(source)
                 self.signals[source] = self.words, self.graph.shape_of(edge.source)
@@ -87,11 +87,11 @@ class Program:
         for key, array in state.items() if all(a.dtype == np.int32 for a in state.values()) else ():
             self.states[name][key] = self.state, array.shape[1:]
             self.state += array.size
-        args = None if "open" in wired else op.instruction(self, name, wired)
+        args = None if "open" in sources else op.instruction(self, name, sources)
         size = int(np.prod(op.out_shape))
         self.signals[name] = self.words, op.out_shape
-        credit = wired.get("alive") or wired.get("chain") or wired.get("before") or []
-        head = [rows.ELSEWHERE if args is None else args[0], i, number, self.words, size, -1, 0, self.activity]
+        credit = sources.get("alive") or sources.get("chain") or sources.get("before") or []
+        head = [rows.EXTERNAL if args is None else args[0], i, number, self.words, size, -1, 0, self.activity]
         if credit:
             head[rows.CREDIT], head[rows.TOKENS] = self.place(credit[0]), int(np.prod(self.shape(credit[0])))
         self.words += size
@@ -148,8 +148,8 @@ class Program:
         if self._merge_rows[k][rows.CAP] == 0:
             weight = taps.sets
         starts, ends = self.w64.put(taps.inward[0]), self.w64.put(taps.ends)
-        wires = [self.w32.put(taps.fan), starts, taps.outputs[0], ends, len(source), self.w16.put(weight), *weight.shape]
-        return [k, *wires, taps.bound, int(WALKED * taps.share * 1e6), int(taps.reach * 1e3), taps.outputs[1]]
+        arrays = [self.w32.put(taps.fan), starts, taps.outputs[0], ends, len(source), self.w16.put(weight), *weight.shape]
+        return [k, *arrays, taps.bound, int(INTERPRETED_SHARE * taps.share * 1e6), int(taps.reach * 1e3), taps.outputs[1]]
 
     def neurons(self, name: str, neuron: Cuba, bias: np.ndarray) -> list[int]:
         """Columns of neurons."""

@@ -103,7 +103,7 @@ class Recorder:
 
 
 class Held:
-    """Reports of several beats of the integer reference, entered into a recorder together: entering costs the same for one and for many."""
+    """Reports of several chunks of the integer reference, entered into a recorder together: entering costs the same for one and for many."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder, self.most = recorder, 0 if recorder.spikes else ROWS
@@ -116,7 +116,7 @@ class Held:
         self.rows = 0
 
     def add(self, sample: np.ndarray, t: np.ndarray, events: np.ndarray, signals: dict[str, np.ndarray], done: np.ndarray) -> None:
-        """A beat: rows in the order (slot, timestep), events [ops, counters, rows], which rows are done."""
+        """A chunk: rows in the order (slot, timestep), events [ops, counters, rows], which rows are done."""
         if not self.most:
             self.enter(sample, t, events, signals, done)
             return

@@ -26,9 +26,9 @@ from spikegate.graph.signals import Sources as Sources
 from spikegate.graph.signals import credit_of as credit_of
 from spikegate.graph.signals import delayed as delayed
 from spikegate.graph.signals import held as held
-from spikegate.graph.signals import living as living
 from spikegate.graph.signals import merged as merged
 from spikegate.graph.signals import nonzero as nonzero
+from spikegate.graph.signals import only_alive as only_alive
 from spikegate.graph.signals import per_sample as per_sample
 from spikegate.graph.signals import total as total
 from spikegate.graph.signals import updates as updates
@@ -142,7 +142,7 @@ class Op:
             out[k::span] = self.step(state, now, t[k::span])
         return out, self.events(inputs, out, t)
 
-    def instruction(self, to: Any, name: str, wired: dict[str, list[str]]) -> list[int] | None:
+    def instruction(self, to: Any, name: str, sources: dict[str, list[str]]) -> list[int] | None:
         """Row of the table `to` (an `engine.program.Program`) that has compiled code do what `advance` does; None where there is none."""
         return None
 

@@ -113,10 +113,10 @@ def credit_of(inputs: Inputs) -> np.ndarray | None:
 
 def updates(credit: np.ndarray | None, rows: int, tokens: int, channels: int) -> np.ndarray:
     """Neurons that are updated in each row, int64 [rows]."""
-    return np.full(rows, tokens * channels) if credit is None else counting.living(credit) * channels
+    return np.full(rows, tokens * channels) if credit is None else counting.alive_tokens(credit) * channels
 
 
-def living(sources: tuple[np.ndarray, ...], inputs: Inputs) -> tuple[np.ndarray, ...]:
+def only_alive(sources: tuple[np.ndarray, ...], inputs: Inputs) -> tuple[np.ndarray, ...]:
     """Sources [batch, tokens, ...] without the dead tokens of slot ``alive``; as they are where none is connected."""
     return tuple(x * (inputs["alive"] > 0)[..., None] for x in sources) if "alive" in inputs else sources
 

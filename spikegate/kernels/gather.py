@@ -1,7 +1,7 @@
-"""Compiled event-driven work, target by target: each output position takes the weights of the events that reach it, then its neurons.
+"""Compiled event-driven synapses, one output position after the other: add the weights of its events, then update its neurons.
 
-The sums of a position stay in registers and the first cache, and need not be written where neurons follow at once. `scatter` does the
-same source by source, for groups of channels and for graded events.
+The sums of a position stay in registers and in the first cache; they are not written to memory where neurons follow at once.
+`scatter` does the same one source after the other, for groups of channels and for graded events.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import numpy as np
 
 from spikegate.kernels.compiling import compiled, inlined
-from spikegate.kernels.cuba_loops import LANES, alive, settled
+from spikegate.kernels.cuba_loops import LANES, alive, update_positions
 from spikegate.kernels.lanes import above, address, rows_added
-from spikegate.kernels.scatter import living
+from spikegate.kernels.scatter import alive_events
 
-UNITS = 8  # largest value that is listed as so many events
-FEW = 4  # up to so many channels, the weights of every set of them are added up before, so that a position is one event
+UNITS = 8  # largest value that is listed as that number of unit events
+FEW = 4  # up to so many channels, a table holds the summed weights of every set of channels, so that a position is one event
 BLOCK = 8  # entries of a list that are written or copied at a time
-TOGETHER = 1024  # products of small counts and fan-outs that 32 bits hold
+TOGETHER = 1024  # products of small counts and fan-outs whose sum fits 32 bits
 
 
 @compiled
@@ -86,7 +86,7 @@ def counted(m, x, lists, marks, credit, fan, whole):  # type: ignore[no-untyped-
 
 @inlined
 def room(marks, start):  # type: ignore[no-untyped-def]
-    """Space for all events that one output position can get."""
+    """Scratch for the largest number of events that one output position can receive."""
     taps, most = 0, 1
     for o in range(len(start) - 1):
         taps = max(taps, start[o + 1] - start[o])
@@ -100,8 +100,8 @@ def room(marks, start):  # type: ignore[no-untyped-def]
 def summed(m, order, first, last, x, lists, marks, start, source, tap, weight, begin, lines, spare, acc):  # type: ignore[no-untyped-def]
     """Weighted sums ``acc`` int32 [last - first, out channels] plus `begin` [lanes] of row m's output positions ``order[first : last]``.
 
-    Other parameters as of `sums`; `lines` and `spare` are scratch. (A loop over positions in here, and addresses instead of views:
-    handing arrays to a function costs more than the sums of a position.)
+    Other parameters as of `sums`; `lines` and `spare` are scratch. The loop over positions is in
+    here and uses addresses, not views: passing arrays to a function costs more than the sums of a position.
     """
     channels, n, lanes = x.shape[2], acc.shape[1], weight.shape[1]
     rows, own, base = address(weight), address(lines), address(begin)
@@ -124,7 +124,7 @@ def summed(m, order, first, last, x, lists, marks, start, source, tap, weight, b
             for j in range(start[o], start[o + 1]):
                 p, offset, k = source[j], np.int32(tap[j] * channels), np.uint64(0)
                 begins, count = np.uint64(marks[m, p]), np.uint64(marks[m, p + 1] - marks[m, p])
-                while k < count:  # whole blocks, what is too much is overwritten
+                while k < count:  # whole blocks; the next block overwrites the surplus
                     for c in range(BLOCK):
                         lines[some + k + np.uint64(c)] = offset + lists[m, begins + k + np.uint64(c)]
                     k += np.uint64(BLOCK)
@@ -147,7 +147,7 @@ def sums(x, lists, marks, credit, fan, events, start, source, tap, weight, acc, 
     lines, begin, spare = room(marks, start), np.zeros(weight.shape[1], np.int32), np.empty(weight.shape[1], np.int32)
     order, lives = np.arange(acc.shape[1] + 1), acc.shape[1]
     for m in range(len(x)):
-        synops[m], arrived[m] = counted(m, x, lists, marks, credit, fan, False), living(m, events, credit)
+        synops[m], arrived[m] = counted(m, x, lists, marks, credit, fan, False), alive_events(m, events, credit)
         if credit.size:
             lives = alive(m, credit, order)
         summed(m, order, 0, lives, x, lists, marks, start, source, tap, weight, begin, lines, spare, acc[m])
@@ -162,8 +162,8 @@ def spiking(  # type: ignore[no-untyped-def]
     x, lists, marks, credit, fan, events, start, source, tap, weight, u, v, span, bias, i_keep, v_keep, theta, hold, out, tally):
     """`sums`, then the neurons (`spikegate.neurons.cuba.Cuba`), some positions at a time; sums are below 2^17.
 
-    `u` (may be empty) and `v` int32 [samples, neurons]; bias int32 [n]; `i_keep` and `v_keep` as of `cuba_kernels.fired`; `hold` bool
-    [samples * span] or empty; out int32 [rows, positions * n]. `tally` int64 [4, rows]: accumulates, arrivals, spikes, living positions.
+    `u` (may be empty) and `v` int32 [samples, neurons]; bias int32 [n]; `i_keep` and `v_keep` as of `neuron_lanes.update_voltages`;
+    `hold` bool [samples * span] or empty; out int32 [rows, positions * n]. `tally` int64 [4, rows]: accumulates, arrivals, spikes, living positions.
     Returns 1 if a current wrapped, plus 2 if a voltage was clipped.
     """
     n, flags = len(bias), 0
@@ -175,7 +175,7 @@ def spiking(  # type: ignore[no-untyped-def]
         begin[:n] = bias
     order, lives = np.arange(positions + 1), positions
     for m in range(len(x)):
-        tally[0, m], tally[1, m] = counted(m, x, lists, marks, credit, fan, True), living(m, events, credit)
+        tally[0, m], tally[1, m] = counted(m, x, lists, marks, credit, fan, True), alive_events(m, events, credit)
         fires = np.int32(0) if hold.size and hold[m] else np.int32(1)
         if credit.size:
             lives = alive(m, credit, order)
@@ -185,7 +185,9 @@ def spiking(  # type: ignore[no-untyped-def]
         for first in range(0, lives, together):
             last = min(first + together, lives)
             summed(m, order, first, last, x, lists, marks, start, source, tap, weight, begin, lines, spare, acc)
-            some, found = settled(m, m // span, order, first, last, True, acc, np.int32(0), u, v, bias, leaks, leaky, bound, fires, out)
+            some, found = update_positions(
+                m, m // span, order, first, last, True, acc, np.int32(0), u, v, bias, leaks, leaky, bound, fires, out
+            )
             sent += some
             flags |= found
         tally[2, m], tally[3, m] = sent, lives

@@ -96,7 +96,7 @@ class Taps:
         return fan.reshape(-1, len(live))
 
     @cached_property
-    def wires(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def synapse_arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """What `scatter.scatter` follows: for each input position its range of targets, those, their taps; int16 weights by tap."""
         found: list[list[tuple[int, int]]] = [[] for _ in range(self.inputs[0])]
         kw = self.weight.shape[3]
@@ -194,7 +194,7 @@ class Taps:
     @cached_property
     def inward(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """What `gather` follows: for each output position its range of sources, those, their taps; weights [taps * inputs, lanes]."""
-        start, target, tap, lanes = self.wires
+        start, target, tap, lanes = self.synapse_arrays
         source = np.repeat(np.arange(self.inputs[0]), np.diff(start))
         order = np.argsort(target, kind="stable")
         begin = np.concatenate([[0], np.cumsum(np.bincount(target, minlength=self.outputs[0]))])
@@ -209,7 +209,7 @@ class Taps:
     def sets(self) -> np.ndarray:
         """Sums of the weights of every set of input channels (`gather.coded`), int16 [taps * 2^channels, lanes]; for a few channels."""
         channels = self.inputs[1]
-        lanes = self.wires[3]
+        lanes = self.synapse_arrays[3]
         chosen = (np.arange(1 << channels)[:, None] >> np.arange(channels) & 1).astype(bool)
         table = np.stack([lanes[:, c].sum(1, dtype=np.int64) for c in chosen], 1)
         return padded(table.reshape(-1, len(self.weight)))
@@ -217,7 +217,7 @@ class Taps:
     @cached_property
     def plan(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
         """The constant arguments of `scatter.scatter` from `start` on."""
-        return *self.wires, self.weight.shape[1]
+        return *self.synapse_arrays, self.weight.shape[1]
 
     @cached_property
     def _pointwise(self) -> bool:

@@ -100,7 +100,7 @@ def total(sources: list[torch.Tensor]) -> torch.Tensor:
     return out
 
 
-def living(inputs: dict[str, Any]) -> torch.Tensor | None:
+def alive_mask(inputs: dict[str, Any]) -> torch.Tensor | None:
     """Mask [T, batch, tokens, 1] of the living tokens from slot ``alive``, without gradient; None where there is none."""
     credit = inputs.get("alive")
     return None if credit is None else (credit.detach() > 0).to(credit.dtype).unsqueeze(-1)

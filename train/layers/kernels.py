@@ -1,7 +1,7 @@
-"""Compiled passes over CUBA neurons: normalisation, leak, spikes and their gradients in one sweep each.
+"""Compiled passes over CUBA neurons: normalisation, leak, spikes and their gradients in one pass each.
 
 Arrays are float32 [T, rows, channels], contiguous. A current is ``scale[c] * x + shift[c]``; `x` may have one timestep
-that stands for all. Only what the backward sweep cannot recompute is kept: the potentials are not.
+that stands for all. Only what the backward pass cannot recompute is kept: the potentials are not.
 """
 
 from __future__ import annotations

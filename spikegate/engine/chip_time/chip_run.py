@@ -15,11 +15,11 @@ import numpy as np
 from spikegate.engine.chip_time.reindex import Reindexed
 from spikegate.engine.chip_time.schedule import Schedule, Unit
 from spikegate.engine.injector import Injector
-from spikegate.engine.integer import Beat, Signals, Stage, done_of
+from spikegate.engine.integer import Chunk, Signals, Stage, done_of
 from spikegate.engine.record import Record
 from spikegate.graph.ir import INPUT, DeployError, delayed
 
-Arrivals = dict[str, Beat]  # op (or `INPUT`) -> its latest output, under the header of the timestep that it belongs to
+Arrivals = dict[str, Chunk]  # op (or `INPUT`) -> its latest output, under the header of the timestep that it belongs to
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Report:
 
     unit: str
     step: int
-    beat: Beat
+    chunk: Chunk
     counts: dict[str, np.ndarray]
 
 
@@ -36,9 +36,9 @@ class Fifo:
     """Gives back what was put in `steps` chip steps ago."""
 
     def __init__(self, steps: int) -> None:
-        self.held: deque[Beat | None] = deque([None] * steps)
+        self.held: deque[Chunk | None] = deque([None] * steps)
 
-    def shift(self, value: Beat | None) -> Beat | None:
+    def shift(self, value: Chunk | None) -> Chunk | None:
         self.held.append(value)
         return self.held.popleft()
 
@@ -59,7 +59,7 @@ class ChipStage:
         self.outs: Arrivals = {}
         self.count = 0
 
-    def step(self, strobe: Beat | None, arrived: Arrivals) -> Iterator[Report]:
+    def step(self, strobe: Chunk | None, arrived: Arrivals) -> Iterator[Report]:
         """One chip step; yields what each unit did that had its turn.
 
         `strobe` is what enters now, with the host's signal; `arrived` are the outputs that other stages computed one chip step
@@ -75,13 +75,13 @@ class ChipStage:
             brought = [(line.source, line.back, fifo.shift(ready.get(line.source))) for line, fifo in self.lines[unit.name]]
             if head is None:
                 continue
-            beat = self._gather(unit, head, brought)
+            chunk = self._gather(unit, head, brought)
             stage = self.stages[unit.name]
-            stage.step(beat)
-            self.outs[unit.name] = Beat(beat.rows, beat.sample, beat.t, {unit.name: beat.signals[unit.name]})
-            yield Report(unit.name, self.count, beat, {n: stage.counts[n] for n in self.told[unit.name]})
+            stage.step(chunk)
+            self.outs[unit.name] = Chunk(chunk.rows, chunk.sample, chunk.t, {unit.name: chunk.signals[unit.name]})
+            yield Report(unit.name, self.count, chunk, {n: stage.counts[n] for n in self.told[unit.name]})
 
-    def _gather(self, unit: Unit, head: Beat, brought: list[tuple[str, bool, Beat | None]]) -> Beat:
+    def _gather(self, unit: Unit, head: Chunk, brought: list[tuple[str, bool, Chunk | None]]) -> Chunk:
         signals: Signals = {}
         for source, back, value in brought:
             if back:
@@ -90,9 +90,9 @@ class ChipStage:
                 if value is None or not _same(value, head):
                     raise self._astray(unit, source)
                 signals[source] = value.signals[source]
-        return Beat(head.rows, head.sample, head.t, signals)
+        return Chunk(head.rows, head.sample, head.t, signals)
 
-    def _fed_back(self, unit: Unit, head: Beat, source: str, value: Beat | None) -> np.ndarray:
+    def _fed_back(self, unit: Unit, head: Chunk, source: str, value: Chunk | None) -> np.ndarray:
         """A source's output of the timestep before; its initial one for rows at their first timestep."""
         out = self.graph.ops[source].initial(len(head.t))
         again = head.t > 1
@@ -100,7 +100,7 @@ class ChipStage:
             if value is None or not np.isin(head.rows[again], value.rows).all():
                 raise self._astray(unit, source)
             at = np.searchsorted(value.rows, head.rows[again])
-            if not _same(Beat(value.rows[at], value.sample[at], value.t[at] + 1, {}), head, again):
+            if not _same(Chunk(value.rows[at], value.sample[at], value.t[at] + 1, {}), head, again):
                 raise self._astray(unit, source)
             out[again] = value.signals[source][at]
         return out
@@ -110,7 +110,7 @@ class ChipStage:
                            "this is a fault of the schedule: report it with the graph; --timing algorithmic avoids it")
 
 
-def _same(value: Beat, head: Beat, rows: np.ndarray | slice = slice(None)) -> bool:
+def _same(value: Chunk, head: Chunk, rows: np.ndarray | slice = slice(None)) -> bool:
     """Whether a header is that of these rows of another."""
     pairs = ((value.rows, head.rows), (value.sample, head.sample), (value.t, head.t))
     return all(np.array_equal(a, b[rows]) for a, b in pairs)
@@ -128,7 +128,7 @@ class Entrance:
         """Take the exit decision of the chip step before: numbers of the samples that have ended."""
         self.ended[ended] = True
 
-    def strobe(self) -> Beat | None:
+    def strobe(self) -> Chunk | None:
         """What enters in the next chip step; None where no timestep is due."""
         self.step += 1
         if self.injector.finished or (self.step - 1) % self.schedule.interval:
@@ -138,9 +138,9 @@ class Entrance:
             if self.injector.finished:
                 return None
         self.last = self.step
-        beat = self.injector.beat()
-        self.entered[beat.sample] = True
-        return Beat(beat.rows, beat.sample, beat.t, {INPUT: beat.signals[INPUT]})
+        chunk = self.injector.chunk()
+        self.entered[chunk.sample] = True
+        return Chunk(chunk.rows, chunk.sample, chunk.t, {INPUT: chunk.signals[INPUT]})
 
     def _over(self) -> np.ndarray:
         """Slots whose sample has no more timesteps to send, bool [A]."""
@@ -181,7 +181,7 @@ def run(
     results = Reindexed(schedule, len(inputs), spikes)
     while not entrance.drained:
         for report in stage.step(entrance.strobe(), {}):
-            ended = results.add(report.unit, report.step, report.beat, report.counts, report.beat.signals)
+            ended = results.add(report.unit, report.step, report.chunk, report.counts, report.chunk.signals)
             if progress is not None and ended:
                 progress(ended)
         decided = stage.outs.get(decider)
