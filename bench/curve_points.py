@@ -60,8 +60,8 @@ def curves(plan_name: str = "digits", cost: str = "paper45", *, jobs: int = 1, d
         cli.print_json(facts)
     else:
         for p in sorted(points, key=lambda p: p["total_pj"]):
-            told = f"{'*' if p['front'] else ' '} {p['curve'] or 'static'}, {p['label']}"
-            cli.console.print(f"{told:<57} {energy_text(p['total_pj']):>10} {100 * p['accuracy']:8.2f} %  {p['state']}", markup=False)
+            text = f"{'*' if p['front'] else ' '} {p['curve'] or 'static'}, {p['label']}"
+            cli.console.print(f"{text:<57} {energy_text(p['total_pj']):>10} {100 * p['accuracy']:8.2f} %  {p['state']}", markup=False)
         cli.console.print(f"* on the Pareto front; wrote {folder}/curves.json and {picture}", markup=False, soft_wrap=True)
     for (name, seed), why in failed.items():
         cli.errors.print(f"failed: {name}, seed {seed}: {why}", style="red", markup=False, soft_wrap=True)

@@ -126,9 +126,9 @@ def test_compare_names_the_first_divergence(export, images, capsys, monkeypatch,
     last = capsys.readouterr().out.splitlines()[-1]
     assert "first divergence: spike at op block2.fc2, timestep" in last and "channel 3" in last and "torch has" in last
     assert not compare_run(export, targets="torch,int", data="test", as_json=True, output=tmp_path / "result.json")
-    told = json.loads(capsys.readouterr().out)
-    assert told == json.loads((tmp_path / "result.json").read_text())
-    assert told["equal"] is False and told["divergence"]["op"] == "block2.fc2"
+    result = json.loads(capsys.readouterr().out)
+    assert result == json.loads((tmp_path / "result.json").read_text())
+    assert result["equal"] is False and result["divergence"]["op"] == "block2.fc2"
 
 
 def test_chip_time_writes_the_same_result_and_how_many_chip_steps(export, images, tmp_path, capsys):
@@ -149,8 +149,8 @@ def test_chip_time_writes_the_same_result_and_how_many_chip_steps(export, images
 def test_compare_in_chip_time_has_algorithmic_timing_as_its_reference(export, images, capsys):
     args = {"targets": "int,lava", "data": "test:16", "timing": "loihi", "batch": 16, "patience": 60, "mapping": "block", "as_json": True}
     assert compare_run(export, **args)
-    told = json.loads(capsys.readouterr().out)
-    assert told["targets"] == ["int", "int@wait", "lava@wait"] and told["timing"]["depth"] == 15 and told["values"] > 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["targets"] == ["int", "int@wait", "lava@wait"] and result["timing"]["depth"] == 15 and result["values"] > 0
     assert compare_run(export, targets="int", data="test", timing="loihi")
     out = capsys.readouterr().out
     assert "(int = int@wait)" in out and "event counters of int and int@wait" in out and "chip steps deep" in out
@@ -163,8 +163,8 @@ def test_compare_in_chip_time_finds_what_a_schedule_breaks(export, images, capsy
     honest = Stage.step
 
     def late(stage, chunk):
-        told = Chunk(chunk.rows, chunk.sample, np.maximum(chunk.t, 2) if "block1.fc1" in stage.names else chunk.t, chunk.signals)
-        honest(stage, told if len(stage.names) == 1 else chunk)
+        sent = Chunk(chunk.rows, chunk.sample, np.maximum(chunk.t, 2) if "block1.fc1" in stage.names else chunk.t, chunk.signals)
+        honest(stage, sent if len(stage.names) == 1 else chunk)
 
     monkeypatch.setattr(Stage, "step", late)
     assert not compare_run(export, targets="int", data="test", timing="loihi", batch=4)

@@ -26,9 +26,9 @@ def stepwise(n: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("args, fed", [(("chip",), True), (("block",), False), (("chip", 4, "loihi"), False)])
-def test_only_nets_in_one_process_are_fed(args, fed):
+def test_samples_are_streamed_only_to_nets_in_one_process(args, fed):
     with Network(halting_net(), *args) as network:  # in the protocol of the chip its step is the timestep
-        assert network.fed == fed
+        assert network.one_process == fed
 
 
 @pytest.mark.parametrize("batch", [1, 3, 50])
@@ -39,7 +39,7 @@ def test_samples_of_many_messages_and_both_kinds_of_input(net, make, batch, monk
     monkeypatch.setattr(feeding, "PART", 5)
     graph = net()
     with Network(graph, "chip", batch) as network:
-        assert network.fed
+        assert network.one_process
         for n in (1, 20, 7):
             x = make(n)
             assert_equal(network.run(x, spikes=True), integer.run(graph, x, spikes=True))
@@ -68,7 +68,7 @@ def test_a_slot_takes_the_next_sample_when_one_ends():
                                             ("sleep", "process chip: hangs: it computes op mid")])
 def test_trouble_is_named(trouble, words):
     network = Network(troubled(trouble), "chip", 4, patience_s=3)
-    assert network.fed
+    assert network.one_process
     with pytest.raises(DeployError) as caught:
         network.run(samples(300))
     assert words in str(caught.value)
@@ -90,8 +90,8 @@ def test_killed_or_stopped_process_is_named(name, how, words):
 
 def test_slots_wait_for_samples_that_are_on_their_way():
     graph, x = halting_net(), samples(5)
-    said = iter([(0, chunk(x, [3, 4])), (FLUSH, chunk(x, []))])
-    slots = feeding.Fed(graph, 2, 1, False, chunk(x, [0, 1, 2]), lambda: next(said))
+    messages = iter([(0, chunk(x, [3, 4])), (FLUSH, chunk(x, []))])
+    slots = feeding.ArrivingSlots(graph, 2, 1, False, chunk(x, [0, 1, 2]), lambda: next(messages))
     assert slots.sample.tolist() == [0, 1] and np.array_equal(slots.chunk().signals[INPUT], x[:2])
     assert slots.advance(np.array([True, True])).all() and slots.sample.tolist() == [2, 3]
     slots.advance(np.array([False, True]))

@@ -248,14 +248,14 @@ def test_dead_tokens_are_as_good_as_deleted(kind):
     """What a token that no longer counts holds cannot matter: spoil its membranes and its held values, nothing else changes."""
     graph = halting_graph(**kind)
     clean = integer.run(graph, X, spikes=True)
-    obeyed = credit.entering(graph)
-    obeyed = obeyed * (2 // len(obeyed))  # with merging alone both blocks obey the same credit
+    entries = credit.entering(graph)
+    entries = entries * (2 // len(entries))  # with merging alone both blocks use the same credit
     stage, injector = integer.Stage(graph, list(graph.ops), len(X)), integer.Injector(graph, X, len(X))
     feedback, spoilt = None, 0
     while not injector.finished:
         chunk = injector.chunk(feedback)
         again = chunk.t > 1
-        for block, entry in enumerate(obeyed, 1):
+        for block, entry in enumerate(entries, 1):
             dead = ~clean.alive[chunk.sample, np.maximum(chunk.t - 2, 0), entry] & again[:, None]
             for name in blocks(graph, block):
                 stage.state[name]["v"][dead] = 12345
@@ -281,8 +281,8 @@ def dead_before(record: integer.Record, graph: Graph, chunk: integer.Chunk) -> n
 def test_dead_is_for_the_rest_of_the_sample_and_silent(kind):
     graph = halting_graph(**kind)
     record = integer.run(graph, X, spikes=True)
-    obeyed = credit.entering(graph)
-    for block, entry in zip((1, 2), obeyed * (2 // len(obeyed))):
+    entries = credit.entering(graph)
+    for block, entry in zip((1, 2), entries * (2 // len(entries))):
         alive = record.alive[:, :, entry]
         assert (np.diff(alive.astype(int), axis=1) <= 0).all()
         for name in blocks(graph, block):

@@ -82,11 +82,11 @@ def test_equals_reference_run_after_run(mapping, protocol):
 @pytest.mark.parametrize("batch", [1, 3, 20])
 def test_batch_changes_nothing(batch):
     graph, x = halting_net(), samples(10)
-    told = []
+    ended = []
     with Network(graph, "chip", batch) as network:
-        record = network.run(x, np.arange(10) % 3, spikes=True, progress=told.append)
+        record = network.run(x, np.arange(10) % 3, spikes=True, progress=ended.append)
     assert_equal(record, integer.run(graph, x, spikes=True))
-    assert sum(told) == 10 and record.labels is not None
+    assert sum(ended) == 10 and record.labels is not None
 
 
 def test_halted_samples_cost_no_timesteps():

@@ -80,7 +80,7 @@ def test_systems(name):
 
 
 def test_feedback_goes_straight_from_process_to_process():
-    """No detour over the injector, which everybody hears as the clock; wiring lies in the processes that read it."""
+    """No detour over the injector, which sends the clock to every process; wiring lies in the processes that read it."""
     made = schedule(halting_graph(), "wait")
     plans = plan(made, "op", 2)
     assert all(INJECTOR in p.senders for n, p in plans.items() if n != INJECTOR)

@@ -20,7 +20,7 @@ from spikegate.deploy.lava.lava_import import (
 
 
 class InjectorProcess(AbstractProcess):
-    """Port ``back`` brings the exit process's decision, ``out`` goes to all that hear the injector."""
+    """Port ``back`` brings the exit process's decision, ``out`` goes to all stages."""
 
     def __init__(self, leaf) -> None:
         super().__init__(name=leaf.plan.name, leaf=leaf)

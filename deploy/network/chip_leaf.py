@@ -1,4 +1,4 @@
-"""What a process does in one chip step, without Lava: send what it had, take what others had, let a `ChipStage` compute."""
+"""One chip step of a process, without Lava: send the last outputs, receive those of others, let a `ChipStage` compute."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class ChipLeaf(Leaf):
     def __init__(self, schedule: Schedule, plan: Plan, slots: int, pulse: Pulse, pipe: Connection) -> None:
         super().__init__(schedule.graph, plan, slots, pulse, pipe)
         self.schedule = schedule
-        self.told = ChipReporter(schedule.graph, pipe)
+        self.chip_reporter = ChipReporter(schedule.graph, pipe)
         self.steps = 0
 
     def _over(self) -> None:
         """End of a run."""
-        self.told.over(self.steps)
+        self.chip_reporter.over(self.steps)
         self.steps = 0
         self.pulse.finished()
 
@@ -45,7 +45,7 @@ class ChipStageLeaf(ChipLeaf):
         self.spikes = False
 
     def step(self, receive: Receive, send: Send, send_back: Send) -> bool:
-        """One chip step; False once the network ends. All is sent before anything is awaited: a hop takes a step, no deadlock."""
+        """One chip step; False once the network ends. Everything is sent before anything is received, so nothing deadlocks."""
         self.pulse.enter(SEND)
         if self.plan.exits:
             send_back(self.decision)
@@ -78,22 +78,22 @@ class ChipStageLeaf(ChipLeaf):
     def _compute(self, stage: ChipStage, strobe: Chunk | None, arrived: Arrivals) -> None:
         for report in stage.step(strobe, arrived):
             self.where = None
-            self._tell(report)
+            self._report(report)
         self.outgoing = self.plan.layout.write(0, stage.outs)  # type: ignore[attr-defined]
 
-    def _tell(self, report: Report) -> None:
+    def _report(self, report: Report) -> None:
         """Report events, and outputs that are always wanted or recorded; keep the decision for the next chip step."""
         chunk, own = report.chunk, report.counts
-        signals = {n: chunk.signals[n] for n in own if self.spikes or n in self.facts or n == self.decider}
+        signals = {n: chunk.signals[n] for n in own if self.spikes or n in self.always or n == self.decider}
         if self.credit in chunk.signals:
             signals[self.credit] = chunk.signals[self.credit]
-        self.told.add(report, signals)
+        self.chip_reporter.add(report, signals)
         if report.unit == self.decider:
             self.decision = decision(self.feedback, chunk, done_of(self.graph, chunk.signals, chunk.t))
 
 
 class ChipInjectorLeaf(ChipLeaf):
-    """Lets timesteps in as the schedule says; waits for the parent's next set of samples when one has run through."""
+    """Injects timesteps as the schedule says; waits for the parent's next set of samples after each run."""
 
     def __init__(self, schedule: Schedule, plan: Plan, slots: int, pulse: Pulse, pipe: Connection, jobs: Connection) -> None:
         super().__init__(schedule, plan, slots, pulse, pipe)
@@ -109,8 +109,8 @@ class ChipInjectorLeaf(ChipLeaf):
         frames, flags = self.plan.layout, 0
         assert isinstance(frames, Frames)
         if self.entrance is not None:
-            _, heard = self.feedback.unpack(message)
-            self.entrance.obey(heard.sample[heard.signals[DONE] > 0])
+            _, decided = self.feedback.unpack(message)
+            self.entrance.take_decision(decided.sample[decided.signals[DONE] > 0])
             if self.entrance.drained:
                 self.entrance = None
                 send(frames.empty(FLUSH))

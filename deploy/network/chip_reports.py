@@ -1,4 +1,4 @@
-"""What a process tells the parent in chip time: each unit's timesteps, events and outputs, many chip steps in one message."""
+"""Reports of a process to the parent in chip time: each unit's timesteps, events and outputs, many chip steps in one message."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ChipReporter:
             self.flush()
 
     def flush(self) -> None:
-        """Send what is held back."""
+        """Send what is buffered."""
         if self._held:
             self.pipe.send_bytes(pickle.dumps(self._held, protocol=5))
         self._held, self._bytes, self._sent = [], 0, time.monotonic()

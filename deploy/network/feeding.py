@@ -1,7 +1,6 @@
-"""A net that one process holds decides by itself.
+"""A net in a single process: the injector streams samples to it, many in a message, without waiting for decisions.
 
-The injector sends samples ahead, many in a message, and awaits nothing. The process takes the next sample when a slot is free, so that
-neither a timestep nor an exit costs a message.
+The process itself takes the next sample when a slot is free, so that neither a timestep nor an exit costs a message.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from spikegate.engine.integer import Chunk, Stage, chunks
 from spikegate.graph.ir import INPUT, Graph
 
 BYTES, SAMPLES = 1 << 18, 256  # most in a message
-PART = 256  # samples that the parent hands over at a time, so that the first are under way while it prepares the others
-Hear = Callable[[], tuple[int, Chunk]]
+PART = 256  # samples that the parent hands over at a time, so that the first are computed while it prepares the others
+NextMessage = Callable[[], tuple[int, Chunk]]
 
 
 def plan(graph: Graph, plans: dict[str, Plan]) -> dict[str, Plan]:
-    """The same processes, the injector without anyone to wait for."""
+    """The same processes, with an injector that waits for no decision."""
     signal = {INPUT: (graph.input_shape, graph.input_payload)}
     one = Layout(INJECTOR, 1, signal)
     slots = max(1, min(SAMPLES, BYTES // one.nbytes))
@@ -73,15 +72,15 @@ class SourceLeaf(Leaf):
         return True
 
 
-class Fed(Slots):
-    """Slots for the samples that messages bring: `first`, then what `hear` returns, until one says that the run is over."""
+class ArrivingSlots(Slots):
+    """Slots for the samples that messages bring: `first`, then those that `next_message` returns, until one has the flag FLUSH."""
 
-    def __init__(self, graph: Graph, width: int, span: int, stepwise: bool, first: Chunk, hear: Hear) -> None:
-        self.steps, self.hear, self.over = graph.timesteps if stepwise else 1, hear, False
-        self.kept = np.zeros((0, self.steps, *graph.input_shape), first.signals[INPUT].dtype)  # samples that are here, by place
-        self.place: dict[int, int] = {}  # where those are
+    def __init__(self, graph: Graph, width: int, span: int, stepwise: bool, first: Chunk, next_message: NextMessage) -> None:
+        self.steps, self.next_message, self.over = graph.timesteps if stepwise else 1, next_message, False
+        self.kept = np.zeros((0, self.steps, *graph.input_shape), first.signals[INPUT].dtype)  # samples that have arrived, by place
+        self.place: dict[int, int] = {}  # sample number -> place
         self.free: list[int] = []  # places without a sample
-        self.ready: deque[int] = deque()  # samples that are here and in no slot
+        self.ready: deque[int] = deque()  # complete samples that are in no slot yet
         self._arrived(first)
         super().__init__(graph, width, span)
 
@@ -98,14 +97,14 @@ class Fed(Slots):
 
     def taken(self, most: int) -> list[int]:
         while len(self.ready) < most and not self.over:
-            flags, chunk = self.hear()
+            flags, chunk = self.next_message()
             self.over = bool(flags & FLUSH)
             self._arrived(chunk)
         return [self.ready.popleft() for _ in range(min(most, len(self.ready)))]
 
     def values(self, sample: np.ndarray, t: np.ndarray) -> np.ndarray:
-        x, told = np.zeros((len(sample), *self.graph.input_shape), np.int32), t <= self.steps
-        x[told] = self.kept[[self.place[s] for s in sample[told].tolist()], t[told] - 1]
+        x, given = np.zeros((len(sample), *self.graph.input_shape), np.int32), t <= self.steps
+        x[given] = self.kept[[self.place[s] for s in sample[given].tolist()], t[given] - 1]
         return x
 
     def advance(self, done: np.ndarray) -> np.ndarray:
@@ -124,27 +123,27 @@ class WholeLeaf(Leaf):
     def step(self, receive: Receive, send: Send, send_back: Send) -> bool:
         """All samples of a run; False once the network ends."""
 
-        def hear() -> tuple[int, Chunk]:
+        def next_message() -> tuple[int, Chunk]:
             self.pulse.enter(RECV)
             message = receive(0)
-            self.pulse.heard()
+            self.pulse.received()
             self.pulse.enter(COMPUTE, -1)
             return self.layouts[0].unpack(message, None)
 
-        flags, first = hear()
+        flags, first = next_message()
         if flags & END:
             self.pulse.enter(STOPPED)
             return False
         span = span_of(self.graph, self.slots)
         stage = Stage(self.graph, self.plan.ops, self.slots, span)
         stage.watch, stage.cell = self._enter, self.pulse.cell
-        slots = Fed(self.graph, self.slots, span, bool(flags & STEPWISE), first, hear)
+        slots = ArrivingSlots(self.graph, self.slots, span, bool(flags & STEPWISE), first, next_message)
         for chunk, done in chunks(slots, stage):
             self.where = None
-            told = self.wanted(chunk.signals, bool(flags & SPIKES))
+            outputs = self.wanted(chunk.signals, bool(flags & SPIKES))
             if self.credit in chunk.signals:
-                told[self.credit] = chunk.signals[self.credit]
-            self.reporter.add(chunk, stage.events, told, done)
+                outputs[self.credit] = chunk.signals[self.credit]
+            self.reporter.add(chunk, stage.events, outputs, done)
             self.pulse.enter(COMPUTE, -1)
         self.reporter.flush()
         self.pulse.enter(RECV)

@@ -1,4 +1,4 @@
-"""What a process does in one timestep, without Lava: take messages, let a `Stage` compute, send, report to the parent."""
+"""One timestep of a process, without Lava: receive messages, let a `Stage` compute, send, report to the parent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from spikegate.engine.memory import keep_memory
 from spikegate.graph import credit
 from spikegate.graph.ir import DeployError, Graph, delayed
 
-AHEAD = 2  # chunks of a group that are under way where nothing that happens decides about the next
+AHEAD = 2  # chunks of a group in flight where no timestep depends on the one before
 Send = Callable[[np.ndarray], None]
 Receive = Callable[[int], np.ndarray]
 
@@ -40,7 +40,7 @@ class Leaf:
         self.index = {n: i for i, n in enumerate(graph.ops)}
         readout, start = graph.only("readout"), credit.start(graph)
         self.credit = delayed(start) if start else ""
-        self.facts = {*credit.gates(graph), readout[0] if readout else list(graph.ops)[-1]}  # reported always: alive masks, logits
+        self.always = {*credit.gates(graph), readout[0] if readout else list(graph.ops)[-1]}  # always reported: alive masks, logits
 
     def start(self) -> None:
         """First thing in the new process."""
@@ -52,11 +52,11 @@ class Leaf:
         threading.Thread(target=self._follow_parent, daemon=True).start()
 
     def wanted(self, signals: Signals, spikes: bool) -> Signals:
-        """Copies of what the parent is told of this process's signals: all, or what it always needs."""
-        return {n: signals[n].copy() for n in self.plan.ops if spikes or n in self.facts}
+        """Copies of this process's signals for the parent: all, or those that are always reported."""
+        return {n: signals[n].copy() for n in self.plan.ops if spikes or n in self.always}
 
     def _enter(self, name: str) -> None:
-        """An op is at work: a `Stage` tells."""
+        """Called by a `Stage` before it runs an op."""
         self.where = name
         self.pulse.enter(COMPUTE, self.index[name])
 
@@ -116,7 +116,7 @@ class StageLeaf(Leaf):
         stage.step(chunk)
         self.where = None
         done = self.done_in(chunk.signals, chunk.t) if self.plan.exits else None
-        out = self.plan.layout.pack(flags, chunk) if self.plan.heard else None
+        out = self.plan.layout.pack(flags, chunk) if self.plan.has_receivers else None
         self.pulse.enter(SEND)
         if done is not None:
             chunk.signals[DONE] = done
@@ -129,10 +129,10 @@ class StageLeaf(Leaf):
 
 
 class InjectorLeaf(Leaf):
-    """Feeds samples into the slots of several groups in turn; waits for the parent's next set of samples when one is finished.
+    """Injects samples into the slots of several groups, one group after the other; waits for the parent's next samples after each run.
 
-    While one group waits for its decision, the others are under way: that is what keeps the processes busy. Where a timestep decides
-    nothing, a group goes on at once, and what comes back is only checked.
+    While one group waits for its decision, the others are computed, which keeps the processes busy. Where a timestep decides
+    nothing, a group continues at once, and the decision is only checked.
     """
 
     def __init__(
@@ -180,15 +180,15 @@ class InjectorLeaf(Leaf):
         self.sent.append((group, injector, chunk))
         self.pulse.enter(SEND)
         send(out)
-        told = {self.credit: chunk.signals[self.credit]} if self.credit in chunk.signals else {}
-        self.reporter.add(chunk, None, told, None)
+        start = {self.credit: chunk.signals[self.credit]} if self.credit in chunk.signals else {}
+        self.reporter.add(chunk, None, start, None)
         if self.free:
             self._advance(group, injector, chunk.t >= self.graph.timesteps, {})
         self.pulse.finished()
         return True
 
     def _begin(self, inputs: np.ndarray, spikes: bool) -> int:
-        """Deal the samples out to the groups; returns the flags of the first message."""
+        """Distribute the samples over the groups; returns the flags of the first message."""
         queue = iter(range(len(inputs)))
         width = min(self.slots, -(-len(inputs) // self.groups))
         injectors = [Injector(self.graph, inputs, width, self.plan.layout.span, queue) for _ in range(self.groups)]
@@ -197,7 +197,7 @@ class InjectorLeaf(Leaf):
         return FIRST | (SPIKES if spikes else 0)
 
     def _decision(self, last: Chunk, message: np.ndarray) -> tuple[np.ndarray, Signals]:
-        """Which rows of a chunk are done, bool [A * span], and what the next one needs of it."""
+        """Which rows of a chunk are done, bool [A * span], and the feedback for the next one."""
         _, answer = self.feedback.unpack(message)
         if not np.array_equal(answer.sample, last.sample) or not np.array_equal(answer.t, last.t):
             raise DeployError(

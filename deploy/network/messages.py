@@ -1,7 +1,7 @@
-"""What travels between processes: one byte vector per chunk, a header and the sender's outputs for all slots.
+"""Messages between processes: one byte vector per chunk, a header and the sender's outputs for all slots.
 
-The header (flags and sample group; for each row the sample's number, -1 where it is empty, and its timestep) is the reset wire
-(timestep 1) and the halting wire: it says which sample a slot holds now. A receiver checks that all its messages carry the same one.
+The header (flags and sample group; for each row the sample's number, -1 where it is empty, and its timestep) serves as reset
+(timestep 1) and as halting signal: it says which sample a slot holds now. A receiver checks that all its messages carry the same one.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Layout:
         return message
 
     def unpack(self, message: np.ndarray, dtype: Any = np.int32) -> tuple[int, Chunk]:
-        """Flags and chunk of a message; signals [A, *shape] of the A occupied slots, int32, or as they travel where `dtype` is None."""
+        """Flags and chunk of a message; signals [A, *shape] of the A occupied slots, int32, or as in the message where `dtype` is None."""
         head, kept = message[: self.head].view(np.int32), {"dtype": dtype, "copy": False}
         sample, views = head[1 : 1 + self.slots], self._views(message)
         if EMPTY not in sample:

@@ -24,7 +24,7 @@ class NetInfo:
     ----------
     host_macs : multiply-accumulates of the host's embedding per inference
     embedding_ops : names of the chip's ops before the first block
-    sources : op name -> names of the ops it hears; tells which messages go to gates (empty: none are booked to them)
+    sources : op name -> names of the ops it reads; shows which messages go to gates (empty: none are booked to them)
     dense_ops : op name -> accumulates per timestep if every input were active
     """
 

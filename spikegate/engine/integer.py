@@ -1,7 +1,7 @@
-"""The integer reference: runs a graph timestep by timestep. The Lava processes are made of the same two parts.
+"""The integer reference: runs a graph timestep by timestep. The Lava processes use the same two parts.
 
 `Slots` know which sample and timestep each slot of the batch holds (an exit frees its slot at once);
-`Stage` computes some ops for the slots' samples. Rows are the occupied slots only, so nothing idle is computed.
+`Stage` computes some ops for the slots' samples. Only occupied slots are computed.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def warm(graph: Graph) -> None:
 
 
 def ending(graph: Graph) -> Callable[[Signals, np.ndarray], np.ndarray]:
-    """`done_of` for many chunks of one graph: its gate is looked up once."""
+    """`done_of` of a graph as a function (signals, t): its gate is looked up once."""
     gate = next(iter(graph.only("exit_gate")), None)
     return lambda signals, t: t >= graph.timesteps if gate is None else signals[gate][:, 0] > 0
 
 
 def done_of(graph: Graph, signals: Signals, t: np.ndarray) -> np.ndarray:
-    """Which rows are finished, bool [A]: the exit gate's word, or the last timestep where there is no gate."""
+    """Which rows are finished, bool [A]: by the exit gate, or after the last timestep where there is no gate."""
     return ending(graph)(signals, t)
 
 

@@ -21,9 +21,10 @@ NOTHING = np.zeros(0, np.int32)
 
 @dataclass
 class Chunk:
-    """Some timesteps of the occupied slots. `rows` [A] are slot numbers; `sample` and `t` (from 1) say what each row of the signals is.
+    """Some timesteps of the samples in flight, computed in one call.
 
-    Rows of `sample`, `t` and the signals have the order (slot, timestep), `span` timesteps of each slot: [A * span].
+    `rows` [A] are the numbers of the occupied slots. The rows of `sample`, `t` (from 1) and the signals have the order (slot, timestep),
+    `span` timesteps of each slot: [A * span].
     """
 
     rows: np.ndarray
@@ -42,30 +43,30 @@ class Stage:
         self.ops = {n: graph.ops[n] for n in names}
         self.rows = np.arange(width)
         self.events = np.zeros((len(names), len(COUNTERS), 0), np.int64)  # of the last chunk [ops, counters, rows]
-        self.tap: Callable[[str, dict, np.ndarray], None] | None = None  # sees each op's inputs (audit); then nothing is interpreted
-        self.watch: Callable[[str], None] | None = None  # hears which op is at work
-        self.cell = np.zeros(1)  # the graph's number of the op at work, of those that are interpreted
-        self.sent: Callable[[str, np.ndarray, np.ndarray], None] | None = None  # sees each op's output while it is in the cache
-        self.activity = NOTHING  # counts, in the order of the names, which neurons sent something; what `sent` is for
-        self._wiring = {}
+        self.tap: Callable[[str, dict, np.ndarray], None] | None = None  # receives each op's inputs (audit); switches the interpreter off
+        self.watch: Callable[[str], None] | None = None  # is called with the name of the current op
+        self.cell = np.zeros(1)  # the graph's number of the op that the interpreter runs
+        self.sent: Callable[[str, np.ndarray, np.ndarray], None] | None = None  # is called with each op's output while it is in the cache
+        self.activity = NOTHING  # events of each neuron by timestep, in the order of the names, for the interpreted ops
+        self._sources = {}
         for n in names:
             slots = graph.sources(n)
             listed = {s.rstrip("*?") for s in graph.ops[n].slots if "*" in s}
-            self._wiring[n] = [
+            self._sources[n] = [
                 (slot, slot in listed, tuple(delayed(e.source) if e.delay else e.source for e in edges)) for slot, edges in slots.items()
             ]
         fanout = [sum(getattr(graph.ops[e.target], "copies", 1) for e in graph.consumers(n)) for n in names]
         self._fanout = np.array(fanout, np.int64)[:, None]
         program = program_of(graph, names)
-        pays = program.interpreted > max(1, len(names) // 2)  # what is run by itself is copied into the interpret's memory
-        self.program = program if pays and program.work * width * span < SMALL else None
+        worthwhile = program.interpreted > max(1, len(names) // 2)  # outputs of other ops are copied into the interpreter's memory
+        self.program = program if worthwhile and program.work * width * span < SMALL else None
         self._scratch = self._words = np.zeros(0, np.int32)
-        self.lasting = True  # whether a chunk's signals are still wanted when the next is computed; if not, their memory is used again
-        self._apart = [n for n in names if self.program is None or not self.program.states[n]]  # whose state is not in one array
+        self.lasting = True  # if False, the next chunk reuses the memory of this one's signals
+        self._apart = [n for n in names if self.program is None or not self.program.states[n]]  # ops whose state is not in `_all`
         self._all, self.state = self._room(width)  # set to 0 at a sample's first timestep
 
     def _room(self, width: int) -> tuple[np.ndarray, dict[str, dict[str, np.ndarray]]]:
-        """Arrays for the state of so many slots, not set to anything; those of the program lie in one array, which comes first."""
+        """(one array with the state of the program's ops, state by op) for so many slots; the first is not initialised."""
         if self.program is None:
             return NOTHING, {n: op.state(width) for n, op in self.ops.items()}
         whole, state = np.empty(width * self.program.state, np.int32), {}
@@ -81,7 +82,7 @@ class Stage:
         return {n: self.events[i].T for i, n in enumerate(self.names)}
 
     def _fit(self, rows: np.ndarray) -> None:
-        """Drop the state of slots that will not be used again."""
+        """Drop the state of slots that are not in use any more."""
         if len(rows) == len(self.rows):
             return
         keep, whole, last = np.flatnonzero(np.isin(self.rows, rows)), self._all, self.state
@@ -109,7 +110,7 @@ class Stage:
                 for array in self.state[name].values():
                     array[first] = 0
         self.events = np.zeros((len(self.names), len(COUNTERS), len(chunk.t)), np.int64)
-        together: dict[tuple[str, ...], Sources] = {}  # sources that several ops add up
+        together: dict[tuple[str, ...], Sources] = {}  # merged sources, shared by the ops that read them
         if self.program is not None and self.tap is None:
             self._interpret(chunk, together)
         else:
@@ -118,7 +119,7 @@ class Stage:
         self.events[:, COLUMN["message"]] = self.events[:, COLUMN["spike_out"]] * self._fanout
 
     def _interpret(self, chunk: Chunk, together: dict[tuple[str, ...], Sources]) -> None:
-        """All ops by the program's table; those that it leaves, one by one."""
+        """All ops by the interpreter; those that it cannot run, by their own `advance`."""
         program, rows = self.program, len(chunk.t)
         assert program is not None
         if self.lasting or self._words.size < program.words * rows:
@@ -154,7 +155,7 @@ class Stage:
         name = self.names[i]
         state = self.state[name]
         inputs: Inputs = {}
-        for slot, listed, sources in self._wiring[name]:
+        for slot, listed, sources in self._sources[name]:
             if not listed:
                 inputs[slot] = chunk.signals[sources[0]]
                 continue

@@ -10,7 +10,7 @@ from spikegate.kernels.compiling import compiled
 
 EXTERNAL, FIRE, ATTEND, GATE, REPLAY, THRESHOLDS, READ, EXIT, LIF = range(9)
 KIND, OP, NUMBER, OUT, SIZE, CREDIT, TOKENS, ACTIVITY, ARGS = range(9)  # columns of the table; CREDIT is -1 without a credit
-SOURCES, LINK, POSITIONS, CHANNELS, CAP, TOTAL, LISTS, MARKS, EVENTS = range(9)  # columns of the merges; CAP 0: codes
+SOURCES, LINK, POSITIONS, CHANNELS, CAP, TOTAL, LISTS, OFFSETS, EVENTS = range(9)  # columns of the merges; CAP 0: codes
 MERGE, FAN, STARTS, TARGETS, ENDS, JOINED, WEIGHT, LINES, LANES, BOUND, SHARE, REACH, OUTPUTS, SYNAPSES = range(14)  # of synapses
 U, V, I_KEEP, V_KEEP, THETA, BIAS = range(6)  # of neurons
 DONE, HIGH, LOW, UNITS = range(4)  # columns of `merge_stats`: how far a merge is computed (MERGED, LISTED), `Merged`'s statistics
@@ -57,16 +57,16 @@ def event_lists(k, rows, merges, x, scratch, merge_stats):  # type: ignore[no-un
     """Unit events of merge k and their offsets as of `gather.listed`, or codes as of `gather.coded`."""
     p, c, cap = merges[k, POSITIONS], merges[k, CHANNELS], merges[k, CAP]
     found = matrix(scratch, merges[k, LISTS], rows, p * c * cap + gather.BLOCK if cap else p)
-    marks = matrix(scratch, merges[k, MARKS] if cap else -1, rows, p + 1)
+    offsets = matrix(scratch, merges[k, OFFSETS] if cap else -1, rows, p + 1)
     if merge_stats[k, DONE] < LISTED:
         if cap:
-            gather.listed(x, merge_stats[k, HIGH], found, marks)
+            gather.listed(x, merge_stats[k, HIGH], found, offsets)
         else:
             gather.coded(x, found)
         for other in range(len(merge_stats)):  # all merges share one buffer for their lists
             merge_stats[other, DONE] = min(merge_stats[other, DONE], MERGED)
         merge_stats[k, DONE] = LISTED
-    return found, marks
+    return found, offsets
 
 
 @compiled

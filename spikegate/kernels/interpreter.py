@@ -63,7 +63,7 @@ def fire(row, rows, span, words, scratch, state, w16, w32, w64, merges, links, m
     x = total(k, rows, merges, links, words, scratch, merge_stats)
     if not is_sparse(row, ARGS, rows, NARROW, merges, merge_stats):
         return False
-    found, marks = event_lists(k, rows, merges, x, scratch, merge_stats)
+    found, offsets = event_lists(k, rows, merges, x, scratch, merge_stats)
     fan, start, source, tap, weight = synapse_arrays(row, ARGS, w16, w32, w64, x.shape[1] * x.shape[2])
     credit, size, slots = matrix(words, row[CREDIT], rows, row[TOKENS]), row[SIZE], rows // span
     came = matrix(scratch, merges[k, EVENTS], rows, x.shape[1])
@@ -72,7 +72,7 @@ def fire(row, rows, span, words, scratch, state, w16, w32, w64, merges, links, m
     out = matrix(words, row[OUT], rows, size)
     i_keep, v_keep, theta = row[n + I_KEEP], row[n + V_KEEP], row[n + THETA]
     flags[row[OP]] = gather.spiking(
-        x, found, marks, credit, fan, came, start, source, tap, weight, u, v, span, bias, i_keep, v_keep, theta, none, out, tally
+        x, found, offsets, credit, fan, came, start, source, tap, weight, u, v, span, bias, i_keep, v_keep, theta, none, out, tally
     )
     counts = events[row[OP]]
     for m in range(rows):
@@ -163,14 +163,14 @@ def thresholds(row, rows, t, words, scratch, w16, w32, w64, merges, links, merge
     x = total(k, rows, merges, links, words, scratch, merge_stats)
     if not is_sparse(row, ARGS, rows, WIDE, merges, merge_stats):
         return False
-    found, marks = event_lists(k, rows, merges, x, scratch, merge_stats)
+    found, offsets = event_lists(k, rows, merges, x, scratch, merge_stats)
     fan, start, source, tap, weight = synapse_arrays(row, ARGS, w16, w32, w64, x.shape[1] * x.shape[2])
     came, none = matrix(scratch, merges[k, EVENTS], rows, x.shape[1]), np.empty((0, 0), np.int32)
     bias = w32[row[a] : row[a] + n]
     for m in range(rows):
         if t[m] == 1:
             acc, one = np.empty((1, *out.shape[1:]), np.int32), slice(m, m + 1)
-            some = marks[one] if marks.size else marks
+            some = offsets[one] if offsets.size else offsets
             gather.sums(x[one], found[one], some, none, fan, came[one], start, source, tap, weight, acc, counts[SYNOP][one],
                         counts[SPIKE_IN][one])  # fmt: skip
             gate_loops.multi_level(acc, bias, row[a + 1], row[a + 2], out[one])
@@ -186,12 +186,12 @@ def read(row, rows, span, t, words, scratch, state, w16, w32, w64, merges, links
     x = total(k, rows, merges, links, words, scratch, merge_stats)
     if not is_sparse(row, ARGS, rows, WIDE, merges, merge_stats):
         return False
-    found, marks = event_lists(k, rows, merges, x, scratch, merge_stats)
+    found, offsets = event_lists(k, rows, merges, x, scratch, merge_stats)
     inputs = x.shape[2]
     fan, start, source, tap, weight = synapse_arrays(row, ARGS, w16, w32, w64, inputs)
     none, came = np.empty((0, 0), np.int32), matrix(scratch, merges[k, EVENTS], rows, 1)
     now, more = np.empty((rows, 1, n), np.int32), np.empty((0, n), np.int32)
-    gather.sums(x, found, marks, none, fan, came, start, source, tap, weight, now, counts[SYNOP], counts[SPIKE_IN])
+    gather.sums(x, found, offsets, none, fan, came, start, source, tap, weight, now, counts[SYNOP], counts[SPIKE_IN])
     before, after = matrix(words, row[a + 4], rows, row[TOKENS]), matrix(words, row[a + 5], rows, row[TOKENS])
     if after.size:
         died = np.empty(before.shape, np.bool_)
@@ -200,7 +200,7 @@ def read(row, rows, span, t, words, scratch, state, w16, w32, w64, merges, links
             token = np.arange(inputs) // row[a + 6]
             for m in range(rows):
                 dead = 0
-                for i in range(marks[m, 1]):  # events of tokens that die now
+                for i in range(offsets[m, 1]):  # events of tokens that die now
                     listed[m, dead] = found[m, i]
                     dead += died[m, token[found[m, i]]]
                 ends[m, 1] = dead

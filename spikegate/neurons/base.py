@@ -1,4 +1,4 @@
-"""What the neurons of NetX layers have in common, and how they are told apart in a file."""
+"""What the neurons of NetX layers have in common, and how a file distinguishes them."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def fire(
     alive: torch.Tensor | None = None,
     **more: Any,
 ) -> torch.Tensor:
-    """Spikes of a twin's neurons for a chunk's currents [T, batch, ...]: keeps their state, obeys their timestep mask.
+    """Spikes of a twin's neurons for a chunk's currents [T, batch, ...]: keeps their state, applies their timestep mask.
 
     `neuron` is SLAYER's, for its threshold; slot ``open`` carries the words of `spikegate.ops.timestep_gate` [T, batch, 1].
     `alive` [T, batch, ...] multiplies the spikes; `more` are `scale`, `shift` and `norm` of `neurons`. The tensor's attribute

@@ -1,7 +1,7 @@
-"""The integer reference in chip time: one chip step per synaptic hop. Lava processes in chip time are made of the same parts.
+"""The integer reference in chip time: one chip step per synaptic hop. Lava processes in chip time use the same parts.
 
-`Entrance` lets a timestep of every slot in when its turn comes; `ChipStage` computes some units, each on what its delay lines
-bring in this chip step; `Reindexed` (its own file) puts the results back under their timesteps.
+`Entrance` injects the timesteps of all slots as the schedule says; `ChipStage` computes some units from what their delay lines deliver in
+this chip step; `Reindexed` (in its own file) assigns the results to their timesteps.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Arrivals = dict[str, Chunk]  # op (or `INPUT`) -> its latest output, under the h
 
 @dataclass
 class Report:
-    """What a unit did in a chip step (from 1): its timesteps, events int64 [A, counters] by op, signals by name."""
+    """Report of a unit for a chip step (from 1): its timesteps, events int64 [A, counters] by op, signals by name."""
 
     unit: str
     step: int
@@ -55,15 +55,15 @@ class ChipStage:
         self.stages = {u.name: Stage(self.graph, list(u.ops), width) for u in self.units}
         self.strobes = {u.name: Fifo(u.phase - 1) for u in self.units}
         self.lines = {u.name: [(line, Fifo(line.steps)) for line in u.lines] for u in self.units}
-        self.told = {u.name: [o for o in u.ops if schedule.reporter[o] == u.name] for u in self.units}
+        self.reported = {u.name: [o for o in u.ops if schedule.reporter[o] == u.name] for u in self.units}
         self.outs: Arrivals = {}
         self.count = 0
 
     def step(self, strobe: Chunk | None, arrived: Arrivals) -> Iterator[Report]:
-        """One chip step; yields what each unit did that had its turn.
+        """One chip step; yields a report of each unit that computed.
 
         `strobe` is what enters now, with the host's signal; `arrived` are the outputs that other stages computed one chip step
-        ago. Our own units' are kept here for as long. `outs` then holds this chip step's outputs.
+        ago. Outputs of this stage's own units are kept here until then. `outs` then holds this chip step's outputs.
         """
         self.count += 1
         ready = {**self.outs, **arrived}
@@ -79,7 +79,7 @@ class ChipStage:
             stage = self.stages[unit.name]
             stage.step(chunk)
             self.outs[unit.name] = Chunk(chunk.rows, chunk.sample, chunk.t, {unit.name: chunk.signals[unit.name]})
-            yield Report(unit.name, self.count, chunk, {n: stage.counts[n] for n in self.told[unit.name]})
+            yield Report(unit.name, self.count, chunk, {n: stage.counts[n] for n in self.reported[unit.name]})
 
     def _gather(self, unit: Unit, head: Chunk, brought: list[tuple[str, bool, Chunk | None]]) -> Chunk:
         signals: Signals = {}
@@ -88,7 +88,7 @@ class ChipStage:
                 signals[delayed(source)] = self._fed_back(unit, head, source, value)
             else:
                 if value is None or not _same(value, head):
-                    raise self._astray(unit, source)
+                    raise self._wrong_timestep(unit, source)
                 signals[source] = value.signals[source]
         return Chunk(head.rows, head.sample, head.t, signals)
 
@@ -98,14 +98,14 @@ class ChipStage:
         again = head.t > 1
         if again.any():
             if value is None or not np.isin(head.rows[again], value.rows).all():
-                raise self._astray(unit, source)
+                raise self._wrong_timestep(unit, source)
             at = np.searchsorted(value.rows, head.rows[again])
             if not _same(Chunk(value.rows[at], value.sample[at], value.t[at] + 1, {}), head, again):
-                raise self._astray(unit, source)
+                raise self._wrong_timestep(unit, source)
             out[again] = value.signals[source][at]
         return out
 
-    def _astray(self, unit: Unit, source: str) -> DeployError:
+    def _wrong_timestep(self, unit: Unit, source: str) -> DeployError:
         return DeployError(unit.name, f"what {source} brings in chip step {self.count} belongs to another timestep",
                            "this is a fault of the schedule: report it with the graph; --timing algorithmic avoids it")
 
@@ -124,7 +124,7 @@ class Entrance:
         self.ended, self.entered = np.zeros(len(inputs), bool), np.zeros(len(inputs), bool)
         self.step, self.last = 0, 1
 
-    def obey(self, ended: np.ndarray) -> None:
+    def take_decision(self, ended: np.ndarray) -> None:
         """Take the exit decision of the chip step before: numbers of the samples that have ended."""
         self.ended[ended] = True
 
@@ -148,7 +148,7 @@ class Entrance:
 
     @property
     def drained(self) -> bool:
-        """Whether all that will ever enter has run through."""
+        """Whether everything has entered and run through."""
         injector = self.injector
         empty = injector.finished or bool(self.entered.all() and self._over().all())
         return empty and self.step >= self.last + self.schedule.depth - 1
@@ -186,11 +186,11 @@ def run(
                 progress(ended)
         decided = stage.outs.get(decider)
         if decided is not None:
-            entrance.obey(decided.sample[done_of(schedule.graph, decided.signals, decided.t)])
+            entrance.take_decision(decided.sample[done_of(schedule.graph, decided.signals, decided.t)])
     return results.record(labels)
 
 
 def deciding(schedule: Schedule) -> str:
-    """The unit that says when a sample is done: the exit gate, or the last op."""
+    """The unit that decides when a sample is done: the exit gate, or the last op."""
     gates = schedule.graph.only("exit_gate")
     return schedule.reporter[gates[0] if gates else list(schedule.graph.ops)[-1]]

@@ -1,4 +1,4 @@
-"""Results of chip time put back under the timesteps that they belong to."""
+"""Assigns results of chip time to their timesteps."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ class Reindexed:
         self.waiting[unit].append((step, chunk, counts, own))
         self.steps = max(self.steps, step)
         if unit != self.decider:
-            self._settle(unit)
+            self._enter_decided(unit)
             return 0
         done = done_of(self.schedule.graph, signals, chunk.t) & (self.recorder.exit_step[chunk.sample] == 0)
         self.decided[chunk.sample] = chunk.t
         self.recorder.ended(chunk.sample, chunk.t, done)
         for name in self.waiting:
-            self._settle(name)
+            self._enter_decided(name)
         return int(done.sum())
 
-    def _settle(self, unit: str) -> None:
-        """Enter all that the exit gate has decided on; a unit's results stay in order."""
+    def _enter_decided(self, unit: str) -> None:
+        """Enter the results whose timestep the exit gate has decided on, in order."""
         queue = self.waiting[unit]
         while queue:
             step, chunk, counts, signals = queue[0]
