@@ -178,7 +178,7 @@ def test_serial_halting_is_not_pipelined_and_the_refusal_names_gate_reader_and_s
     with pytest.raises(DeployError) as caught:
         schedule(graph, "pipelined")
     assert decisions(graph, phases(graph))[0] == Decision("gate2", "inject", -12)
-    for said in ("gate2 decides in chip step 13", "inject obeys in chip step 1", "slack -12", "every 13 chip steps", "--schedule wait"):
+    for said in ("gate2 decides in chip step 13", "inject applies in chip step 1", "slack -12", "every 13 chip steps", "--schedule wait"):
         assert said in str(caught.value)
 
 
