@@ -72,8 +72,8 @@ def chart(points: list[dict[str, Any]], label: str, title: str) -> str:
         ax.grid(color=SOFT, alpha=0.25, linewidth=0.5)
         ax.spines[["top", "right"]].set_visible(False)
         _labels(fig, ax, static, factor)
-        told = ax.get_legend_handles_labels()
-        fig.legend(*told, loc="lower center", ncols=2, frameon=False, handlelength=3.4, bbox_to_anchor=(0.53, 0.0))
+        legend = ax.get_legend_handles_labels()
+        fig.legend(*legend, loc="lower center", ncols=2, frameon=False, handlelength=3.4, bbox_to_anchor=(0.53, 0.0))
         return _svg(fig)
 
 

@@ -67,7 +67,7 @@ class Claim:
 
     @property
     def verdict(self) -> str:
-        """``reached``, or by how much not. An accuracy below the twin's mean is said to lie within the twin's own range, or not."""
+        """``reached``, or by how much not. An accuracy below the twin's mean is reported as within the twin's own range or beyond it."""
         short = self.target - self.gain.mean
         lost = self.loss.mean
         found = [] if short <= 0 else [f"{short:.2f} {self.unit} short"]
@@ -75,8 +75,8 @@ class Claim:
             noise = f"{'within' if self.in_noise else 'beyond'} the twin's own range of {self.twin_accuracy.range:.2f}"
             found.append(f"accuracy {lost:.2f} points below the twin ({noise if len(self.twin_accuracy.values) > 1 else 'one seed'})")
         so_far = f" ({len(self.gain.values)} of {self.planned} seeds so far)" if len(self.gain.values) < self.planned else ""
-        told = "" if not found else ": " + "; ".join(found)
-        return f"{'reached' if self.reached else 'not reached'}{told}{so_far}"
+        details = "" if not found else ": " + "; ".join(found)
+        return f"{'reached' if self.reached else 'not reached'}{details}{so_far}"
 
     @property
     def in_noise(self) -> bool:
@@ -90,13 +90,13 @@ class Claim:
 
     def facts(self) -> dict[str, Any]:
         """The claim as plain types."""
-        def told(s: Spread) -> dict[str, Any]:
+        def as_dict(s: Spread) -> dict[str, Any]:
             return {"mean": s.mean, "min": min(s.values), "max": max(s.values), "seeds": len(s.values)}
 
         return {
-            "claim": self.name, "row": self.row, "twin": self.twin, "gain": told(self.gain), "target": self.target, "unit": self.unit,
-            "accuracy": told(self.accuracy), "twin_accuracy": told(self.twin_accuracy), "loss_points": told(self.loss),
-            "reached": self.reached, "verdict": self.verdict, "parts": {k: told(v) for k, v in self.parts.items()},
+            "claim": self.name, "row": self.row, "twin": self.twin, "gain": as_dict(self.gain), "target": self.target, "unit": self.unit,
+            "accuracy": as_dict(self.accuracy), "twin_accuracy": as_dict(self.twin_accuracy), "loss_points": as_dict(self.loss),
+            "reached": self.reached, "verdict": self.verdict, "parts": {k: as_dict(v) for k, v in self.parts.items()},
         }
 
 

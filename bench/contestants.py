@@ -114,7 +114,7 @@ def steps(shape: Shape) -> tuple[dict[str, Step], list[str]]:
         layer.name, layer.in_bfloat16 = "layer", half
         weight, theta = layer.weight.detach(), layer.block.neuron.threshold
         tokens = x.flatten(3).transpose(2, 3).contiguous()
-        with settled(layer), torch.no_grad():
+        with statistics_of_last_batch(layer), torch.no_grad():
             _ours(layer, tokens)
         layer.phase = phase
         found[label] = _step(layer, tokens, grad.flatten(3).transpose(2, 3).contiguous(), _ours, (0, 1, 3, 2))
@@ -135,8 +135,8 @@ def steps(shape: Shape) -> tuple[dict[str, Step], list[str]]:
 
 
 @contextmanager
-def settled(module: nn.Module) -> Iterator[None]:
-    """Passes in here leave a batch's own statistics as the running ones, which the deployed form folds."""
+def statistics_of_last_batch(module: nn.Module) -> Iterator[None]:
+    """Within it each pass sets the running statistics to those of its batch; the deployed form folds them."""
     norms = [m for m in module.modules() if isinstance(m, FoldedNorm)]
     before = [n.momentum for n in norms]
     for norm in norms:

@@ -60,8 +60,8 @@ def curves(plan_name: str = "digits", cost: str = "paper45", *, jobs: int = 1, d
         cli.print_json(facts)
     else:
         for p in sorted(points, key=lambda p: p["total_pj"]):
-            told = f"{'*' if p['front'] else ' '} {p['curve'] or 'static'}, {p['label']}"
-            cli.console.print(f"{told:<57} {energy_text(p['total_pj']):>10} {100 * p['accuracy']:8.2f} %  {p['state']}", markup=False)
+            text = f"{'*' if p['front'] else ' '} {p['curve'] or 'static'}, {p['label']}"
+            cli.console.print(f"{text:<57} {energy_text(p['total_pj']):>10} {100 * p['accuracy']:8.2f} %  {p['state']}", markup=False)
         cli.console.print(f"* on the Pareto front; wrote {folder}/curves.json and {picture}", markup=False, soft_wrap=True)
     for (name, seed), why in failed.items():
         cli.errors.print(f"failed: {name}, seed {seed}: {why}", style="red", markup=False, soft_wrap=True)
@@ -103,7 +103,7 @@ def _point(work: Bench, row: Row, table: str) -> Point | None:
 
 
 def front(points: list[Point]) -> list[int]:
-    """Indices of the points that no other one beats (as accurate for less energy, or more accurate for no more), by energy."""
+    """Indices of the points that no other one dominates (as accurate for less energy, or more accurate for no more), by energy."""
     order = sorted(range(len(points)), key=lambda i: (points[i]["total_pj"], -points[i]["accuracy"]))
     best, found = -1.0, []
     for i in order:

@@ -21,7 +21,7 @@ from spikegate.graph.ir import DeployError
 
 SHAPES = ((49, 64, 64), (49, 64, 128), (196, 384, 384), (64, 384, 1536))  # tokens, channels in, channels out
 DENSITIES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
-CALLS = 20  # of a contestant in a turn
+CALLS = 20  # of a contestant in a round
 SHARE = 0.6  # of the bare loop's speed
 
 
@@ -46,19 +46,19 @@ def main() -> None:
     args = cli.parse(Args, "Synaptic operations per second.")
     if min(args.samples, args.repeats) < 1 or not all(0 < d <= 1 for d in args.densities):
         raise DeployError("--densities", "a density is not in (0, 1], or a count less than 1", "give densities like 0.1")
-    from bench import turns
+    from bench import interleaved
 
     rows = [measured(shape, d, args.samples, args.repeats) for shape in SHAPES for d in args.densities]
     worst = min(rows, key=lambda r: r["of_the_loop"])
-    middle = turns.median([r["of_the_loop"] for r in rows])
+    middle = interleaved.median([r["of_the_loop"] for r in rows])
     found = {
-        "rows": rows, "samples": args.samples, "repeats": args.repeats, "machine": turns.machine("processor"),
+        "rows": rows, "samples": args.samples, "repeats": args.repeats, "machine": interleaved.machine("processor"),
         "targets": [
-            turns.verdict("synaptic operations per second over the bare loop's, median of all shapes", middle, SHARE),
-            turns.verdict(f"the same, worst ({worst['shape']}, density {worst['density']:g})", worst["of_the_loop"], SHARE),
+            interleaved.verdict("synaptic operations per second over the bare loop's, median of all shapes", middle, SHARE),
+            interleaved.verdict(f"the same, worst ({worst['shape']}, density {worst['density']:g})", worst["of_the_loop"], SHARE),
         ],
     }  # fmt: skip
-    path = turns.keep("engine", None, found, args.output)
+    path = interleaved.keep("engine", None, found, args.output)
     if args.json:
         cli.print_json(found)
         return
@@ -69,8 +69,8 @@ def main() -> None:
         table.add_row(r["shape"], f"{r['density']:g}", *(f"{r['gsynops'][k]:.1f}" for k in ("loop", "events", "product", "engine")),
                       f"{r['of_the_loop']:.2f}")
     cli.console.print(table)
-    turns.show_targets(found["targets"])
-    turns.show_machine(found)
+    interleaved.show_targets(found["targets"])
+    interleaved.show_machine(found)
     cli.console.print(f"written: {path}", markup=False, soft_wrap=True)
 
 
@@ -98,7 +98,7 @@ def measured(shape: tuple[int, int, int], density: float, samples: int, repeats:
 
     import numpy as np
 
-    from bench import turns
+    from bench import interleaved
     from spikegate.graph.ir import Sources
     from spikegate.neurons.cuba import Cuba
     from spikegate.ops.conv import Conv
@@ -130,11 +130,11 @@ def measured(shape: tuple[int, int, int], density: float, samples: int, repeats:
         "engine": lambda: op.advance(state, {"x": Sources((x,))}, t),
     }  # fmt: skip
     again = {n: lambda c=c: [c() for _ in range(CALLS)] for n, c in contestants.items()}  # one call is too short for the clock
-    times = {n: [s / CALLS for s in found] for n, found in turns.turns(again, repeats, time.process_time).items()}
+    times = {n: [s / CALLS for s in found] for n, found in interleaved.interleaved(again, repeats, time.process_time).items()}
     synops = int(x.sum()) * outer
-    speed = {n: synops / turns.median(s) / 1e9 for n, s in times.items()}
+    speed = {n: synops / interleaved.median(s) / 1e9 for n, s in times.items()}
     return {"shape": f"{tokens} tokens, {inner} to {outer}", "density": density, "synops": synops, "gsynops": speed,
-            "of_the_loop": turns.ratio(times, "loop", "engine")}
+            "of_the_loop": interleaved.ratio(times, "loop", "engine")}
 
 
 if __name__ == "__main__":

@@ -22,14 +22,14 @@ MOST = 1.2  # time ratio over event ratio
 
 @dataclass
 class Args:
-    """The same net with its gates and without them take turns; medians over the turns."""
+    """The same net with and without its gates, run alternately; medians over the rounds."""
 
     nets: Annotated[tuple[str, ...], tyro.conf.Positional] = ("stas-digits", "stas-exit-digits", "at_snn-fashion", "stas-fashion")
     """Adaptive nets of the zoo."""
     batch: int = 64
     """Images in flight."""
     images: int = 1024
-    """Images of a turn: at its ends the slots fill and run empty, which counts for less in a long one."""
+    """Images of a round: at its ends the slots fill and run empty, which counts for less in a long one."""
     repeats: int = 5
     """Turns."""
     json: bool = False
@@ -43,16 +43,16 @@ def main() -> None:
     args = cli.parse(Args, "Time and events with halting and without.")
     if min(args.batch, args.images, args.repeats) < 1:
         raise DeployError("--repeats", "a count is less than 1", "give at least 1")
-    from bench import turns, zoo_nets
+    from bench import interleaved, zoo_nets
 
     rows = {}
     for name in args.nets:
         net = zoo_nets.load(name, args.images)
         if not net.adaptive:
             raise DeployError(name, "has no gates", "give an adaptive net, stas-digits for instance")
-        turns.say(name)
+        interleaved.progress(name)
         rows[name] = measured(net, args.batch, args.repeats)
-        path = turns.keep("halting", name, rows[name], args.output)
+        path = interleaved.keep("halting", name, rows[name], args.output)
     if args.json:
         cli.print_json(rows)
         return
@@ -60,8 +60,8 @@ def main() -> None:
         on, off = row["ms_per_image"]["on"], row["ms_per_image"]["off"]
         text = f"{name}: time {on:.3f} of {off:.3f} ms ({row['time_ratio']:.2f}), events {row['event_ratio']:.2f} of those without halting"
         cli.console.print(text, markup=False, soft_wrap=True)
-    turns.show_targets([r["target"] for r in rows.values()])
-    turns.show_machine(next(iter(rows.values())))
+    interleaved.show_targets([r["target"] for r in rows.values()])
+    interleaved.show_machine(next(iter(rows.values())))
     cli.console.print(f"written: {path}", markup=False, soft_wrap=True)
 
 
@@ -69,7 +69,7 @@ def measured(net: Any, batch: int, repeats: int) -> dict[str, Any]:
     """Ratios of time and of chip events, halting on over off, on the integer engine."""
     import time
 
-    from bench import turns
+    from bench import interleaved
     from spikegate.deploy.bundle import without_halting
     from spikegate.engine import integer
 
@@ -82,15 +82,16 @@ def measured(net: Any, batch: int, repeats: int) -> dict[str, Any]:
 
         return run
 
-    times = turns.turns({key: call(key) for key in graphs}, repeats, time.process_time)  # one thread: what else runs matters less
+    # one thread: what else runs matters less
+    times = interleaved.interleaved({key: call(key) for key in graphs}, repeats, time.process_time)
     events = {key: float(r.chip_events.mean()) for key, r in records.items()}
     updates = {key: float(r.total("neuron_update").mean()) for key, r in records.items()}
-    time_ratio, event_ratio = turns.ratio(times, "on", "off"), events["on"] / events["off"]
+    time_ratio, event_ratio = interleaved.ratio(times, "on", "off"), events["on"] / events["off"]
     return {
-        "ms_per_image": {k: 1000 * turns.median(t) / len(net.images) for k, t in times.items()}, "chip_events": events,
+        "ms_per_image": {k: 1000 * interleaved.median(t) / len(net.images) for k, t in times.items()}, "chip_events": events,
         "neuron_updates": updates, "time_ratio": time_ratio, "event_ratio": event_ratio, "update_ratio": updates["on"] / updates["off"],
-        "batch": batch, "images": len(net.images), "repeats": repeats, "machine": turns.machine("processor"),
-        "target": turns.verdict(f"{net.name}: time ratio over event ratio", time_ratio / event_ratio, MOST, most=True),
+        "batch": batch, "images": len(net.images), "repeats": repeats, "machine": interleaved.machine("processor"),
+        "target": interleaved.verdict(f"{net.name}: time ratio over event ratio", time_ratio / event_ratio, MOST, most=True),
     }  # fmt: skip
 
 

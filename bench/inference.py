@@ -27,7 +27,7 @@ CONTESTANTS = ("int", "lava chip", "lava block", "lava op", TORCH, SPIKINGJELLY)
 
 @dataclass
 class Args:
-    """All contestants get the same images and take turns, medians over the turns; one thread each, Lava one for each process."""
+    """All contestants run alternately on the same images, medians over the rounds; one thread each, Lava one for each process."""
 
     nets: Annotated[tuple[str, ...], tyro.conf.Positional] = (
         "spikformer-digits", "stas-digits", "stas-exit-digits", "spikformer-fashion", "stas-fashion",
@@ -40,7 +40,7 @@ class Args:
     repeats: int = 3
     """Turns."""
     images: int = 2048
-    """Images of a turn at the largest batch (the test set, over and over); a batch of 1 gets an eighth."""
+    """Images of a round at the largest batch (the test set, over and over); a batch of 1 gets an eighth."""
     json: bool = False
     """Print the figures as JSON only."""
     output: Path | None = None
@@ -56,7 +56,7 @@ def main() -> None:
         raise DeployError("--repeats", "a count is less than 1", "give at least 1")
     import torch
 
-    from bench import turns, zoo_nets
+    from bench import interleaved, zoo_nets
 
     torch.set_num_threads(1)
     rows = {}
@@ -64,17 +64,17 @@ def main() -> None:
         net = zoo_nets.load(name, args.images)
         found = {}
         for batch in args.batches:
-            turns.say(f"{name}, batch {batch}")
+            interleaved.progress(f"{name}, batch {batch}")
             found[str(batch)] = measured(net, batch, args.contestants, args.repeats)
-        rows[name] = {"batches": found, "adaptive": net.adaptive, "repeats": args.repeats, "machine": turns.machine()}
+        rows[name] = {"batches": found, "adaptive": net.adaptive, "repeats": args.repeats, "machine": interleaved.machine()}
         rows[name]["targets"] = targets(name, rows[name])
-        path = turns.keep("inference", name, rows[name], args.output)
+        path = interleaved.keep("inference", name, rows[name], args.output)
     if args.json:
         cli.print_json(rows)
         return
     show(rows)
-    turns.show_targets([t for r in rows.values() for t in r["targets"]])
-    turns.show_machine(next(iter(rows.values())))
+    interleaved.show_targets([t for r in rows.values() for t in r["targets"]])
+    interleaved.show_machine(next(iter(rows.values())))
     cli.console.print(f"written: {path}", markup=False, soft_wrap=True)
 
 
@@ -84,7 +84,7 @@ def measured(net: Any, batch: int, names: tuple[str, ...], repeats: int) -> dict
 
     import numpy as np
 
-    from bench import turns
+    from bench import interleaved
     from spikegate.deploy.network.network import Network
     from spikegate.engine import integer
 
@@ -113,13 +113,13 @@ def measured(net: Any, batch: int, names: tuple[str, ...], repeats: int) -> dict
                 twin = FloatTwin(net.graph).eval()
                 facts["twin predicts the same"] = agreement(twin, net.graph, x)
                 calls[name] = torch_call(twin, x, batch)
-        times = turns.turns(calls, repeats)
-        alone = turns.turns({n: c for n, c in calls.items() if not n.startswith("lava")}, repeats, time.process_time)
-    ms = {n: 1000 * turns.median(t) / count for n, t in times.items()}
-    ratios = {n: turns.ratio(times, n, "int") for n in times} if "int" in times else {}
+        times = interleaved.interleaved(calls, repeats)
+        alone = interleaved.interleaved({n: c for n, c in calls.items() if not n.startswith("lava")}, repeats, time.process_time)
+    ms = {n: 1000 * interleaved.median(t) / count for n, t in times.items()}
+    ratios = {n: interleaved.ratio(times, n, "int") for n in times} if "int" in times else {}
     return {"ms_per_image": ms, "images_per_s": {n: 1000 / v for n, v in ms.items()}, "times_int": ratios, "left_out": left_out,
-            "times_int_processor": {n: turns.ratio(alone, n, "int") for n in alone} if "int" in alone else {},
-            "ms_per_image_processor": {n: 1000 * turns.median(t) / count for n, t in alone.items()}, **facts}
+            "times_int_processor": {n: interleaved.ratio(alone, n, "int") for n in alone} if "int" in alone else {},
+            "ms_per_image_processor": {n: 1000 * interleaved.median(t) / count for n, t in alone.items()}, **facts}
 
 
 def torch_call(net: Any, x: Any, batch: int) -> Callable[[], None]:
@@ -136,7 +136,7 @@ def torch_call(net: Any, x: Any, batch: int) -> Callable[[], None]:
 
 def targets(name: str, row: dict[str, Any]) -> list[dict[str, Any]]:
     """Lava within 1.2x of int at batch 64, 2x at batch 1; on adaptive nets int twice SpikingJelly's speed at batch 1, not slower at 64."""
-    from bench.turns import verdict
+    from bench.interleaved import verdict
 
     found = []
     for batch, most, least in (("1", 2.0, 2.0), ("64", 1.2, 1.0)):

@@ -203,7 +203,7 @@ class Steps:
 
 
 def command_output(command: list[str], log: Path) -> str:
-    """Run one of the repository's commands in a process of its own; all that it says goes to `log`, its output is returned.
+    """Run one of the repository's commands in a process of its own; its output goes to `log` and is returned.
 
     Raises
     ------
@@ -213,11 +213,11 @@ def command_output(command: list[str], log: Path) -> str:
     log.parent.mkdir(parents=True, exist_ok=True)
     words = [sys.executable, str(ROOT / command[0]), *command[1:]]
     environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    with log.open("a", encoding="utf-8") as told:
-        told.write(f"$ python {' '.join(command)}\n")
-        told.flush()
-        start = told.tell()
-        with subprocess.Popen(words, stdout=told, stderr=subprocess.STDOUT, env=environment) as process:
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"$ python {' '.join(command)}\n")
+        file.flush()
+        start = file.tell()
+        with subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT, env=environment) as process:
             RUNNING.add(process)
             code = process.wait()
             RUNNING.discard(process)

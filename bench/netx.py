@@ -24,7 +24,7 @@ from spikegate.graph.ir import DeployError
 
 @dataclass
 class Args:
-    """Milliseconds for each timestep of the same stream; stock and ours take turns, medians over the turns."""
+    """Milliseconds for each timestep of the same stream; stock and ours run alternately, medians over the rounds."""
 
     nets: Annotated[tuple[str, ...], tyro.conf.Positional] = ("tiny", "mnist", "ntidigits", "pilotnet_sdnn", "pilotnet_lif", "tokens")
     """Which files: those of lava-dl's wheel, and a chain of 49 tokens x 64 channels."""
@@ -41,7 +41,7 @@ class Args:
 def main() -> None:
     """Parse the command line, measure, print and write."""
     args = cli.parse(Args, "Stock NetX in Lava against ours.")
-    from bench import stock, turns
+    from bench import interleaved, stock
 
     known = {c.name: c for c in stock.CASES}
     for odd in sorted({*args.nets} - {*known}):
@@ -52,15 +52,15 @@ def main() -> None:
     rows = {}
     with tempfile.TemporaryDirectory() as scratch:
         for name in args.nets:
-            turns.say(name)
+            interleaved.progress(name)
             rows[name] = measured(known[name], Path(scratch), args.repeats, args.batch)
-            path = turns.keep("netx", name, rows[name], args.output)
+            path = interleaved.keep("netx", name, rows[name], args.output)
     if args.json:
         cli.print_json(rows)
         return
     show(rows)
-    turns.show_targets([r["target"] for r in rows.values()])
-    turns.show_machine(next(iter(rows.values())))
+    interleaved.show_targets([r["target"] for r in rows.values()])
+    interleaved.show_machine(next(iter(rows.values())))
     cli.console.print(f"written: {path}", markup=False, soft_wrap=True)
 
 
@@ -68,7 +68,7 @@ def measured(case: Any, scratch: Path, repeats: int, batch: int) -> dict[str, An
     """One file: seconds for each timestep of every contestant, ratios to stock, values compared with stock."""
     import numpy as np
 
-    from bench import stock, turns
+    from bench import interleaved, stock
     from spikegate.deploy.network.network import Network
     from spikegate.engine import integer
 
@@ -92,20 +92,20 @@ def measured(case: Any, scratch: Path, repeats: int, batch: int) -> dict[str, An
             "int": lambda: integer.run(graph, x, batch=1), "chip": lambda: one.run(x),
             f"int, batch {batch}": lambda: integer.run(graph, many, batch=batch), f"chip, batch {batch}": lambda: wide.run(many),
         }  # fmt: skip
-        times = turns.turns(contestants, repeats)
+        times = interleaved.interleaved(contestants, repeats)
         record = one.run(x, spikes=True)
         reference = integer.run(graph, x, spikes=[last])
     same = np.array_equal(record.spikes[last], reference.spikes[last]) and np.array_equal(record.counts, reference.counts)
     values, wrong = stock.compared(case, path, theirs, record.spikes[last], x)
     theirs.stop()
     each = {n: [s / steps[n] for s in t] for n, t in times.items()}
-    ms = {n: 1000 * turns.median(t) for n, t in each.items()}
-    ratios = {n: turns.ratio(each, "stock", n) for n in each if n != "stock"}
+    ms = {n: 1000 * interleaved.median(t) for n, t in each.items()}
+    ratios = {n: interleaved.ratio(each, "stock", n) for n in each if n != "stock"}
     return {
         "file": case.file, "layers": theirs.layers, "timesteps_stock": theirs.done, "timesteps_ours": steps["chip"], "repeats": repeats,
         "ms_per_timestep": ms, "times_stock": ratios, "stock_start_s": stock_start, "density": case.density,
         "compared_with_stock": values, "mismatches": wrong, "chip_equals_int": same, "events_out": int((record.spikes[last] != 0).sum()),
-        "target": turns.verdict(f"{case.name}: Lava chip over stock", ratios["chip"], case.target), "machine": turns.machine(),
+        "target": interleaved.verdict(f"{case.name}: Lava chip over stock", ratios["chip"], case.target), "machine": interleaved.machine(),
     }  # fmt: skip
 
 

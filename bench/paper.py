@@ -44,10 +44,10 @@ def main() -> None:
     if not (CONF / f"{args.net}.yml").is_file():
         known = ", ".join(sorted(p.stem for p in CONF.glob("*.yml")))
         raise DeployError("net", f"unknown: {args.net!r}", f"choose from {known}")
-    from bench import turns
+    from bench import interleaved
 
     found = measured(args.net, args.mapping)
-    path = turns.keep("paper", args.net, found, args.output)
+    path = interleaved.keep("paper", args.net, found, args.output)
     if args.json:
         cli.print_json(found)
         return
@@ -59,7 +59,7 @@ def main() -> None:
     )
     for line in lines:
         cli.console.print(line, markup=False, soft_wrap=True)
-    turns.show_targets([found["target"]])
+    interleaved.show_targets([found["target"]])
     cli.console.print(f"written: {path}", markup=False, soft_wrap=True)
 
 
@@ -67,7 +67,7 @@ def measured(name: str, mapping: str) -> dict[str, Any]:
     """Build, export, read back, run one image on the engine and in Lava, and add up the memory of all processes."""
     import numpy as np
 
-    from bench import turns
+    from bench import interleaved
     from spikegate.deploy.network.network import Network
     from spikegate.engine import integer
 
@@ -88,8 +88,8 @@ def measured(name: str, mapping: str) -> dict[str, Any]:
     return {
         "ops": len(graph.ops), "neurons": sum(op.size.neurons for op in graph.ops.values()), "timesteps": graph.timesteps,
         "mapping": mapping, "chip_events": float(record.chip_events.mean()), "int_s": int_s, "lava_s": lava_s, "start_s": started - start,
-        "equal": equal, "memory_gb": total, "parent_gb": parent, "children_gb": children, "machine": turns.machine(), "repeats": 1,
-        "target": turns.verdict(f"{name}: GB of memory", total, MEMORY_GB, most=True),
+        "equal": equal, "memory_gb": total, "parent_gb": parent, "children_gb": children, "machine": interleaved.machine(), "repeats": 1,
+        "target": interleaved.verdict(f"{name}: GB of memory", total, MEMORY_GB, most=True),
     }  # fmt: skip
 
 

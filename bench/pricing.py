@@ -29,12 +29,12 @@ PAPER, PAPER_IMAGES = "spikformer-4-384", 32
 
 @dataclass
 class Args:
-    """Pricing starts after the run: each turn a process of its own reads net and events, and writes all figures by all cost tables."""
+    """Pricing starts after the run: in each round a new process reads net and events, and writes all figures by all cost tables."""
 
     nets: Annotated[tuple[str, ...], tyro.conf.Positional] = ("stas-fashion", "spikformer-fashion", PAPER)
     """Nets whose recording is timed: of the zoo, or the one of published size."""
     images: int = 4096
-    """Images of a turn of a zoo net; the net of published size takes 32."""
+    """Images of a round of a zoo net; the net of published size takes 32."""
     repeats: int = 5
     """Turns."""
     json: bool = False
@@ -48,19 +48,19 @@ def main() -> None:
     args = cli.parse(Args, "Time of pricing and placing, and of recording.")
     if min(args.images, args.repeats) < 1:
         raise DeployError("--repeats", "a count is less than 1", "give at least 1")
-    from bench import turns, zoo_nets
+    from bench import interleaved, zoo_nets
 
     loaded = {n: None if n == PAPER else zoo_nets.load(n, args.images) for n in args.nets}
     with tempfile.TemporaryDirectory() as scratch:
-        turns.say(f"{PAPER}: run, then priced and placed")
+        interleaved.progress(f"{PAPER}: run, then priced and placed")
         graph, x = paper(Path(scratch))
         rows = {"pricing": pricing(Path(scratch), args.repeats), "recording": {}}
         for name in args.nets:
-            turns.say(f"{name}: recorded and not")
+            interleaved.progress(f"{name}: recorded and not")
             net = loaded[name]
             rows["recording"][name] = recording(graph, lambda: x, args.repeats) if net is None else of_zoo(net, args.repeats)
-    found = rows | {"repeats": args.repeats, "machine": turns.machine("processor"), "targets": targets(rows)}
-    path = turns.keep("pricing", None, found, args.output)
+    found = rows | {"repeats": args.repeats, "machine": interleaved.machine("processor"), "targets": targets(rows)}
+    path = interleaved.keep("pricing", None, found, args.output)
     if args.json:
         cli.print_json(found)
         return
@@ -72,13 +72,13 @@ def main() -> None:
         lines.append(f"{name}: {with_:.3f} ms an image with the ledger, {without:.3f} without ({100 * row['overhead']:+.1f} %)")
     for line in lines:
         cli.console.print(line, markup=False, soft_wrap=True)
-    turns.show_targets(found["targets"])
-    turns.show_machine(found)
+    interleaved.show_targets(found["targets"])
+    interleaved.show_machine(found)
     cli.console.print(f"written: {path}", markup=False, soft_wrap=True)
 
 
 def targets(rows: dict[str, Any]) -> list[dict[str, Any]]:
-    from bench.turns import verdict
+    from bench.interleaved import verdict
 
     p = rows["pricing"]
     return [
@@ -103,8 +103,8 @@ def paper(folder: Path) -> tuple[Any, Any]:
 
 
 def pricing(folder: Path, repeats: int) -> dict[str, Any]:
-    """Seconds (wall, start of Python left out) and peak memory of `priced`, each turn in a new process."""
-    from bench.turns import median
+    """Seconds (wall, start of Python left out) and peak memory of `priced`, each round in a new process."""
+    from bench.interleaved import median
 
     found = []
     for _ in range(repeats):
@@ -152,7 +152,7 @@ def recording(graph: Any, embed: Callable[[], Any], repeats: int) -> dict[str, A
 
     Logits and exits have to be equal.
     """
-    from bench import turns
+    from bench import interleaved
     from bench.uncounted import uncounted
     from spikegate.engine import integer
 
@@ -167,14 +167,14 @@ def recording(graph: Any, embed: Callable[[], Any], repeats: int) -> dict[str, A
             with uncounted():
                 kept["not recorded"] = integer.run(graph, embed())
 
-        times = turns.turns({"recorded": recorded, "not recorded": bare}, repeats, time.process_time)
+        times = interleaved.interleaved({"recorded": recorded, "not recorded": bare}, repeats, time.process_time)
     a, b = kept["recorded"], kept["not recorded"]
     if not ((a.logits == b.logits).all() and (a.exit_step == b.exit_step).all()) or b.counts.any():
         raise RuntimeError("the run that does not record is not the same run")
     n = len(a.counts)
     return {
-        "ms_per_image": {k: 1000 * turns.median(t) / n for k, t in times.items()}, "images": n,
-        "overhead": turns.ratio(times, "recorded", "not recorded") - 1,
+        "ms_per_image": {k: 1000 * interleaved.median(t) / n for k, t in times.items()}, "images": n,
+        "overhead": interleaved.ratio(times, "recorded", "not recorded") - 1,
     }
 
 

@@ -37,9 +37,9 @@ def main() -> None:
     if args.tolerance < 1:
         raise DeployError("--tolerance", f"{args.tolerance} is less than 1", "1.5 allows half as much again")
     warnings.simplefilter("ignore")
-    from bench import turns
+    from bench import interleaved
 
-    before = kept(args.results or turns.RESULTS)
+    before = kept(args.results or interleaved.RESULTS)
     rows = compared(before, now(), args.tolerance)
     if args.json:
         cli.print_json(rows)
@@ -72,18 +72,18 @@ def kept(folder: Path) -> dict[str, float]:
 
 def now() -> dict[str, float]:
     """The same, measured in short runs."""
-    from bench import engine, halting, inference, netx, stock, turns, zoo_nets
+    from bench import engine, halting, inference, interleaved, netx, stock, zoo_nets
 
     net = zoo_nets.load("stas-digits", 128)
     found = {}
-    turns.say("engine")
+    interleaved.progress("engine")
     found["engine over the bare loop"] = engine.measured((196, 384, 384), 0.2, 4, 5)["of_the_loop"]
-    turns.say("halting")
+    interleaved.progress("halting")
     found["stas-digits, events saved over time saved"] = 1 / halting.measured(net, 64, 3)["target"]["value"]
-    turns.say("inference")
+    interleaved.progress("inference")
     ratios = inference.measured(net, 64, ("int", "lava chip"), 3)["times_int"]
     found["stas-digits, int over Lava chip"] = 1 / ratios["lava chip"]
-    turns.say("netx")
+    interleaved.progress("netx")
     with tempfile.TemporaryDirectory() as scratch:
         case = next(c for c in stock.CASES if c.name == "tiny")
         found["tiny, Lava chip over stock"] = netx.measured(case, Path(scratch), 2, 4)["times_stock"]["chip"]

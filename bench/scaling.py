@@ -50,18 +50,20 @@ def main() -> None:
         raise DeployError("settings", f"unknown: {odd!r}", f"choose from {', '.join(SWEEPS)}")
     if min(args.samples, args.repeats) < 1:
         raise DeployError("--repeats", "a count is less than 1", "give at least 1")
-    from bench import turns
+    from bench import interleaved
 
     parts = {}
     for setting in args.settings:
-        turns.say(setting)
+        interleaved.progress(setting)
         rows = measured(setting, args.samples, args.repeats)
         steps = [(b["ms"] / a["ms"]) / (b["work"] / a["work"]) for a, b in itertools.pairwise(rows)]
         parts[setting] = {
-            "rows": rows, "samples": args.samples, "repeats": args.repeats, "machine": turns.machine("processor"),
-            "target": turns.verdict(f"{setting}: largest growth of time over growth of events and updates", max(steps), MOST, most=True),
+            "rows": rows, "samples": args.samples, "repeats": args.repeats, "machine": interleaved.machine("processor"),
+            "target": interleaved.verdict(
+                f"{setting}: largest growth of time over growth of events and updates", max(steps), MOST, most=True
+            ),
         }  # fmt: skip
-        path = turns.keep("scaling", setting, parts[setting], args.output)
+        path = interleaved.keep("scaling", setting, parts[setting], args.output)
     if args.json:
         cli.print_json(parts)
         return
@@ -74,8 +76,8 @@ def main() -> None:
             cells = f"{r['ms']:.3f}", f"{r['events'] / 1e6:.2f}", f"{r['updates'] / 1e6:.3f}", f"{each:.2f}", f"{r['mib']:.1f}"
             table.add_row(setting, f"{r['value']:g}", *cells)
     cli.console.print(table)
-    turns.show_targets([p["target"] for p in parts.values()])
-    turns.show_machine(next(iter(parts.values())))
+    interleaved.show_targets([p["target"] for p in parts.values()])
+    interleaved.show_machine(next(iter(parts.values())))
     cli.console.print(f"written: {path}", markup=False, soft_wrap=True)
 
 
@@ -115,7 +117,7 @@ def measured(setting: str, samples: int, repeats: int) -> list[dict[str, Any]]:
 
     import numpy as np
 
-    from bench import turns
+    from bench import interleaved
     from spikegate.engine import integer
 
     cases = {}
@@ -126,7 +128,8 @@ def measured(setting: str, samples: int, repeats: int) -> list[dict[str, Any]]:
         rng = np.random.default_rng(1)
         size = (samples, graph.timesteps, *graph.input_shape)
         cases[value] = graph, (rng.random(size) < given["density"]).astype(np.int32)
-    times = turns.turns({str(v): lambda c=c: integer.run(*c, batch=samples) for v, c in cases.items()}, repeats, time.process_time)
+    calls = {str(v): lambda c=c: integer.run(*c, batch=samples) for v, c in cases.items()}
+    times = interleaved.interleaved(calls, repeats, time.process_time)
     rows = []
     for value, case in cases.items():
         tracemalloc.start()
@@ -134,7 +137,7 @@ def measured(setting: str, samples: int, repeats: int) -> list[dict[str, Any]]:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         events, updates = float(record.chip_events.mean()), float(record.total("neuron_update").mean())
-        ms = 1000 * turns.median(times[str(value)]) / samples
+        ms = 1000 * interleaved.median(times[str(value)]) / samples
         # an update costs about as much as 16 accumulates, which come sixteen to an instruction
         rows.append({"value": value, "ms": ms, "events": events, "updates": updates, "work": events + 16 * updates, "mib": peak / 2**20})
     return rows

@@ -21,7 +21,7 @@ def run_all(
 ) -> dict[Net, str]:
     """Call `work` for each net, in order, but for what it needs first; returns what failed, and why.
 
-    An error of any kind in one net is told and kept; the others go on. Only an interrupt ends it all.
+    An error of any kind in one net is reported and kept; the others go on. Only an interrupt ends it all.
     """
     rows = {(row.name, seed): row for row, seed in nets}
     failed: dict[Net, str] = {}

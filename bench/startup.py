@@ -39,29 +39,29 @@ def main() -> None:
     args = cli.parse(Args, "Start-up times.")
     if args.repeats < 1:
         raise DeployError("--repeats", "is less than 1", "give at least 1")
-    from bench import turns
+    from bench import interleaved
 
     started = network(args.repeats)
-    helped = turns.turns({c: lambda c=c: asked(c) for c in COMMANDS}, args.repeats)
-    helps = {c: turns.median(t) for c, t in helped.items()}
+    helped = interleaved.interleaved({c: lambda c=c: show_help(c) for c in COMMANDS}, args.repeats)
+    helps = {c: interleaved.median(t) for c, t in helped.items()}
     slowest = max(helps, key=helps.__getitem__)
     found: dict[str, Any] = {
-        "start_s": turns.median(started), "help_s": helps, "repeats": args.repeats, "machine": turns.machine(),
+        "start_s": interleaved.median(started), "help_s": helps, "repeats": args.repeats, "machine": interleaved.machine(),
         "targets": [
-            turns.verdict("seconds to start six processes", turns.median(started), START_S, most=True),
-            turns.verdict(f"seconds of the slowest --help ({slowest})", helps[slowest], HELP_S, most=True),
+            interleaved.verdict("seconds to start six processes", interleaved.median(started), START_S, most=True),
+            interleaved.verdict(f"seconds of the slowest --help ({slowest})", helps[slowest], HELP_S, most=True),
         ],
     }  # fmt: skip
-    path = turns.keep("startup", None, found, args.output)
+    path = interleaved.keep("startup", None, found, args.output)
     if args.json:
         cli.print_json(found)
         return
-    turns.show_targets(found["targets"])
-    turns.show_machine(found)
+    interleaved.show_targets(found["targets"])
+    interleaved.show_machine(found)
     cli.console.print(f"written: {path}", markup=False, soft_wrap=True)
 
 
-def asked(command: str) -> None:
+def show_help(command: str) -> None:
     """One ``--help``."""
     subprocess.run([sys.executable, ROOT / command, "--help"], capture_output=True, check=True)
 

@@ -26,7 +26,7 @@ WHEEL = "tests/lava/lib/dl/netx"
 
 @dataclass(frozen=True)
 class Case:
-    """One file. `steps` are stock's in one turn; our runs have `length` timesteps in each of `samples` samples, stock the same stream.
+    """One file. `steps` are stock's in one round; our runs have `length` timesteps in each of `samples` samples, stock the same stream.
 
     `first`, `count`: the layers that are run; left out are input blocks (stock does not connect them), a last layer without neurons
     (stock puts one there that never fires) and averages (stock refuses them).

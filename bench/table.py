@@ -94,10 +94,10 @@ def lines(plan: Plan, rows: Sequence[Row], read: Callable[[str, int], Result | N
             continue
         states = {seed: state(row, seed) for seed in range(row.seeds)}
         results = [(read(row.name, seed), read(row.twin, seed) if row.twin else None) for seed in range(row.seeds)]
-        told = [f"{word}{f' (seed {seed})' if row.seeds > 1 else ''}" for seed, word in states.items() if word != "fresh"]
+        not_fresh = [f"{word}{f' (seed {seed})' if row.seeds > 1 else ''}" for seed, word in states.items() if word != "fresh"]
         if all(word == "missing" for word in states.values()):
-            told = ["missing"]
-        found.append(Line(row, [(r, t) for r, t in results if r is not None], ", ".join(told)))
+            not_fresh = ["missing"]
+        found.append(Line(row, [(r, t) for r, t in results if r is not None], ", ".join(not_fresh)))
     return found
 
 
@@ -132,9 +132,9 @@ def markdown_tables(found: Sequence[Line], tables: Sequence[str]) -> str:
     """Work, then energy by each cost table, of the lines that were measured; then the names of those that were not, and exactness."""
     there = [line for line in found if line.pairs]
     missing = [f"`{line.row.name}`" for line in found if not line.pairs]
-    told = [markdown(there, WORK), markdown(there, energy_columns(tables), policy=False)] if there else []
-    told += [f"Not measured yet: {', '.join(missing)}."] if missing else []
-    return "\n\n".join([*told, *([exactness(there)] if there else [])])
+    parts = [markdown(there, WORK), markdown(there, energy_columns(tables), policy=False)] if there else []
+    parts += [f"Not measured yet: {', '.join(missing)}."] if missing else []
+    return "\n\n".join([*parts, *([exactness(there)] if there else [])])
 
 
 def exactness(found: Sequence[Line]) -> str:
@@ -143,13 +143,13 @@ def exactness(found: Sequence[Line]) -> str:
     if odd:
         return f"**NOT exact**: {', '.join(dict.fromkeys(odd))}."
     results = [r for line in found for r, _ in line.pairs]
-    said = []
+    checked = []
     for key, mapping in (("int", ""), ("lava", ", one process per chip"), ("lava_block", ", per block"), ("lava_op", ", per op")):
         checks = [r["exact"][key] for r in results if key in r["exact"]]
         if checks:
             images, spikes = min(e["images"] for e in checks), sum(e["spikes"] for e in checks)
-            said.append(f"{' = '.join(checks[0]['targets'])}{mapping} on {images} images of {len(checks)} nets ({spikes:,} spikes)")
-    return f"Every spike equal: {'; '.join(said) or 'not compared'}; {len(results)} nets in all."
+            checked.append(f"{' = '.join(checks[0]['targets'])}{mapping} on {images} images of {len(checks)} nets ({spikes:,} spikes)")
+    return f"Every spike equal: {'; '.join(checked) or 'not compared'}; {len(results)} nets in all."
 
 
 def claim_rows(found: Sequence[Claim]) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""Times of training passes: every contestant in turn, many times, so that whatever else the machine does meets them all."""
+"""Times of training passes: contestants run alternately, many times, so that whatever else the machine does meets them all."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from bench.contestants import PLAIN, SHAPES, Shape, settled, steps
-from bench.turns import turns
+from bench.contestants import PLAIN, SHAPES, Shape, statistics_of_last_batch, steps
+from bench.interleaved import interleaved
 from spikegate.train import models
 from spikegate.train.models.net import Net
 from spikegate.train.settings.config import check, defaults, merge
@@ -19,7 +19,7 @@ from spikegate.train.settings.config import check, defaults, merge
 IMAGES = {"digits": (1, 8, 8, 16), "fashion": (1, 28, 28, 255), "cifar10": (3, 32, 32, 255)}  # channels, height, width, largest pixel
 FORMS = (("float", 1), ("float", 4), ("deployed", 4))
 PRECISIONS = ("float32", "bfloat16")
-Say = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
 def clock() -> tuple[str, Callable[[], float]]:
@@ -28,19 +28,19 @@ def clock() -> tuple[str, Callable[[], float]]:
 
 
 def medians(contestants: dict[str, Callable[[], Any]], repeats: int) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """Seconds of each contestant by turns, after a first turn that does not count: medians, and all in the order measured."""
-    times = turns(contestants, repeats, clock()[1])
+    """Seconds of each contestant, run alternately, after a first round that does not count: medians, and all in the order measured."""
+    times = interleaved(contestants, repeats, clock()[1])
     return {name: statistics.median(found) for name, found in times.items()}, times
 
 
-def layers(repeats: int, say: Say, shapes: Iterable[Shape] = SHAPES) -> tuple[list[dict[str, Any]], list[str]]:
+def layers(repeats: int, progress: Progress, shapes: Iterable[Shape] = SHAPES) -> tuple[list[dict[str, Any]], list[str]]:
     """One row for each shape and program: ``ms`` of a forward and backward pass, and ``ratio`` to plain torch.
 
-    ``ratio`` is the median over turns of the ratio within a turn.
+    ``ratio`` is the median over rounds of the ratio within a round.
     """
     rows, left_out = [], []
     for shape in shapes:
-        say(shape.text)
+        progress(shape.text)
         contestants, missing = steps(shape)
         left_out += [m for m in missing if m not in left_out]
         middle, times = medians(contestants, repeats)
@@ -50,12 +50,12 @@ def layers(repeats: int, say: Say, shapes: Iterable[Shape] = SHAPES) -> tuple[li
     return rows, left_out
 
 
-def nets(datasets: Iterable[str], names: Iterable[str], batch: int, repeats: int, say: Say) -> list[dict[str, Any]]:
+def nets(datasets: Iterable[str], names: Iterable[str], batch: int, repeats: int, progress: Progress) -> list[dict[str, Any]]:
     """Images per second of a data set's default nets, random images, forward and backward; no optimiser, no data loading."""
     rows = []
     for dataset in datasets:
         for name in names:
-            say(f"{dataset}, {name}")
+            progress(f"{dataset}, {name}")
             net, step = _net(dataset, name, batch)
             contestants = {(p, t, q): step(p, t, q) for p, t in FORMS for q in PRECISIONS}
             middle, _ = medians(contestants, repeats)  # type: ignore[type-var, arg-type]
@@ -75,7 +75,7 @@ def _net(dataset: str, name: str, batch: int) -> tuple[Net, Callable[..., Callab
     net.train()
     x, y = torch.randint(0, high + 1, (batch, *shape), dtype=torch.uint8), torch.randint(0, 10, (batch,))
     net.float_timesteps = 1
-    with settled(net), torch.no_grad():
+    with statistics_of_last_batch(net), torch.no_grad():
         net(x)
 
     def step(phase: str, timesteps: int, precision: str) -> Callable[[], None]:

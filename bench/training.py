@@ -24,7 +24,7 @@ DATASETS, NETS = ("digits", "fashion", "cifar10"), ("spikformer", "at_snn", "sta
 
 @dataclass
 class Args:
-    """Time forward and backward passes: contestants take turns within one run, medians over the turns."""
+    """Time forward and backward passes: contestants run alternately, medians over the rounds."""
 
     parts: Annotated[tuple[str, ...], tyro.conf.Positional] = ("layers", "nets")
     """What to time: layers, nets."""
@@ -60,16 +60,16 @@ def main() -> None:
     keep_memory()
     result: dict[str, Any] = json.loads(args.output.read_text()) if args.output.is_file() else {}
 
-    def say(text: str) -> None:
+    def progress(text: str) -> None:
         cli.errors.print(text, markup=False)
 
     if "layers" in args.parts:
-        rows, left_out = timing.layers(args.repeats, say)
+        rows, left_out = timing.layers(args.repeats, progress)
         result["layers"] = {"machine": describe(), "clock": timing.clock()[0], "repeats": args.repeats, "rows": rows, "left_out": left_out}
     if "nets" in args.parts:
-        rows = timing.nets(args.datasets, args.nets, args.batch, args.net_repeats, say)
-        told = {"machine": describe(), "clock": timing.clock()[0], "repeats": args.net_repeats, "batch": args.batch}
-        result["nets"] = {**told, "rows": rows}
+        rows = timing.nets(args.datasets, args.nets, args.batch, args.net_repeats, progress)
+        settings = {"machine": describe(), "clock": timing.clock()[0], "repeats": args.net_repeats, "batch": args.batch}
+        result["nets"] = {**settings, "rows": rows}
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
     if args.json:
@@ -97,7 +97,7 @@ def show(part: str, found: dict[str, Any]) -> None:
     """A part as a table, with the machine."""
     machine = found["machine"]
     where = f"{machine['cpu']}, {machine['threads']} thread(s), torch {machine['torch']}"
-    where += f"; {found['clock']} time, medians of {found['repeats']} turns"
+    where += f"; {found['clock']} time, medians of {found['repeats']} rounds"
     table = Table(title=f"{part}: {where}", title_justify="left", box=None, pad_edge=False)
     if part == "layers":
         for title in ("layer", "program"):

@@ -31,7 +31,7 @@ class FloatTwin(nn.Module):
 
         self.graph, self.forget = graph.without_halting(), functional.reset_net
         self.convs, self.lifs = nn.ModuleDict(), nn.ModuleDict()
-        self.wires = {n: [(e.slot, e.source) for e in self.graph.edges if e.target == n] for n in self.graph.ops}
+        self.inputs = {n: [(e.slot, e.source) for e in self.graph.edges if e.target == n] for n in self.graph.ops}
         self.grids = {}
         for name, op in self.graph.ops.items():
             key = name.replace(".", "/")
@@ -55,7 +55,7 @@ class FloatTwin(nn.Module):
         grid = next(op.grid for op in self.graph.ops.values() if op.kind in ("conv", "level_conv"))  # type: ignore[attr-defined]
         found[INPUT] = embedded.float().transpose(1, 2).unflatten(2, grid)
         for name, op in self.graph.ops.items():
-            key, given = name.replace(".", "/"), [found[s] for slot, s in self.wires[name] if slot == "x"]
+            key, given = name.replace(".", "/"), [found[s] for slot, s in self.inputs[name] if slot == "x"]
             x = given[0] if given else None
             for more in given[1:]:
                 x = x + more
@@ -68,7 +68,7 @@ class FloatTwin(nn.Module):
             elif op.kind == "conv":
                 found[name] = self.lifs[key](self.convs[key](x.flatten(0, 1)).unflatten(0, x.shape[:2]))
             elif op.kind == "spiking_attention":
-                slots = dict(self.wires[name])
+                slots = dict(self.inputs[name])
                 found[name] = self.attention(key, op, *(found[slots[s]] for s in "qkv"))
             elif op.kind == "readout":
                 found[name] = torch.tensordot(x.sum(0).flatten(2), self.head, ([1, 2], [1, 2])) + steps * self.head_bias

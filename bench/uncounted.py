@@ -30,7 +30,7 @@ from spikegate.synapses import taps
 COUNTING = re.compile(r"^(\s*)(?:steps|bits|total|lives) \+= .*$", re.M)  # variables that only count
 LINES = {"scatter": 3, "gather": 2, "coincidences": 7, "instructions": 0, "interpreter": 0}  # where they stand
 USERS = {"scatter": (recorder, signals, taps), "gather": (cuba, signals, taps), "coincidences": (spiking_attention,)}
-TALLIES = ("magnitudes", "weighted", "nonzeros", "sums", "living")  # functions of counting.py that only count
+TALLIES = ("magnitudes", "weighted", "nonzeros", "sums", "alive_tokens")  # functions of counting.py that only count
 
 
 @lru_cache
@@ -70,7 +70,7 @@ def uncounted() -> Iterator[None]:
     """Within it `integer.run` counts and keeps nothing but logits, exits and alive masks."""
     bare = _kernels()
     new: list[tuple[Any, str, Any]] = [(module, name, bare[name]) for name, modules in USERS.items() for module in modules]
-    new += [(stage, "walk", bare["interpreter"].walk), (recorder.Recorder, "all_activity", lambda _: stage.NOTHING)]
+    new += [(stage, "interpret", bare["interpreter"].interpret), (recorder.Recorder, "all_activity", lambda _: stage.NOTHING)]
     new += [(counting, name, _zeros) for name in TALLIES]
     new += [(integer.Stage, "_book", lambda *_: None), (recorder.Recorder, "counted", lambda *_: None)]
     new += [(recorder.Recorder, "active", lambda *_: None)]

@@ -1,4 +1,4 @@
-"""Whether targets agree: the same images through several targets, chunk by chunk, and every value compared."""
+"""Whether targets agree: the same images through several targets, some samples at a time, and every value compared."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from spikegate.deploy.timing import Timing, described, timing_of
 from spikegate.files import atomic
 from spikegate.graph.ir import DeployError, Graph
 
-CHUNK = 256  # samples compared at a time, at most
+SAMPLES_AT_A_TIME = 256  # samples compared at a time, at most
 MEMORY = 1 << 30  # bytes of spikes that one target may hold
 
 
@@ -83,11 +83,11 @@ def compare(run: Path | None = None, *, targets: str = "torch,int,lava", data: s
 
 def _compare(graph: Graph, targets: list[Target], images: np.ndarray, embedded: np.ndarray, advance) -> tuple[
         dict[str, np.ndarray], Divergence | None]:
-    """Totals by op (values and spikes once, mismatches of all pairs), up to the chunk with the first divergence."""
-    chunk = max(1, min(CHUNK, MEMORY // spike_bytes(graph, 1)))
+    """Totals by op (values and spikes once, mismatches of all pairs), up to the samples with the first divergence."""
+    each = max(1, min(SAMPLES_AT_A_TIME, MEMORY // spike_bytes(graph, 1)))
     totals = {op: np.zeros(3, np.int64) for op in graph.ops}
-    for start in range(0, len(images), chunk):
-        part = slice(start, start + chunk)
+    for start in range(0, len(images), each):
+        part = slice(start, start + each)
         records = [target.run(images[part], embedded[part], spikes=True) for target in targets]
         found = []
         # Torch counts no events, so counters are compared between the others, whichever comes first.

@@ -16,7 +16,7 @@ from spikegate.hw_sim.chip.profile import load_chip
 from spikegate.hw_sim.energy.measured import find_measured, find_static
 from spikegate.hw_sim.energy.summary import to_json
 from spikegate.hw_sim.page import html
-from spikegate.hw_sim.page.subject import label_of, subject
+from spikegate.hw_sim.page.run_view import label_of, view_of
 from spikegate.hw_sim.page.svg import standalone
 from spikegate.hw_sim.side_by_side import priced, text_of
 from spikegate.hw_sim.tables.chip_tables import delay_text
@@ -45,7 +45,7 @@ def run(run: Path | None, static: Path | None, costs: list[str], output: Path | 
     if static is not None and not net.halting:
         raise DeployError("--static", f"{net.run} is itself static", "give the halting run as RUN, its static twin as --static")
     twin = find_static(net, static) if net.halting else None
-    s = subject(net, label_of(net), twin, tables, chip=None, images=8, again=False)
+    s = view_of(net, label_of(net), twin, tables, chip=None, images=8, again=False)
     figures = to_json(s.estimate)
     if chip is not None:
         hw = on_cores.of_measured(net, read_graph(net.export / "model.net"), load_chip(chip), tables, schedule)

@@ -30,7 +30,7 @@ from spikegate.hw_sim.tables.chip_tables import show, time_text
 
 
 @dataclass(frozen=True)
-class Subject:
+class Placeable:
     """What to place: a workload, its title, where its report goes, a note for the user, and the run that was recorded, if one was."""
 
     work: Workload
@@ -41,7 +41,7 @@ class Subject:
     run: Path | None = None
 
 
-def of_run(given: Path | None) -> Subject:
+def of_run(given: Path | None) -> Placeable:
     """An exported net, with its events if some were recorded.
 
     Raises
@@ -55,19 +55,19 @@ def of_run(given: Path | None) -> Subject:
     macs, title = int(manifest["host_macs"]), f"{manifest['name']} ({manifest['model']})"
     if (folder / "deploy" / "events.npz").is_file():
         work = workload_of(graph, find_measured(export).record)
-        return Subject(work, f"{title} on {work.samples} recorded images", folder / "report", macs, run=export)
+        return Placeable(work, f"{title} on {work.samples} recorded images", folder / "report", macs, run=export)
     note = f"No events recorded: cores only. For time and energy: python deploy/run.py {given or export}"
-    return Subject(unrun(graph), title, folder / "report", macs, note)
+    return Placeable(unrun(graph), title, folder / "report", macs, note)
 
 
-def of_paper(name: str, rate: float, timesteps: int) -> Subject:
+def of_paper(name: str, rate: float, timesteps: int) -> Placeable:
     """Shapes of a paper's net at one firing rate; see `spikegate.hw_sim.chip.papers`."""
     work = at_rate(shapes(name), rate, timesteps)
     note = "Nothing was run: shapes and one firing rate. The host's first convolution is left out."
-    return Subject(work, f"{name}, every neuron at rate {rate:g}, {timesteps} timesteps", ROOT / name / "report", note=note)
+    return Placeable(work, f"{name}, every neuron at rate {rate:g}, {timesteps} timesteps", ROOT / name / "report", note=note)
 
 
-def run(subject: Subject, chip: str, costs: list[str], output: Path | None, *, schedule: str = "auto", placement: str = "optimised",
+def run(net: Placeable, chip: str, costs: list[str], output: Path | None, *, schedule: str = "auto", placement: str = "optimised",
         sweep: str = "none", as_json: bool = False, noc: str = "none") -> Path:
     """Place a net and write RUN/report/hardware.json, with events also ledger.json; returns the folder.
 
@@ -77,17 +77,17 @@ def run(subject: Subject, chip: str, costs: list[str], output: Path | None, *, s
         A bad chip profile or cost table, a schedule that this net cannot have, a network simulator that cannot be had.
     """
     profile, tables = load_chip(chip), load_tables(costs)
-    folder, work = output or subject.folder, subject.work
-    hw = on_chip(work, profile, tables, schedule=schedule, method=placement, host_macs=subject.host_macs)
-    figures = to_json(hw) | {"name": subject.title, "note": subject.note}
-    rows = swept(work, profile, tables, sweep, schedule, placement)
+    folder, work = output or net.folder, net.work
+    hw = on_chip(work, profile, tables, schedule=schedule, method=placement, host_macs=net.host_macs)
+    figures = to_json(hw) | {"name": net.title, "note": net.note}
+    rows = sweep_rows(work, profile, tables, sweep, schedule, placement)
     simulated = None
     if noc != "none":
         from spikegate.hw_sim.sanafe import detailed
 
-        if subject.run is None:
+        if net.run is None:
             raise DeployError("--noc", "has no events to replay", "name a run with recorded events: python deploy/run.py RUN --target int")
-        figures["network_detail"] = simulated = detailed.detailed(subject.run, hw, tables, noc)
+        figures["network_detail"] = simulated = detailed.detailed(net.run, hw, tables, noc)
     if rows:
         figures["sweep"] = {"over": sweep, "rows": rows}
     write(folder, figures)
@@ -99,13 +99,13 @@ def run(subject: Subject, chip: str, costs: list[str], output: Path | None, *, s
     if as_json:
         cli.print_json(figures)
         return folder
-    cli.console.print(subject.title, markup=False)
+    cli.console.print(net.title, markup=False)
     show(hw, cli.console)
     if simulated is not None:
         detailed.show(simulated, cli.console)
     if rows:
         cli.console.print(_sweep_table(sweep, rows))
-    for line in (subject.note, f"wrote {', '.join(written)}"):
+    for line in (net.note, f"wrote {', '.join(written)}"):
         if line:
             cli.console.print(line, soft_wrap=True, markup=False)
     return folder
@@ -140,7 +140,7 @@ def coarser(work: Workload, bits: int) -> Workload:
     return dataclasses.replace(work, groups=[stored(g) for g in work.groups])
 
 
-def swept(work: Workload, chip: Chip, tables: list[CostTable], over: str, schedule: str, placement: str) -> list[dict[str, Any]]:
+def sweep_rows(work: Workload, chip: Chip, tables: list[CostTable], over: str, schedule: str, placement: str) -> list[dict[str, Any]]:
     """One row per setting: cores, chips, time, energy by each table that prices any."""
     cases: list[tuple[int, Workload, Chip]] = []
     if over == "timesteps" and work.samples:

@@ -52,10 +52,10 @@ class Args:
 def main() -> None:
     """Parse the command line, place, write and print."""
     args = cli.parse(Args, "Cores, time and energy of an exported net on a chip profile.")
-    from spikegate.hw_sim.on_cores import Subject, of_paper, of_run, run
+    from spikegate.hw_sim.on_cores import Placeable, of_paper, of_run, run
 
-    subject: Subject = of_run(args.run) if args.paper is None else of_paper(args.paper, args.rate, args.timesteps)
-    run(subject, args.chip, args.costs, args.output, schedule=args.schedule, placement=args.placement, sweep=args.sweep, as_json=args.json,
+    net: Placeable = of_run(args.run) if args.paper is None else of_paper(args.paper, args.rate, args.timesteps)
+    run(net, args.chip, args.costs, args.output, schedule=args.schedule, placement=args.placement, sweep=args.sweep, as_json=args.json,
         noc=args.noc)
 
 

@@ -77,7 +77,7 @@ def sweep(run: Path | None = None, over: str = "timesteps", values: list[float] 
     if not setting.tables:
         raise DeployError("--costs", "names no table with prices", "use paper45 or loihi1-davies")
     what = "runs" if against is not None else over
-    rows = beside(net, open_net(against, images), setting) if against is not None else swept(net, setting, over, values, op)
+    rows = beside(net, open_net(against, images), setting) if against is not None else sweep_rows(net, setting, over, values, op)
     figures = {
         "schema": 1, "over": what, "images": len(net.labels), "chip": setting.chip.name, "op": op, "rows": rows,
         "net": net.manifest["name"], "energy": "pJ per inference; chip_pj: events, host_pj: embedding, placed_pj: with packets and hops",
@@ -106,7 +106,7 @@ def open_net(given: Path | None, images: int) -> Net:
     return Net(graph, manifest, run_of(export), Host(export / "embedding.onnx").encode(x[:images]), labels[:images])
 
 
-def swept(net: Net, setting: Setting, over: str, values: list[float] | None, op: str | None) -> list[Row]:
+def sweep_rows(net: Net, setting: Setting, over: str, values: list[float] | None, op: str | None) -> list[Row]:
     """One row for each value of the setting that `over` names."""
     if op is not None and (over != "cores" or op not in net.graph.ops):
         hint = "it names an op of the net (see export.py --dry-run) for --over cores"

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import engine, regress, scaling, stock, turns
+from bench import engine, interleaved, regress, scaling, stock
 from spikegate.engine import integer
 from spikegate.graph.ir import DeployError
 from tests.graphs import chain_graph
@@ -21,19 +21,19 @@ ROOT = Path(__file__).parents[1]
 
 def test_contestants_take_turns_and_ratios_are_of_the_same_turn():
     calls, clock = [], iter(range(100))
-    times = turns.turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2, lambda: next(clock))
+    times = interleaved.interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2, lambda: next(clock))
     assert calls == ["a", "b"] * 3 and times == {"a": [1, 1], "b": [1, 1]}
-    assert turns.ratio({"a": [2.0, 30.0, 4.0], "b": [1.0, 10.0, 1.0]}, "a", "b") == 3.0
+    assert interleaved.ratio({"a": [2.0, 30.0, 4.0], "b": [1.0, 10.0, 1.0]}, "a", "b") == 3.0
 
 
 def test_a_target_is_met_on_its_own_side():
-    assert turns.verdict("x", 2.0, 1.5)["met"] and not turns.verdict("x", 2.0, 1.5, most=True)["met"]
+    assert interleaved.verdict("x", 2.0, 1.5)["met"] and not interleaved.verdict("x", 2.0, 1.5, most=True)["met"]
 
 
 def test_parts_are_kept_beside_each_other(tmp_path):
     path = tmp_path / "new" / "x.json"
-    turns.keep("x", "a", {"v": 1}, path)
-    turns.keep("x", "b", {"v": 2}, path)
+    interleaved.keep("x", "a", {"v": 1}, path)
+    interleaved.keep("x", "b", {"v": 2}, path)
     assert json.loads(path.read_text()) == {"a": {"v": 1}, "b": {"v": 2}}
 
 
@@ -94,7 +94,7 @@ def test_the_run_without_a_ledger_is_the_same_run(monkeypatch):
     from bench.zoo_nets import load
     from spikegate.engine import stage
 
-    monkeypatch.setattr(stage, "SMALL", 0)  # op by op: to compile the walk once more takes long
+    monkeypatch.setattr(stage, "SMALL", 0)  # op by op: to compile the interpreter once more takes long
     net = load("stas-digits", 24)
     whole = integer.run(net.graph, net.embedded)
     with uncounted():
@@ -113,7 +113,7 @@ def test_a_regression_is_what_exceeds_the_tolerance():
 def test_the_kept_figures_hold_what_the_regression_check_reads(tmp_path):
     with pytest.raises(DeployError, match="lacks kept figures"):
         regress.kept(tmp_path)
-    assert all(v > 0 for v in regress.kept(turns.RESULTS).values())
+    assert all(v > 0 for v in regress.kept(interleaved.RESULTS).values())
 
 
 @pytest.mark.parametrize("args, wanted", [

@@ -178,7 +178,7 @@ def test_serial_halting_is_not_pipelined_and_the_refusal_names_gate_reader_and_s
     with pytest.raises(DeployError) as caught:
         schedule(graph, "pipelined")
     assert decisions(graph, phases(graph))[0] == Decision("gate2", "inject", -12)
-    for said in ("gate2 decides in chip step 13", "inject obeys in chip step 1", "slack -12", "every 13 chip steps", "--schedule wait"):
+    for said in ("gate2 decides in chip step 13", "inject applies in chip step 1", "slack -12", "every 13 chip steps", "--schedule wait"):
         assert said in str(caught.value)
 
 
@@ -280,7 +280,7 @@ def test_a_stage_of_some_units_needs_the_others_outputs_one_chip_step_later():
         sent = [dict(half.outs) for half in halves]
         for half, arrived in zip(halves, sent[::-1]):
             for report in half.step(strobe, arrived):
-                whole.setdefault(report.unit, []).append(report.beat.signals[report.unit])
+                whole.setdefault(report.unit, []).append(report.chunk.signals[report.unit])
     reference = integer.run(graph, x, spikes=True)
     for name, values in whole.items():
         assert np.array_equal(np.stack(values, 1), reference.spikes[name]), name

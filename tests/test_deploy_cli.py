@@ -104,7 +104,7 @@ def test_halt_off_removes_the_gates_and_keeps_the_other_result(export, images, c
 @pytest.mark.lava
 @pytest.mark.parametrize("mapping", ["block", "chip"])
 def test_compare_proves_equality_in_chunks(export, images, mapping, capsys, monkeypatch):
-    monkeypatch.setattr("spikegate.deploy.agreement.CHUNK", 6)
+    monkeypatch.setattr("spikegate.deploy.agreement.SAMPLES_AT_A_TIME", 6)
     assert compare_run(export, targets="int,lava", data="test", mapping=mapping)
     out = capsys.readouterr().out
     spikes = sum(np.count_nonzero(s) for s in integer.run(halting_graph(scores=300), embed(export, images), spikes=True).spikes.values())
@@ -121,14 +121,14 @@ def test_compare_names_the_first_divergence(export, images, capsys, monkeypatch,
         return record
 
     monkeypatch.setitem(sys.modules, "spikegate.train.tracing", types.SimpleNamespace(trace=trace))
-    monkeypatch.setattr("spikegate.deploy.agreement.CHUNK", 6)
+    monkeypatch.setattr("spikegate.deploy.agreement.SAMPLES_AT_A_TIME", 6)
     assert not compare_run(export, targets="torch,int", data="test")
     last = capsys.readouterr().out.splitlines()[-1]
     assert "first divergence: spike at op block2.fc2, timestep" in last and "channel 3" in last and "torch has" in last
     assert not compare_run(export, targets="torch,int", data="test", as_json=True, output=tmp_path / "result.json")
-    told = json.loads(capsys.readouterr().out)
-    assert told == json.loads((tmp_path / "result.json").read_text())
-    assert told["equal"] is False and told["divergence"]["op"] == "block2.fc2"
+    result = json.loads(capsys.readouterr().out)
+    assert result == json.loads((tmp_path / "result.json").read_text())
+    assert result["equal"] is False and result["divergence"]["op"] == "block2.fc2"
 
 
 def test_chip_time_writes_the_same_result_and_how_many_chip_steps(export, images, tmp_path, capsys):
@@ -149,8 +149,8 @@ def test_chip_time_writes_the_same_result_and_how_many_chip_steps(export, images
 def test_compare_in_chip_time_has_algorithmic_timing_as_its_reference(export, images, capsys):
     args = {"targets": "int,lava", "data": "test:16", "timing": "loihi", "batch": 16, "patience": 60, "mapping": "block", "as_json": True}
     assert compare_run(export, **args)
-    told = json.loads(capsys.readouterr().out)
-    assert told["targets"] == ["int", "int@wait", "lava@wait"] and told["timing"]["depth"] == 15 and told["values"] > 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["targets"] == ["int", "int@wait", "lava@wait"] and result["timing"]["depth"] == 15 and result["values"] > 0
     assert compare_run(export, targets="int", data="test", timing="loihi")
     out = capsys.readouterr().out
     assert "(int = int@wait)" in out and "event counters of int and int@wait" in out and "chip steps deep" in out
@@ -158,13 +158,13 @@ def test_compare_in_chip_time_has_algorithmic_timing_as_its_reference(export, im
 
 def test_compare_in_chip_time_finds_what_a_schedule_breaks(export, images, capsys, monkeypatch):
     """A reset that comes a chip step late: some op keeps its state of the sample before."""
-    from spikegate.engine.integer import Beat, Stage
+    from spikegate.engine.integer import Chunk, Stage
 
     honest = Stage.step
 
-    def late(stage, beat):
-        told = Beat(beat.rows, beat.sample, np.maximum(beat.t, 2) if "block1.fc1" in stage.names else beat.t, beat.signals)
-        honest(stage, told if len(stage.names) == 1 else beat)
+    def late(stage, chunk):
+        sent = Chunk(chunk.rows, chunk.sample, np.maximum(chunk.t, 2) if "block1.fc1" in stage.names else chunk.t, chunk.signals)
+        honest(stage, sent if len(stage.names) == 1 else chunk)
 
     monkeypatch.setattr(Stage, "step", late)
     assert not compare_run(export, targets="int", data="test", timing="loihi", batch=4)

@@ -66,17 +66,17 @@ def test_deleting_dead_tokens_equals_masking_them(gated):
     for t in range(TIMESTEPS):
         if injector.finished:
             break
-        beat = injector.beat(feedback)
+        chunk = injector.chunk(feedback)
         if t:
-            dead = beat.signals["delayed:gate2"] == 0
+            dead = chunk.signals["delayed:gate2"] == 0
             for name in ("block1.q", "block1.k", "block1.v", "block1.proj", "block1.fc1", "block1.fc2"):
                 stage.state[name]["v"][dead] = 12345
             stage.state["inject"]["held"][dead] = 99
-        stage.step(beat)
+        stage.step(chunk)
         for name in ("inject", "block1.q", "block2.fc2"):
-            assert np.array_equal(beat.signals[name], gated.spikes[name][beat.sample, t])
-        stay = injector.advance(integer.done_of(graph, beat.signals, beat.t))
-        feedback = {s: beat.signals[s][stay] for s in graph.delayed_sources()}
+            assert np.array_equal(chunk.signals[name], gated.spikes[name][chunk.sample, t])
+        stay = injector.advance(integer.done_of(graph, chunk.signals, chunk.t))
+        feedback = {s: chunk.signals[s][stay] for s in graph.delayed_sources()}
         stage._fit(injector.rows)
 
 

@@ -26,9 +26,9 @@ def stepwise(n: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("args, fed", [(("chip",), True), (("block",), False), (("chip", 4, "loihi"), False)])
-def test_only_nets_in_one_process_are_fed(args, fed):
+def test_samples_are_streamed_only_to_nets_in_one_process(args, fed):
     with Network(halting_net(), *args) as network:  # in the protocol of the chip its step is the timestep
-        assert network.fed == fed
+        assert network.one_process == fed
 
 
 @pytest.mark.parametrize("batch", [1, 3, 50])
@@ -39,7 +39,7 @@ def test_samples_of_many_messages_and_both_kinds_of_input(net, make, batch, monk
     monkeypatch.setattr(feeding, "PART", 5)
     graph = net()
     with Network(graph, "chip", batch) as network:
-        assert network.fed
+        assert network.one_process
         for n in (1, 20, 7):
             x = make(n)
             assert_equal(network.run(x, spikes=True), integer.run(graph, x, spikes=True))
@@ -52,7 +52,7 @@ def test_a_run_costs_one_message_for_many_timesteps():
         record = network.run(x)
         taken = network.pulses.table[1, 3]
     assert_equal(record, reference)
-    assert network.beats["chip"] == reference.exit_step.sum() > len(x)  # a sample that halts costs no more timesteps
+    assert network.steps["chip"] == reference.exit_step.sum() > len(x)  # a sample that halts costs no more timesteps
     assert taken == 2  # one with all samples, one that says that the run is over
 
 
@@ -61,14 +61,14 @@ def test_a_slot_takes_the_next_sample_when_one_ends():
     ends = integer.run(graph, x).exit_step
     with Network(graph, "chip", 2) as network:
         network.run(x)
-    assert network.beats["chip"] < sum(max(a, b) for a, b in zip(ends[::2], ends[1::2]))  # fewer than if both slots waited
+    assert network.steps["chip"] < sum(max(a, b) for a, b in zip(ends[::2], ends[1::2]))  # fewer than if both slots waited
 
 
 @pytest.mark.parametrize("trouble, words", [("raise", "process chip: op mid failed: ZeroDivisionError: on purpose"),
                                             ("sleep", "process chip: hangs: it computes op mid")])
 def test_trouble_is_named(trouble, words):
     network = Network(troubled(trouble), "chip", 4, patience_s=3)
-    assert network.fed
+    assert network.one_process
     with pytest.raises(DeployError) as caught:
         network.run(samples(300))
     assert words in str(caught.value)
@@ -90,17 +90,17 @@ def test_killed_or_stopped_process_is_named(name, how, words):
 
 def test_slots_wait_for_samples_that_are_on_their_way():
     graph, x = halting_net(), samples(5)
-    said = iter([(0, beat(x, [3, 4])), (FLUSH, beat(x, []))])
-    slots = feeding.Fed(graph, 2, 1, False, beat(x, [0, 1, 2]), lambda: next(said))
-    assert slots.sample.tolist() == [0, 1] and np.array_equal(slots.beat().signals[INPUT], x[:2])
+    messages = iter([(0, chunk(x, [3, 4])), (FLUSH, chunk(x, []))])
+    slots = feeding.ArrivingSlots(graph, 2, 1, False, chunk(x, [0, 1, 2]), lambda: next(messages))
+    assert slots.sample.tolist() == [0, 1] and np.array_equal(slots.chunk().signals[INPUT], x[:2])
     assert slots.advance(np.array([True, True])).all() and slots.sample.tolist() == [2, 3]
     slots.advance(np.array([False, True]))
-    assert slots.sample.tolist() == [2, 4] and np.array_equal(slots.beat().signals[INPUT], np.stack([0 * x[2], x[4]]))
+    assert slots.sample.tolist() == [2, 4] and np.array_equal(slots.chunk().signals[INPUT], np.stack([0 * x[2], x[4]]))
     slots.advance(np.array([True, True]))
     assert slots.finished and not slots.place and len(slots.free) == len(slots.kept) == 3  # places are used again
 
 
-def beat(x: np.ndarray, numbers: list[int]) -> integer.Beat:
+def chunk(x: np.ndarray, numbers: list[int]) -> integer.Chunk:
     """A message's samples."""
     rows = np.arange(len(numbers))
-    return integer.Beat(rows, np.array(numbers, np.int64), np.ones(len(rows), np.int64), {INPUT: x[numbers]})
+    return integer.Chunk(rows, np.array(numbers, np.int64), np.ones(len(rows), np.int64), {INPUT: x[numbers]})

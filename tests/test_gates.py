@@ -214,7 +214,7 @@ def test_a_silent_window_is_told_to_spike():
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_token_mix_equals_its_formula(data):
-    """Sums by loops, then the integer neuron, token by token; dead tokens neither speak, nor hear, nor leak."""
+    """Sums by loops, then the integer neuron, token by token; dead tokens neither send, nor receive, nor leak."""
     tokens, heads, width = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     op = TokenMix(weight=rng.integers(-40, 60, (heads, tokens, tokens)) * 2, channels=heads * width, neuron=Cuba(4096, 2048, 50))

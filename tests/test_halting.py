@@ -248,41 +248,41 @@ def test_dead_tokens_are_as_good_as_deleted(kind):
     """What a token that no longer counts holds cannot matter: spoil its membranes and its held values, nothing else changes."""
     graph = halting_graph(**kind)
     clean = integer.run(graph, X, spikes=True)
-    obeyed = credit.entering(graph)
-    obeyed = obeyed * (2 // len(obeyed))  # with merging alone both blocks obey the same credit
+    entries = credit.entering(graph)
+    entries = entries * (2 // len(entries))  # with merging alone both blocks use the same credit
     stage, injector = integer.Stage(graph, list(graph.ops), len(X)), integer.Injector(graph, X, len(X))
     feedback, spoilt = None, 0
     while not injector.finished:
-        beat = injector.beat(feedback)
-        again = beat.t > 1
-        for block, entry in enumerate(obeyed, 1):
-            dead = ~clean.alive[beat.sample, np.maximum(beat.t - 2, 0), entry] & again[:, None]
+        chunk = injector.chunk(feedback)
+        again = chunk.t > 1
+        for block, entry in enumerate(entries, 1):
+            dead = ~clean.alive[chunk.sample, np.maximum(chunk.t - 2, 0), entry] & again[:, None]
             for name in blocks(graph, block):
                 stage.state[name]["v"][dead] = 12345
             spoilt += dead.sum()
         if "inject" in graph.ops:
-            stage.state["inject"]["held"][dead_before(clean, graph, beat)] = 1
-        stage.step(beat)
+            stage.state["inject"]["held"][dead_before(clean, graph, chunk)] = 1
+        stage.step(chunk)
         for name in graph.ops:
-            assert np.array_equal(beat.signals[name], clean.spikes[name][beat.sample, beat.t - 1]), name
-        stay = injector.advance(integer.done_of(graph, beat.signals, beat.t))
-        feedback = {s: beat.signals[s][stay] for s in graph.delayed_sources()}
+            assert np.array_equal(chunk.signals[name], clean.spikes[name][chunk.sample, chunk.t - 1]), name
+        stay = injector.advance(integer.done_of(graph, chunk.signals, chunk.t))
+        feedback = {s: chunk.signals[s][stay] for s in graph.delayed_sources()}
         stage._fit(injector.rows)
     assert spoilt > 10
 
 
-def dead_before(record: integer.Record, graph: Graph, beat: integer.Beat) -> np.ndarray:
+def dead_before(record: integer.Record, graph: Graph, chunk: integer.Chunk) -> np.ndarray:
     """Tokens whose embedding is silent in this timestep and was not to be held anew, bool [A, tokens]."""
     entry = 1 if any(op.kind == "token_merge" for op in graph.ops.values()) else 0
-    return ~record.alive[beat.sample, beat.t - 1, entry] & (beat.t > 1)[:, None]
+    return ~record.alive[chunk.sample, chunk.t - 1, entry] & (chunk.t > 1)[:, None]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_dead_is_for_the_rest_of_the_sample_and_silent(kind):
     graph = halting_graph(**kind)
     record = integer.run(graph, X, spikes=True)
-    obeyed = credit.entering(graph)
-    for block, entry in zip((1, 2), obeyed * (2 // len(obeyed))):
+    entries = credit.entering(graph)
+    for block, entry in zip((1, 2), entries * (2 // len(entries))):
         alive = record.alive[:, :, entry]
         assert (np.diff(alive.astype(int), axis=1) <= 0).all()
         for name in blocks(graph, block):

@@ -93,11 +93,11 @@ def test_equals_reference_run_after_run(mapping, protocol):
 @pytest.mark.parametrize("batch", [1, 3, 20])
 def test_batch_changes_nothing(batch):
     graph, x = halting_net(), samples(10)
-    told = []
+    ended = []
     with Network(graph, "chip", batch) as network:
-        record = network.run(x, np.arange(10) % 3, spikes=True, progress=told.append)
+        record = network.run(x, np.arange(10) % 3, spikes=True, progress=ended.append)
     assert_equal(record, integer.run(graph, x, spikes=True))
-    assert sum(told) == 10 and record.labels is not None
+    assert sum(ended) == 10 and record.labels is not None
 
 
 def test_halted_samples_cost_no_timesteps():
@@ -106,7 +106,7 @@ def test_halted_samples_cost_no_timesteps():
     with Network(graph, "block", 1) as network:
         network.run(x)
     assert reference.exit_step.sum() < len(x) * graph.timesteps
-    assert set(network.beats.values()) == {reference.exit_step.sum()}  # of injector and of every stage
+    assert set(network.steps.values()) == {reference.exit_step.sum()}  # of injector and of every stage
 
 
 def test_static_net_without_gates_and_stepwise_input():

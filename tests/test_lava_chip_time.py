@@ -16,7 +16,7 @@ from spikegate.deploy.network.network import Network
 from spikegate.engine import integer
 from spikegate.engine.chip_time import chip_run
 from spikegate.engine.chip_time.schedule import pipeline_safe, schedule
-from spikegate.engine.integer import Beat
+from spikegate.engine.integer import Chunk
 from spikegate.graph.ir import DeployError, Graph, Payload
 from tests.graphs import halting_graph, halting_input
 from tests.test_chip_time import long_graph
@@ -61,7 +61,7 @@ def test_equals_the_simulation_run_after_run(net, mapping):
             record = network.run(x, spikes=True)
             assert_equal(record, simulated, integer.run(graph, x, spikes=True))
             steps += simulated.meta["total_chip_steps"]
-            assert set(network.beats.values()) == {steps}, "every process takes part in every chip step, and in no other"
+            assert set(network.steps.values()) == {steps}, "every process takes part in every chip step, and in no other"
         assert network.run(halting_input(0)).logits.shape == (0, 3)
 
 
@@ -80,7 +80,7 @@ def test_systems(name):
 
 
 def test_feedback_goes_straight_from_process_to_process():
-    """No detour over the injector, which everybody hears as the clock; wiring lies in the processes that read it."""
+    """No detour over the injector, which sends the clock to every process; wiring lies in the processes that read it."""
     made = schedule(halting_graph(), "wait")
     plans = plan(made, "op", 2)
     assert all(INJECTOR in p.senders for n, p in plans.items() if n != INJECTOR)
@@ -89,8 +89,8 @@ def test_feedback_goes_straight_from_process_to_process():
 
 def test_a_message_holds_ops_at_different_timesteps():
     frames = Frames("here", 3, {n: ((2,), Payload(0, 1)) for n in "abc"})
-    now = Beat(np.array([0, 2]), np.array([7, 3]), np.array([1, 4]), {"a": np.array([[1, 0], [1, 1]])})
-    later = Beat(np.array([1]), np.array([5]), np.array([2]), {"c": np.array([[0, 1]])})
+    now = Chunk(np.array([0, 2]), np.array([7, 3]), np.array([1, 4]), {"a": np.array([[1, 0], [1, 1]])})
+    later = Chunk(np.array([1]), np.array([5]), np.array([2]), {"c": np.array([[0, 1]])})
     message = frames.write(8, {"a": now, "c": later, "d": now})
     assert message.nbytes == frames.nbytes and message.dtype == np.uint8
     flags, found = frames.read(message)

@@ -84,7 +84,7 @@ def test_attention_counts_equal_loops_over_every_pair(op, seed, rate):
 
 
 def masked() -> list:
-    """Ops that obey a credit, with the slots whose rows are the credit's tokens."""
+    """Ops gated by a credit, with the slots whose rows are the credit's tokens."""
     found = []
     for kind, cls in load_ops().items():
         for i, (op, steps) in enumerate(cls.examples(np.random.default_rng(5))):

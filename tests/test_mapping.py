@@ -10,7 +10,7 @@ from spikegate.deploy.network.mapping import INJECTOR, order, partition, plan
 from spikegate.deploy.network.messages import FIRST, Layout, join
 from spikegate.deploy.network.network import Network
 from spikegate.engine import integer
-from spikegate.engine.integer import Beat
+from spikegate.engine.integer import Chunk
 from spikegate.graph.ir import DeployError, Graph, Payload
 from spikegate.neurons.cuba import Cuba
 from spikegate.ops.conv import Conv
@@ -109,15 +109,15 @@ def test_unknown_mapping():
         partition(halting_graph(), "core")
 
 
-def beat(**signals) -> Beat:
-    return Beat(np.array([0, 2]), np.array([7, 3]), np.array([1, 4]), signals)
+def chunk(**signals) -> Chunk:
+    return Chunk(np.array([0, 2]), np.array([7, 3]), np.array([1, 4]), signals)
 
 
 def test_message_round_trip():
     layout = Layout("here", 3, {"x": ((2, 2), Payload(0, 255)), "z": ((5,), Payload(-9, 1 << 20))})
     x = np.random.default_rng(0).integers(0, 256, (2, 2, 2)).astype(np.int32)
     z = np.random.default_rng(1).integers(-9, 1 << 20, (2, 5)).astype(np.int32)
-    message = layout.pack(FIRST, beat(x=x, z=z, other=z))
+    message = layout.pack(FIRST, chunk(x=x, z=z, other=z))
     assert message.dtype == np.uint8 and message.nbytes == layout.nbytes == 4 * 7 + 3 * (4 + 20)
     flags, back = layout.unpack(message)
     assert flags == FIRST and back.signals.keys() == {"x", "z"}
@@ -129,7 +129,7 @@ def test_message_round_trip():
 def test_messages_of_different_timesteps_are_refused():
     layouts = [Layout("left", 3, {"x": ((1,), Payload(0, 1))}), Layout("right", 3, {"y": ((1,), Payload(0, 1))})]
     one = np.ones((2, 1), np.int32)
-    now, later = beat(x=one, y=one), beat(x=one, y=one)
+    now, later = chunk(x=one, y=one), chunk(x=one, y=one)
     later.t = later.t + 1
     assert set(join("me", layouts, [layouts[0].pack(0, now), layouts[1].pack(0, now)])[1].signals) == {"x", "y"}
     with pytest.raises(DeployError, match="process me: its messages from left and right belong to different timesteps"):
@@ -139,4 +139,4 @@ def test_messages_of_different_timesteps_are_refused():
 def test_value_beyond_its_payload_is_refused():
     layout = Layout("here", 3, {"x": ((1,), Payload(0, 7))})
     with pytest.raises(DeployError, match=r"x: sends values in \[-1, 256\]"):
-        layout.pack(0, beat(x=np.array([[-1], [256]])))
+        layout.pack(0, chunk(x=np.array([[-1], [256]])))

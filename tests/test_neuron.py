@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from spikegate.kernels import counting
-from spikegate.kernels.cuba_loops import cuba, swept
+from spikegate.kernels.cuba_loops import cuba, update_all
 from spikegate.neurons.cuba import LIMIT, SHIFTS, Cuba, RegisterOverflow, Strict, decay
 
 SHAPE = 3, 2, 5  # batch, tokens, channels
@@ -104,6 +104,6 @@ def test_blocks_of_neurons_equal_the_loop_in_64_bits(n, v_decay, i_decay, curren
         if wide:
             flags = cuba(*args, bias, i_decay, v_decay, neuron.vth << 6, LIMIT, hold, spikes, fired)
         else:
-            flags = swept(*args, bias.astype(np.int32), *neuron.keeps, neuron.vth << 6, hold, spikes, fired)
+            flags = update_all(*args, bias.astype(np.int32), *neuron.keeps, neuron.vth << 6, hold, spikes, fired)
         found.append((*state, spikes, fired, flags))
     assert all(np.array_equal(a, b) for a, b in zip(*found))

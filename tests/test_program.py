@@ -26,19 +26,19 @@ FIELDS = ("counts", "logits", "exit_step", "alive")
 
 
 def both(monkeypatch, graph: Graph, x: np.ndarray, batch: int) -> tuple:
-    """Records of a run that walks and of one that does not."""
-    walked = integer.run(graph, x, batch=batch, spikes=True)
+    """Records of a run with the interpreter and of one without it."""
+    interpreted = integer.run(graph, x, batch=batch, spikes=True)
     with monkeypatch.context() as m:
         m.setattr(stage, "SMALL", 0)
         alone = integer.run(graph, x, batch=batch, spikes=True)
-    return walked, alone
+    return interpreted, alone
 
 
-def same(walked, alone) -> None:
+def same(interpreted, alone) -> None:
     for field in FIELDS:
-        assert np.array_equal(getattr(walked, field), getattr(alone, field)), field
+        assert np.array_equal(getattr(interpreted, field), getattr(alone, field)), field
     for kind in ("spikes", "activity", "values"):
-        a, b = getattr(walked, kind), getattr(alone, kind)
+        a, b = getattr(interpreted, kind), getattr(alone, kind)
         assert a.keys() == b.keys()
         for name in a:
             assert np.array_equal(a[name], b[name]), (kind, name)
@@ -46,12 +46,12 @@ def same(walked, alone) -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda p: p.name)
 @pytest.mark.parametrize("batch", [1, 5])
-def test_zoo_nets_walk_to_the_same_record(folder, batch, monkeypatch):
+def test_an_interpreted_run_of_a_zoo_net_gives_the_same_record(folder, batch, monkeypatch):
     graph = read_graph(folder / "model.net")
     images, _ = load_split(read_manifest(folder)["data"], "test")
     x = Host(folder / "embedding.onnx").encode(images[:12])
     monkeypatch.setattr(stage, "SMALL", 1 << 40)
-    assert program_of(graph, list(graph.ops)).walked > 1
+    assert program_of(graph, list(graph.ops)).interpreted > 1
     same(*both(monkeypatch, graph, x, batch))
 
 
@@ -74,7 +74,7 @@ def chain(rng: np.random.Generator, channels: int, neuron: Cuba, high: int) -> G
 @pytest.mark.parametrize("neuron", [Cuba(4096, 2048, 60), Cuba(4096, 4096, 60), Cuba(4096, 700, 90), Cuba(1024, 300, 200)], ids=str)
 @pytest.mark.parametrize(("channels", "high"), [(2, 1), (9, 1), (3, 5), (4, 40)])
 @pytest.mark.parametrize("batch", [1, 4])
-def test_chains_walk_to_the_same_record(neuron, channels, high, batch, monkeypatch):
+def test_an_interpreted_run_of_a_chain_gives_the_same_record(neuron, channels, high, batch, monkeypatch):
     rng = np.random.default_rng(channels + high)
     graph = chain(rng, channels, neuron, high)
     for density in (0.05, 0.9):
@@ -102,8 +102,8 @@ def test_an_overflow_is_reported_as_ever(monkeypatch):
     x = np.ones((1, 14, 8, 60), np.int32)
     monkeypatch.setattr(Strict, "raises", False)
     with pytest.warns(RuntimeWarning, match="24 bits"):
-        walked, alone = both(monkeypatch, graph, x, 1)
-    same(walked, alone)
+        interpreted, alone = both(monkeypatch, graph, x, 1)
+    same(interpreted, alone)
     monkeypatch.setattr(Strict, "raises", True)
     with pytest.raises(RegisterOverflow):
         integer.run(graph, x)

@@ -20,8 +20,8 @@ from spikegate.engine.record import Record
 from spikegate.graph.ir import COUNTERS, DeployError
 from spikegate.hw_sim.energy.measured import find_measured
 from spikegate.hw_sim.page import halting_maps, raster, svg
-from spikegate.hw_sim.page.shown import choose, kept_spikes, read_row
-from spikegate.hw_sim.page.subject import collect
+from spikegate.hw_sim.page.examples import choose, kept_spikes, read_row
+from spikegate.hw_sim.page.run_view import collect
 from spikegate.hw_sim.side_by_side import run
 from tests.report_runs import HALTING, IMAGES, STATIC, TABLES, reported
 
@@ -41,7 +41,7 @@ def folder(shared, tmp_path, monkeypatch):
     return tmp_path
 
 
-def subjects(**more):
+def views(**more):
     from spikegate.hw_sim.chip.profile import load_chip
     from spikegate.hw_sim.energy.cost_tables import load_tables
 
@@ -122,11 +122,11 @@ def test_the_record_is_checked_by_running_the_reference_again(folder, capsys):
 
 def test_what_compare_found_is_shown_for_this_net_only(folder):
     assert compare_run(HALTING, targets="int,lava", data="test:2", batch=2) is True
-    (subject, _) = subjects(again=False)
-    assert subject.compared["equal"] and subject.compared["images"] == 2
+    (view, _) = views(again=False)
+    assert view.compared["equal"] and view.compared["images"] == 2
     path = folder / "runs/zoo-stas-digits/deploy/compare.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"net": "0" * 64}))
-    assert subjects(again=False)[0].compared is None
+    assert views(again=False)[0].compared is None
 
 
 def test_kept_spikes_are_those_of_the_record_or_none(folder):
@@ -141,27 +141,27 @@ def test_kept_spikes_are_those_of_the_record_or_none(folder):
     arrays["block1.q"][sample, 0, 0, 0] ^= 1
     np.savez_compressed(path, **arrays)
     assert kept_spikes(net, sample) == {}
-    shown = subjects()[0].shown
-    assert "run again" in shown.source and not shown.differs
+    examples = views()[0].examples
+    assert "run again" in examples.source and not examples.differs
     path.write_bytes(b"no archive")
     assert kept_spikes(net) == {}
 
 
 def test_images_come_from_the_data_where_the_deployment_kept_none(folder):
-    before = subjects()[0].shown
+    before = views()[0].examples
     (folder / "runs/zoo-stas-digits/deploy/images.npz").unlink()
-    after = subjects()[0].shown
+    after = views()[0].examples
     assert np.array_equal(before.images, after.images) and after.compared == 4 and not after.differs
 
 
 def test_the_raster_holds_every_spike(folder):
-    subject = subjects()[0]
-    figure = raster.raster(subject)
+    view = views()[0]
+    figure = raster.raster(view)
     paths = re.findall(r'class="spikes"[^>]* d="([^"]*)"><title>([^:]+): (\d+) spikes', figure.svg)
     assert len(paths) == len(figure.rows) and "gate1" not in {name for _, name, _ in paths}
-    for d, name, told in paths:
-        spikes = subject.shown.spikes[name].reshape(4, -1) != 0
-        assert int(told) == spikes.sum()
+    for d, name, count in paths:
+        spikes = view.examples.spikes[name].reshape(4, -1) != 0
+        assert int(count) == spikes.sum()
         per = -(-spikes.shape[1] // raster.BINS)
         wanted = sum(np.logical_or.reduceat(row, np.arange(0, row.size, per)).sum() for row in spikes)
         width = (svg.WIDTH - raster.LABEL) * per / spikes.shape[1]
@@ -169,34 +169,34 @@ def test_the_raster_holds_every_spike(folder):
 
 
 def test_shown_images_span_the_work_and_are_the_same_for_all_runs(folder):
-    halting, static = subjects()
+    halting, static = views()
     work = halting.main.record.processed.sum((1, 2, 3))
-    shown = work[halting.shown.index]
+    shown = work[halting.examples.index]
     assert shown[0] == work.min() and shown[-1] == work.max() and (np.diff(shown) > 0).all() and len(shown) == 4
-    assert np.array_equal(halting.shown.index, static.shown.index) and len(set(static.shown.index)) == 4
+    assert np.array_equal(halting.examples.index, static.examples.index) and len(set(static.examples.index)) == 4
     images, _ = load_split({"name": "digits"}, "test")
-    assert np.array_equal(halting.shown.images, images[halting.shown.index])
-    kept = subjects(again=False)[0].shown
+    assert np.array_equal(halting.examples.images, images[halting.examples.index])
+    kept = views(again=False)[0].examples
     assert kept.index.max() < 16 and np.array_equal(kept.images, images[kept.index])
 
 
 def test_images_are_the_kept_ones_where_the_data_is_gone_or_has_changed(folder, monkeypatch):
-    def gone(*_):
-        raise DeployError("data", "is gone", "")
+    def missing(*_):
+        raise DeployError("data", "is missing", "")
 
     def changed(data, split):
         images, labels = load_split(data, split)
         return images[::-1], labels
 
-    wanted = subjects(again=False)[0].shown
-    for instead in (gone, changed):
+    wanted = views(again=False)[0].examples
+    for instead in (missing, changed):
         monkeypatch.setattr("spikegate.data.parts.load_split", instead)
-        shown = subjects()[0].shown
-        assert np.array_equal(shown.index, wanted.index) and np.array_equal(shown.images, wanted.images) and not shown.differs
+        examples = views()[0].examples
+        assert np.array_equal(examples.index, wanted.index) and np.array_equal(examples.images, wanted.images) and not examples.differs
     (folder / "runs/zoo-stas-digits/deploy/images.npz").unlink()
-    monkeypatch.setattr("spikegate.data.parts.load_split", gone)
-    subject = subjects()[0]
-    assert len(subject.shown.images) == 0 and "data: is gone" in " ".join(subject.notes)
+    monkeypatch.setattr("spikegate.data.parts.load_split", missing)
+    view = views()[0]
+    assert len(view.examples.images) == 0 and "data: is missing" in " ".join(view.notes)
 
 
 def test_halting_maps_cover_exactly_the_tokens_that_are_gone():

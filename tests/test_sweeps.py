@@ -162,25 +162,25 @@ def test_neurons_of_netx_layers_sweep_as_they_step(seed, each, exponent, reach):
         slow_state, fast_state = neuron.state((2, 4, n)), neuron.state((2, 4, n))
         for span in (1, 2):
             wanted = np.stack([neuron.step(slow_state, current[k : 2 * span : span], bias) for k in range(span)], 1)
-            found, fired = neuron.sweep(fast_state, current[: 2 * span], bias, span)
+            found, fired = neuron.steps(fast_state, current[: 2 * span], bias, span)
             assert np.array_equal(found, wanted.reshape(found.shape)) and np.array_equal(fired, np.count_nonzero(found, axis=(1, 2)))
         assert all(np.array_equal(fast_state[k], v) for k, v in slow_state.items())
 
 
 def by_steps(graph: Graph, x: np.ndarray, batch: int):
-    """The same run with one timestep to a beat."""
-    before = injector.BEAT_VALUES
-    injector.BEAT_VALUES = 0
+    """The same run with one timestep in each chunk."""
+    before = injector.CHUNK_VALUES
+    injector.CHUNK_VALUES = 0
     try:
         return integer.run(graph, x, batch=batch, spikes=True)
     finally:
-        injector.BEAT_VALUES = before
+        injector.CHUNK_VALUES = before
 
 
 @pytest.mark.parametrize("values", [1000, 1 << 17])
-def test_a_run_in_long_beats_is_the_run_step_by_step(values, monkeypatch):
+def test_a_run_in_long_chunks_is_the_run_step_by_step(values, monkeypatch):
     rng = np.random.default_rng(0)
-    monkeypatch.setattr("spikegate.engine.injector.BEAT_VALUES", values)
+    monkeypatch.setattr("spikegate.engine.injector.CHUNK_VALUES", values)
     for graph, x in ((chain_graph(), rng.integers(0, 2, (5, 6, 20, 2)).astype(np.int32)), (halting_graph(gated=False), halting_input(5))):
         assert injector.span_of(graph, 2) > 1
         a, b = integer.run(graph, x, batch=2, spikes=True), by_steps(graph, x, 2)

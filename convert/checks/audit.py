@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from spikegate.engine.injector import Injector
-from spikegate.engine.integer import Stage, beats
+from spikegate.engine.integer import Stage, chunks
 from spikegate.graph.ir import COUNTERS, DeployError, Graph
 
 
@@ -96,10 +96,10 @@ def audit(graph: Graph, inputs: np.ndarray) -> list[OpAudit]:
 
     plain: dict[str, np.ndarray] = {}  # outputs by the ops' NumPy semantics
     stage.tap = watch
-    for beat, _ in beats(injector, stage):
+    for chunk, _ in chunks(injector, stage):
         for name, out in plain.items():
-            if not np.array_equal(out, beat.signals[name]):
-                what = f"compiled output differs from the op's semantics at timestep {int(beat.t[0])}"
+            if not np.array_equal(out, chunk.signals[name]):
+                what = f"compiled output differs from the op's semantics at timestep {int(chunk.t[0])}"
                 raise DeployError(name, what, "the kernel is wrong")
         plain.clear()
         for name, counts in stage.counts.items():

@@ -26,16 +26,16 @@ class HeadScale:
     parts: int = 1
 
     @classmethod
-    def of(cls, head: Head, timesteps: int, pixels: RawPixels, wire: int) -> HeadScale:
+    def of(cls, head: Head, timesteps: int, pixels: RawPixels, host_range: int) -> HeadScale:
         """The largest scale that pays and that the accumulators hold."""
         weights = [p.weight for p in head.parts]
         image = 0.0 if head.image is None else reach(head.image, pixels)
         found = best_scale(weights, BIAS_MAX / max(float(np.abs(head.bias).max()), 1e-12))
         while True:
             parts = 1
-            while image and found * image / parts + 3 > wire:
+            while image and found * image / parts + 3 > host_range:
                 parts *= 2
-            direct = parts * (wire + 1) if image else 0
+            direct = parts * (host_range + 1) if image else 0
             over = (_bound(head, found) + direct) * timesteps / (ROOM * REACH)
             if over < 1:
                 return cls(found, parts)

@@ -1,7 +1,7 @@
 """What the host computes of the image: one or several integer convolutions, laid into one map of channels, and their way onto the chip.
 
 A coarser map than the finest lies in it folded (f x f positions hold one position's channels); one whose values are larger
-than the wire's range is sent in parts that add up to it again. See `spikegate.formats.host.HostConv`.
+than the range of host values is sent in parts that add up to it again. See `spikegate.formats.host.HostConv`.
 """
 
 from __future__ import annotations

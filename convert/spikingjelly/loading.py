@@ -35,8 +35,8 @@ def load_model(name: str, weights: Path | None = None) -> nn.Module:
     except AttributeError as e:
         raise DeployError(name, str(e), "check the function's name") from None
     except Exception as e:
-        said = str(e).splitlines()[0] if str(e) else ""
-        raise DeployError(name, f"failed ({type(e).__name__}: {said})", "run it by itself to see why") from None
+        message = str(e).splitlines()[0] if str(e) else ""
+        raise DeployError(name, f"failed ({type(e).__name__}: {message})", "run it by itself to see why") from None
     if not isinstance(model, nn.Module):
         raise DeployError(name, f"returned {type(model).__name__}, not a torch module", "return the model")
     if weights is not None:

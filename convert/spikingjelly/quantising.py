@@ -73,14 +73,14 @@ def quantise(plan: Plan, levels: int, gain: np.ndarray, shift: np.ndarray) -> Qu
     groups = fed_groups(plan)
     if not groups:
         raise DeployError("image", "reaches no neurons", "start with a convolution of the image and neurons")
-    wire = choose_scales(groups, pixels, plan.timesteps)
+    host_range = choose_scales(groups, pixels, plan.timesteps)
     maps, names = [], dict[int, str]()
     for group in groups:
         for s in group.maps:
             label = s.name or group.name
             names[id(s)] = label if label not in names.values() else f"{label}.{len(names)}"
             maps.append(host_map(names[id(s)], s, group.scale, pixels))
-    head = HeadScale.of(plan.head, plan.timesteps, pixels, wire)
+    head = HeadScale.of(plan.head, plan.timesteps, pixels, host_range)
     if plan.head.image is not None:
         maps.append(host_map(HEAD, plan.head.image, head.scale, pixels, head.parts))
     host = side_by_side(maps)

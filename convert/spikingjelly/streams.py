@@ -72,24 +72,24 @@ def fed_groups(plan: Plan) -> list[Fed]:
 
 
 def choose_scales(groups: list[Fed], pixels: RawPixels, timesteps: int) -> int:
-    """Set the scale of every group such that no register can overflow; returns the wire's range, the largest value that the host sends."""
+    """Set the scale of every group such that no register can overflow; returns `host_range`, the largest value that the host sends."""
     narrow = min(room(r.neuron, timesteps) for g in groups for r in g.readers)
     mixed = [g for g in groups if not g.first]
     least = LEAST * narrow if mixed and (len(groups) > 1) else 0.0
     for g in mixed:
         _fit(g, pixels, timesteps, least)
-    wire = max([least, *(g.scale * g.most(pixels) for g in mixed)]) if mixed else narrow
+    host_range = max([least, *(g.scale * g.most(pixels) for g in mixed)]) if mixed else narrow
     for g in mixed:
-        _fit(g, pixels, timesteps, wire)
+        _fit(g, pixels, timesteps, host_range)
     for g in groups:
         if g.first:
             drive = max(r.neuron.drive for r in g.readers)
-            g.scale = on_threshold(g.readers[0].neuron, min(VTH_MANT_MAX / drive, wire / max(g.most(pixels), 1e-12)))
+            g.scale = on_threshold(g.readers[0].neuron, min(VTH_MANT_MAX / drive, host_range / max(g.most(pixels), 1e-12)))
     return max(NARROWEST, *(int(g.scale * g.most(pixels)) + 1 for g in groups))
 
 
-def _fit(g: Fed, pixels: RawPixels, timesteps: int, wire: float) -> None:
-    """The scale of a group with branches, whose host currents are each up to `wire`, or what they are themselves if that is more."""
+def _fit(g: Fed, pixels: RawPixels, timesteps: int, host_range: float) -> None:
+    """The scale of a group with branches, whose host currents are each up to `host_range`, or what they are themselves if that is more."""
     drive = max(r.neuron.drive for r in g.readers)
     biases = [sum(s.bias for s in r.inputs if not s.from_image) for r in g.readers]
     limit = min(VTH_MANT_MAX / drive, BIAS_MAX / max(1e-12, *(float(np.abs(b).max()) for b in biases)))
@@ -100,7 +100,7 @@ def _fit(g: Fed, pixels: RawPixels, timesteps: int, wire: float) -> None:
         sums = {id(s): _bound(s, scale) for s in g.branches}
         over = 0.0
         for r in g.readers:
-            bound = sum(max(wire, scale * most) + 2 if s.from_image else sums[id(s)] for s in r.inputs)
+            bound = sum(max(host_range, scale * most) + 2 if s.from_image else sums[id(s)] for s in r.inputs)
             over = max(over, bound / room(r.neuron, timesteps))
         if over < 1:
             break

@@ -20,7 +20,7 @@ from spikegate.deploy.lava.lava_import import (
 
 
 class InjectorProcess(AbstractProcess):
-    """Port ``back`` brings the exit process's decision, ``out`` goes to all that hear the injector."""
+    """Port ``back`` brings the exit process's decision, ``out`` goes to all stages."""
 
     def __init__(self, leaf) -> None:
         super().__init__(name=leaf.plan.name, leaf=leaf)
@@ -38,8 +38,8 @@ class InjectorPorts:
         self.leaf = proc_params["leaf"]
         self.leaf.start()
 
-    def beat(self) -> bool:
-        return self.leaf.guarded(lambda: self.leaf.beat(lambda k: self.back.recv(), self.out.send))
+    def step(self) -> bool:
+        return self.leaf.guarded(lambda: self.leaf.step(lambda k: self.back.recv(), self.out.send))
 
 
 @implements(proc=InjectorProcess, protocol=AsyncProtocol)
@@ -52,7 +52,7 @@ class InjectorAsync(InjectorPorts, PyAsyncProcessModel):
         self.begin(proc_params)
 
     def run_async(self) -> None:
-        while self.beat():
+        while self.step():
             pass
 
 
@@ -66,5 +66,5 @@ class InjectorLoihi(InjectorPorts, PyLoihiProcessModel):
         self.begin(proc_params)
 
     def run_spk(self) -> None:
-        if not self.beat():
+        if not self.step():
             self._req_pause = True

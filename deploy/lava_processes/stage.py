@@ -45,8 +45,8 @@ class StagePorts:
     def receive(self, k: int) -> np.ndarray:
         return getattr(self, f"in_{k}").recv()
 
-    def beat(self) -> bool:
-        return self.leaf.guarded(lambda: self.leaf.beat(self.receive, self.out.send, self.back.send))
+    def step(self) -> bool:
+        return self.leaf.guarded(lambda: self.leaf.step(self.receive, self.out.send, self.back.send))
 
 
 for _k in range(PORTS):
@@ -63,7 +63,7 @@ class StageAsync(StagePorts, PyAsyncProcessModel):
         self.begin(proc_params)
 
     def run_async(self) -> None:
-        while self.beat():
+        while self.step():
             pass
 
 
@@ -77,5 +77,5 @@ class StageLoihi(StagePorts, PyLoihiProcessModel):
         self.begin(proc_params)
 
     def run_spk(self) -> None:
-        if not self.beat():
+        if not self.step():
             self._req_pause = True

@@ -1,4 +1,4 @@
-"""What a process does in one chip step, without Lava: send what it had, take what others had, let a `ChipStage` compute."""
+"""One chip step of a process, without Lava: send the last outputs, receive those of others, let a `ChipStage` compute."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spikegate.deploy.network.messages import END, FIRST, FLUSH, SPIKES
 from spikegate.deploy.network.watchdog import COMPUTE, IDLE, RECV, SEND, STOPPED, Pulse
 from spikegate.engine.chip_time.chip_run import Arrivals, ChipStage, Entrance, Report, deciding
 from spikegate.engine.chip_time.schedule import Schedule
-from spikegate.engine.integer import Beat, done_of
+from spikegate.engine.integer import Chunk, done_of
 from spikegate.graph.ir import INPUT
 
 
@@ -22,12 +22,12 @@ class ChipLeaf(Leaf):
     def __init__(self, schedule: Schedule, plan: Plan, slots: int, pulse: Pulse, pipe: Connection) -> None:
         super().__init__(schedule.graph, plan, slots, pulse, pipe)
         self.schedule = schedule
-        self.told = ChipReporter(schedule.graph, pipe)
+        self.chip_reporter = ChipReporter(schedule.graph, pipe)
         self.steps = 0
 
     def _over(self) -> None:
         """End of a run."""
-        self.told.over(self.steps)
+        self.chip_reporter.over(self.steps)
         self.steps = 0
         self.pulse.finished()
 
@@ -44,8 +44,8 @@ class ChipStageLeaf(ChipLeaf):
         self.stage: ChipStage | None = None
         self.spikes = False
 
-    def beat(self, receive: Receive, send: Send, send_back: Send) -> bool:
-        """One chip step; False once the network ends. All is sent before anything is awaited: a hop takes a step, no deadlock."""
+    def step(self, receive: Receive, send: Send, send_back: Send) -> bool:
+        """One chip step; False once the network ends. Everything is sent before anything is received, so nothing deadlocks."""
         self.pulse.enter(SEND)
         if self.plan.exits:
             send_back(self.decision)
@@ -75,25 +75,25 @@ class ChipStageLeaf(ChipLeaf):
         self.pulse.finished()
         return True
 
-    def _compute(self, stage: ChipStage, strobe: Beat | None, arrived: Arrivals) -> None:
+    def _compute(self, stage: ChipStage, strobe: Chunk | None, arrived: Arrivals) -> None:
         for report in stage.step(strobe, arrived):
             self.where = None
-            self._tell(report)
+            self._report(report)
         self.outgoing = self.plan.layout.write(0, stage.outs)  # type: ignore[attr-defined]
 
-    def _tell(self, report: Report) -> None:
+    def _report(self, report: Report) -> None:
         """Report events, and outputs that are always wanted or recorded; keep the decision for the next chip step."""
-        beat, own = report.beat, report.counts
-        signals = {n: beat.signals[n] for n in own if self.spikes or n in self.facts or n == self.decider}
-        if self.credit in beat.signals:
-            signals[self.credit] = beat.signals[self.credit]
-        self.told.add(report, signals)
+        chunk, own = report.chunk, report.counts
+        signals = {n: chunk.signals[n] for n in own if self.spikes or n in self.always or n == self.decider}
+        if self.credit in chunk.signals:
+            signals[self.credit] = chunk.signals[self.credit]
+        self.chip_reporter.add(report, signals)
         if report.unit == self.decider:
-            self.decision = decision(self.feedback, beat, done_of(self.graph, beat.signals, beat.t))
+            self.decision = decision(self.feedback, chunk, done_of(self.graph, chunk.signals, chunk.t))
 
 
 class ChipInjectorLeaf(ChipLeaf):
-    """Lets timesteps in as the schedule says; waits for the parent's next set of samples when one has run through."""
+    """Injects timesteps as the schedule says; waits for the parent's next set of samples after each run."""
 
     def __init__(self, schedule: Schedule, plan: Plan, slots: int, pulse: Pulse, pipe: Connection, jobs: Connection) -> None:
         super().__init__(schedule, plan, slots, pulse, pipe)
@@ -101,7 +101,7 @@ class ChipInjectorLeaf(ChipLeaf):
         self.feedback = decision_layout(plan.senders[0], slots)
         self.entrance: Entrance | None = None
 
-    def beat(self, receive: Receive, send: Send) -> bool:
+    def step(self, receive: Receive, send: Send) -> bool:
         """One chip step; False once the parent ends the network. The last chip step's decision is taken first."""
         self.pulse.enter(RECV)
         message = receive(0)
@@ -109,8 +109,8 @@ class ChipInjectorLeaf(ChipLeaf):
         frames, flags = self.plan.layout, 0
         assert isinstance(frames, Frames)
         if self.entrance is not None:
-            _, heard = self.feedback.unpack(message)
-            self.entrance.obey(heard.sample[heard.signals[DONE] > 0])
+            _, decided = self.feedback.unpack(message)
+            self.entrance.take_decision(decided.sample[decided.signals[DONE] > 0])
             if self.entrance.drained:
                 self.entrance = None
                 send(frames.empty(FLUSH))

@@ -1,4 +1,4 @@
-"""What a process tells the parent in chip time: each unit's timesteps, events and outputs, many chip steps in one message."""
+"""Reports of a process to the parent in chip time: each unit's timesteps, events and outputs, many chip steps in one message."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spikegate.deploy.network.reports import HOLD_BYTES, HOLD_S
 from spikegate.engine.chip_time.chip_run import Report
 from spikegate.engine.chip_time.reindex import Reindexed
 from spikegate.engine.chip_time.schedule import Schedule
-from spikegate.engine.integer import Beat, Signals
+from spikegate.engine.integer import Chunk, Signals
 from spikegate.engine.record import Record
 from spikegate.graph.ir import DeployError, Graph
 
@@ -28,18 +28,18 @@ class ChipReporter:
 
     def add(self, report: Report, signals: Signals) -> None:
         """Report what a unit did, with those of its signals that the parent wants."""
-        beat = report.beat
+        chunk = report.chunk
         coded: dict[str, Any] = {}
         for name, value in signals.items():
             op = self.graph.ops.get(name)
             coded[name] = np.packbits(value) if op is not None and op.payload.binary else value
-        self._held.append((report.unit, report.step, beat.rows, beat.sample, beat.t, report.counts, coded))
+        self._held.append((report.unit, report.step, chunk.rows, chunk.sample, chunk.t, report.counts, coded))
         self._bytes += sum(v.nbytes for v in coded.values())
         if self._bytes > HOLD_BYTES or time.monotonic() - self._sent > HOLD_S:
             self.flush()
 
     def flush(self) -> None:
-        """Send what is held back."""
+        """Send what is buffered."""
         if self._held:
             self.pipe.send_bytes(pickle.dumps(self._held, protocol=5))
         self._held, self._bytes, self._sent = [], 0, time.monotonic()
@@ -75,7 +75,7 @@ class ChipCollector:
                     shape = (len(sample), *op.out_shape)
                     v = np.unpackbits(v, count=int(np.prod(shape))).reshape(shape)
                 signals[n] = v
-            ended += self.results.add(unit, step, Beat(rows, sample, t, {}), counts, signals)
+            ended += self.results.add(unit, step, Chunk(rows, sample, t, {}), counts, signals)
         return 0, ended
 
     @property

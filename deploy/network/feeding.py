@@ -1,7 +1,6 @@
-"""A net that one process holds decides by itself.
+"""A net in a single process: the injector streams samples to it, many in a message, without waiting for decisions.
 
-The injector sends samples ahead, many in a message, and awaits nothing. The process takes the next sample when a slot is free, so that
-neither a timestep nor an exit costs a message.
+The process itself takes the next sample when a slot is free, so that neither a timestep nor an exit costs a message.
 """
 
 from __future__ import annotations
@@ -17,16 +16,16 @@ from spikegate.deploy.network.mapping import INJECTOR, Plan
 from spikegate.deploy.network.messages import END, FIRST, FLUSH, SPIKES, STEPWISE, Layout
 from spikegate.deploy.network.watchdog import COMPUTE, IDLE, RECV, SEND, STOPPED, Pulse
 from spikegate.engine.injector import Slots, fit, span_of
-from spikegate.engine.integer import Beat, Stage, beats
+from spikegate.engine.integer import Chunk, Stage, chunks
 from spikegate.graph.ir import INPUT, Graph
 
 BYTES, SAMPLES = 1 << 18, 256  # most in a message
-PART = 256  # samples that the parent hands over at a time, so that the first are under way while it prepares the others
-Hear = Callable[[], tuple[int, Beat]]
+PART = 256  # samples that the parent hands over at a time, so that the first are computed while it prepares the others
+NextMessage = Callable[[], tuple[int, Chunk]]
 
 
 def plan(graph: Graph, plans: dict[str, Plan]) -> dict[str, Plan]:
-    """The same processes, the injector without anyone to wait for."""
+    """The same processes, with an injector that waits for no decision."""
     signal = {INPUT: (graph.input_shape, graph.input_payload)}
     one = Layout(INJECTOR, 1, signal)
     slots = max(1, min(SAMPLES, BYTES // one.nbytes))
@@ -41,7 +40,7 @@ class SourceLeaf(Leaf):
         super().__init__(graph, plan, slots, pulse, pipe)
         self.jobs, self.feedback = jobs, Layout(INJECTOR, 1, {})
 
-    def beat(self, receive: Receive, send: Send) -> bool:
+    def step(self, receive: Receive, send: Send) -> bool:
         """All samples of a run; False once the parent ends the network."""
         layout = self.plan.layout
         self.pulse.enter(IDLE)
@@ -58,7 +57,7 @@ class SourceLeaf(Leaf):
             for at in range(0, len(values), layout.slots):
                 self.pulse.enter(COMPUTE, -1)
                 rows = np.arange(at, min(at + layout.slots, len(values)))
-                message = layout.pack(flags, Beat(rows - at, begin + rows // steps, rows % steps + 1, {INPUT: values[rows]}))
+                message = layout.pack(flags, Chunk(rows - at, begin + rows // steps, rows % steps + 1, {INPUT: values[rows]}))
                 self.pulse.enter(SEND)
                 send(message)
                 self.pulse.finished()
@@ -73,39 +72,39 @@ class SourceLeaf(Leaf):
         return True
 
 
-class Fed(Slots):
-    """Slots for the samples that messages bring: `first`, then what `hear` returns, until one says that the run is over."""
+class ArrivingSlots(Slots):
+    """Slots for the samples that messages bring: `first`, then those that `next_message` returns, until one has the flag FLUSH."""
 
-    def __init__(self, graph: Graph, width: int, span: int, stepwise: bool, first: Beat, hear: Hear) -> None:
-        self.steps, self.hear, self.over = graph.timesteps if stepwise else 1, hear, False
-        self.kept = np.zeros((0, self.steps, *graph.input_shape), first.signals[INPUT].dtype)  # samples that are here, by place
-        self.place: dict[int, int] = {}  # where those are
+    def __init__(self, graph: Graph, width: int, span: int, stepwise: bool, first: Chunk, next_message: NextMessage) -> None:
+        self.steps, self.next_message, self.over = graph.timesteps if stepwise else 1, next_message, False
+        self.kept = np.zeros((0, self.steps, *graph.input_shape), first.signals[INPUT].dtype)  # samples that have arrived, by place
+        self.place: dict[int, int] = {}  # sample number -> place
         self.free: list[int] = []  # places without a sample
-        self.ready: deque[int] = deque()  # samples that are here and in no slot
+        self.ready: deque[int] = deque()  # complete samples that are in no slot yet
         self._arrived(first)
         super().__init__(graph, width, span)
 
-    def _arrived(self, beat: Beat) -> None:
-        numbers = beat.sample.tolist()
-        new = [s for s, t in zip(numbers, beat.t.tolist()) if t == 1]
+    def _arrived(self, chunk: Chunk) -> None:
+        numbers = chunk.sample.tolist()
+        new = [s for s, t in zip(numbers, chunk.t.tolist()) if t == 1]
         more = len(new) - len(self.free)
         if more > 0:
             self.free += range(len(self.kept), len(self.kept) + more)
             self.kept = np.concatenate([self.kept, np.zeros((more, *self.kept.shape[1:]), self.kept.dtype)])
         self.place.update((s, self.free.pop()) for s in new)
-        self.kept[[self.place[s] for s in numbers], beat.t - 1] = beat.signals[INPUT]
-        self.ready.extend(s for s, t in zip(numbers, beat.t.tolist()) if t == self.steps)
+        self.kept[[self.place[s] for s in numbers], chunk.t - 1] = chunk.signals[INPUT]
+        self.ready.extend(s for s, t in zip(numbers, chunk.t.tolist()) if t == self.steps)
 
     def taken(self, most: int) -> list[int]:
         while len(self.ready) < most and not self.over:
-            flags, beat = self.hear()
+            flags, chunk = self.next_message()
             self.over = bool(flags & FLUSH)
-            self._arrived(beat)
+            self._arrived(chunk)
         return [self.ready.popleft() for _ in range(min(most, len(self.ready)))]
 
     def values(self, sample: np.ndarray, t: np.ndarray) -> np.ndarray:
-        x, told = np.zeros((len(sample), *self.graph.input_shape), np.int32), t <= self.steps
-        x[told] = self.kept[[self.place[s] for s in sample[told].tolist()], t[told] - 1]
+        x, given = np.zeros((len(sample), *self.graph.input_shape), np.int32), t <= self.steps
+        x[given] = self.kept[[self.place[s] for s in sample[given].tolist()], t[given] - 1]
         return x
 
     def advance(self, done: np.ndarray) -> np.ndarray:
@@ -121,30 +120,30 @@ class WholeLeaf(Leaf):
         super().__init__(graph, plan, slots, pulse, pipe)
         self.layouts, self.feedback = layouts, Layout(plan.name, 1, {})
 
-    def beat(self, receive: Receive, send: Send, send_back: Send) -> bool:
+    def step(self, receive: Receive, send: Send, send_back: Send) -> bool:
         """All samples of a run; False once the network ends."""
 
-        def hear() -> tuple[int, Beat]:
+        def next_message() -> tuple[int, Chunk]:
             self.pulse.enter(RECV)
             message = receive(0)
-            self.pulse.heard()
+            self.pulse.received()
             self.pulse.enter(COMPUTE, -1)
             return self.layouts[0].unpack(message, None)
 
-        flags, first = hear()
+        flags, first = next_message()
         if flags & END:
             self.pulse.enter(STOPPED)
             return False
         span = span_of(self.graph, self.slots)
         stage = Stage(self.graph, self.plan.ops, self.slots, span)
         stage.watch, stage.cell = self._enter, self.pulse.cell
-        slots = Fed(self.graph, self.slots, span, bool(flags & STEPWISE), first, hear)
-        for beat, done in beats(slots, stage):
+        slots = ArrivingSlots(self.graph, self.slots, span, bool(flags & STEPWISE), first, next_message)
+        for chunk, done in chunks(slots, stage):
             self.where = None
-            told = self.wanted(beat.signals, bool(flags & SPIKES))
-            if self.credit in beat.signals:
-                told[self.credit] = beat.signals[self.credit]
-            self.reporter.add(beat, stage.events, told, done)
+            outputs = self.wanted(chunk.signals, bool(flags & SPIKES))
+            if self.credit in chunk.signals:
+                outputs[self.credit] = chunk.signals[self.credit]
+            self.reporter.add(chunk, stage.events, outputs, done)
             self.pulse.enter(COMPUTE, -1)
         self.reporter.flush()
         self.pulse.enter(RECV)

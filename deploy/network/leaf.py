@@ -1,4 +1,4 @@
-"""What a process does in one timestep, without Lava: take messages, let a `Stage` compute, send, report to the parent."""
+"""One timestep of a process, without Lava: receive messages, let a `Stage` compute, send, report to the parent."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from spikegate.deploy.network.messages import END, FIRST, FLUSH, GROUP, SPIKES, 
 from spikegate.deploy.network.reports import Reporter
 from spikegate.deploy.network.watchdog import COMPUTE, IDLE, RECV, SEND, STOPPED, Pulse
 from spikegate.engine.injector import Injector, free_running
-from spikegate.engine.integer import Beat, Signals, Stage, ending
+from spikegate.engine.integer import Chunk, Signals, Stage, ending
 from spikegate.engine.memory import keep_memory
 from spikegate.graph import credit
 from spikegate.graph.ir import DeployError, Graph, delayed
 
-AHEAD = 2  # beats of a group that are under way where nothing that happens decides about the next
+AHEAD = 2  # chunks of a group in flight where no timestep depends on the one before
 Send = Callable[[np.ndarray], None]
 Receive = Callable[[int], np.ndarray]
 
@@ -40,7 +40,7 @@ class Leaf:
         self.index = {n: i for i, n in enumerate(graph.ops)}
         readout, start = graph.only("readout"), credit.start(graph)
         self.credit = delayed(start) if start else ""
-        self.facts = {*credit.gates(graph), readout[0] if readout else list(graph.ops)[-1]}  # reported always: alive masks, logits
+        self.always = {*credit.gates(graph), readout[0] if readout else list(graph.ops)[-1]}  # always reported: alive masks, logits
 
     def start(self) -> None:
         """First thing in the new process."""
@@ -52,11 +52,11 @@ class Leaf:
         threading.Thread(target=self._follow_parent, daemon=True).start()
 
     def wanted(self, signals: Signals, spikes: bool) -> Signals:
-        """Copies of what the parent is told of this process's signals: all, or what it always needs."""
-        return {n: signals[n].copy() for n in self.plan.ops if spikes or n in self.facts}
+        """Copies of this process's signals for the parent: all, or those that are always reported."""
+        return {n: signals[n].copy() for n in self.plan.ops if spikes or n in self.always}
 
     def _enter(self, name: str) -> None:
-        """An op is at work: a `Stage` tells."""
+        """Called by a `Stage` before it runs an op."""
         self.where = name
         self.pulse.enter(COMPUTE, self.index[name])
 
@@ -65,10 +65,10 @@ class Leaf:
             time.sleep(1.0)
         self.pulse.end_all()
 
-    def guarded(self, beat: Callable[[], bool]) -> bool:
+    def guarded(self, step: Callable[[], bool]) -> bool:
         """One timestep; an error is reported to the parent with the op's name, then this process ends."""
         try:
-            return beat()
+            return step()
         except DeployError as e:
             self.reporter.fail(e.where, e.problem, e.hint)
         except Exception as e:
@@ -89,14 +89,14 @@ class StageLeaf(Leaf):
         self.spikes = False
         self.done_in = ending(graph)
 
-    def beat(self, receive: Receive, send: Send, send_back: Send) -> bool:
-        """One beat; False once the network ends."""
+    def step(self, receive: Receive, send: Send, send_back: Send) -> bool:
+        """One chunk; False once the network ends."""
         messages = []
         for k in range(len(self.layouts)):
             self.pulse.enter(RECV, k)
             messages.append(receive(k))
         self.pulse.enter(COMPUTE, -1)
-        flags, beat = join(self.plan.name, self.layouts, messages)
+        flags, chunk = join(self.plan.name, self.layouts, messages)
         if flags & END:
             send(self.plan.layout.empty(END))
             self.pulse.enter(STOPPED)
@@ -113,26 +113,26 @@ class StageLeaf(Leaf):
         if stage is None:
             stage = self.stages[flags >> GROUP] = Stage(self.graph, self.plan.ops, self.slots, self.plan.layout.span)
             stage.watch, stage.cell, stage.lasting = self._enter, self.pulse.cell, False
-        stage.step(beat)
+        stage.step(chunk)
         self.where = None
-        done = self.done_in(beat.signals, beat.t) if self.plan.exits else None
-        out = self.plan.layout.pack(flags, beat) if self.plan.heard else None
+        done = self.done_in(chunk.signals, chunk.t) if self.plan.exits else None
+        out = self.plan.layout.pack(flags, chunk) if self.plan.has_receivers else None
         self.pulse.enter(SEND)
         if done is not None:
-            beat.signals[DONE] = done
-            send_back(self.feedback.pack(flags, beat))
+            chunk.signals[DONE] = done
+            send_back(self.feedback.pack(flags, chunk))
         if out is not None:
             send(out)
-        self.reporter.add(beat, stage.events, self.wanted(beat.signals, self.spikes), done)
+        self.reporter.add(chunk, stage.events, self.wanted(chunk.signals, self.spikes), done)
         self.pulse.finished()
         return True
 
 
 class InjectorLeaf(Leaf):
-    """Feeds samples into the slots of several groups in turn; waits for the parent's next set of samples when one is finished.
+    """Injects samples into the slots of several groups, one group after the other; waits for the parent's next samples after each run.
 
-    While one group waits for its decision, the others are under way: that is what keeps the processes busy. Where a timestep decides
-    nothing, a group goes on at once, and what comes back is only checked.
+    While one group waits for its decision, the others are computed, which keeps the processes busy. Where a timestep decides
+    nothing, a group continues at once, and the decision is only checked.
     """
 
     def __init__(
@@ -144,10 +144,10 @@ class InjectorLeaf(Leaf):
         self.most = groups * (AHEAD if self.free else 1)
         self.feedback = feedback_layout(graph, plan.senders[0], slots, plan.layout.span)
         self.running = False
-        self.ready: deque[tuple[int, Injector, Signals | None]] = deque()  # groups whose next beat can go out
-        self.sent: deque[tuple[int, Injector, Beat]] = deque()  # groups that wait for a decision, in the order of their messages
+        self.ready: deque[tuple[int, Injector, Signals | None]] = deque()  # groups whose next chunk can go out
+        self.sent: deque[tuple[int, Injector, Chunk]] = deque()  # groups that wait for a decision, in the order of their messages
 
-    def beat(self, receive: Receive, send: Send) -> bool:
+    def step(self, receive: Receive, send: Send) -> bool:
         """One message; False once the parent ends the network. Decisions are awaited only when no group can go on without one."""
         flags = 0
         if not self.running:
@@ -175,20 +175,20 @@ class InjectorLeaf(Leaf):
             self.pulse.finished()
             return True
         group, injector, back = self.ready.popleft()
-        beat = injector.beat(back)
-        out = self.plan.layout.pack(flags | group << GROUP, beat)
-        self.sent.append((group, injector, beat))
+        chunk = injector.chunk(back)
+        out = self.plan.layout.pack(flags | group << GROUP, chunk)
+        self.sent.append((group, injector, chunk))
         self.pulse.enter(SEND)
         send(out)
-        told = {self.credit: beat.signals[self.credit]} if self.credit in beat.signals else {}
-        self.reporter.add(beat, None, told, None)
+        start = {self.credit: chunk.signals[self.credit]} if self.credit in chunk.signals else {}
+        self.reporter.add(chunk, None, start, None)
         if self.free:
-            self._advance(group, injector, beat.t >= self.graph.timesteps, {})
+            self._advance(group, injector, chunk.t >= self.graph.timesteps, {})
         self.pulse.finished()
         return True
 
     def _begin(self, inputs: np.ndarray, spikes: bool) -> int:
-        """Deal the samples out to the groups; returns the flags of the first message."""
+        """Distribute the samples over the groups; returns the flags of the first message."""
         queue = iter(range(len(inputs)))
         width = min(self.slots, -(-len(inputs) // self.groups))
         injectors = [Injector(self.graph, inputs, width, self.plan.layout.span, queue) for _ in range(self.groups)]
@@ -196,8 +196,8 @@ class InjectorLeaf(Leaf):
         self.running = True
         return FIRST | (SPIKES if spikes else 0)
 
-    def _decision(self, last: Beat, message: np.ndarray) -> tuple[np.ndarray, Signals]:
-        """Which rows of a beat are done, bool [A * span], and what the next one needs of it."""
+    def _decision(self, last: Chunk, message: np.ndarray) -> tuple[np.ndarray, Signals]:
+        """Which rows of a chunk are done, bool [A * span], and the feedback for the next one."""
         _, answer = self.feedback.unpack(message)
         if not np.array_equal(answer.sample, last.sample) or not np.array_equal(answer.t, last.t):
             raise DeployError(
@@ -206,7 +206,7 @@ class InjectorLeaf(Leaf):
         return answer.signals.pop(DONE) > 0, answer.signals
 
     def _advance(self, group: int, injector: Injector, done: np.ndarray, feedback: Signals) -> None:
-        """A group's next beat is ready to go out, if there is one."""
+        """A group's next chunk is ready to go out, if there is one."""
         stay = injector.advance(done)
         if not injector.finished:
             self.ready.append((group, injector, {name: value[stay] for name, value in feedback.items()}))

@@ -1,4 +1,4 @@
-"""Which ops share a Lava process, and who sends what to whom."""
+"""Which ops share a Lava process, and which signals the processes send to each other."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ DONE = "done"
 
 @dataclass
 class Plan:
-    """One process: its ops, the processes that it hears, its messages, whether it decides when samples end, and whether it reports."""
+    """One process: its ops, the processes that it receives from, its messages; whether it decides when samples end, whether it reports."""
 
     name: str
     ops: list[str]
     senders: list[str]
     layout: Layout
     exits: bool = False
-    heard: bool = True  # by another process than the injector
+    has_receivers: bool = True  # other than the injector
     reports: bool = True
 
 
 def partition(graph: Graph, mapping: str, most: int = 1, rows: int = 0) -> dict[str, list[str]]:
     """Ops of each process, in graph order.
 
-    ``op``: one process per op. ``block``: ops of one block, told by the name before the first dot, share a process; so do
+    ``op``: one process per op. ``block``: ops of one block, those with the same name before the first dot, share a process; so do
     the ops before the first block; every gate that is not named as part of one is on its own. A block whose later ops need what another
     process makes of its earlier ones (a gate in its midst) goes on in a process of its own, ``<block>.2`` and so on. ``chip``: the
     whole net in one process, or in up to `most` with equal shares of the work (`staging`).
@@ -64,15 +64,15 @@ def partition(graph: Graph, mapping: str, most: int = 1, rows: int = 0) -> dict[
 
 
 def _split(graph: Graph, wanted: dict[str, str]) -> dict[str, list[str]]:
-    """Ops by process: each op in the last process of its group, or in a new one where that would close a ring."""
+    """Ops by process: each op in the last process of its group, or in a new one where that would close a cycle."""
     groups: dict[str, list[str]] = {}
     home: dict[str, str] = {}
     parts: dict[str, int] = {}
-    heard: dict[str, set[str]] = {}
+    upstream: dict[str, set[str]] = {}
 
     def waits_for(process: str, other: str, seen: set[str]) -> bool:
         seen.add(process)
-        return process == other or any(p not in seen and waits_for(p, other, seen) for p in heard[process])
+        return process == other or any(p not in seen and waits_for(p, other, seen) for p in upstream[process])
 
     for name, group in wanted.items():
         sources = {home[e.source] for e in graph.edges if e.target == name and not e.delay and e.source != INPUT}
@@ -82,18 +82,18 @@ def _split(graph: Graph, wanted: dict[str, str]) -> dict[str, list[str]]:
             process = f"{group}.{parts[group]}"
         home[name] = process
         groups.setdefault(process, []).append(name)
-        heard.setdefault(process, set()).update(sources - {process})
+        upstream.setdefault(process, set()).update(sources - {process})
     return groups
 
 
 def exit_process(graph: Graph, groups: dict[str, list[str]]) -> str:
-    """The process that says when a sample is done: the exit gate's, or the last op's where there is no exit gate."""
+    """The process that decides when a sample is done: the exit gate's, or the last op's where there is no exit gate."""
     gates = graph.only("exit_gate")
     last = gates[0] if gates else list(graph.ops)[-1]
     return next(p for p, names in groups.items() if last in names)
 
 
-def hears(graph: Graph, groups: dict[str, list[str]]) -> dict[str, dict[str, set[str]]]:
+def needed_signals(graph: Graph, groups: dict[str, list[str]]) -> dict[str, dict[str, set[str]]]:
     """process -> sender -> signals that it needs from that sender. The feedback to the injector is not among them."""
     home = {n: p for p, names in groups.items() for n in names}
     needs: dict[str, dict[str, set[str]]] = {p: {} for p in groups}
@@ -116,8 +116,8 @@ def hears(graph: Graph, groups: dict[str, list[str]]) -> dict[str, dict[str, set
 
 
 def order(graph: Graph, groups: dict[str, list[str]]) -> dict[str, list[str]]:
-    """The groups so that each comes after those it hears; a DeployError names the processes of a cycle."""
-    needs = hears(graph, groups)
+    """The groups so that each comes after those it receives from; a DeployError names the processes of a cycle."""
+    needs = needed_signals(graph, groups)
     left, placed = dict(groups), {INJECTOR}
     ordered: dict[str, list[str]] = {}
     while left:
@@ -134,12 +134,12 @@ def order(graph: Graph, groups: dict[str, list[str]]) -> dict[str, list[str]]:
 
 
 def plan(graph: Graph, mapping: str, slots: int, span: int = 1, most: int = 1, thrifty: bool = True) -> dict[str, Plan]:
-    """All processes, the injector first; each after those it hears (but for the injector, which hears the exit process).
+    """All processes, the injector first; each after those it receives from (except the injector, which receives from the exit process).
 
-    `thrifty`: a further process of mapping "chip" has to pay for its messages, too.
+    `thrifty`: a further process of mapping "chip" must also save more than its messages cost.
     """
     groups = partition(graph, mapping, most, slots * span if thrifty else 0)
-    needs, last = hears(graph, groups), exit_process(graph, groups)
+    needs, last = needed_signals(graph, groups), exit_process(graph, groups)
 
     def layout(sender: str) -> Layout:
         wanted = {s for p in needs for s in needs[p].get(sender, ())}
@@ -151,12 +151,12 @@ def plan(graph: Graph, mapping: str, slots: int, span: int = 1, most: int = 1, t
 
     plans = {INJECTOR: Plan(INJECTOR, [], [last], layout(INJECTOR))}
     for p, names in groups.items():
-        plans[p] = Plan(p, names, sorted(needs[p]), layout(p), exits=p == last, heard=any(p in n for n in needs.values()))
+        plans[p] = Plan(p, names, sorted(needs[p]), layout(p), exits=p == last, has_receivers=any(p in n for n in needs.values()))
     return plans
 
 
 def feedback_layout(graph: Graph, sender: str, slots: int, span: int = 1) -> Layout:
-    """Messages from the exit process to the injector: who is done, and what the next timestep needs of this one."""
+    """Messages from the exit process to the injector: which samples are done, and the feedback for the next timestep."""
     signals: dict[str, tuple[tuple[int, ...], Payload]] = {DONE: ((), Payload(0, 1))}
     for source in graph.delayed_sources():
         signals[source] = (graph.shape_of(source), graph.payload_of(source))

@@ -1,7 +1,7 @@
-"""What travels between processes: one byte vector per beat, a header and the sender's outputs for all slots.
+"""Messages between processes: one byte vector per chunk, a header and the sender's outputs for all slots.
 
-The header (flags and sample group; for each row the sample's number, -1 where it is empty, and its timestep) is the reset wire
-(timestep 1) and the halting wire: it says which sample a slot holds now. A receiver checks that all its messages carry the same one.
+The header (flags and sample group; for each row the sample's number, -1 where it is empty, and its timestep) serves as reset
+(timestep 1) and as halting signal: it says which sample a slot holds now. A receiver checks that all its messages carry the same one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from spikegate.engine.integer import Beat, Signals
+from spikegate.engine.integer import Chunk, Signals
 from spikegate.graph.ir import DeployError, Payload
 from spikegate.kernels.scatter import ends
 
@@ -67,8 +67,8 @@ class Layout:
         message[:4].view(np.int32)[0] = flags
         return message
 
-    def pack(self, flags: int, beat: Beat) -> np.ndarray:
-        """Message with those of the beat's signals that the layout names, uint8 [nbytes].
+    def pack(self, flags: int, chunk: Chunk) -> np.ndarray:
+        """Message with those of the chunk's signals that the layout names, uint8 [nbytes].
 
         Raises
         ------
@@ -77,15 +77,15 @@ class Layout:
         """
         message = self.empty(flags)
         head = message[: self.head].view(np.int32)
-        at: np.ndarray | slice = beat.rows
-        if len(beat.t) == self.slots:
+        at: np.ndarray | slice = chunk.rows
+        if len(chunk.t) == self.slots:
             at = slice(None)  # all of them, in order
         elif self.span > 1:
-            at = (beat.rows[:, None] * self.span + np.arange(beat.span)).ravel()
-        head[1 : 1 + self.slots][at] = beat.sample
-        head[1 + self.slots :][at] = beat.t
+            at = (chunk.rows[:, None] * self.span + np.arange(chunk.span)).ravel()
+        head[1 : 1 + self.slots][at] = chunk.sample
+        head[1 + self.slots :][at] = chunk.t
         for name, view in self._views(message).items():
-            value, limits = beat.signals[name], self.limits.get(name)
+            value, limits = chunk.signals[name], self.limits.get(name)
             if limits is not None and value.size:
                 high, low, _ = ends(np.ascontiguousarray(value))
                 if low < limits.min or high > limits.max:
@@ -94,23 +94,23 @@ class Layout:
             view[at] = value
         return message
 
-    def unpack(self, message: np.ndarray, dtype: Any = np.int32) -> tuple[int, Beat]:
-        """Flags and beat of a message; signals [A, *shape] of the A occupied slots, int32, or as they travel where `dtype` is None."""
+    def unpack(self, message: np.ndarray, dtype: Any = np.int32) -> tuple[int, Chunk]:
+        """Flags and chunk of a message; signals [A, *shape] of the A occupied slots, int32, or as in the message where `dtype` is None."""
         head, kept = message[: self.head].view(np.int32), {"dtype": dtype, "copy": False}
         sample, views = head[1 : 1 + self.slots], self._views(message)
         if EMPTY not in sample:
             signals = {name: view if dtype is None else view.astype(**kept) for name, view in views.items()}
             t = head[1 + self.slots :].astype(np.int64)
-            return int(head[0]), Beat(np.arange(self.slots // self.span), sample.astype(np.int64), t, signals, self.span)
+            return int(head[0]), Chunk(np.arange(self.slots // self.span), sample.astype(np.int64), t, signals, self.span)
         rows = np.flatnonzero(sample != EMPTY)
         signals = {name: view[rows] if dtype is None else view[rows].astype(**kept) for name, view in views.items()}
         slots = rows if self.span == 1 else np.unique(rows // self.span)
         span = len(rows) // max(1, len(slots))
-        return int(head[0]), Beat(slots, sample[rows].astype(np.int64), head[1 + self.slots :][rows].astype(np.int64), signals, span)
+        return int(head[0]), Chunk(slots, sample[rows].astype(np.int64), head[1 + self.slots :][rows].astype(np.int64), signals, span)
 
 
-def join(receiver: str, layouts: list[Layout], messages: list[np.ndarray]) -> tuple[int, Beat]:
-    """One beat from a message of each sender.
+def join(receiver: str, layouts: list[Layout], messages: list[np.ndarray]) -> tuple[int, Chunk]:
+    """One chunk from a message of each sender.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def join(receiver: str, layouts: list[Layout], messages: list[np.ndarray]) -> tu
                 f"process {receiver}", f"its messages from {layouts[0].sender} and {layout.sender} belong to different timesteps",
                 "this is a fault of the mapping: report it with the graph; --mapping chip avoids it",
             )
-    flags, beat = layouts[0].unpack(messages[0])
+    flags, chunk = layouts[0].unpack(messages[0])
     for layout, message in zip(layouts[1:], messages[1:]):
-        beat.signals.update(layout.unpack(message)[1].signals)
-    return flags, beat
+        chunk.signals.update(layout.unpack(message)[1].signals)
+    return flags, chunk

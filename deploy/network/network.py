@@ -1,4 +1,4 @@
-"""A graph as a running network of Lava processes: compiled and started once, used for any number of runs, stopped for certain."""
+"""A graph as a running network of Lava processes: compiled and started once, used for any number of runs, always stopped."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CLOSE_S = 5.0  # for an orderly end; then processes are killed
 START_S = 60.0  # for all processes to be there
 MEMORY_HINT = "if you did not end it: the machine may be out of memory (dmesg); try a smaller --batch or --mapping chip"
 GROUPS = 2  # sample groups in flight: one is computed while another waits for its decision
-Common = tuple[maps.Plan, int, Pulse, Connection]  # what every leaf is made of, besides the graph
+Common = tuple[maps.Plan, int, Pulse, Connection]  # arguments of every leaf, besides the graph
 CHANNEL = GROUPS * AHEAD  # messages that a channel holds: as many as can be under way
 
 
@@ -78,16 +78,16 @@ class Network:
             self.plans = maps.plan(graph, mapping, batch, span_of(graph, batch), most, thrifty=stages is None)
         else:
             self.plans = chip_mapping.plan(schedule, mapping, batch)
-        self.fed = schedule is None and protocol == "async" and len(self.plans) == 2  # one process holds the net
-        if self.fed:
+        self.one_process = schedule is None and protocol == "async" and len(self.plans) == 2
+        if self.one_process:
             self.plans = feeding.plan(graph, self.plans)
         crowded = [p for p in self.plans.values() if len(p.senders) > stage.PORTS]
         if crowded:
-            raise DeployError(f"process {crowded[0].name}", f"hears {len(crowded[0].senders)} processes, {stage.PORTS} at most",
+            raise DeployError(f"process {crowded[0].name}", f"receives from {len(crowded[0].senders)} processes, {stage.PORTS} at most",
                               "use mapping block or chip")
         self.pulses = Pulses(list(self.plans))
         self.pipes: dict[str, Connection] = {}
-        self.beats = dict.fromkeys(self.plans, 0)  # timesteps (or chip steps) that each process reported, over all runs
+        self.steps = dict.fromkeys(self.plans, 0)  # timesteps (or chip steps) that each process reported, over all runs
         self._runtime: Any = None
         self._failed = False
         self._stillborn: DeployError | None = None
@@ -130,13 +130,13 @@ class Network:
         """What the injector does."""
         if self.schedule is not None:
             return ChipInjectorLeaf(self.schedule, *common, jobs)
-        return SourceLeaf(self.graph, *common, jobs) if self.fed else InjectorLeaf(self.graph, *common, jobs, GROUPS)
+        return SourceLeaf(self.graph, *common, jobs) if self.one_process else InjectorLeaf(self.graph, *common, jobs, GROUPS)
 
-    def _stage(self, common: Common, heard: list[Any]) -> Leaf:
-        """What a process with ops does; `heard`: the layouts of the messages that it gets."""
+    def _stage(self, common: Common, layouts: list[Any]) -> Leaf:
+        """What a process with ops does; `layouts`: of the messages that it receives."""
         if self.schedule is not None:
-            return ChipStageLeaf(self.schedule, *common, heard)
-        return WholeLeaf(self.graph, *common, heard) if self.fed else StageLeaf(self.graph, *common, heard)
+            return ChipStageLeaf(self.schedule, *common, layouts)
+        return WholeLeaf(self.graph, *common, layouts) if self.one_process else StageLeaf(self.graph, *common, layouts)
 
     def _start(self, lava: Any, processes: dict[str, Any], protocol: str) -> None:
         wanted = lava.AsyncProtocol if protocol == "async" else lava.LoihiProtocol
@@ -205,7 +205,7 @@ class Network:
         collector = self._collector(len(inputs), spikes)
         if len(inputs):
             try:
-                # A pipe holds little; the injector may be dead. So it is written beside the watch, not before it.
+                # A pipe holds little; the injector may be dead. So a thread writes while this one watches.
                 threading.Thread(target=self._send, args=(inputs, spikes), daemon=True).start()
                 self._collect(collector, progress)
             except BaseException:
@@ -220,16 +220,16 @@ class Network:
         return ChipCollector(self.schedule, list(self.plans), samples, spikes)
 
     def _send(self, inputs: np.ndarray, spikes: bool) -> None:
-        each = feeding.PART if self.fed else len(inputs)
+        each = feeding.PART if self.one_process else len(inputs)
         with contextlib.suppress(OSError):
             for begin in range(0, len(inputs), each):
                 part = inputs[begin : begin + each].astype(dtype_of(self.graph.input_payload))
-                job = (part, spikes, begin + each >= len(inputs)) if self.fed else (part, spikes)
+                job = (part, spikes, begin + each >= len(inputs)) if self.one_process else (part, spikes)
                 self._jobs.send_bytes(pickle.dumps(job, protocol=5))
 
     def _collect(self, collector: Collector | ChipCollector, progress: Callable[[int], None] | None) -> None:
         names = {pipe: name for name, pipe in self.pipes.items()}
-        heard = time.monotonic()
+        started = time.monotonic()
         while not collector.finished:
             ready = wait([*names, *self._sentinels], timeout=0.25)
             pipes = [p for p in ready if p in names]
@@ -237,16 +237,16 @@ class Network:
                 name = names[pipe]
                 try:
                     message = pipe.recv_bytes()
-                except EOFError:  # its process ended; the sentinel tells
+                except EOFError:  # its process ended, as its sentinel will show
                     names.pop(pipe)
                     continue
-                beats, ended = collector.read(name, message)
-                self.beats[name] += beats
+                steps, ended = collector.read(name, message)
+                self.steps[name] += steps
                 if ended and progress is not None:
                     progress(ended)
             if not pipes:
                 self._check_dead(ready)
-                if time.monotonic() - max(heard, self.pulses.last_change) > self.patience_s:
+                if time.monotonic() - max(started, self.pulses.last_change) > self.patience_s:
                     raise self._hanging()
 
     def _check_dead(self, ready: list) -> None:

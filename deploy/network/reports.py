@@ -1,4 +1,4 @@
-"""What a process tells the parent: events, alive masks, logits, exits and, on request, spikes; many timesteps in one message."""
+"""Reports of a process to the parent: events, alive masks, logits, exits and, on request, spikes; many timesteps in one message."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from spikegate.engine.integer import Beat, Recorder, Signals
+from spikegate.engine.integer import Chunk, Recorder, Signals
 from spikegate.engine.record import Record, narrow
 from spikegate.graph.ir import DeployError, Graph
 
-HOLD_S = 0.1  # reports are held back for so long, to send many at once
+HOLD_S = 0.1  # reports are buffered for so long, to send many at once
 HOLD_BYTES = 1 << 20
 PIPE_BYTES = 1 << 20
 
 
 def enlarge(pipe: Connection) -> None:
-    """Give a pipe so much room that a report fits, and its process need not wait for the reader; where the system can (Linux)."""
+    """Enlarge a pipe's buffer so that a report fits and its process need not wait for the reader; where the system can (Linux)."""
     with contextlib.suppress(OSError, AttributeError):
         fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
@@ -31,34 +31,34 @@ class Reporter:
 
     def __init__(self, graph: Graph, names: list[str], pipe: Connection) -> None:
         self.graph, self.names, self.pipe = graph, names, pipe
-        self._beats: list[tuple[Beat, np.ndarray | None, Signals, np.ndarray | None]] = []
+        self._chunks: list[tuple[Chunk, np.ndarray | None, Signals, np.ndarray | None]] = []
         self._bytes, self._sent = 0, 0.0
 
-    def add(self, beat: Beat, events: np.ndarray | None, signals: Signals, done: np.ndarray | None) -> None:
-        """Report a beat: events [ops, counters, rows], outputs [A, *shape], which samples are done (where it is decided)."""
-        self._beats.append((beat, events, signals, done))
+    def add(self, chunk: Chunk, events: np.ndarray | None, signals: Signals, done: np.ndarray | None) -> None:
+        """Report a chunk: events [ops, counters, rows], outputs [A, *shape], which samples are done (where it is decided)."""
+        self._chunks.append((chunk, events, signals, done))
         self._bytes += sum(v.nbytes for v in signals.values())
         if self._bytes > HOLD_BYTES or time.monotonic() - self._sent > HOLD_S:
             self.flush()
 
     def flush(self) -> None:
-        """Send what is held back."""
-        if not self._beats:
+        """Send what is buffered."""
+        if not self._chunks:
             return
-        beats, counts, signals, dones = zip(*self._beats)
-        told: dict[str, Any] = {}
+        chunks, counts, signals, dones = zip(*self._chunks)
+        outputs: dict[str, Any] = {}
         for name in signals[0]:
             value = np.concatenate([s[name] for s in signals])
             op = self.graph.ops.get(name)
-            told[name] = np.packbits(value) if op is not None and op.payload.binary else value
+            outputs[name] = np.packbits(value) if op is not None and op.payload.binary else value
         events = narrow(np.concatenate(counts, 2)) if self.names else None
         done = None if dones[0] is None else np.concatenate(dones)
-        sample, t = np.concatenate([b.sample for b in beats]), np.concatenate([b.t for b in beats])
-        self.pipe.send_bytes(pickle.dumps((sample, t, len(beats), events, told, done), protocol=5))
-        self._beats, self._bytes, self._sent = [], 0, time.monotonic()
+        sample, t = np.concatenate([b.sample for b in chunks]), np.concatenate([b.t for b in chunks])
+        self.pipe.send_bytes(pickle.dumps((sample, t, len(chunks), events, outputs, done), protocol=5))
+        self._chunks, self._bytes, self._sent = [], 0, time.monotonic()
 
     def fail(self, where: str, problem: str, hint: str) -> None:
-        """Tell the parent about an error, as the fields of a DeployError."""
+        """Report an error to the parent, as the fields of a DeployError."""
         self.pipe.send_bytes(pickle.dumps((where, problem, hint)))
 
 
@@ -67,19 +67,19 @@ def read(graph: Graph, names: list[str], message: bytes, recorder: Recorder) -> 
 
     Returns
     -------
-    timesteps (beats of the network), (sample, timestep) pairs, done [pairs] (all False where it is not decided)
+    chunks of the network, (sample, timestep) pairs, done [pairs] (all False where it is not decided)
 
     Raises
     ------
     DeployError
-        The one that the process met.
+        The one that the process raised.
     """
     value = pickle.loads(message)
     if isinstance(value[0], str):
         raise DeployError(*value)
-    sample, t, beats, events, told, done = value
+    sample, t, chunks, events, outputs, done = value
     signals: Signals = {}
-    for name, coded in told.items():
+    for name, coded in outputs.items():
         op = graph.ops.get(name)
         if op is not None and op.payload.binary:
             shape = (len(sample), *op.out_shape)
@@ -89,31 +89,31 @@ def read(graph: Graph, names: list[str], message: bytes, recorder: Recorder) -> 
         recorder.counted(sample, t, [recorder.names.index(n) for n in names], events)
     recorder.signals(sample, t, signals)
     if done is None:
-        return beats, len(sample), np.zeros(len(sample), bool)
+        return chunks, len(sample), np.zeros(len(sample), bool)
     recorder.ended(sample, t, done)
-    return beats, len(sample), done
+    return chunks, len(sample), done
 
 
 class Collector:
-    """The parent's side of a run: enters what processes tell into a record, and knows when all is told."""
+    """The parent's side of a run: enters the processes' reports into a record, and knows when it is complete."""
 
     def __init__(self, graph: Graph, ops: dict[str, list[str]], samples: int, spikes: bool) -> None:
         self.graph, self.ops, self.samples = graph, ops, samples
         self.recorder = Recorder(graph, samples, spikes)
-        self.told = dict.fromkeys(ops, 0)  # (sample, timestep) pairs from each process
+        self.pairs = dict.fromkeys(ops, 0)  # (sample, timestep) pairs from each process
         self.ended = 0
 
     def read(self, name: str, message: bytes) -> tuple[int, int]:
         """Enter a message of process `name`; returns (timesteps of the network, samples that ended with it)."""
-        beats, pairs, done = read(self.graph, self.ops[name], message, self.recorder)
-        self.told[name] += pairs
+        chunks, pairs, done = read(self.graph, self.ops[name], message, self.recorder)
+        self.pairs[name] += pairs
         ended = int(done.sum())
         self.ended += ended
-        return beats, ended
+        return chunks, ended
 
     @property
     def finished(self) -> bool:
-        return self.ended >= self.samples and len(set(self.told.values())) == 1
+        return self.ended >= self.samples and len(set(self.pairs.values())) == 1
 
     def record(self, labels: np.ndarray | None) -> Record:
         return self.recorder.record(labels)

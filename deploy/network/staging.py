@@ -11,10 +11,10 @@ from spikegate.graph.ir import INPUT, Graph, delayed
 from spikegate.ops.base.block import Block
 
 MOST = 4  # processes that a net is cut into
-GAIN = 0.85  # one more process has to shorten the longest share to this part of it
+GAIN = 0.85  # one more process must shorten the longest share to at most this fraction
 EVENTS, GRADED = 0.15, 0.5  # share of inputs taken to be active: spikes, graded values
-MESSAGE = 4e5  # work of handing a beat on, whatever it holds
-DECISION = 8e6  # the same where the next beat waits for the injector to hear of this one: a net in one process decides by itself
+MESSAGE = 4e5  # work of sending a chunk, whatever its size
+DECISION = 8e6  # the same where the injector waits for a decision before the next chunk; a net in one process decides by itself
 NEURON, FOREIGN, VALUE = 4.0, 30.0, 6.0  # work of an update (of a `Block`'s any neurons: more), of a value in a message, in accumulates
 
 
@@ -26,8 +26,8 @@ def usable_cores() -> int:
 def stages(graph: Graph, most: int, rows: int = 0) -> list[list[str]]:
     """The ops in order, cut into at most `most` parts so that the longest share of the work is shortest.
 
-    Work is estimated: dense operations times a usual activity, updates, and the values that cross a cut. A further part has to pay; where
-    a beat's `rows` (samples x timesteps) are given, also for what one more message a beat costs.
+    Work is estimated: dense operations times a usual activity, updates, and the values that cross a cut. A further part must save enough;
+    where a chunk's `rows` (samples x timesteps) are given, also more than one more message for each chunk costs.
     """
     names = list(graph.ops)
     if most < 2 or len(names) < 2:

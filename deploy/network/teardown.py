@@ -14,7 +14,7 @@ ORDERLY_S = 5.0  # what Lava and Python may take for a step of their own; a proc
 
 def kill(runtime: Any, segments: list) -> None:
     """End every process of a runtime and free its shared memory; `segments` are the handles known since it started."""
-    runtime._is_started = False  # or its __del__ waits for processes that are gone
+    runtime._is_started = False  # or its __del__ waits for processes that have ended
     infrastructure = runtime._messaging_infrastructure
     if infrastructure is None:
         return
@@ -49,7 +49,7 @@ def _end_all(runtime: Any, infrastructure: Any, segments: list) -> None:
 
 
 def _within(step: Callable[[], Any]) -> None:
-    """Do a step of somebody else's tidying up, whatever it raises, and do not wait for it for ever."""
+    """Run a clean-up step of Lava or Python; ignore what it raises and wait for a limited time."""
 
     def quietly() -> None:
         with contextlib.suppress(Exception):

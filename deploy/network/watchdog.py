@@ -1,4 +1,4 @@
-"""Tells which process died or hangs: every process writes its phase into shared memory, the parent reads it."""
+"""Finds the process that died or hangs: every process writes its phase into shared memory, the parent reads it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 START, IDLE, RECV, COMPUTE, SEND, STOPPED = range(6)
-PID, PHASE, DETAIL, BEATS, SINCE, FIELDS = range(6)
+PID, PHASE, DETAIL, STEPS, SINCE, FIELDS = range(6)
 HELPERS = ("runtime service", "memory manager")  # Lava's own processes
 
 
@@ -42,7 +42,7 @@ class Pulses:
         return float(self.table[: len(self.names), SINCE].max())
 
     def stopped(self) -> str | None:
-        """A process that a signal has stopped (SIGSTOP, a debugger), by what the kernel says of it."""
+        """A process that a signal has stopped (SIGSTOP, a debugger), according to the kernel."""
         for pid, name in self.pids().items():
             with contextlib.suppress(OSError, IndexError):
                 with open(f"/proc/{pid}/stat") as f:
@@ -56,7 +56,7 @@ class Pulses:
         One that computes comes first, then one that never started or cannot send; else the one that has not taken a
         message that all its senders have sent (it was stopped, for instance).
         """
-        now = {name: (int(row[PHASE]), int(row[DETAIL]), int(row[BEATS])) for name, row in zip(self.names, self.table)}
+        now = {name: (int(row[PHASE]), int(row[DETAIL]), int(row[STEPS])) for name, row in zip(self.names, self.table)}
         for phase in (COMPUTE, START, SEND):
             stuck = [n for n in self.names if now[n][0] == phase]
             if stuck:
@@ -88,16 +88,16 @@ class Pulse:
         return self.row[DETAIL : DETAIL + 1]
 
     def finished(self) -> None:
-        """A timestep was handed on and reported."""
-        self.heard()
+        """A timestep was sent and reported."""
+        self.received()
         self.enter(RECV)
 
-    def heard(self) -> None:
-        """A message was dealt with, or taken by a process that deals with many together."""
-        self.row[BEATS] += 1
+    def received(self) -> None:
+        """A message was processed, or received by a process that handles many together."""
+        self.row[STEPS] += 1
 
     def end_all(self) -> None:
-        """Kill every process of the network, this one last: the parent is gone and nobody else would."""
+        """Kill every process of the network, this one last: the parent has ended."""
         own = os.getpid()
         for pid in self.table[:, PID].astype(int):
             if pid not in (0, own):

@@ -19,7 +19,7 @@ TRANSPARENT = ("current", "route")  # they have no neurons: their synapses lie w
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """Synapses (or wires) from one source to a group.
+    """Synapses (or one-to-one connections) from one source to a group.
 
     Attributes
     ----------

@@ -19,7 +19,7 @@ from spikegate.hw_sim.chip.placement import Placement
 
 TERMS = ("synop", "neuron", "memory", "link", "barrier")
 SCHEDULES = ("auto", "pipelined", "wait")
-CHUNK = 512  # samples at a time
+SAMPLES_AT_A_TIME = 512
 PERCENTILES = (5, 50, 95)
 
 
@@ -107,8 +107,8 @@ def latency(mapping: Mapping, placement: Placement, schedule: str = "auto") -> L
     terms = {k: np.zeros(n) for k in TERMS}
     total, ran, votes = np.zeros(longest), np.zeros(longest), np.zeros((longest, len(TERMS)), np.int64)
     slow = np.zeros(len(parts), np.int64)
-    for start in range(0, n, CHUNK):
-        rows = np.arange(start, min(n, start + CHUNK))
+    for start in range(0, n, SAMPLES_AT_A_TIME):
+        rows = np.arange(start, min(n, start + SAMPLES_AT_A_TIME))
         times = [p.times(rows) for p in parts]
         relative = _relative(work.count("spike_out"), rows)
         for k in range(longest):

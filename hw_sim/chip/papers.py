@@ -64,8 +64,8 @@ def shapes(name: str) -> list[Group]:
 
 def _linear(name: str, grid: int, inner: int, outer: int, sources: list[str], level: int) -> Group:
     taps = np.ones((outer, inner, 1, 1), bool)
-    heard = tuple(Projection(s, "conv", name, taps, BITS, (grid, grid)) for s in sources)
-    return Group(name, "conv", (grid, grid), outer, heard, level=level)
+    inputs = tuple(Projection(s, "conv", name, taps, BITS, (grid, grid)) for s in sources)
+    return Group(name, "conv", (grid, grid), outer, inputs, level=level)
 
 
 def at_rate(groups: list[Group], rate: float, timesteps: int) -> Workload:
@@ -86,13 +86,13 @@ def at_rate(groups: list[Group], rate: float, timesteps: int) -> Workload:
     at = {c: i for i, c in enumerate(COUNTERS)}
     for i, g in enumerate(groups):
         whole = Cut(g, g.grid[1], g.grid[0], g.channels, 0)
-        heard = [p for p in g.projections if p.source != INPUT]
+        inputs = [p for p in g.projections if p.source != INPUT]
         spikes = round(rate * g.positions * g.channels)
         if g.kind == "spiking_attention":
             counts[0, :, i, at["attention_ac"]] = round(2 * rate * g.positions**2 * g.channels)
-        elif heard:
-            counts[0, :, i, at["synop"]] = round(sum(float(landing(p, fires[p.source], whole).sum()) for p in heard) / len(heard))
-        counts[0, :, i, at["spike_in"]] = round(sum(fires[p.source].sum() for p in heard) / max(1, len(heard)))
+        elif inputs:
+            counts[0, :, i, at["synop"]] = round(sum(float(landing(p, fires[p.source], whole).sum()) for p in inputs) / len(inputs))
+        counts[0, :, i, at["spike_in"]] = round(sum(fires[p.source].sum() for p in inputs) / max(1, len(inputs)))
         counts[0, :, i, at["neuron_update"]] = g.neurons
         counts[0, :, i, at["spike_out"]] = spikes
         counts[0, :, i, at["message"]] = spikes * sum(p.source == g.name for h in groups for p in h.projections)

@@ -128,19 +128,19 @@ def groups(layers: list[Layer], *, input_on_chip: bool = True) -> list[Group]:
     return out
 
 
-def simulate(layers: list[Layer], steps: int = 128, settle: int = 64) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def simulate(layers: list[Layer], steps: int = 128, warm_up: int = 64) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The net without input events: v <- 0.75 v + W s + b, a spike above 25, reset to 0, one step per layer.
 
     Returns
     -------
-    spikes : layer -> int64 [steps, positions, channels], after `settle` steps (position = y * width + x)
+    spikes : layer -> int64 [steps, positions, channels], after `warm_up` steps (position = y * width + x)
     synops : layer -> int64 [steps], non-zero synapses of the spikes that arrive
     """
     v = {x.name: np.zeros((x.shape[1] * x.shape[2], x.shape[0])) for x in layers}
     sent = {n: np.zeros(a.shape, bool) for n, a in v.items()}
     spikes = {n: np.zeros((steps, *a.shape), np.int64) for n, a in v.items()}
     synops = {n: np.zeros(steps, np.int64) for n in v}
-    for step in range(-settle, steps):
+    for step in range(-warm_up, steps):
         arrived = dict(sent)
         for before, layer in itertools.pairwise(layers):
             assert layer.weight is not None and layer.bias is not None

@@ -22,7 +22,7 @@ class Placement:
 
 
 def place(mapping: Mapping, method: str = "optimised", seed: int = 0) -> Placement:
-    """Place the cores of a mapping; "greedy" walks the tiles in a snake in graph order, "optimised" goes on from there."""
+    """Place the cores of a mapping; "greedy" fills the tiles in a snake in graph order, "optimised" goes on from there."""
     mesh = mesh_for(mapping.chip, mapping.chips)
     slots = _snake(mesh)[: mapping.cores]
     if method == "optimised" and mapping.cores > 2:

@@ -71,7 +71,7 @@ def words(group: Group, positions: int, channels: int) -> int:
     """64-bit words of synaptic memory on a core with so many of a group's positions and channels.
 
     Weights of a convolution are shared inside a core: ``kh kw Cin ceil(Cout b / 64)``. A dense row has a header word and an index beside
-    each 8-bit weight. Weights that are zero take memory too. One-to-one wires take none; an attention's scratch state is spread evenly.
+    each 8-bit weight. Weights that are zero take memory too. One-to-one synapses take none; an attention's scratch state is spread evenly.
     """
     stored = {(p.op, p.form): p for p in group.projections if p.taps is not None}  # sources that add up share one copy of the weights
     total = sum(_projection_words(p, group, positions, channels) for p in stored.values())

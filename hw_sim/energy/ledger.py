@@ -13,7 +13,7 @@ from spikegate.hw_sim.energy.cost_tables import ACTIVE, INACTIVE, QUANTITIES
 
 GATE_KINDS = ("exit_gate", *(kind for kind, op in load_ops().items() if op.halting))
 GROUPS = ("embedding", "body", "gates")
-CHUNK = 256  # samples at a time: a test set's counts times a few would not fit small machines
+SAMPLES_AT_A_TIME = 256  # a test set's counts times a few would not fit small machines
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class NetInfo:
     ----------
     host_macs : multiply-accumulates of the host's embedding per inference
     embedding_ops : names of the chip's ops before the first block
-    sources : op name -> names of the ops it hears; tells which messages go to gates (empty: none are booked to them)
+    sources : op name -> names of the ops it reads; shows which messages go to gates (empty: none are booked to them)
     dense_ops : op name -> accumulates per timestep if every input were active
     """
 
@@ -100,8 +100,8 @@ def book(record: Record, info: NetInfo) -> Ledger:
     shape = (steps, len(record.ops), len(QUANTITIES))
     work, gates = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     groups = np.zeros((n, steps, len(GROUPS), len(QUANTITIES)), np.int64)
-    for start in range(0, n, CHUNK):
-        rows = slice(start, start + CHUNK)
+    for start in range(0, n, SAMPLES_AT_A_TIME):
+        rows = slice(start, start + SAMPLES_AT_A_TIME)
         everything = quantities(record.counts[rows])
         own = np.zeros_like(everything)
         own[..., update] = everything[..., update]

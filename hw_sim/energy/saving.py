@@ -81,7 +81,7 @@ def split(on: Ledger, off: Ledger | None, static: Ledger | None, exit_step: np.n
     ``timestep_halting`` what the net without halting does after the sample's exit; ``token_halting`` what halting saves up to it
     (``timestep_masks`` or ``halting_and_masks`` where `kinds` has timestep gates);
     ``gates`` is what halting costs (negative). Without `static` the baseline is `off`; without `off`, halting and
-    backbone cannot be told apart and share a row. None without both.
+    backbone cannot be separated and share a row. None without both.
 
     Raises
     ------

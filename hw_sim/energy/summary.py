@@ -32,7 +32,7 @@ class Priced:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Everything that is shown. `nets` holds some of "static", "halt_off", "adaptive", in this order; `main` is the net asked for."""
+    """Everything that is shown. `nets` holds some of "static", "halt_off", "adaptive", in this order; `main` is the net that was named."""
 
     main: str
     nets: dict[str, Priced]
@@ -59,7 +59,7 @@ def estimate(net: Measured, static: Measured | None, tables: list[CostTable]) ->
     if net.off is not None:
         nets["halt_off"] = priced(net, net.off)
     else:
-        notes.append(f"Token and timestep halting cannot be told apart yet: python deploy/run.py {named(net.export)} --halt off")
+        notes.append(f"Token and timestep halting cannot be separated yet: python deploy/run.py {named(net.export)} --halt off")
     nets["adaptive"] = priced(net, net.record)
     ledgers = {k: v.ledger for k, v in nets.items()}
     saving = split(ledgers["adaptive"], ledgers.get("halt_off"), ledgers.get("static"), net.record.exit_step, ledgers["adaptive"].kinds)

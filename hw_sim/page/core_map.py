@@ -9,7 +9,7 @@ from spikegate.hw_sim.chip.hardware import Hardware
 from spikegate.hw_sim.chip.noc import DIRECTIONS
 from spikegate.hw_sim.energy.units import count_text
 from spikegate.hw_sim.page.figure import Figure
-from spikegate.hw_sim.page.subject import Subject
+from spikegate.hw_sim.page.run_view import RunView
 from spikegate.hw_sim.page.svg import WIDTH, Canvas, ident, ticks
 
 AWAY = ((1, 0), (-1, 0), (0, 1), (0, -1))  # of `DIRECTIONS`, in tiles
@@ -17,9 +17,9 @@ THICKEST = 7.0
 LABEL = 104.0
 
 
-def core_map(subject: Subject) -> Figure | None:
+def core_map(view: RunView) -> Figure | None:
     """The mesh: a square for each core, shaded by its fullest resource; lines between tiles as thick as their packets are many."""
-    hw = subject.hardware
+    hw = view.hardware
     if hw is None:
         return None
     mesh, mapping = hw.placement.mesh, hw.mapping
@@ -63,14 +63,14 @@ def core_map(subject: Subject) -> Figure | None:
     c.text(240, bottom + 11, f"link: up to {count_text(peak)}", "s", size=9.5, within=WIDTH - 240)
     c.text(0, 9, f"{mapping.cores} of {mesh.slots} cores, {mapping.chips} chip{'s' if mapping.chips > 1 else ''}", "s", size=9.5)
     c.height = bottom + 16
-    name = f"cores-{ident(subject.label)}"
+    name = f"cores-{ident(view.label)}"
     spot = hw.load.hot_spots(1)
     says = f"{hw.title}: squares are cores, shaded by their fullest resource; orange lines are links between tiles, as thick as their load."
     if spot:
         s = spot[0]
         most = f"{count_text(s['packets'])} packets per inference"
         says += f" The fullest link leaves tile ({s['x']}, {s['y']}) to the {s['direction']} with {most}."
-    alt = f"{subject.label} on {mapping.cores} cores of {hw.chip.name}; the fullest core is at {100 * full.max():.0f} %."
+    alt = f"{view.label} on {mapping.cores} cores of {hw.chip.name}; the fullest core is at {100 * full.max():.0f} %."
     data = [
         [str(i), mapping.work.groups[mapping.group_of[i]].name, f"({int(x[i])}, {int(y[i])})",
          *(f"{int(used(mapping)[r][i]):,}" for r in RESOURCES), f"{100 * full[i]:.0f} %"]
@@ -86,9 +86,9 @@ def fullest(hw: Hardware) -> np.ndarray:
     return np.max([use[r] / most[r] for r in RESOURCES], axis=0)
 
 
-def use_of_ops(subject: Subject) -> Figure | None:
+def use_of_ops(view: RunView) -> Figure | None:
     """Fullest core of each op."""
-    hw = subject.hardware
+    hw = view.hardware
     if hw is None:
         return None
     rows = utilisation(hw.mapping)
@@ -111,9 +111,9 @@ def use_of_ops(subject: Subject) -> Figure | None:
         c.text(LABEL + width * r["fullest"] / top + 4, y + 10, number, "s", size=9)
         y += 15
     c.height = end + 3
-    name = f"use-{ident(subject.label)}"
+    name = f"use-{ident(view.label)}"
     says = f"Use of each op's fullest core, of the resource that is scarcest there; {hw.chip.name}."
-    alt = f"{subject.label}: fullest cores by op, at most {100 * max(r['fullest'] for r in rows):.0f} %."
+    alt = f"{view.label}: fullest cores by op, at most {100 * max(r['fullest'] for r in rows):.0f} %."
     data = [
         [r["op"], r["kind"], str(r["cores"]), *(f"{r[n]['used']:,}" + (f" of {r[n]['max']:,}" if r[n]["max"] else "") for n in RESOURCES),
          f"{100 * r['fullest']:.0f} %"]

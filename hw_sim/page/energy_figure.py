@@ -9,7 +9,7 @@ from spikegate.hw_sim.energy.cost_tables import CostTable
 from spikegate.hw_sim.energy.pricing import COMPONENT_OF, COMPONENTS, Energy
 from spikegate.hw_sim.energy.units import energy_text, unit_for
 from spikegate.hw_sim.page.figure import Figure
-from spikegate.hw_sim.page.subject import Row
+from spikegate.hw_sim.page.run_view import Row
 from spikegate.hw_sim.page.svg import WIDTH, Canvas, axis, ident, wide
 from spikegate.hw_sim.tables.energy_tables import partial_text
 

@@ -6,25 +6,25 @@ import numpy as np
 
 from spikegate.hw_sim.energy.units import digits
 from spikegate.hw_sim.page.figure import Figure
-from spikegate.hw_sim.page.subject import Subject
+from spikegate.hw_sim.page.run_view import RunView
 from spikegate.hw_sim.page.svg import WIDTH, Canvas, ident, num
 
 LEFT, HEIGHT = 38.0, 120.0
 
 
-def cells_of(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
+def cells_of(view: RunView) -> tuple[np.ndarray, np.ndarray]:
     """(share of tokens that each block processes [N, T, blocks], share of images that run timestep t [T])."""
-    record = subject.main.record
+    record = view.main.record
     share = record.processed.mean(3)
     steps = np.arange(1, share.shape[1] + 1)
     return share, (record.exit_step[:, None] >= steps).mean(0)
 
 
-def tokens(subject: Subject) -> Figure | None:
+def tokens(view: RunView) -> Figure | None:
     """Mean and spread over images; None for a net that halts no token."""
-    if not subject.main.record.gates:
+    if not view.main.record.gates:
         return None
-    share, running = cells_of(subject)
+    share, running = cells_of(view)
     _, steps, blocks = share.shape
     flat = 100 * share.reshape(len(share), -1)
     number = flat.shape[1]
@@ -53,17 +53,17 @@ def tokens(subject: Subject) -> Figure | None:
             c.line(x(t * blocks), y, x(t * blocks), y + HEIGHT, "edge")
         c.text(x((t + 0.5) * blocks), y + HEIGHT + 13, f"timestep {t + 1}" if steps <= 4 else str(t + 1), "s", anchor="middle", size=9.5)
     c.height = y + HEIGHT + 18
-    name = f"tokens-{ident(subject.label)}"
+    name = f"tokens-{ident(view.label)}"
     says = f"Share of tokens that each block processes, block by block within a timestep; {digits(float(mean.mean()))} % on average."
     ends = f"{digits(float(mean[0]))} % in the first block, {digits(float(mean[-1]))} % in the last block of the last timestep"
-    alt = f"{subject.label}, tokens processed: {ends}."
+    alt = f"{view.label}, tokens processed: {ends}."
     data = [
         [str(t + 1), str(b + 1), f"{digits(float(mean[t * blocks + b]))} %", f"{digits(float(low[t * blocks + b]))} %",
          f"{digits(float(high[t * blocks + b]))} %", f"{digits(float(100 * running[t]))} %"]
         for t in range(steps) for b in range(blocks)
     ]
     columns = ["timestep", "block", "mean tokens", "10 % of images", "90 % of images", "images still running"]
-    return Figure(name, subject.label, says, c.svg(name, alt), columns, data)
+    return Figure(name, view.label, says, c.svg(name, alt), columns, data)
 
 
 def _steps(x: list[float], y: list[float]) -> str:

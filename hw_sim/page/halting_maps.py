@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spikegate.hw_sim.energy.units import digits
-from spikegate.hw_sim.page.subject import Subject
+from spikegate.hw_sim.page.run_view import RunView
 from spikegate.hw_sim.page.svg import Canvas, ident, num, picture, runs_of
 
 MAIN = 150.0  # units; the picture above
@@ -37,14 +37,14 @@ class Maps:
     merges: bool
 
 
-def maps(subject: Subject) -> Maps | None:
-    """The maps of a run's shown images; None where nothing halts, no image is at hand, or tokens are no places of the image."""
-    record, manifest = subject.main.record, subject.net.manifest
-    images = subject.shown.images
+def maps(view: RunView) -> Maps | None:
+    """The maps of a run's example images; None where nothing halts, no image is at hand, or tokens are no places of the image."""
+    record, manifest = view.main.record, view.net.manifest
+    images = view.examples.images
     height, width = manifest["grid"]
     if not record.gates or not len(images) or record.alive.shape[3] != height * width:
         return None
-    index = subject.shown.index
+    index = view.examples.index
     alive = record.processed[index]
     steps, blocks = alive.shape[1:3]
     frames = [f"timestep {t + 1}, block {b + 1}" for t in range(steps) for b in range(blocks)]
@@ -58,14 +58,14 @@ def maps(subject: Subject) -> Maps | None:
         exits = int(record.exit_step[i])
         share = f"{digits(100 * float(masks.mean()))} %"
         what = f"Image {i + 1}, {'a ' + truth if truth else 'class not known'}, taken for {predicted}"
-        name = f"{ident(subject.label)}-{i + 1}"
+        name = f"{ident(view.label)}-{i + 1}"
         right = not truth or truth == predicted
         cards.append(Card(
             _main(image, masks, exits, f"map-{name}", f"{what}. The slider lays halted tokens over it."),
             _sheet(image, masks, exits, f"sheet-{name}", f"{what}. {_told(masks, exits)}"),
             predicted if right else f"{predicted} (is {truth})", f"{share} of cells, {exits} of {steps} timesteps", right,
         ))
-    return Maps(ident(subject.label), subject.label, cards, frames, _first_halted(alive), "token_merge" in record.kinds)
+    return Maps(ident(view.label), view.label, cards, frames, _first_halted(alive), "token_merge" in record.kinds)
 
 
 def _first_halted(alive: np.ndarray) -> int:

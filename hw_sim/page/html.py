@@ -15,7 +15,7 @@ from spikegate.hw_sim.energy.cost_tables import EVIDENCE, CostTable
 from spikegate.hw_sim.energy.units import count_text, digits, energy_text, share_text
 from spikegate.hw_sim.page import core_map, energy_figure, halting_figure, halting_maps, latency_figure, raster, saving_figure
 from spikegate.hw_sim.page.figure import Figure
-from spikegate.hw_sim.page.subject import Row, Subject, rows
+from spikegate.hw_sim.page.run_view import Row, RunView, rows
 from spikegate.hw_sim.tables.chip_tables import energy_cells, fit_line, noc_lines, sure_lines, time_text
 from spikegate.hw_sim.tables.energy_tables import fact_rows, partial_text
 
@@ -33,19 +33,19 @@ class Group:
 Sections = dict[str, list[Group]]
 
 
-def figures(subjects: list[Subject], tables: list[CostTable]) -> Sections:
+def figures(views: list[RunView], tables: list[CostTable]) -> Sections:
     """Every figure by section, in the page's order; sections without a figure are left out."""
-    side_by_side = rows(subjects)
+    side_by_side = rows(views)
 
-    def by_run(of: Callable[[Subject], Iterable[Figure | None]]) -> list[Group]:
-        return [group(s.label, of(s)) for s in subjects]
+    def by_run(of: Callable[[RunView], Iterable[Figure | None]]) -> list[Group]:
+        return [group(s.label, of(s)) for s in views]
 
     found = {
         "energy": [group("", (energy_figure.by_component(side_by_side, t) for t in tables))],
         "ops": by_run(lambda s: (energy_figure.by_op(Row(s.label, s.main), t) for t in tables)),
         "saving": by_run(lambda s: (saving_figure.waterfall(s, t) for t in tables)),
-        "tokens": [group("", (halting_figure.tokens(s) for s in subjects))],
-        "spikes": [group("", (raster.raster(s) for s in subjects))],
+        "tokens": [group("", (halting_figure.tokens(s) for s in views))],
+        "spikes": [group("", (raster.raster(s) for s in views))],
         "cores": by_run(lambda s: (core_map.core_map(s), core_map.use_of_ops(s))),
         "latency": by_run(lambda s: (latency_figure.chip_steps(s), latency_figure.terms(s))),
     }
@@ -57,29 +57,29 @@ def group(heading: str, found: Iterable[Figure | None]) -> Group:
     return Group(heading, [f for f in found if f is not None])
 
 
-def render(subjects: list[Subject], tables: list[CostTable], sections: Sections, command: str) -> str:
+def render(views: list[RunView], tables: list[CostTable], sections: Sections, command: str) -> str:
     """The page as text; `command` repeats it."""
     env = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    side_by_side = rows(subjects)
+    side_by_side = rows(views)
     return env.get_template("report.html").render(
-        title=" and ".join(s.label for s in subjects) if len(subjects) < 4 else f"{len(subjects)} runs",
-        cards=[_card(s, tables) for s in subjects],
-        notes=_notes(subjects),
+        title=" and ".join(s.label for s in views) if len(views) < 4 else f"{len(views)} runs",
+        cards=[_card(s, tables) for s in views],
+        notes=_notes(views),
         labels=[r.label for r in side_by_side],
         facts=fact_rows([r.net for r in side_by_side]) + _energies(side_by_side, tables),
-        exact=[_exact(s) for s in subjects],
+        exact=[_exact(s) for s in views],
         figures=sections,
-        maps=[m for s in subjects if (m := halting_maps.maps(s)) is not None],
-        placed=[_placed(s) for s in subjects if s.hardware is not None],
-        chips=list({s.hardware.chip.name: s.hardware.chip for s in subjects if s.hardware is not None}.values()),
+        maps=[m for s in views if (m := halting_maps.maps(s)) is not None],
+        placed=[_placed(s) for s in views if s.hardware is not None],
+        chips=list({s.hardware.chip.name: s.hardware.chip for s in views if s.hardware is not None}.values()),
         tables=[_table(t, side_by_side) for t in tables],
         evidence=EVIDENCE,
-        commands=_commands(subjects, command),
-        nets=[_net(s) for s in subjects],
+        commands=_commands(views, command),
+        nets=[_net(s) for s in views],
     )
 
 
-def _card(s: Subject, tables: list[CostTable]) -> dict[str, Any]:
+def _card(s: RunView, tables: list[CostTable]) -> dict[str, Any]:
     """The headline of a run."""
     record, manifest, meta = s.main.record, s.net.manifest, s.main.record.meta
     facts = []
@@ -108,9 +108,9 @@ def _card(s: Subject, tables: list[CostTable]) -> dict[str, Any]:
     }
 
 
-def _notes(subjects: list[Subject]) -> list[str]:
-    out = [f"{s.label}: {note}" if len(subjects) > 1 else note for s in subjects for note in s.notes]
-    keys = {(s.net.manifest["dataset"], s.main.record.meta.get("split"), s.main.ledger.samples) for s in subjects}
+def _notes(views: list[RunView]) -> list[str]:
+    out = [f"{s.label}: {note}" if len(views) > 1 else note for s in views for note in s.notes]
+    keys = {(s.net.manifest["dataset"], s.main.record.meta.get("split"), s.main.ledger.samples) for s in views}
     if len(keys) > 1:
         out.append("These runs were recorded on different images: do not compare their figures.")
     return out
@@ -124,25 +124,26 @@ def _energies(side_by_side: list[Row], tables: list[CostTable]) -> list[tuple[st
     return [(f"chip energy, {t.label.replace(' (estimate)', '')} (estimate)", [cell(r, t) for r in side_by_side]) for t in tables]
 
 
-def _exact(s: Subject) -> dict[str, str]:
+def _exact(s: RunView) -> dict[str, str]:
     """What is known of how exact a run's events are."""
-    meta, found, shown = s.main.record.meta, s.compared, s.shown
+    meta, found, examples = s.main.record.meta, s.compared, s.examples
     target = {"lava": "Lava processes", "int": "integer reference"}.get(str(meta.get("target")), str(meta.get("target", "unknown")))
     if found is None:
-        said = f"not recorded; python deploy/compare.py {s.given}"
+        text = f"not recorded; python deploy/compare.py {s.given}"
     elif found.get("equal"):
-        said = f"equal: {' = '.join(found['targets'])}, {found['spikes']:,} spikes of {found['images']} images"
+        text = f"equal: {' = '.join(found['targets'])}, {found['spikes']:,} spikes of {found['images']} images"
     else:
-        said = f"differ ({', '.join(found['targets'])}): {(found.get('divergence') or {}).get('op', 'see deploy/compare.py')}"
+        text = f"differ ({', '.join(found['targets'])}): {(found.get('divergence') or {}).get('op', 'see deploy/compare.py')}"
     again = "not run again"
-    if shown.compared:
-        again = f"differs in {shown.differs}" if shown.differs else f"same counters, masks, logits and exits on {shown.compared} images"
+    if examples.compared:
+        equal = f"same counters, masks, logits and exits on {examples.compared} images"
+        again = f"differs in {examples.differs}" if examples.differs else equal
     rate = meta.get("images_per_s")
-    return {"label": s.label, "target": target + (f", {rate:.1f} images/s" if rate else ""), "compared": said, "again": again,
-            "bad": "yes" if shown.differs or (found is not None and not found.get("equal")) else ""}
+    return {"label": s.label, "target": target + (f", {rate:.1f} images/s" if rate else ""), "compared": text, "again": again,
+            "bad": "yes" if examples.differs or (found is not None and not found.get("equal")) else ""}
 
 
-def _placed(s: Subject) -> dict[str, Any]:
+def _placed(s: RunView) -> dict[str, Any]:
     hw = s.hardware
     assert hw is not None
     io = host_io(hw.mapping)
@@ -158,9 +159,9 @@ def _table(table: CostTable, side_by_side: list[Row]) -> dict[str, Any]:
     return {"table": table, "partial": partial_text(missing)}
 
 
-def _commands(subjects: list[Subject], command: str) -> list[str]:
+def _commands(views: list[RunView], command: str) -> list[str]:
     out = []
-    for s in subjects:
+    for s in views:
         meta = s.main.record.meta
         data = f"{meta.get('split', 'test')}:{s.main.ledger.samples}"
         base = f"python deploy/run.py {s.given} --data {data} --target {meta.get('target', 'int')}"
@@ -172,6 +173,6 @@ def _commands(subjects: list[Subject], command: str) -> list[str]:
     return [*out, command]
 
 
-def _net(s: Subject) -> dict[str, str]:
+def _net(s: RunView) -> dict[str, str]:
     manifest = s.net.manifest
     return {"label": s.label, "name": manifest["name"], "model": manifest["model"], "sha": manifest["sha256"].get("model.net", "unknown")}

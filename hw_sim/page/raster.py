@@ -7,7 +7,7 @@ import numpy as np
 from spikegate.hw_sim.energy.ledger import GATE_KINDS
 from spikegate.hw_sim.energy.units import digits
 from spikegate.hw_sim.page.figure import Figure
-from spikegate.hw_sim.page.subject import Subject
+from spikegate.hw_sim.page.run_view import RunView
 from spikegate.hw_sim.page.svg import WIDTH, Canvas, ident, num, runs_of
 
 LABEL, ROW, SPACE = 104.0, 4.0, 5.0
@@ -16,18 +16,18 @@ SILENT = (*GATE_KINDS, "readout", "current")  # kinds that send words, not spike
 MARKS = 60_000  # at most; bins get wider until there are fewer
 
 
-def raster(subject: Subject) -> Figure | None:
-    """The last shown image's spikes; None where no spikes are known."""
-    kinds = dict(zip(subject.main.record.ops, subject.main.record.kinds))
-    spikes = {n: v for n, v in subject.shown.spikes.items() if v.ndim >= 2 and kinds.get(n) not in SILENT}
+def raster(view: RunView) -> Figure | None:
+    """The last example image's spikes; None where no spikes are known."""
+    kinds = dict(zip(view.main.record.ops, view.main.record.kinds))
+    spikes = {n: v for n, v in view.examples.spikes.items() if v.ndim >= 2 and kinds.get(n) not in SILENT}
     if not spikes:
         return None
     bins = BINS
     while bins > 32 and sum(_marks(v, bins) for v in spikes.values()) > MARKS:
         bins //= 2
-    sample = int(subject.shown.sample)
-    exits = int(subject.main.record.exit_step[sample])
-    dead = _dead(subject)
+    sample = int(view.examples.sample)
+    exits = int(view.main.record.exit_step[sample])
+    dead = _dead(view)
     c = Canvas(0)
     steps = max(len(v) for v in spikes.values())
     marks = [("mark", "spike"), *[("lost", "neurons of halted tokens")] * bool(dead), *[("panel", "after the exit")] * (exits < steps)]
@@ -59,15 +59,15 @@ def raster(subject: Subject) -> Figure | None:
         y += high + SPACE
     c.height = y
     total = sum(int((v != 0).sum()) for v in spikes.values())
-    name = f"spikes-{ident(subject.label)}"
-    says = f"Spikes of image {sample + 1} ({subject.shown.source}): neurons from left to right (token by token), timesteps downwards."
+    name = f"spikes-{ident(view.label)}"
+    says = f"Spikes of image {sample + 1} ({view.examples.source}): neurons from left to right (token by token), timesteps downwards."
     if any((np.abs(v) > 1).any() for v in spikes.values()):
         says += " A graded event is one mark, whatever its value."
     if shared:
         says += f" Where an op has more than {bins} neurons, neighbours share a mark."
-    alt = f"{subject.label}: raster of {total:,} spikes of {len(spikes)} ops over {steps} timesteps."
+    alt = f"{view.label}: raster of {total:,} spikes of {len(spikes)} ops over {steps} timesteps."
     columns = ["op", "neurons", *(f"spikes, timestep {t + 1}" for t in range(steps)), "active"]
-    return Figure(name, subject.label, says, c.svg(name, alt), columns, data)
+    return Figure(name, view.label, says, c.svg(name, alt), columns, data)
 
 
 def _binned(row: np.ndarray, bins: int) -> tuple[np.ndarray, float]:
@@ -80,15 +80,15 @@ def _marks(value: np.ndarray, bins: int) -> int:
     return sum(len(runs_of(_binned(row, bins)[0])) for row in value.reshape(len(value), -1) != 0)
 
 
-def _dead(subject: Subject) -> dict[str, np.ndarray]:
-    """Op -> which tokens the image has lost where the op obeys a gate, bool [T, tokens]."""
-    record = subject.main.record
-    if subject.work is None or not record.gates:
+def _dead(view: RunView) -> dict[str, np.ndarray]:
+    """Op -> which tokens of the image are halted where a gate acts on the op, bool [T, tokens]."""
+    record = view.main.record
+    if view.work is None or not record.gates:
         return {}
     at = {g: k for k, g in enumerate(record.gates, 1)}
     out = {}
-    for group in subject.work.groups:
+    for group in view.work.groups:
         entry = 0 if group.gate.startswith("~") else at.get(group.gate)
         if group.gate and entry is not None:
-            out[group.name] = ~record.alive[subject.shown.sample, :, entry]
+            out[group.name] = ~record.alive[view.examples.sample, :, entry]
     return out

@@ -6,7 +6,7 @@ from spikegate.hw_sim.energy.cost_tables import CostTable
 from spikegate.hw_sim.energy.saving import ROWS
 from spikegate.hw_sim.energy.units import energy_text, share_text, unit_for
 from spikegate.hw_sim.page.figure import Figure
-from spikegate.hw_sim.page.subject import Subject
+from spikegate.hw_sim.page.run_view import RunView
 from spikegate.hw_sim.page.svg import WIDTH, Canvas, axis, ident
 
 MEANING = {
@@ -14,7 +14,7 @@ MEANING = {
     "backbone_difference": "what the two nets' blocks do differently before anything halts",
     "token_halting": "what halted tokens spare before an image's exit",
     "timestep_masks": "what masked timesteps spare",
-    "halting_and_masks": "what halted tokens and masked timesteps spare, not told apart",
+    "halting_and_masks": "what halted tokens and masked timesteps save, not separable",
     "timestep_halting": "the work after an image's exit",
     "gates": "what halting itself costs: gates, messages to them, held values",
     "unsplit": "halting and backbone together; a run with --halt off tells them apart",
@@ -22,22 +22,22 @@ MEANING = {
 HALTED = "halted neurons, if visited"
 
 
-def waterfall(subject: Subject, table: CostTable) -> Figure | None:
+def waterfall(view: RunView, table: CostTable) -> Figure | None:
     """The split of the saving; None for a net with nothing to compare."""
-    saving = subject.estimate.saving
+    saving = view.estimate.saving
     if saving is None:
         return None
     before, after = saving.ends_pj(table)
     rows = saving.rows_pj(table)
     residual = saving.halted_visits_pj(table)
-    bars: list[tuple[str, float, float, str, str]] = [(subject.baseline, 0.0, before, "end", energy_text(before))]
+    bars: list[tuple[str, float, float, str, str]] = [(view.baseline, 0.0, before, "end", energy_text(before))]
     level = before
     for key, value in rows.items():
         sign = "-" if value > 0 else "+" if value < 0 else ""
         bars.append((ROWS[key], min(level, level - value), max(level, level - value), "saved" if value >= 0 else "spent",
                      sign + energy_text(abs(value))))
         level -= value
-    bars.append((subject.label, 0.0, after, "main", energy_text(after)))
+    bars.append((view.label, 0.0, after, "main", energy_text(after)))
     if residual:
         bars.append((HALTED, after, after + residual, "open", "+" + energy_text(residual)))
     top = max(high for _, _, high, _, _ in bars) or 1.0
@@ -55,17 +55,17 @@ def waterfall(subject: Subject, table: CostTable) -> Figure | None:
         y += 34
     axis(c, 0, width, top / factor, 12, y - 3, f"chip energy per inference in {unit} (estimate)")
     c.height = y + 25
-    name = f"saving-{ident(subject.label)}-{ident(table.name)}"
-    says = f"Chip energy (estimate) from {subject.baseline} to {subject.label}, {share_text(after - before, before) or 'no change'} in all."
+    name = f"saving-{ident(view.label)}-{ident(table.name)}"
+    says = f"Chip energy (estimate) from {view.baseline} to {view.label}, {share_text(after - before, before) or 'no change'} in all."
     if residual:
         says += " The dashed bar comes on top if the chip visits the neurons of what is halted or masked (mute) instead of skipping them."
     elif residual is None:
         reason = "how many they are takes a run with --halt off" if "unsplit" in rows else "this table has no price of a neuron's update"
         says += f" What visiting the neurons of what is halted would cost is not known here: {reason}."
     alt = f"Waterfall from {energy_text(before)} to {energy_text(after)}: " + "; ".join(f"{b[0]} {b[4]}" for b in bars[1:-1]) + "."
-    data = [[subject.baseline, energy_text(before), "", "the baseline"]]
+    data = [[view.baseline, energy_text(before), "", "the baseline"]]
     data += [[ROWS[k], energy_text(-v), share_text(-v, before), MEANING[k]] for k, v in rows.items()]
-    data.append([subject.label, energy_text(after), share_text(after - before, before), "all rows together; exact, as integers"])
+    data.append([view.label, energy_text(after), share_text(after - before, before), "all rows together; exact, as integers"])
     if residual is not None:
         data.append([HALTED, energy_text(residual), share_text(residual, before), "not in the sum: halted neurons count as skipped"])
     missing = saving.unpriced(table)

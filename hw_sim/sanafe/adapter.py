@@ -98,9 +98,9 @@ def _run(sanafe: Any, arch: Any, replay: Replay, fans: list[np.ndarray], timing:
     for e in replay.edges:
         which = np.searchsorted(fans[e.receiver], e.fan)
         for f in np.unique(which):
-            heard = int(f) % int(replay.neurons[e.receiver])
-            groups[e.receiver].neurons[heard].set_attributes(default_synapse_hw_name=f"f{f}")
-            pairs = [(int(n), heard) for n in e.source[which == f]]
+            target = int(f) % int(replay.neurons[e.receiver])
+            groups[e.receiver].neurons[target].set_attributes(default_synapse_hw_name=f"f{f}")
+            pairs = [(int(n), target) for n in e.source[which == f]]
             groups[e.sender].connect_neurons_sparse(groups[e.receiver], {"weight": [0.0] * len(pairs)}, pairs)
     chip = sanafe.SpikingChip(arch)
     chip.load(net)

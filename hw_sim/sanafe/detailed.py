@@ -17,7 +17,7 @@ from spikegate.hw_sim.chip.mapping import Mapping
 from spikegate.hw_sim.chip.workload import workload_of
 from spikegate.hw_sim.energy.cost_tables import CostTable
 from spikegate.hw_sim.energy.measured import find_measured
-from spikegate.hw_sim.page.shown import look_at
+from spikegate.hw_sim.page.examples import look_at
 from spikegate.hw_sim.sanafe import adapter
 from spikegate.hw_sim.sanafe.replay import Costs, Played, costs_of, replay_of, simple
 from spikegate.hw_sim.tables.chip_tables import time_text

@@ -7,30 +7,30 @@ from itertools import islice
 
 import numpy as np
 
-from spikegate.engine.stage import Beat, Signals
+from spikegate.engine.stage import Chunk, Signals
 from spikegate.graph.ir import INPUT, DeployError, Graph, delayed
 
-BEAT_VALUES = 1 << 17  # values of the widest signal in one beat: what the cores' caches hold
-NOBODY = -1
+CHUNK_VALUES = 1 << 17  # values of the widest signal in one chunk: what the cores' caches hold
+NO_SAMPLE = -1
 
 
 def free_running(graph: Graph) -> bool:
-    """Whether nothing that happens in a timestep decides about the next: then many timesteps can be computed at a time."""
+    """Whether no timestep depends on a decision of the one before: then many timesteps can be computed at a time."""
     exits = [graph.ops[n] for n in graph.only("exit_gate")]
     waits = any(e.policy != "fixed_window" or "alive" in graph.sources(n) for n, e in zip(graph.only("exit_gate"), exits))  # type: ignore[attr-defined]
     return not graph.delayed_sources() and not waits
 
 
 def span_of(graph: Graph, slots: int) -> int:
-    """Timesteps that a beat of so many slots takes at a time: 1 where one decides about the next, else what fits `BEAT_VALUES`."""
+    """Timesteps that a chunk of so many slots takes at a time: 1 where a timestep decides about the next, else what fits `CHUNK_VALUES`."""
     if not free_running(graph):
         return 1
     widest = max(int(np.prod(graph.shape_of(n))) for n in [INPUT, *graph.ops])
-    return max(1, min(graph.timesteps, BEAT_VALUES // (widest * slots)))
+    return max(1, min(graph.timesteps, CHUNK_VALUES // (widest * slots)))
 
 
 class Slots:
-    """Up to `width` samples at their timesteps, `span` of them in a beat. Where the samples come from is told by whoever inherits."""
+    """Up to `width` samples at their timesteps, `span` of them in a chunk. Subclasses provide the samples (`taken`, `values`)."""
 
     def __init__(self, graph: Graph, width: int, span: int = 1) -> None:
         self.graph, self.span = graph, span
@@ -47,8 +47,8 @@ class Slots:
         """What the net receives at timestep t of each sample, int32 [rows, *input_shape], an array of its own."""
         raise NotImplementedError
 
-    def beat(self, feedback: Signals | None = None) -> Beat:
-        """What the slots see now; `feedback` holds the delayed sources' last outputs, rows as in the beat before."""
+    def chunk(self, feedback: Signals | None = None) -> Chunk:
+        """The next timesteps of the slots; `feedback` holds the delayed sources' last outputs, rows as in the previous chunk."""
         sample, t, span = self.sample, self.t, 1
         if self.span > 1:  # all slots are at the same timestep, because no sample ends early
             span = min(self.span, self.graph.timesteps + 1 - int(t[0]))
@@ -63,18 +63,18 @@ class Slots:
             signals[name] = last = feedback[source]
             if begins:
                 signals[name] = np.where(first.reshape(-1, *[1] * (last.ndim - 1)), op.initial(len(first)), last)
-        return Beat(self.rows, sample, t, signals, span)
+        return Chunk(self.rows, sample, t, signals, span)
 
     def advance(self, done: np.ndarray) -> np.ndarray:
-        """Move on: samples that are `done` [A * span] give their slot to the next one. Returns which rows go on, bool [A]."""
+        """Next timesteps: the slots of samples that are `done` [A * span] take the next sample. Returns which rows continue, bool [A]."""
         span = len(done) // len(self.t)
         done = done[span - 1 :: span]
         self.t = np.where(done, 1, self.t + span)
         new = np.flatnonzero(done)
         ids = self.taken(len(new))
         self.sample = self.sample.copy()
-        self.sample[new] = ids + [NOBODY] * (len(new) - len(ids))
-        stay = self.sample != NOBODY
+        self.sample[new] = ids + [NO_SAMPLE] * (len(new) - len(ids))
+        stay = self.sample != NO_SAMPLE
         self.sample, self.t, self.rows = self.sample[stay], self.t[stay], self.rows[stay]
         return stay
 

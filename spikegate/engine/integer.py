@@ -1,7 +1,7 @@
-"""The integer reference: runs a graph timestep by timestep. The Lava processes are made of the same two parts.
+"""The integer reference: runs a graph timestep by timestep. The Lava processes use the same two parts.
 
 `Slots` know which sample and timestep each slot of the batch holds (an exit frees its slot at once);
-`Stage` computes some ops for the slots' samples. Rows are the occupied slots only, so nothing idle is computed.
+`Stage` computes some ops for the slots' samples. Only occupied slots are computed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from spikegate.engine.injector import Slots, span_of
 from spikegate.engine.record import Record
 from spikegate.engine.recorder import Held
 from spikegate.engine.recorder import Recorder as Recorder
-from spikegate.engine.stage import Beat as Beat
+from spikegate.engine.stage import Chunk as Chunk
 from spikegate.engine.stage import Signals as Signals
 from spikegate.engine.stage import Stage as Stage
 from spikegate.graph.ir import Graph
@@ -25,35 +25,35 @@ def warm(graph: Graph) -> None:
     """Compile the kernels that the graph needs, or load them from their cache: processes forked later inherit them."""
     quiet = min(max(0, graph.input_payload.low), graph.input_payload.high)
     injector = Injector(graph, np.full((1, *graph.input_shape), quiet, np.int32), 1)
-    Stage(graph, list(graph.ops), 1).step(injector.beat())
+    Stage(graph, list(graph.ops), 1).step(injector.chunk())
 
 
 def ending(graph: Graph) -> Callable[[Signals, np.ndarray], np.ndarray]:
-    """`done_of` for many beats of one graph: its gate is looked up once."""
+    """`done_of` of a graph as a function (signals, t): its gate is looked up once."""
     gate = next(iter(graph.only("exit_gate")), None)
     return lambda signals, t: t >= graph.timesteps if gate is None else signals[gate][:, 0] > 0
 
 
 def done_of(graph: Graph, signals: Signals, t: np.ndarray) -> np.ndarray:
-    """Which rows are finished, bool [A]: the exit gate's word, or the last timestep where there is no gate."""
+    """Which rows are finished, bool [A]: by the exit gate, or after the last timestep where there is no gate."""
     return ending(graph)(signals, t)
 
 
-def beats(slots: Slots, stage: Stage) -> Iterator[tuple[Beat, np.ndarray]]:
-    """All beats of the samples in these slots, computed by a stage that holds the whole net, and which of their rows end.
+def chunks(slots: Slots, stage: Stage) -> Iterator[tuple[Chunk, np.ndarray]]:
+    """All chunks of the samples in these slots, computed by a stage that holds the whole net, and which of their rows end.
 
-    A beat's signals may be overwritten by the next.
+    A chunk's signals may be overwritten by the next.
     """
     stage.lasting = False
     done_in = ending(slots.graph)
     feedback: Signals | None = None
     while not slots.finished:
-        beat = slots.beat(feedback)
-        stage.step(beat)
-        done = done_in(beat.signals, beat.t)
-        yield beat, done
+        chunk = slots.chunk(feedback)
+        stage.step(chunk)
+        done = done_in(chunk.signals, chunk.t)
+        yield chunk, done
         stay = slots.advance(done)
-        feedback = {s: beat.signals[s][stay] for s, _, _ in slots.feedback}
+        feedback = {s: chunk.signals[s][stay] for s, _, _ in slots.feedback}
 
 
 def run(
@@ -85,8 +85,8 @@ def run(
     recorder = Recorder(graph, len(inputs), spikes)
     stage.sent, stage.activity = recorder.active, recorder.all_activity()
     held = Held(recorder)
-    for beat, done in beats(injector, stage):
-        held.add(beat.sample, beat.t, stage.events, beat.signals, done)
+    for chunk, done in chunks(injector, stage):
+        held.add(chunk.sample, chunk.t, stage.events, chunk.signals, done)
         if progress is not None and done.any():
             progress(int(done.sum()))
     held.flush()

@@ -1,4 +1,4 @@
-"""How a process that computes treats its memory."""
+"""Memory allocation of compute processes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 
 def keep_memory() -> None:
-    """Have glibc keep what is freed: each step or beat frees and asks for the same blocks, and fresh pages cost a quarter of it."""
+    """Make glibc keep freed memory: each step frees and allocates the same sizes, and fresh pages cost a quarter of its time."""
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of mallopt(3)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:

@@ -1,7 +1,7 @@
-"""A stage's ops as one table for compiled code: a timestep of a small net is then one call, not dozens.
+"""A stage's ops as a table of instructions for the compiled interpreter: a timestep of a small net is then one call, not dozens.
 
-An op that can be walked this way says so by `Op.instruction`, in terms of what a `Program` offers here; the others, and what a row
-cannot do at the moment (`spikegate.kernels.interpreter`), are run by the op's own `advance`, with equal results.
+`Op.instruction` returns an op's instruction, built with the methods of `Program`; ops without one, and instructions that stop the
+interpreter (`spikegate.kernels.interpreter`), are run by the op's own `advance`, with equal results.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from spikegate.kernels import instructions as rows
 from spikegate.neurons.cuba import MANT_SHIFT, Cuba
 from spikegate.synapses.taps import Taps
 
-SMALL = 1 << 30  # synapses x rows of a beat: beyond it single calls cost nothing, and ops are watched one by one
-WALKED = 2.0  # what `Taps.share` is worth here: for a product the sources are summed again and the neurons swept apart
+SMALL = 1 << 30  # synapses x rows of a chunk; beyond it the cost of a call is negligible, and the watchdog sees single ops
+INTERPRETED_SHARE = 2.0  # factor on `Taps.share`: outside of the interpreter sources are summed again and neurons updated apart
 
 
 class Arena:
-    """Constants of one integer type, end to end; each array is entered once."""
+    """Constants of one integer type, concatenated; each array is stored once."""
 
     def __init__(self, dtype: type) -> None:
         self.dtype, self.size = dtype, 0
@@ -43,7 +43,7 @@ class Arena:
 
 
 class Program:
-    """The table of the ops `names` of a graph and all constants it speaks of."""
+    """The table of the ops `names` of a graph and all constants that it refers to."""
 
     def __init__(self, graph: Graph, names: list[str]) -> None:
         self.graph, self.names = graph, names
@@ -51,18 +51,18 @@ class Program:
         self.words = self.scratch = self.state = 0  # values for each row (signals, scratch), for each slot (state)
         self.signals: dict[str, tuple[int, tuple[int, ...]]] = {}
         self.states: dict[str, dict[str, tuple[int, tuple[int, ...]]]] = {}
-        self.given: list[str] = []  # signals that come from elsewhere
+        self.given: list[str] = []  # signals that other stages send
         self._merges: dict[tuple[Any, ...], int] = {}
         self._merge_rows: list[list[int]] = []
         self._links: list[int] = []
-        self._lists = self._marks = 0
+        self._lists = self._offsets = 0
         self.activity = 0
         number = {n: i for i, n in enumerate(graph.ops)}
         table = [self._row(i, name, number[name]) for i, name in enumerate(names)]
         width = max(map(len, table), default=0)
         self.table = np.array([row + [0] * (width - len(row)) for row in table], np.int64).reshape(len(table), width)
         self.merges, self.links = np.array(self._merge_rows, np.int64).reshape(-1, rows.EVENTS + 1), np.array(self._links, np.int64)
-        self.merges[:, rows.LISTS], self.merges[:, rows.MARKS] = self.room(self._lists), self.room(self._marks)
+        self.merges[:, rows.LISTS], self.merges[:, rows.OFFSETS] = self.room(self._lists), self.room(self._offsets)
         self.weights, self.numbers, self.longs = self.w16.values(), self.w32.values(), self.w64.values()
         self.places = [(n, at, int(np.prod(shape)), shape) for n, (at, shape) in self.signals.items()]
         held = [(at, int(np.prod(shape))) for placed in self.states.values() for at, shape in placed.values()]
@@ -70,14 +70,14 @@ class Program:
         self.work = sum(graph.ops[n].dense_ops for n in names)
 
     @property
-    def walked(self) -> int:
-        """Ops that have a row of their own."""
-        return int((self.table[:, rows.KIND] != rows.ELSEWHERE).sum()) if len(self.table) else 0
+    def interpreted(self) -> int:
+        """Number of ops that the interpreter can run."""
+        return int((self.table[:, rows.KIND] != rows.EXTERNAL).sum()) if len(self.table) else 0
 
     def _row(self, i: int, name: str, number: int) -> list[int]:
         op = self.graph.ops[name]
-        wired = {s: [delayed(e.source) if e.delay else e.source for e in edges] for s, edges in self.graph.sources(name).items()}
-        for source, edge in ((s, e) for slot, edges in self.graph.sources(name).items() for s, e in zip(wired[slot], edges)):
+        sources = {s: [delayed(e.source) if e.delay else e.source for e in edges] for s, edges in self.graph.sources(name).items()}
+        for source, edge in ((s, e) for slot, edges in self.graph.sources(name).items() for s, e in zip(sources[slot], edges)):
             if source not in self.signals:
                 self.given.append(source)
                 self.signals[source] = self.words, self.graph.shape_of(edge.source)
@@ -87,11 +87,11 @@ class Program:
         for key, array in state.items() if all(a.dtype == np.int32 for a in state.values()) else ():
             self.states[name][key] = self.state, array.shape[1:]
             self.state += array.size
-        args = None if "open" in wired else op.instruction(self, name, wired)
+        args = None if "open" in sources else op.instruction(self, name, sources)
         size = int(np.prod(op.out_shape))
         self.signals[name] = self.words, op.out_shape
-        credit = wired.get("alive") or wired.get("chain") or wired.get("before") or []
-        head = [rows.ELSEWHERE if args is None else args[0], i, number, self.words, size, -1, 0, self.activity]
+        credit = sources.get("alive") or sources.get("chain") or sources.get("before") or []
+        head = [rows.EXTERNAL if args is None else args[0], i, number, self.words, size, -1, 0, self.activity]
         if credit:
             head[rows.CREDIT], head[rows.TOKENS] = self.place(credit[0]), int(np.prod(self.shape(credit[0])))
         self.words += size
@@ -111,7 +111,7 @@ class Program:
         return self.scratch - n
 
     def link(self, sources: list[str]) -> int:
-        """Offset of a list of signals."""
+        """Offset of these signals in `links`."""
         self._links += [self.place(s) for s in sources]
         return len(self._links) - len(sources)
 
@@ -120,7 +120,7 @@ class Program:
         return self.states[name][key][0] if key in self.states[name] else -1
 
     def merge(self, sources: list[str], flat: bool = False) -> int:
-        """Number of the sum of these sources, [positions, channels] or all `flat` in one position."""
+        """Index of the sum of these sources, [positions, channels] or, if `flat`, one position with all values."""
         key = (*sources, flat)
         if key not in self._merges:
             shape = self.shape(sources[0])
@@ -130,17 +130,17 @@ class Program:
             cap = 0 if high <= 1 and channels <= gather.FEW else min(max(high, 1), gather.UNITS)
             lists = positions * channels * cap + gather.BLOCK if cap else positions
             total = self.room(positions * channels) if len(sources) > 1 else -1
-            self._lists, self._marks = max(self._lists, lists), max(self._marks, positions + 1)  # one place for the lists of all
+            self._lists, self._offsets = max(self._lists, lists), max(self._offsets, positions + 1)  # all merges share one buffer
             self._merge_rows.append([len(sources), self.link(sources), positions, channels, cap, total, 0, 0, self.room(positions)])
             self._merges[key] = len(self._merge_rows) - 1
         return self._merges[key]
 
     def cap(self, merge: int) -> int:
-        """Largest value that merge lists as unit events; 0 where positions are coded."""
+        """Largest value of a merge that is listed as unit events; 0 where positions are coded."""
         return self._merge_rows[merge][rows.CAP]
 
     def synapses(self, taps: Taps, sources: list[str], flat: bool = False) -> list[int] | None:
-        """Columns of synapses on a sum of sources; None for groups of channels, and for weights that no chip has."""
+        """Columns of synapses on a sum of sources; None for groups of channels and for weights of more than 9 bits."""
         if taps.groups > 1 or not taps.narrow:
             return None
         k = self.merge(sources, flat)
@@ -148,8 +148,8 @@ class Program:
         if self._merge_rows[k][rows.CAP] == 0:
             weight = taps.sets
         starts, ends = self.w64.put(taps.inward[0]), self.w64.put(taps.ends)
-        wires = [self.w32.put(taps.fan), starts, taps.outputs[0], ends, len(source), self.w16.put(weight), *weight.shape]
-        return [k, *wires, taps.bound, int(WALKED * taps.share * 1e6), int(taps.reach * 1e3), taps.outputs[1]]
+        arrays = [self.w32.put(taps.fan), starts, taps.outputs[0], ends, len(source), self.w16.put(weight), *weight.shape]
+        return [k, *arrays, taps.bound, int(INTERPRETED_SHARE * taps.share * 1e6), int(taps.reach * 1e3), taps.outputs[1]]
 
     def neurons(self, name: str, neuron: Cuba, bias: np.ndarray) -> list[int]:
         """Columns of neurons."""
@@ -157,12 +157,12 @@ class Program:
 
 
 def program_of(graph: Graph, names: list[str]) -> Program:
-    """The program of these ops, made once for as long as they and their edges stay the same."""
+    """The program of these ops, cached until they or their edges change."""
     known: dict[tuple[str, ...], tuple[Any, Program]] = graph.__dict__.setdefault("_programs", {})
-    facts = [graph.ops[n] for n in names], list(graph.edges), graph.timesteps, graph.input_shape, graph.input_payload
+    key = [graph.ops[n] for n in names], list(graph.edges), graph.timesteps, graph.input_shape, graph.input_payload
     last = known.get(tuple(names))
-    if last is None or not same(last[0], facts):
-        known[tuple(names)] = last = facts, Program(graph, names)
+    if last is None or not same(last[0], key):
+        known[tuple(names)] = last = key, Program(graph, names)
     return last[1]
 
 

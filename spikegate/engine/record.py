@@ -36,7 +36,7 @@ class Record:
         Entry 0: tokens alive before the first gate; entry g: after gate g, counted from 1. False after the exit.
         A net without gates has one entry, all True until the exit.
     entering : list of int
-        Entries of `alive` that the blocks obey. In serial order block g + 1 obeys entry g.
+        Entries of `alive` that gate the blocks. In serial order entry g gates block g + 1.
     spikes : dict of op name -> int32 [N, T, *shape]
         Only with ``record="spikes"``; zero after the exit.
     activity : dict of op name -> int32 [T, *shape]
@@ -61,7 +61,7 @@ class Record:
     values: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.entering:  # records of serial nets, written before there was anything else
+        if not self.entering:  # records of serial nets, written before other halting orders existed
             self.entering = list(range(max(1, len(self.gates))))
 
     @property

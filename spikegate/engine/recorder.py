@@ -11,7 +11,7 @@ from spikegate.graph import credit
 from spikegate.graph.ir import COUNTERS, Graph, delayed
 from spikegate.kernels import counting, scatter
 
-ROWS = 256  # rows that are entered together
+ROWS = 256  # rows that are buffered
 
 
 class Recorder:
@@ -37,10 +37,10 @@ class Recorder:
         self._flat: dict[str, np.ndarray] = {}  # the same, one row for each timestep
         graded = [n for n, op in graph.ops.items() if not (op.payload.binary or op.gates_tokens)]
         self.values = {n: np.zeros((samples, t), np.int64) for n in graded}
-        self.special = {*self.values, *self.spikes, *self.gates, self.start, self.logits_of}  # of which more than activity is kept
+        self.special = {*self.values, *self.spikes, *self.gates, self.start, self.logits_of}  # ops of which more than the activity is kept
 
     def counted(self, sample: np.ndarray, t: np.ndarray, ops: slice | list[int], events: np.ndarray) -> None:
-        """Take the events [ops, counters, rows] of the ops with these numbers."""
+        """Enter the events [ops, counters, rows] of the ops with these indices."""
         rows = events.transpose(2, 0, 1)
         if isinstance(ops, slice):
             self.counts[sample, t - 1] = rows
@@ -48,9 +48,9 @@ class Recorder:
             self.counts[sample[:, None], t[:, None] - 1, ops] = rows
 
     def signals(self, sample: np.ndarray, t: np.ndarray, signals: dict[str, np.ndarray], activity: bool = True) -> None:
-        """Take alive masks, logits and spikes from whichever signals are given; a sample's rows in the order of their timesteps.
+        """Enter alive masks, logits and spikes from the given signals; a sample's rows are in the order of their timesteps.
 
-        Without `activity` it is left to calls of `active`.
+        Without `activity`, the caller enters the activity by `active`.
         """
         for name, value in signals.items():
             if activity and name in self.graph.ops:
@@ -103,12 +103,12 @@ class Recorder:
 
 
 class Held:
-    """Reports of several beats of the integer reference, entered into a recorder together: entering costs the same for one and for many."""
+    """Buffers the reports of several chunks and enters them into a recorder at once, which costs as much as entering one."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder, self.most = recorder, 0 if recorder.spikes else ROWS
         kept = {*recorder.gates, recorder.start, recorder.logits_of}
-        self.told = [n for n in (*recorder.names, recorder.start) if n in kept and n is not None]
+        self.copied = [n for n in (*recorder.names, recorder.start) if n in kept and n is not None]
         self.clear()
 
     def clear(self) -> None:
@@ -116,27 +116,27 @@ class Held:
         self.rows = 0
 
     def add(self, sample: np.ndarray, t: np.ndarray, events: np.ndarray, signals: dict[str, np.ndarray], done: np.ndarray) -> None:
-        """A beat: rows in the order (slot, timestep), events [ops, counters, rows], which rows are done."""
+        """A chunk: rows in the order (slot, timestep), events [ops, counters, rows], which rows are done."""
         if not self.most:
             self.enter(sample, t, events, signals, done)
             return
         sums = {n: counting.magnitudes(signals[n].reshape(len(t), -1)) for n in self.recorder.values}
-        self.reports.append((sample, t, events, {n: signals[n].copy() for n in self.told}, sums, done))
+        self.reports.append((sample, t, events, {n: signals[n].copy() for n in self.copied}, sums, done))
         self.rows += len(t)
         if self.rows >= self.most:
             self.flush()
 
     def enter(self, sample: np.ndarray, t: np.ndarray, events: np.ndarray, signals: dict[str, np.ndarray], done: np.ndarray) -> None:
-        """The same, at once."""
+        """Enter a chunk without buffering."""
         self.recorder.counted(sample, t, slice(None), events)
         self.recorder.signals(sample, t, signals, activity=False)
         self.recorder.ended(sample, t, done)
 
     def flush(self) -> None:
-        """Enter what is held back."""
+        """Enter what is buffered."""
         if self.reports:
             samples, times, events, signals, sums, dones = zip(*self.reports)
-            together = {n: np.concatenate([s[n] for s in signals]) for n in self.told}
+            together = {n: np.concatenate([s[n] for s in signals]) for n in self.copied}
             sample, t = np.concatenate(samples), np.concatenate(times)
             self.enter(sample, t, np.concatenate(events, 2), together, np.concatenate(dones))
             for name in self.recorder.values:

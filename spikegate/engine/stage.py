@@ -1,4 +1,4 @@
-"""Some ops of a graph, computed beat by beat for the samples in their slots."""
+"""Some ops of a graph, computed chunk by chunk for the samples in their slots."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spikegate.engine.program import SMALL, program_of
 from spikegate.graph.ir import COUNTERS, MUTE, SKIP, Counts, Graph, Inputs, Sources, delayed
 from spikegate.kernels import compiling
 from spikegate.kernels.instructions import OP, cleared, moved
-from spikegate.kernels.interpreter import walk
+from spikegate.kernels.interpreter import interpret
 from spikegate.neurons.cuba import report
 
 Signals = dict[str, np.ndarray]
@@ -20,10 +20,11 @@ NOTHING = np.zeros(0, np.int32)
 
 
 @dataclass
-class Beat:
-    """Some timesteps of the occupied slots. `rows` [A] are slot numbers; `sample` and `t` (from 1) say what each row of the signals is.
+class Chunk:
+    """Some timesteps of the samples in flight, computed in one call.
 
-    Rows of `sample`, `t` and the signals have the order (slot, timestep), `span` timesteps of each slot: [A * span].
+    `rows` [A] are the numbers of the occupied slots. The rows of `sample`, `t` (from 1) and the signals have the order (slot, timestep),
+    `span` timesteps of each slot: [A * span].
     """
 
     rows: np.ndarray
@@ -41,31 +42,31 @@ class Stage:
         self.names = names
         self.ops = {n: graph.ops[n] for n in names}
         self.rows = np.arange(width)
-        self.events = np.zeros((len(names), len(COUNTERS), 0), np.int64)  # of the last beat [ops, counters, rows]
-        self.tap: Callable[[str, dict, np.ndarray], None] | None = None  # sees each op's inputs (audit); then nothing is walked
-        self.watch: Callable[[str], None] | None = None  # hears which op is at work
-        self.cell = np.zeros(1)  # the graph's number of the op at work, of those that are walked
-        self.sent: Callable[[str, np.ndarray, np.ndarray], None] | None = None  # sees each op's output while it is in the cache
-        self.activity = NOTHING  # counts, in the order of the names, which neurons sent something; what `sent` is for
-        self._wiring = {}
+        self.events = np.zeros((len(names), len(COUNTERS), 0), np.int64)  # of the last chunk [ops, counters, rows]
+        self.tap: Callable[[str, dict, np.ndarray], None] | None = None  # receives each op's inputs (audit); switches the interpreter off
+        self.watch: Callable[[str], None] | None = None  # is called with the name of the current op
+        self.cell = np.zeros(1)  # the graph's number of the op that the interpreter runs
+        self.sent: Callable[[str, np.ndarray, np.ndarray], None] | None = None  # is called with each op's output while it is in the cache
+        self.activity = NOTHING  # events of each neuron by timestep, in the order of the names, for the interpreted ops
+        self._sources = {}
         for n in names:
             slots = graph.sources(n)
             listed = {s.rstrip("*?") for s in graph.ops[n].slots if "*" in s}
-            self._wiring[n] = [
+            self._sources[n] = [
                 (slot, slot in listed, tuple(delayed(e.source) if e.delay else e.source for e in edges)) for slot, edges in slots.items()
             ]
         fanout = [sum(getattr(graph.ops[e.target], "copies", 1) for e in graph.consumers(n)) for n in names]
         self._fanout = np.array(fanout, np.int64)[:, None]
         program = program_of(graph, names)
-        pays = program.walked > max(1, len(names) // 2)  # what is run by itself is copied into the walk's memory
-        self.program = program if pays and program.work * width * span < SMALL else None
+        worthwhile = program.interpreted > max(1, len(names) // 2)  # outputs of other ops are copied into the interpreter's memory
+        self.program = program if worthwhile and program.work * width * span < SMALL else None
         self._scratch = self._words = np.zeros(0, np.int32)
-        self.lasting = True  # whether a beat's signals are still wanted when the next is computed; if not, their memory is used again
-        self._apart = [n for n in names if self.program is None or not self.program.states[n]]  # whose state is not in one array
+        self.lasting = True  # if False, the next chunk reuses the memory of this one's signals
+        self._apart = [n for n in names if self.program is None or not self.program.states[n]]  # ops whose state is not in `_all`
         self._all, self.state = self._room(width)  # set to 0 at a sample's first timestep
 
     def _room(self, width: int) -> tuple[np.ndarray, dict[str, dict[str, np.ndarray]]]:
-        """Arrays for the state of so many slots, not set to anything; those of the program lie in one array, which comes first."""
+        """(one array with the state of the program's ops, state by op) for so many slots; the first is not initialised."""
         if self.program is None:
             return NOTHING, {n: op.state(width) for n, op in self.ops.items()}
         whole, state = np.empty(width * self.program.state, np.int32), {}
@@ -77,11 +78,11 @@ class Stage:
 
     @property
     def counts(self) -> dict[str, np.ndarray]:
-        """Events of the last beat by op, int64 [rows, counters]."""
+        """Events of the last chunk by op, int64 [rows, counters]."""
         return {n: self.events[i].T for i, n in enumerate(self.names)}
 
     def _fit(self, rows: np.ndarray) -> None:
-        """Drop the state of slots that will not be used again."""
+        """Drop the state of slots that are not in use any more."""
         if len(rows) == len(self.rows):
             return
         keep, whole, last = np.flatnonzero(np.isin(self.rows, rows)), self._all, self.state
@@ -93,10 +94,10 @@ class Stage:
             for key, array in self.state[name].items():
                 np.take(last[name][key], keep, 0, array)
 
-    def step(self, beat: Beat) -> None:
-        """Add each op's output [A * span, ...] to the beat's signals and its events to `events`."""
-        self._fit(beat.rows)
-        first = beat.t[:: beat.span] == 1
+    def step(self, chunk: Chunk) -> None:
+        """Add each op's output [A * span, ...] to the chunk's signals and its events to `events`."""
+        self._fit(chunk.rows)
+        first = chunk.t[:: chunk.span] == 1
         if first.all():
             self._all[...] = 0
             for name in self._apart:
@@ -108,18 +109,18 @@ class Stage:
             for name in self._apart:
                 for array in self.state[name].values():
                     array[first] = 0
-        self.events = np.zeros((len(self.names), len(COUNTERS), len(beat.t)), np.int64)
-        together: dict[tuple[str, ...], Sources] = {}  # sources that several ops add up
+        self.events = np.zeros((len(self.names), len(COUNTERS), len(chunk.t)), np.int64)
+        together: dict[tuple[str, ...], Sources] = {}  # merged sources, shared by the ops that read them
         if self.program is not None and self.tap is None:
-            self._walk(beat, together)
+            self._interpret(chunk, together)
         else:
             for i in range(len(self.names)):
-                self._call(i, beat, together)
+                self._call(i, chunk, together)
         self.events[:, COLUMN["message"]] = self.events[:, COLUMN["spike_out"]] * self._fanout
 
-    def _walk(self, beat: Beat, together: dict[tuple[str, ...], Sources]) -> None:
-        """All ops by the program's table; those that it leaves, one by one."""
-        program, rows = self.program, len(beat.t)
+    def _interpret(self, chunk: Chunk, together: dict[tuple[str, ...], Sources]) -> None:
+        """All ops by the interpreter; those that it cannot run, by their own `advance`."""
+        program, rows = self.program, len(chunk.t)
         assert program is not None
         if self.lasting or self._words.size < program.words * rows:
             self._words = np.empty(program.words * rows, np.int32)
@@ -128,77 +129,77 @@ class Stage:
             self._scratch = np.empty(program.scratch * rows, np.int32)
         views = {n: words[at * rows : at * rows + rows * size].reshape(rows, *shape) for n, at, size, shape in program.places}
         for name in program.given:
-            views[name][...] = beat.signals[name]
-        beat.signals.update((n, views[n]) for n in self.names)
-        facts, flags = np.zeros((len(program.merges), 4), np.int64), np.zeros(len(self.names), np.int64)
+            views[name][...] = chunk.signals[name]
+        chunk.signals.update((n, views[n]) for n in self.names)
+        merge_stats, flags = np.zeros((len(program.merges), 4), np.int64), np.zeros(len(self.names), np.int64)
         row, end = 0, len(program.table)
         while True:
-            row = walk(
-                program.table, row, rows, beat.span, beat.t, words, self._scratch, self._all, program.weights, program.numbers,
-                program.longs, program.merges, program.links, facts, self.events, flags, self.activity, self.cell,
+            row = interpret(
+                program.table, row, rows, chunk.span, chunk.t, words, self._scratch, self._all, program.weights, program.numbers,
+                program.longs, program.merges, program.links, merge_stats, self.events, flags, self.activity, self.cell,
             )  # fmt: skip
             if row == end:
                 break
             i = int(program.table[row, OP])
-            self._call(i, beat, together)
-            views[self.names[i]][...] = beat.signals[self.names[i]]
-            beat.signals[self.names[i]] = views[self.names[i]]
+            self._call(i, chunk, together)
+            views[self.names[i]][...] = chunk.signals[self.names[i]]
+            chunk.signals[self.names[i]] = views[self.names[i]]
             row += 1
         for i in np.flatnonzero(flags):
             if self.watch is not None:
                 self.watch(self.names[i])
             report(int(flags[i]))
 
-    def _call(self, i: int, beat: Beat, together: dict[tuple[str, ...], Sources]) -> None:
+    def _call(self, i: int, chunk: Chunk, together: dict[tuple[str, ...], Sources]) -> None:
         """One op by its own `advance`."""
         name = self.names[i]
         state = self.state[name]
         inputs: Inputs = {}
-        for slot, listed, sources in self._wiring[name]:
+        for slot, listed, sources in self._sources[name]:
             if not listed:
-                inputs[slot] = beat.signals[sources[0]]
+                inputs[slot] = chunk.signals[sources[0]]
                 continue
             if sources not in together:
-                together[sources] = Sources([beat.signals[s] for s in sources])
+                together[sources] = Sources([chunk.signals[s] for s in sources])
             inputs[slot] = together[sources]
         if self.watch is not None:
             self.watch(name)
         if "open" in inputs:
-            beat.signals[name] = self._masked(i, inputs, beat, state)
+            chunk.signals[name] = self._masked(i, inputs, chunk, state)
         else:
             if self.tap is not None:
-                self.tap(name, inputs, beat.t)
-            beat.signals[name], events = self.ops[name].advance(state, inputs, beat.t, beat.span)
+                self.tap(name, inputs, chunk.t)
+            chunk.signals[name], events = self.ops[name].advance(state, inputs, chunk.t, chunk.span)
             self._book(i, slice(None), events)
         if self.sent is not None:
-            self.sent(name, beat.signals[name], beat.t)
+            self.sent(name, chunk.signals[name], chunk.t)
 
     def _book(self, i: int, rows: slice | np.ndarray, events: Counts) -> None:
         booked = self.events[i]
         for counter, values in events.items():
             booked[COLUMN[counter], rows] = values
 
-    def _masked(self, i: int, inputs: Inputs, beat: Beat, state: dict[str, np.ndarray]) -> np.ndarray:
+    def _masked(self, i: int, inputs: Inputs, chunk: Chunk, state: dict[str, np.ndarray]) -> np.ndarray:
         """An op under a timestep mask: where a timestep is skipped nothing is computed and the state stays."""
         op = self.ops[self.names[i]]
-        out = np.zeros((len(beat.t), *op.out_shape), np.int32)
-        for k in range(beat.span):
-            word = inputs["open"][k :: beat.span, 0]
+        out = np.zeros((len(chunk.t), *op.out_shape), np.int32)
+        for k in range(chunk.span):
+            word = inputs["open"][k :: chunk.span, 0]
             slots = np.flatnonzero(word != SKIP)
             if not len(slots):
                 continue
-            rows = slots * beat.span + k
+            rows = slots * chunk.span + k
             part = {s: tuple(a[rows] for a in v) if isinstance(v, tuple) else v[rows] for s, v in inputs.items()}
             kept = state if len(slots) == len(word) else {n: v[slots] for n, v in state.items()}
             if self.tap is not None:
-                self.tap(self.names[i], part, beat.t[rows])
+                self.tap(self.names[i], part, chunk.t[rows])
             muted = word[slots] == MUTE
             if muted.any():
-                now = op.step(kept, part, beat.t[rows])
+                now = op.step(kept, part, chunk.t[rows])
                 now[muted] = 0
-                events = op.events(part, now, beat.t[rows])
+                events = op.events(part, now, chunk.t[rows])
             else:
-                now, events = op.advance(kept, part, beat.t[rows])
+                now, events = op.advance(kept, part, chunk.t[rows])
             out[rows] = now
             self._book(i, rows, events)
             if kept is not state:

@@ -1,4 +1,4 @@
-"""Where the tokens' credit passes in a graph: which ops change it, what the first of them starts from, and who obeys it."""
+"""The tokens' credit in a graph: which ops change it, where it starts, and which ops it gates."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ def gates(graph: Graph) -> list[str]:
 
 
 def start(graph: Graph) -> str | None:
-    """The op whose credit of the timestep before the first gate takes; None where nothing comes back."""
+    """The op whose credit of the timestep before the first gate takes; None without such feedback."""
     names = gates(graph)
     before = graph.sources(names[0]).get("chain", []) if names else []
     return before[0].source if before and before[0].delay else None
 
 
 def entering(graph: Graph) -> list[int]:
-    """Which credits the blocks obey: 0 for the one before the first gate, k for that after gate k. [0] without gates.
+    """Which credits gate the blocks: 0 for the one before the first gate, k for that after gate k. [0] without gates.
 
-    Blocks are what does synaptic work under a credit; relays and the exit gate do none.
+    Blocks are ops with synapses and an `alive` slot; relays and the exit gate have no synapses.
     """
     names = gates(graph)
     working = {n for n, op in graph.ops.items() if op.dense_ops}
-    wires = [e for e in graph.edges if e.slot == "alive" and e.target in working and e.source in names]
-    obeyed = {0 if e.delay else names.index(e.source) + 1 for e in wires}
-    return sorted(obeyed) or [0]
+    edges = [e for e in graph.edges if e.slot == "alive" and e.target in working and e.source in names]
+    entries = {0 if e.delay else names.index(e.source) + 1 for e in edges}
+    return sorted(entries) or [0]

@@ -1,4 +1,4 @@
-"""The one noun that all stages share: a graph of integer operations.
+"""What all stages share: a graph of integer operations.
 
 A signal is an int32 array ``[batch, *shape]``; token and feature maps have shape ``(positions, channels)`` with the
 positions of a grid row by row (position = y * width + x). One call of `Op.step` is one timestep.
@@ -26,9 +26,9 @@ from spikegate.graph.signals import Sources as Sources
 from spikegate.graph.signals import credit_of as credit_of
 from spikegate.graph.signals import delayed as delayed
 from spikegate.graph.signals import held as held
-from spikegate.graph.signals import living as living
 from spikegate.graph.signals import merged as merged
 from spikegate.graph.signals import nonzero as nonzero
+from spikegate.graph.signals import only_alive as only_alive
 from spikegate.graph.signals import per_sample as per_sample
 from spikegate.graph.signals import total as total
 from spikegate.graph.signals import updates as updates
@@ -40,7 +40,7 @@ Counts = dict[str, np.ndarray]  # counter -> int64 [batch]
 
 @dataclass(frozen=True)
 class Size:
-    """What placement needs to know of an op. `synapses` are counted unrolled; `weight_bits` as stored once."""
+    """Size of an op on a chip. `synapses` are counted unrolled; `weight_bits` as stored once."""
 
     neurons: int = 0
     synapses: int = 0
@@ -74,22 +74,22 @@ class Op:
     Input slots are named in `slots`; a trailing ``?`` marks an optional one, ``*`` a slot that takes a list of
     sources whose values add up (W(x + y) = Wx + Wy). Slot ``alive`` receives the credit of each token [batch, tokens]:
     a token with credit 0 is halted, costs nothing and sends nothing. Slot ``open`` receives the word of a timestep mask
-    [batch, 1]: in a skipped timestep the engine does not call the op at all, in a muted one it drops the output; an op
-    that takes the slot heeds `held` itself. `copies` is for ops whose output is a current (see ops/current.py).
+    [batch, 1]: in a skipped timestep the engine does not call the op at all, in a muted one it drops the output; the op
+    itself handles `held`. `copies` is for ops whose output is a current (see ops/current.py).
     """
 
     kind: ClassVar[str]
     slots: ClassVar[tuple[str, ...]] = ("x*",)
     arithmetic: ClassVar[tuple[str, ...]] = ()  # integer operations on the synaptic path and in the update
     gates_tokens: ClassVar[bool] = False  # its output is the credit of each token
-    halting: ClassVar[bool] = False  # is there for halting, merging or masking alone: removed with it, its events are its cost
+    halting: ClassVar[bool] = False  # exists only for halting, merging or masking: `static` removes it; its events are the cost of halting
     stand_in: ClassVar[str] = ""  # slot whose sources take its place when it is removed from a graph
     copies: int  # synapse copies of an op that drives its consumers' dendrites; other ops have none
 
     @property
     def out_shape(self) -> tuple[int, ...]:
         """Shape of one sample's output."""
-        raise TypeError(f"{type(self).__name__} does not say its output shape")
+        raise TypeError(f"{type(self).__name__} has no output shape")
 
     @property
     def payload(self) -> Payload:
@@ -125,7 +125,7 @@ class Op:
         raise TypeError(f"{type(self).__name__} has no semantics")
 
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
-        """Events of this timestep per sample, from what was really received and sent. Missing counters are zero."""
+        """Events of this timestep per sample, counted from inputs and outputs. Missing counters are zero."""
         raise TypeError(f"{type(self).__name__} does not count its events")
 
     def advance(self, state: dict[str, np.ndarray], inputs: Inputs, t: np.ndarray, span: int = 1) -> tuple[np.ndarray, Counts]:
@@ -142,8 +142,8 @@ class Op:
             out[k::span] = self.step(state, now, t[k::span])
         return out, self.events(inputs, out, t)
 
-    def instruction(self, to: Any, name: str, wired: dict[str, list[str]]) -> list[int] | None:
-        """Row of the table `to` (an `engine.program.Program`) that has compiled code do what `advance` does; None where there is none."""
+    def instruction(self, program: Any, name: str, sources: dict[str, list[str]]) -> list[int] | None:
+        """The interpreter's instruction that equals `advance`, built with an `engine.program.Program`; None where there is none."""
         return None
 
     def accumulate(self, alu: Any, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
@@ -282,18 +282,18 @@ class Graph:
 
     def without(self, kinds: Iterable[str]) -> Graph:
         """The graph without ops of these kinds. An op's `stand_in` sources take its place; its other edges go with it."""
-        gone = {n for n, op in self.ops.items() if op.kind in set(kinds)}
+        removed = {n for n, op in self.ops.items() if op.kind in set(kinds)}
 
         def remaining(edge: Edge, seen: frozenset[str] = frozenset()) -> Iterator[Edge]:
-            if edge.source not in gone:
+            if edge.source not in removed:
                 yield edge
             elif edge.source not in seen:  # credit goes round: a ring of removed gates leaves nothing
                 for e in self.sources(edge.source).get(self.ops[edge.source].stand_in, []):
                     instead = dataclasses.replace(edge, source=e.source, delay=min(1, edge.delay + e.delay))
                     yield from remaining(instead, seen | {edge.source})
 
-        edges = [r for e in self.edges if e.target not in gone for r in remaining(e)]
-        return dataclasses.replace(self, ops={n: op for n, op in self.ops.items() if n not in gone}, edges=edges)
+        edges = [r for e in self.edges if e.target not in removed for r in remaining(e)]
+        return dataclasses.replace(self, ops={n: op for n, op in self.ops.items() if n not in removed}, edges=edges)
 
     def without_halting(self) -> Graph:
         """The plain net: no token gates, no merging, no timestep masks: every token in every layer and timestep."""

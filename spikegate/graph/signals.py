@@ -13,18 +13,18 @@ from spikegate.kernels import counting, gather, scatter
 
 SKIP, OPEN, MUTE, HOLD = 0, 1, 2, 3  # words of a timestep mask on slot `open`: see ops/timestep_gate.py
 NO_NUMBERS = np.zeros((0, 0), np.int32)
-NO_CREDIT = np.zeros((0, 0), np.int32)  # what compiled loops take where no credit is connected
+NO_CREDIT = np.zeros((0, 0), np.int32)  # for compiled loops where no credit is connected
 Inputs = dict[str, Any]  # slot -> array, or tuple of arrays for the many-source slot "x"; absent slots are missing
 
 
 def delayed(source: str) -> str:
-    """Name under which a source's output of the timestep before travels."""
+    """Signal name of a source's output of the previous timestep."""
     return f"delayed:{source}"
 
 
 @dataclass(eq=False)
 class Merged:
-    """What the sources of a slot add up to, worked out once for all ops that read the same ones.
+    """Sum of a slot's sources and its statistics, computed once for all ops that read the same sources.
 
     `total` int32 [rows, positions, channels]; `events` int32 [rows, positions], non-zero values of all sources; `found`, their number;
     `high` and `low`, the largest and the least of total and 0; `units`, the sum of total: events where a value n is n of them.
@@ -44,7 +44,7 @@ class Merged:
 
     @cached_property
     def lists(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Unit events as `gather.listed` writes them, or codes and nothing else; None where values are negative or large."""
+        """(lists, offsets) of `gather.listed`, or (codes, empty) of `gather.coded`; None where values are negative or large."""
         rows, positions, channels = self.total.shape
         if self.low < 0 or self.high > gather.UNITS:
             return None
@@ -53,9 +53,9 @@ class Merged:
             gather.coded(self.total, codes)
             return codes, NO_NUMBERS
         lists = np.empty((rows, positions * channels * max(1, self.high) + gather.BLOCK), np.int32)
-        marks = np.empty((rows, positions + 1), np.int32)
-        gather.listed(self.total, self.high, lists, marks)
-        return lists, marks
+        offsets = np.empty((rows, positions + 1), np.int32)
+        gather.listed(self.total, self.high, lists, offsets)
+        return lists, offsets
 
 
 class Sources(tuple):
@@ -113,10 +113,10 @@ def credit_of(inputs: Inputs) -> np.ndarray | None:
 
 def updates(credit: np.ndarray | None, rows: int, tokens: int, channels: int) -> np.ndarray:
     """Neurons that are updated in each row, int64 [rows]."""
-    return np.full(rows, tokens * channels) if credit is None else counting.living(credit) * channels
+    return np.full(rows, tokens * channels) if credit is None else counting.alive_tokens(credit) * channels
 
 
-def living(sources: tuple[np.ndarray, ...], inputs: Inputs) -> tuple[np.ndarray, ...]:
+def only_alive(sources: tuple[np.ndarray, ...], inputs: Inputs) -> tuple[np.ndarray, ...]:
     """Sources [batch, tokens, ...] without the dead tokens of slot ``alive``; as they are where none is connected."""
     return tuple(x * (inputs["alive"] > 0)[..., None] for x in sources) if "alive" in inputs else sources
 

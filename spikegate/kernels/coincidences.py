@@ -23,7 +23,7 @@ def attention(q, k, v, credit, heads, by_values, y, work, arrived):  # type: ign
 
 @compiled
 def values_first(q, k, v, credit, heads, y, work, arrived):  # type: ignore[no-untyped-def]
-    """`attention` with ``K^T V`` first: a pair of k and v bits of a token and head is one accumulate, then a q bit adds what it meets."""
+    """`attention` with ``K^T V`` first: a pair of k and v bits of a token and head is one accumulate; each q bit adds its row."""
     rows, tokens, channels = q.shape
     width = channels // heads
     inner, filled = np.empty((channels, width), np.int32), np.empty(channels, np.int64)

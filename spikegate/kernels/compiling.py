@@ -1,7 +1,7 @@
-"""How the integer kernels are compiled: by numba, once, and kept on disk.
+"""How the integer kernels are compiled: by numba, once, then cached on disk.
 
-numba keeps a compiled function for as long as the file it stands in is unchanged, and does not look at the files of the functions it
-calls. So the kernels' place on disk is named by the text of all their files: after any change none of the old ones is used.
+numba reuses a cached function while its own file is unchanged; it ignores the files of the functions that it calls. So the name of
+the cache folder contains a hash of all kernel files: after any change everything is compiled again.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ numba.config.CACHE_DIR = str(FOLDER)  # type: ignore[attr-defined]
 
 
 def announce() -> None:
-    """Tell a person at a terminal, before the first compilation, that it is going on."""
+    """Before the first compilation, print a line if stderr is a terminal."""
     if not FOLDER.is_dir() and sys.stderr.isatty():
         print("compiling the integer kernels, once for this version: up to a minute", file=sys.stderr)
 
 
 compiled = njit(cache=True, nogil=True)
-inlined = njit(cache=True, nogil=True, forceinline=True)  # small ones: handing arrays to a function costs more than their work
+inlined = njit(cache=True, nogil=True, forceinline=True)  # small functions: passing arrays to them would cost more than their work

@@ -1,4 +1,4 @@
-"""Compiled counts and sums over integer arrays, one sweep over memory each."""
+"""Compiled counts and sums over integer arrays, one pass over memory each."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 
 from spikegate.kernels.compiling import compiled
 
-FEW_ADDS = 1 << 18  # so few are done event by event before a product has begun
+FEW_ADDS = 1 << 18  # up to so many adds are faster event by event than starting a matrix product
 
 
 @compiled
-def living(credit):  # type: ignore[no-untyped-def]
-    """Tokens of each row of credit [rows, tokens] that live, int64 [rows]."""
+def alive_tokens(credit):  # type: ignore[no-untyped-def]
+    """Number of alive tokens in each row of credit [rows, tokens], int64 [rows]."""
     out = np.zeros(len(credit), np.int64)
     for m in range(len(credit)):
         for p in range(credit.shape[1]):
@@ -61,7 +61,7 @@ def sums(x):  # type: ignore[no-untyped-def]
 
 @compiled
 def add_at(into, at, x):  # type: ignore[no-untyped-def]
-    """``into[at[m]] += x[m]`` row by row, rows that come again included; into int64 [samples, n], x int32 [rows, n]."""
+    """``into[at[m]] += x[m]`` row by row; a row may occur several times; into int64 [samples, n], x int32 [rows, n]."""
     for m in range(len(x)):
         for c in range(x.shape[1]):
             into[at[m], c] += x[m, c]

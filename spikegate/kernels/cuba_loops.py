@@ -1,4 +1,4 @@
-"""Compiled CUBA neurons: in 64 bits for whatever arrives, in 32 bits and without branches for sums below 2^17, the usual case."""
+"""Compiled CUBA neurons: in 64 bits for any sums, in 32 bits and without branches for sums below 2^17, the usual case."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from spikegate.kernels.compiling import compiled, inlined
 from spikegate.kernels.lanes import address
-from spikegate.kernels.neuron_lanes import LIMIT, fired, kept
+from spikegate.kernels.neuron_lanes import LIMIT, kept, update_voltages
 from spikegate.kernels.neuron_loops import decayed
 
 LANES = 512  # neurons that are updated at a time
@@ -64,8 +64,8 @@ def currents(acc, up, u, bias, i_keep):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def settled(m, a, order, first, last, packed, acc, up, u, v, bias, i_keep, v_keep, theta, fires, out):  # type: ignore[no-untyped-def]
-    """Neurons of the positions ``order[first : last]`` on ``2^up acc``, acc [positions, n] (with the bias, where u is empty).
+def update_positions(m, a, order, first, last, packed, acc, up, u, v, bias, i_keep, v_keep, theta, fires, out):  # type: ignore[no-untyped-def]
+    """Update the neurons of the positions ``order[first : last]`` with ``2^up acc``, acc [positions, n] (bias included where u is empty).
 
     `packed`: acc holds these positions one after the other, from 0 on; else each at its own place. u and v [samples, neurons], out
     [rows, neurons]. Returns spikes, and 1 if a current wrapped plus 2 if a voltage was clipped.
@@ -79,12 +79,12 @@ def settled(m, a, order, first, last, packed, acc, up, u, v, bias, i_keep, v_kee
     sums, volts, spikes, o = address(acc), address(v) + 4 * a * v.shape[1], address(out) + 4 * m * out.shape[1], order[first]
     if order[last - 1] - o == last - 1 - first:  # they follow each other
         at = sums if packed else sums + 4 * o * n
-        some, beyond = fired(at, shift, volts + 4 * o * n, (last - first) * n, v_keep, theta, fires, spikes + 4 * o * n)
+        some, beyond = update_voltages(at, shift, volts + 4 * o * n, (last - first) * n, v_keep, theta, fires, spikes + 4 * o * n)
         return some, flags | (2 if beyond else 0)
     for i in range(first, last):
         o = order[i]
         at = sums + 4 * n * (i - first if packed else o)
-        some, beyond = fired(at, shift, volts + 4 * o * n, n, v_keep, theta, fires, spikes + 4 * o * n)
+        some, beyond = update_voltages(at, shift, volts + 4 * o * n, n, v_keep, theta, fires, spikes + 4 * o * n)
         sent += some
         flags |= 2 if beyond else 0
     return sent, flags
@@ -101,8 +101,8 @@ def alive(m, credit, order):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def swept(current, credit, u, v, span, bias, i_keep, v_keep, theta, hold, spikes, fires_of):  # type: ignore[no-untyped-def]
-    """`cuba` in 32 bits, `i_keep` and `v_keep` as of `fired`; returns 4 at once, with nothing changed, for a sum of 2^17 or more."""
+def update_all(current, credit, u, v, span, bias, i_keep, v_keep, theta, hold, spikes, fired):  # type: ignore[no-untyped-def]
+    """`cuba` in 32 bits; `i_keep` and `v_keep` as of `update_voltages`. Returns 4, and changes nothing, if a sum is 2^17 or more."""
     rows, positions, n = current.shape
     most = (1 << 17) - 1
     outside = False
@@ -129,8 +129,10 @@ def swept(current, credit, u, v, span, bias, i_keep, v_keep, theta, hold, spikes
             for i in range(first, last):
                 for c in range(n):
                     acc[i - first, c] = np.int32(current[m, order[i], c]) + (np.int32(0) if u.size else bias[c])
-            some, found = settled(m, m // span, order, first, last, True, acc, np.int32(0), us, vs, bias, leaks, leaky, bound, fires, out)
+            some, found = update_positions(
+                m, m // span, order, first, last, True, acc, np.int32(0), us, vs, bias, leaks, leaky, bound, fires, out
+            )
             count += some
             flags |= found
-        fires_of[m] = count
+        fired[m] = count
     return flags

@@ -1,4 +1,4 @@
-"""Compiled kernels of gates, of what the host sends once, and of the class accumulators; each is the loop form of its op's equation."""
+"""Compiled kernels of gates, of replayed host input and of class accumulators; each is the loop form of its op's equation."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ import numpy as np
 
 from spikegate.kernels.compiling import compiled
 
-RUNGS = 16  # of a ladder that is climbed step by step
+COMPARED_LEVELS = 16  # up to so many levels each threshold is compared; beyond that one division is faster
 
 
 @compiled
-def ladder(sums, bias, theta, levels, out):  # type: ignore[no-untyped-def]
+def multi_level(sums, bias, theta, levels, out):  # type: ignore[no-untyped-def]
     """``out = clip((sums + bias) // theta, 0, levels)`` for sums [rows, positions, channels] that stay below 2^31 with the bias.
 
-    A few levels are so many comparisons, which vectorise; a division does not.
+    Few levels are compared one by one, because comparisons vectorise and a division does not.
     """
     most = np.int64((1 << 31) - 1)
     for m in range(sums.shape[0]):
         for p in range(sums.shape[1]):
             drive, into = sums[m, p], out[m, p]
-            if levels > RUNGS:
+            if levels > COMPARED_LEVELS:
                 for c in range(len(into)):
                     above = np.int64(drive[c]) + bias[c]
                     into[c] = min(above // theta, levels) if above > 0 else 0
                 continue
             into[:] = 0
             for k in range(1, levels + 1):
-                rung = np.int32(min(k * theta, most))
+                threshold = np.int32(min(k * theta, most))
                 for c in range(len(into)):
-                    into[c] = np.int32(into[c] + np.int32(np.int32(drive[c] + bias[c]) >= rung))
+                    into[c] = np.int32(into[c] + np.int32(np.int32(drive[c] + bias[c]) >= threshold))
 
 
 @compiled
 def halting(x, credit, channel, width, n, seen, synops):  # type: ignore[no-untyped-def]
-    """Adds what halting channels hold of x [rows, tokens, channels] to `n` [rows, tokens]; events and accumulates of living tokens."""
+    """Adds the halting channels of x [rows, tokens, channels] to `n` [rows, tokens]; counts events and accumulates of living tokens."""
     for m in range(x.shape[0]):
         came, held = np.int64(0), np.int64(0)
         for p in range(x.shape[1]):
@@ -51,7 +51,7 @@ def halting(x, credit, channel, width, n, seen, synops):  # type: ignore[no-unty
 
 @compiled
 def spent(credit, n, table, out, before, after):  # type: ignore[no-untyped-def]
-    """Credit less ``table[n]``, never below 0, for tokens that live; how many lived `before` and live `after`, by row."""
+    """``max(credit - table[n], 0)`` of living tokens; number of living tokens `before` and `after`, by row."""
     for m in range(credit.shape[0]):
         a, b = 0, 0
         for p in range(credit.shape[1]):
@@ -81,19 +81,20 @@ def replayed(held, span, credit, out, sent):  # type: ignore[no-untyped-def]
 
 @compiled
 def deaths(before, after, died):  # type: ignore[no-untyped-def]
-    """Tokens that live `before` and not `after`, into `died` [rows, tokens]; returns how many."""
+    """Tokens that are alive `before` and not `after`, into `died` [rows, tokens]; returns their number."""
     n = 0
     for m in range(before.shape[0]):
         for p in range(before.shape[1]):
-            gone = before[m, p] > 0 and after[m, p] == 0
-            died[m, p] = gone
-            n += gone
+            dies = before[m, p] > 0 and after[m, p] == 0
+            died[m, p] = dies
+            n += dies
     return n
 
 
 @compiled
 def class_sums(now, more, before, after, z, held, bias, steps, t, out, holding):  # type: ignore[no-untyped-def]
-    """Accumulators of `spikegate.ops.readout.Readout` over timesteps: contributions `now` [rows, classes], those of tokens that die `more`.
+    """Accumulators of `spikegate.ops.readout.Readout` over timesteps: contributions `now` [rows, classes], and
+    `more`, those of tokens that die.
 
     `more`, `before` and `after` may be empty. `z` and `held` [samples, classes] are updated; `holding` gets the adds for dead tokens.
     """
@@ -158,7 +159,7 @@ def relayed(x, credit, out, arrived, sent):  # type: ignore[no-untyped-def]
 
 @compiled
 def carried(x, credit, kept, absorbed, mark, out, pairs, arrived, sent):  # type: ignore[no-untyped-def]
-    """Adds the rows of absorbed tokens (credit `mark`) of x to those of the living tokens that took them in; `pairs` are these, by row."""
+    """Adds the rows of absorbed tokens (credit `mark`) of x to the rows of the tokens that they merged into; number of `pairs` by row."""
     for m in range(x.shape[0]):
         both, came, goes = np.int64(0), np.int64(0), np.int64(0)
         for i in range(len(kept)):
@@ -183,12 +184,12 @@ def merging(x, events, credit, t, kept, absorbed, delta, mark, decided, out, cam
     """
     span = len(x) // len(decided)
     for m in range(len(x)):
-        pairs, heard, counted, both = decided[m // span], np.int64(0), np.int64(0), np.int64(0)
+        pairs, pair_events, counted, both = decided[m // span], np.int64(0), np.int64(0), np.int64(0)
         out[m] = credit[m]
         for i in range(len(kept)):
             a, b = kept[i], absorbed[i]
             if t[m] == 1:
-                heard += events[m, a] + events[m, b]
+                pair_events += events[m, a] + events[m, b]
                 left_bits, right_bits, of_both, of_each = x[m, a], x[m, b], np.int32(0), np.int32(0)
                 for c in range(len(left_bits)):
                     one, other = np.int32(left_bits[c] > 0), np.int32(right_bits[c] > 0)
@@ -204,4 +205,4 @@ def merging(x, events, credit, t, kept, absorbed, delta, mark, decided, out, cam
         left = 0
         for p in range(out.shape[1]):
             left += out[m, p] > 0
-        came[m], synops[m], met[m], lives[m] = heard, counted, both, left
+        came[m], synops[m], met[m], lives[m] = pair_events, counted, both, left

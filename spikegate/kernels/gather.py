@@ -1,7 +1,7 @@
-"""Compiled event-driven work, target by target: each output position takes the weights of the events that reach it, then its neurons.
+"""Compiled event-driven synapses, one output position after the other: add the weights of its events, then update its neurons.
 
-The sums of a position stay in registers and the first cache, and need not be written where neurons follow at once. `scatter` does the
-same source by source, for groups of channels and for graded events.
+The sums of a position stay in registers and in the first cache; they are not written to memory where neurons follow at once.
+`scatter` does the same one source after the other, for groups of channels and for graded events.
 """
 
 from __future__ import annotations
@@ -9,29 +9,29 @@ from __future__ import annotations
 import numpy as np
 
 from spikegate.kernels.compiling import compiled, inlined
-from spikegate.kernels.cuba_loops import LANES, alive, settled
+from spikegate.kernels.cuba_loops import LANES, alive, update_positions
 from spikegate.kernels.lanes import above, address, rows_added
-from spikegate.kernels.scatter import living
+from spikegate.kernels.scatter import alive_events
 
-UNITS = 8  # largest value that is listed as so many events
-FEW = 4  # up to so many channels, the weights of every set of them are added up before, so that a position is one event
+UNITS = 8  # largest value that is listed as that number of unit events
+FEW = 4  # up to so many channels, a table holds the summed weights of every set of channels, so that a position is one event
 BLOCK = 8  # entries of a list that are written or copied at a time
-TOGETHER = 1024  # products of small counts and fan-outs that 32 bits hold
+TOGETHER = 1024  # products of small counts and fan-outs whose sum fits 32 bits
 
 
 @compiled
-def listed(x, peak, lists, marks):  # type: ignore[no-untyped-def]
-    """Channels with events of x [rows, positions, channels], position after position; a value n is named n times.
+def listed(x, peak, lists, offsets):  # type: ignore[no-untyped-def]
+    """Channels with events of x [rows, positions, channels], position after position; a value n is listed n times.
 
-    x holds values 0 to `peak`; `lists` int32 [rows, positions * channels * peak + BLOCK]; those of position p are found from
-    ``marks[row, p]`` to ``marks[row, p + 1]``, int32 [rows, positions + 1].
+    x holds values 0 to `peak`; `lists` int32 [rows, positions * channels * peak + BLOCK]; those of position p are
+    ``lists[row, offsets[row, p] : offsets[row, p + 1]]``, int32 [rows, positions + 1].
     """
     rows, positions, channels = x.shape
     values, own = address(x), address(lists)
     for m in range(rows):
         at, into, found = values + m * positions * channels * 4, own + m * lists.shape[1] * 4, 0
         for p in range(positions):
-            marks[m, p] = found
+            offsets[m, p] = found
             more = above(at, channels, 0, into + 4 * found)
             found += more
             k = 1
@@ -40,7 +40,7 @@ def listed(x, peak, lists, marks):  # type: ignore[no-untyped-def]
                 found += more
                 k += 1
             at += channels * 4
-        marks[m, positions] = found
+        offsets[m, positions] = found
 
 
 @compiled
@@ -55,14 +55,14 @@ def coded(x, codes):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def counted(m, x, lists, marks, credit, fan, whole):  # type: ignore[no-untyped-def]
+def counted(m, x, lists, offsets, credit, fan, whole):  # type: ignore[no-untyped-def]
     """Accumulates that the events of row m cause, those at positions whose `credit` is not above 0 left out.
 
     `whole`: the lists hold all of x, so that x itself may be read where that is quicker.
     """
     positions, channels = x.shape[1:]
     total = np.int64(0)
-    if not marks.size or (whole and 16 * marks[m, positions] > positions * channels):
+    if not offsets.size or (whole and 16 * offsets[m, positions] > positions * channels):
         values = x[m].reshape(positions * channels)
         for begin in range(0, len(values), TOGETHER):
             part, fans, here = values[begin : begin + TOGETHER], fan[begin : begin + TOGETHER], np.int32(0)
@@ -71,37 +71,37 @@ def counted(m, x, lists, marks, credit, fan, whole):  # type: ignore[no-untyped-
             total += here
         if credit.size:
             for p in range(positions):
-                if credit[m, p] <= 0 and (not marks.size or marks[m, p] < marks[m, p + 1]):
+                if credit[m, p] <= 0 and (not offsets.size or offsets[m, p] < offsets[m, p + 1]):
                     for c in range(channels):
                         total -= x[m, p, c] * fan[p * channels + c]
         return total
     for p in range(positions):
         if not (credit.size and credit[m, p] <= 0):
             fans, here = fan[p * channels : (p + 1) * channels], np.int32(0)
-            for i in range(marks[m, p], marks[m, p + 1]):
+            for i in range(offsets[m, p], offsets[m, p + 1]):
                 here += fans[lists[m, i]]
             total += here
     return total
 
 
 @inlined
-def room(marks, start):  # type: ignore[no-untyped-def]
-    """Space for all events that one output position can get."""
+def room(offsets, start):  # type: ignore[no-untyped-def]
+    """Scratch for the largest number of events that one output position can receive."""
     taps, most = 0, 1
     for o in range(len(start) - 1):
         taps = max(taps, start[o + 1] - start[o])
-    for m in range(len(marks)):
-        for p in range(marks.shape[1] - 1):
-            most = max(most, marks[m, p + 1] - marks[m, p])
+    for m in range(len(offsets)):
+        for p in range(offsets.shape[1] - 1):
+            most = max(most, offsets[m, p + 1] - offsets[m, p])
     return np.empty(taps * most + BLOCK, np.int32)
 
 
 @compiled
-def summed(m, order, first, last, x, lists, marks, start, source, tap, weight, begin, lines, spare, acc):  # type: ignore[no-untyped-def]
+def summed(m, order, first, last, x, lists, offsets, start, source, tap, weight, begin, lines, spare, acc):  # type: ignore[no-untyped-def]
     """Weighted sums ``acc`` int32 [last - first, out channels] plus `begin` [lanes] of row m's output positions ``order[first : last]``.
 
-    Other parameters as of `sums`; `lines` and `spare` are scratch. (A loop over positions in here, and addresses instead of views:
-    handing arrays to a function costs more than the sums of a position.)
+    Other parameters as of `sums`; `lines` and `spare` are scratch. The loop over positions is in here and uses addresses, not
+    views: passing arrays to a function costs more than the sums of a position.
     """
     channels, n, lanes = x.shape[2], acc.shape[1], weight.shape[1]
     rows, own, base = address(weight), address(lines), address(begin)
@@ -109,7 +109,7 @@ def summed(m, order, first, last, x, lists, marks, start, source, tap, weight, b
     for i in range(first, last):
         o = order[i]
         to = into + (i - first) * n * 4 if lanes == n else apart
-        if not marks.size:
+        if not offsets.size:
             found = 0
             for j in range(start[o], start[o + 1]):
                 code = lists[m, source[j]]
@@ -118,13 +118,13 @@ def summed(m, order, first, last, x, lists, marks, start, source, tap, weight, b
             rows_added(to, base, rows, lanes, own, found)
         elif start[o + 1] - start[o] == 1:
             j, p = start[o], source[start[o]]
-            rows_added(to, base, rows + 2 * lanes * channels * tap[j], lanes, here + 4 * marks[m, p], marks[m, p + 1] - marks[m, p])
+            rows_added(to, base, rows + 2 * lanes * channels * tap[j], lanes, here + 4 * offsets[m, p], offsets[m, p + 1] - offsets[m, p])
         else:
             some = np.uint64(0)
             for j in range(start[o], start[o + 1]):
                 p, offset, k = source[j], np.int32(tap[j] * channels), np.uint64(0)
-                begins, count = np.uint64(marks[m, p]), np.uint64(marks[m, p + 1] - marks[m, p])
-                while k < count:  # whole blocks, what is too much is overwritten
+                begins, count = np.uint64(offsets[m, p]), np.uint64(offsets[m, p + 1] - offsets[m, p])
+                while k < count:  # whole blocks; the next block overwrites the surplus
                     for c in range(BLOCK):
                         lines[some + k + np.uint64(c)] = offset + lists[m, begins + k + np.uint64(c)]
                     k += np.uint64(BLOCK)
@@ -136,21 +136,21 @@ def summed(m, order, first, last, x, lists, marks, start, source, tap, weight, b
 
 
 @compiled
-def sums(x, lists, marks, credit, fan, events, start, source, tap, weight, acc, synops, arrived):  # type: ignore[no-untyped-def]
+def sums(x, lists, offsets, credit, fan, events, start, source, tap, weight, acc, synops, arrived):  # type: ignore[no-untyped-def]
     """Weighted sums ``acc`` int32 [rows, out positions, out channels]; counts as of `scatter.count`.
 
-    x int32 [rows, positions, channels] of small counts with `lists` and `marks` from `listed`, or of bits with `lists` from `coded` and an
-    empty `marks`. Output position o is reached from ``source[start[o] : start[o + 1]]`` through the kernel's ``tap``; weight int16
+    x int32 [rows, positions, channels] of small counts with `lists` and `offsets` from `listed`, or of bits with `lists` from `coded` and
+    an empty `offsets`. Output position o is reached from ``source[start[o] : start[o + 1]]`` through the kernel's ``tap``; weight int16
     [taps * channels, lanes], for codes [taps * 2^channels, lanes], `lanes.padded`; fan int32. Where `credit` is not above 0 nothing is
     computed; it is for kernels of one tap, source = target.
     """
-    lines, begin, spare = room(marks, start), np.zeros(weight.shape[1], np.int32), np.empty(weight.shape[1], np.int32)
+    lines, begin, spare = room(offsets, start), np.zeros(weight.shape[1], np.int32), np.empty(weight.shape[1], np.int32)
     order, lives = np.arange(acc.shape[1] + 1), acc.shape[1]
     for m in range(len(x)):
-        synops[m], arrived[m] = counted(m, x, lists, marks, credit, fan, False), living(m, events, credit)
+        synops[m], arrived[m] = counted(m, x, lists, offsets, credit, fan, False), alive_events(m, events, credit)
         if credit.size:
             lives = alive(m, credit, order)
-        summed(m, order, 0, lives, x, lists, marks, start, source, tap, weight, begin, lines, spare, acc[m])
+        summed(m, order, 0, lives, x, lists, offsets, start, source, tap, weight, begin, lines, spare, acc[m])
         for i in range(lives - 1, -1, -1):  # from one after the other to their places
             if order[i] != i:
                 for c in range(acc.shape[2]):
@@ -159,23 +159,24 @@ def sums(x, lists, marks, credit, fan, events, start, source, tap, weight, acc, 
 
 @compiled
 def spiking(  # type: ignore[no-untyped-def]
-    x, lists, marks, credit, fan, events, start, source, tap, weight, u, v, span, bias, i_keep, v_keep, theta, hold, out, tally):
+    x, lists, offsets, credit, fan, events, start, source, tap, weight, u, v, span, bias, i_keep, v_keep, theta, hold, out, tally):
     """`sums`, then the neurons (`spikegate.neurons.cuba.Cuba`), some positions at a time; sums are below 2^17.
 
-    `u` (may be empty) and `v` int32 [samples, neurons]; bias int32 [n]; `i_keep` and `v_keep` as of `cuba_kernels.fired`; `hold` bool
-    [samples * span] or empty; out int32 [rows, positions * n]. `tally` int64 [4, rows]: accumulates, arrivals, spikes, living positions.
+    `u` (may be empty) and `v` int32 [samples, neurons]; bias int32 [n]; `i_keep` and `v_keep` as of
+    `neuron_lanes.update_voltages`; `hold` bool [samples * span] or empty; out int32
+    [rows, positions * n]. `tally` int64 [4, rows]: accumulates, arrivals, spikes, living positions.
     Returns 1 if a current wrapped, plus 2 if a voltage was clipped.
     """
     n, flags = len(bias), 0
     positions, together = len(start) - 1, max(1, LANES // n)
-    lines, acc = room(marks, start), np.empty((together, n), np.int32)
+    lines, acc = room(offsets, start), np.empty((together, n), np.int32)
     begin, spare = np.zeros(weight.shape[1], np.int32), np.empty(weight.shape[1], np.int32)
     leaks, leaky, bound = np.int32(i_keep), np.int32(v_keep), np.int32(theta)
     if not u.size:
         begin[:n] = bias
     order, lives = np.arange(positions + 1), positions
     for m in range(len(x)):
-        tally[0, m], tally[1, m] = counted(m, x, lists, marks, credit, fan, True), living(m, events, credit)
+        tally[0, m], tally[1, m] = counted(m, x, lists, offsets, credit, fan, True), alive_events(m, events, credit)
         fires = np.int32(0) if hold.size and hold[m] else np.int32(1)
         if credit.size:
             lives = alive(m, credit, order)
@@ -184,8 +185,10 @@ def spiking(  # type: ignore[no-untyped-def]
         sent = np.int64(0)
         for first in range(0, lives, together):
             last = min(first + together, lives)
-            summed(m, order, first, last, x, lists, marks, start, source, tap, weight, begin, lines, spare, acc)
-            some, found = settled(m, m // span, order, first, last, True, acc, np.int32(0), u, v, bias, leaks, leaky, bound, fires, out)
+            summed(m, order, first, last, x, lists, offsets, start, source, tap, weight, begin, lines, spare, acc)
+            some, found = update_positions(
+                m, m // span, order, first, last, True, acc, np.int32(0), u, v, bias, leaks, leaky, bound, fires, out
+            )
             sent += some
             flags |= found
         tally[2, m], tally[3, m] = sent, lives

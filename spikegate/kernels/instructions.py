@@ -1,6 +1,6 @@
-"""What a row of the table of `spikegate.engine.program` means, and what its rows share: views, sums of sources, lists of events.
+"""The instruction table of `spikegate.engine.program`: its columns, and what its instructions share (views, merged sources, event lists).
 
-Offsets count values of one row (signals, scratch) or of one slot (state): the arrays hold all rows of a signal side by side.
+Offsets count the values of one row (signals, scratch) or of one slot (state); the arrays hold all rows of a signal side by side.
 """
 
 from __future__ import annotations
@@ -8,80 +8,80 @@ from __future__ import annotations
 from spikegate.kernels import gather, scatter
 from spikegate.kernels.compiling import compiled
 
-ELSEWHERE, FIRE, ATTEND, GATE, REPLAY, LADDER, READ, EXIT, SWEEP = range(9)
-KIND, OP, NUMBER, OUT, SIZE, CREDIT, TOKENS, ACTIVITY, ARGS = range(9)  # columns of the table; without a credit it is -1
-SOURCES, LINK, POSITIONS, CHANNELS, CAP, TOTAL, LISTS, MARKS, EVENTS = range(9)  # columns of the merges; CAP 0: codes
+EXTERNAL, FIRE, ATTEND, GATE, REPLAY, THRESHOLDS, READ, EXIT, LIF = range(9)
+KIND, OP, NUMBER, OUT, SIZE, CREDIT, TOKENS, ACTIVITY, ARGS = range(9)  # columns of the table; CREDIT is -1 without a credit
+SOURCES, LINK, POSITIONS, CHANNELS, CAP, TOTAL, LISTS, OFFSETS, EVENTS = range(9)  # columns of the merges; CAP 0: codes
 MERGE, FAN, STARTS, TARGETS, ENDS, JOINED, WEIGHT, LINES, LANES, BOUND, SHARE, REACH, OUTPUTS, SYNAPSES = range(14)  # of synapses
 U, V, I_KEEP, V_KEEP, THETA, BIAS = range(6)  # of neurons
-DONE, HIGH, LOW, UNITS = range(4)  # what is known of a merge
+DONE, HIGH, LOW, UNITS = range(4)  # columns of `merge_stats`: how far a merge is computed (MERGED, LISTED), `Merged`'s statistics
 MERGED, LISTED = 1, 2
-MOST_ADDS = 1 << 20  # so few are done in the walk whatever their share: leaving it costs as much
-NARROW, WIDE = 1 << 17, 1 << 31  # what sums stay below: for neurons, for accumulators
+MOST_ADDS = 1 << 20  # up to so many adds stay in the interpreter, whatever the share of active inputs: leaving it costs as much
+NARROW, WIDE = 1 << 17, 1 << 31  # exclusive bounds of the sums: for neurons, for accumulators
 
 
 @compiled
-def block(words, offset, rows, a, b):  # type: ignore[no-untyped-def]
-    """Values [rows, a, b] of a signal; of none where `offset` is -1."""
+def tensor(words, offset, rows, a, b):  # type: ignore[no-untyped-def]
+    """View [rows, a, b] of a signal; empty where `offset` is -1."""
     if offset < 0:
         return words[:0].reshape(0, a, b)
     return words[offset * rows : (offset + a * b) * rows].reshape(rows, a, b)
 
 
 @compiled
-def plane(words, offset, rows, n):  # type: ignore[no-untyped-def]
-    """Values [rows, n] of a signal; of none where `offset` is -1."""
+def matrix(words, offset, rows, n):  # type: ignore[no-untyped-def]
+    """View [rows, n] of a signal; empty where `offset` is -1."""
     if offset < 0:
         return words[:0].reshape(0, n)
     return words[offset * rows : (offset + n) * rows].reshape(rows, n)
 
 
 @compiled
-def total(k, rows, merges, links, words, scratch, facts):  # type: ignore[no-untyped-def]
-    """Sum [rows, positions, channels] of merge k, worked out where it is not yet known."""
+def total(k, rows, merges, links, words, scratch, merge_stats):  # type: ignore[no-untyped-def]
+    """Sum [rows, positions, channels] of merge k, computed at the first call."""
     p, c = merges[k, POSITIONS], merges[k, CHANNELS]
     at = links[merges[k, LINK] :]
-    x = block(words, at[0], rows, p, c)
+    x = tensor(words, at[0], rows, p, c)
     alone = merges[k, SOURCES] == 1
-    sums = x if alone else block(scratch, merges[k, TOTAL], rows, p, c)
-    if facts[k, DONE] == 0:
-        events = plane(scratch, merges[k, EVENTS], rows, p)
+    sums = x if alone else tensor(scratch, merges[k, TOTAL], rows, p, c)
+    if merge_stats[k, DONE] == 0:
+        events = matrix(scratch, merges[k, EVENTS], rows, p)
         high, low, units = scatter.first(x, events)[1:]
         for i in range(1, merges[k, SOURCES]):
-            high, low, units = scatter.added(x if i == 1 else sums, block(words, at[i], rows, p, c), sums, events)[1:]
-        facts[k, DONE], facts[k, HIGH], facts[k, LOW], facts[k, UNITS] = MERGED, high, low, units
+            high, low, units = scatter.added(x if i == 1 else sums, tensor(words, at[i], rows, p, c), sums, events)[1:]
+        merge_stats[k, DONE], merge_stats[k, HIGH], merge_stats[k, LOW], merge_stats[k, UNITS] = MERGED, high, low, units
     return sums
 
 
 @compiled
-def lists(k, rows, merges, x, scratch, facts):  # type: ignore[no-untyped-def]
-    """Unit events of merge k as of `gather.listed` with their marks, or as of `gather.coded`."""
+def event_lists(k, rows, merges, x, scratch, merge_stats):  # type: ignore[no-untyped-def]
+    """Unit events of merge k and their offsets as of `gather.listed`, or codes as of `gather.coded`."""
     p, c, cap = merges[k, POSITIONS], merges[k, CHANNELS], merges[k, CAP]
-    found = plane(scratch, merges[k, LISTS], rows, p * c * cap + gather.BLOCK if cap else p)
-    marks = plane(scratch, merges[k, MARKS] if cap else -1, rows, p + 1)
-    if facts[k, DONE] < LISTED:
+    found = matrix(scratch, merges[k, LISTS], rows, p * c * cap + gather.BLOCK if cap else p)
+    offsets = matrix(scratch, merges[k, OFFSETS] if cap else -1, rows, p + 1)
+    if merge_stats[k, DONE] < LISTED:
         if cap:
-            gather.listed(x, facts[k, HIGH], found, marks)
+            gather.listed(x, merge_stats[k, HIGH], found, offsets)
         else:
             gather.coded(x, found)
-        for other in range(len(facts)):  # all merges have one place for their lists
-            facts[other, DONE] = min(facts[other, DONE], MERGED)
-        facts[k, DONE] = LISTED
-    return found, marks
+        for other in range(len(merge_stats)):  # all merges share one buffer for their lists
+            merge_stats[other, DONE] = min(merge_stats[other, DONE], MERGED)
+        merge_stats[k, DONE] = LISTED
+    return found, offsets
 
 
 @compiled
-def few(row, s, rows, most, merges, facts):  # type: ignore[no-untyped-def]
+def is_sparse(row, s, rows, most, merges, merge_stats):  # type: ignore[no-untyped-def]
     """`Taps.event_driven` for the synapses in columns s .. of a row, and whether the sums stay below `most`."""
     k = row[s + MERGE]
-    units, high = facts[k, UNITS], facts[k, HIGH]
-    if facts[k, LOW] < 0 or high > max(merges[k, CAP], 1) or row[s + BOUND] * high >= most:
+    units, high = merge_stats[k, UNITS], merge_stats[k, HIGH]
+    if merge_stats[k, LOW] < 0 or high > max(merges[k, CAP], 1) or row[s + BOUND] * high >= most:
         return False
     size = rows * merges[k, POSITIONS] * merges[k, CHANNELS]
     return units * 1_000_000 < row[s + SHARE] * size or units * row[s + REACH] < MOST_ADDS * 1000
 
 
 @compiled
-def wires(row, s, w16, w32, w64, inputs):  # type: ignore[no-untyped-def]
+def synapse_arrays(row, s, w16, w32, w64, inputs):  # type: ignore[no-untyped-def]
     """Fan-outs, ranges, sources, taps and weights of the synapses in columns s .. of a row; `inputs` neurons."""
     positions, joined, lines, lanes = row[s + TARGETS], row[s + JOINED], row[s + LINES], row[s + LANES]
     start, at = w64[row[s + STARTS] : row[s + STARTS] + positions + 1], row[s + ENDS]

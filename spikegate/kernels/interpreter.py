@@ -1,6 +1,7 @@
-"""The table of `spikegate.engine.program` in compiled code: row by row, with the kernels that the ops' own `advance` uses.
+"""Interpreter of the instruction table of `spikegate.engine.program`, with the kernels that the ops' own `advance` uses.
 
-A row that meets what it is not for (many inputs active, large or negative values) stops the walk; the caller runs that op and goes on.
+An instruction that cannot handle its inputs (many active, large or negative values) stops the interpreter; the caller runs that op by
+its own `advance` and continues with the next instruction.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from spikegate.kernels.instructions import (
     GATE,
     I_KEEP,
     KIND,
-    LADDER,
+    LIF,
     NARROW,
     NUMBER,
     OP,
@@ -31,22 +32,22 @@ from spikegate.kernels.instructions import (
     READ,
     REPLAY,
     SIZE,
-    SWEEP,
     SYNAPSES,
     TARGETS,
     THETA,
+    THRESHOLDS,
     TOKENS,
     V_KEEP,
     WIDE,
     U,
     V,
     alive,
-    block,
-    few,
-    lists,
-    plane,
+    event_lists,
+    is_sparse,
+    matrix,
+    synapse_arrays,
+    tensor,
     total,
-    wires,
 )
 from spikegate.kernels.lanes import address, occupied
 
@@ -56,53 +57,53 @@ SPIKE_IN, SYNOP, ATTENTION, UPDATE, GATE_UPDATE, SPIKE_OUT = (
 
 
 @compiled
-def fire(row, rows, span, words, scratch, state, w16, w32, w64, merges, links, facts, events, flags):  # type: ignore[no-untyped-def]
+def fire(row, rows, span, words, scratch, state, w16, w32, w64, merges, links, merge_stats, events, flags):  # type: ignore[no-untyped-def]
     """`gather.spiking`: synapses from column ARGS, then neurons."""
     k, n, channels = row[ARGS], ARGS + SYNAPSES, row[ARGS + OUTPUTS]
-    x = total(k, rows, merges, links, words, scratch, facts)
-    if not few(row, ARGS, rows, NARROW, merges, facts):
+    x = total(k, rows, merges, links, words, scratch, merge_stats)
+    if not is_sparse(row, ARGS, rows, NARROW, merges, merge_stats):
         return False
-    found, marks = lists(k, rows, merges, x, scratch, facts)
-    fan, start, source, tap, weight = wires(row, ARGS, w16, w32, w64, x.shape[1] * x.shape[2])
-    credit, size, slots = plane(words, row[CREDIT], rows, row[TOKENS]), row[SIZE], rows // span
-    came = plane(scratch, merges[k, EVENTS], rows, x.shape[1])
-    u, v = plane(state, row[n + U], slots, size), plane(state, row[n + V], slots, size)
+    found, offsets = event_lists(k, rows, merges, x, scratch, merge_stats)
+    fan, start, source, tap, weight = synapse_arrays(row, ARGS, w16, w32, w64, x.shape[1] * x.shape[2])
+    credit, size, slots = matrix(words, row[CREDIT], rows, row[TOKENS]), row[SIZE], rows // span
+    came = matrix(scratch, merges[k, EVENTS], rows, x.shape[1])
+    u, v = matrix(state, row[n + U], slots, size), matrix(state, row[n + V], slots, size)
     bias, none, tally = w32[row[n + BIAS] : row[n + BIAS] + channels], np.empty(0, np.bool_), np.empty((4, rows), np.int64)
-    out = plane(words, row[OUT], rows, size)
+    out = matrix(words, row[OUT], rows, size)
     i_keep, v_keep, theta = row[n + I_KEEP], row[n + V_KEEP], row[n + THETA]
     flags[row[OP]] = gather.spiking(
-        x, found, marks, credit, fan, came, start, source, tap, weight, u, v, span, bias, i_keep, v_keep, theta, none, out, tally
+        x, found, offsets, credit, fan, came, start, source, tap, weight, u, v, span, bias, i_keep, v_keep, theta, none, out, tally
     )
-    booked = events[row[OP]]
+    counts = events[row[OP]]
     for m in range(rows):
-        booked[SYNOP, m], booked[SPIKE_IN, m], booked[SPIKE_OUT, m] = tally[0, m], tally[1, m], tally[2, m]
-        booked[UPDATE, m] = tally[3, m] * channels
+        counts[SYNOP, m], counts[SPIKE_IN, m], counts[SPIKE_OUT, m] = tally[0, m], tally[1, m], tally[2, m]
+        counts[UPDATE, m] = tally[3, m] * channels
     return True
 
 
 @compiled
-def neurons(row, n, rows, span, current, credit, words, state, w32, flags, fired):  # type: ignore[no-untyped-def]
-    """`cuba_loops.swept` with the neurons in columns n .. of a row; False where a sum is too large."""
-    slots, out = rows // span, block(words, row[OUT], rows, current.shape[1], current.shape[2])
-    u = block(state, row[n + U], slots, current.shape[1], current.shape[2])
-    v, none = block(state, row[n + V], slots, current.shape[1], current.shape[2]), np.empty(0, np.bool_)
+def update_neurons(row, n, rows, span, current, credit, words, state, w32, flags, fired):  # type: ignore[no-untyped-def]
+    """`cuba_loops.update_all` with the neurons in columns n .. of a row; False where a sum is too large."""
+    slots, out = rows // span, tensor(words, row[OUT], rows, current.shape[1], current.shape[2])
+    u = tensor(state, row[n + U], slots, current.shape[1], current.shape[2])
+    v, none = tensor(state, row[n + V], slots, current.shape[1], current.shape[2]), np.empty(0, np.bool_)
     bias = w32[row[n + BIAS] : row[n + BIAS] + current.shape[2]]
-    said = cuba_loops.swept(current, credit, u, v, span, bias, row[n + I_KEEP], row[n + V_KEEP], row[n + THETA], none, out, fired)
-    flags[row[OP]] = said & 3
-    return said != 4
+    flag = cuba_loops.update_all(current, credit, u, v, span, bias, row[n + I_KEEP], row[n + V_KEEP], row[n + THETA], none, out, fired)
+    flags[row[OP]] = flag & 3
+    return flag != 4
 
 
 @compiled
 def attend(row, rows, span, words, scratch, state, w32, events, flags):  # type: ignore[no-untyped-def]
     """`spiking_attention`: q, k, v, scratch, tokens, channels, heads, order, exponent; then neurons."""
     tokens, channels = row[ARGS + 4], row[ARGS + 5]
-    q, k = block(words, row[ARGS], rows, tokens, channels), block(words, row[ARGS + 1], rows, tokens, channels)
-    v = block(words, row[ARGS + 2], rows, tokens, channels)
-    y, credit = block(scratch, row[ARGS + 3], rows, tokens, channels), plane(words, row[CREDIT], rows, row[TOKENS])
-    booked = events[row[OP]]
-    coincidences.attention(q, k, v, credit, row[ARGS + 6], row[ARGS + 7] == 1, y, booked[ATTENTION], booked[SPIKE_IN])
-    n, size, out = ARGS + 9, row[SIZE], plane(words, row[OUT], rows, row[SIZE])
-    u, v = plane(state, row[n + U], rows // span, size), plane(state, row[n + V], rows // span, size)
+    q, k = tensor(words, row[ARGS], rows, tokens, channels), tensor(words, row[ARGS + 1], rows, tokens, channels)
+    v = tensor(words, row[ARGS + 2], rows, tokens, channels)
+    y, credit = tensor(scratch, row[ARGS + 3], rows, tokens, channels), matrix(words, row[CREDIT], rows, row[TOKENS])
+    counts = events[row[OP]]
+    coincidences.attention(q, k, v, credit, row[ARGS + 6], row[ARGS + 7] == 1, y, counts[ATTENTION], counts[SPIKE_IN])
+    n, size, out = ARGS + 9, row[SIZE], matrix(words, row[OUT], rows, row[SIZE])
+    u, v = matrix(state, row[n + U], rows // span, size), matrix(state, row[n + V], rows // span, size)
     bias, leaks, leaky, theta = w32[row[n + BIAS] : row[n + BIAS] + channels], row[n + I_KEEP], row[n + V_KEEP], row[n + THETA]
     order, lives = np.arange(tokens + 1), tokens
     for m in range(rows):
@@ -110,167 +111,167 @@ def attend(row, rows, span, words, scratch, state, w32, events, flags):  # type:
             lives = cuba_loops.alive(m, credit, order)
             if lives < tokens:
                 out[m] = 0
-        booked[UPDATE, m] = lives * channels
+        counts[UPDATE, m] = lives * channels
         if lives:
-            booked[SPIKE_OUT, m], said = cuba_loops.settled(
+            counts[SPIKE_OUT, m], flag = cuba_loops.update_positions(
                 m, m // span, order, 0, lives, False, y[m], np.int32(row[ARGS + 8]), u, v, bias, np.int32(leaks), np.int32(leaky),
                 np.int32(theta), np.int32(1), out,
             )  # fmt: skip
-            flags[row[OP]] |= said
+            flags[row[OP]] |= flag
 
 
 @compiled
 def gate(row, rows, words, w32, links, events):  # type: ignore[no-untyped-def]
     """`token_gate`: link, sources, channels, first channel, width, table, its length; the credit before is CREDIT."""
-    tokens, channels, booked = row[TOKENS], row[ARGS + 2], events[row[OP]]
-    credit, out = plane(words, row[CREDIT], rows, tokens), plane(words, row[OUT], rows, tokens)
+    tokens, channels, counts = row[TOKENS], row[ARGS + 2], events[row[OP]]
+    credit, out = matrix(words, row[CREDIT], rows, tokens), matrix(words, row[OUT], rows, tokens)
     n = np.zeros((rows, tokens), np.int64)
     for i in range(row[ARGS + 1]):
-        x = block(words, links[row[ARGS] + i], rows, tokens, channels)
-        gate_loops.halting(x, credit, row[ARGS + 3], row[ARGS + 4], n, booked[SPIKE_IN], booked[SYNOP])
-    gate_loops.spent(credit, n, w32[row[ARGS + 5] : row[ARGS + 5] + row[ARGS + 6]], out, booked[GATE_UPDATE], booked[SPIKE_OUT])
+        x = tensor(words, links[row[ARGS] + i], rows, tokens, channels)
+        gate_loops.halting(x, credit, row[ARGS + 3], row[ARGS + 4], n, counts[SPIKE_IN], counts[SYNOP])
+    gate_loops.spent(credit, n, w32[row[ARGS + 5] : row[ARGS + 5] + row[ARGS + 6]], out, counts[GATE_UPDATE], counts[SPIKE_OUT])
     for m in range(rows):
-        booked[SPIKE_IN, m] += booked[GATE_UPDATE, m]
+        counts[SPIKE_IN, m] += counts[GATE_UPDATE, m]
 
 
 @compiled
-def replay(row, rows, span, t, words, scratch, state, merges, links, facts, events):  # type: ignore[no-untyped-def]
+def replay(row, rows, span, t, words, scratch, state, merges, links, merge_stats, events):  # type: ignore[no-untyped-def]
     """`inject`: merge, positions, channels, state."""
-    positions, channels, booked = row[ARGS + 1], row[ARGS + 2], events[row[OP]]
-    held, credit = block(state, row[ARGS + 3], rows // span, positions, channels), plane(words, row[CREDIT], rows, row[TOKENS])
+    positions, channels, counts = row[ARGS + 1], row[ARGS + 2], events[row[OP]]
+    held, credit = tensor(state, row[ARGS + 3], rows // span, positions, channels), matrix(words, row[CREDIT], rows, row[TOKENS])
     for m in range(rows):
         if t[m] == 1:
-            x = total(row[ARGS], rows, merges, links, words, scratch, facts)
-            came = plane(scratch, merges[row[ARGS], EVENTS], rows, positions)
+            x = total(row[ARGS], rows, merges, links, words, scratch, merge_stats)
+            came = matrix(scratch, merges[row[ARGS], EVENTS], rows, positions)
             held[m // span] = x[m]
-            booked[SPIKE_IN, m] = booked[SYNOP, m] = came[m].sum()
-        booked[UPDATE, m] = alive(credit, m, positions) * channels
-    gate_loops.replayed(held, span, credit, block(words, row[OUT], rows, positions, channels), booked[SPIKE_OUT])
+            counts[SPIKE_IN, m] = counts[SYNOP, m] = came[m].sum()
+        counts[UPDATE, m] = alive(credit, m, positions) * channels
+    gate_loops.replayed(held, span, credit, tensor(words, row[OUT], rows, positions, channels), counts[SPIKE_OUT])
 
 
 @compiled
-def ladder(row, rows, t, words, scratch, w16, w32, w64, merges, links, facts, events):  # type: ignore[no-untyped-def]
+def thresholds(row, rows, t, words, scratch, w16, w32, w64, merges, links, merge_stats, events):  # type: ignore[no-untyped-def]
     """`level_conv`: synapses, then bias, theta, levels. Rows beyond the first timestep send nothing."""
-    k, n, a, booked = row[ARGS], row[ARGS + OUTPUTS], ARGS + SYNAPSES, events[row[OP]]
-    out = block(words, row[OUT], rows, row[ARGS + TARGETS], n)
+    k, n, a, counts = row[ARGS], row[ARGS + OUTPUTS], ARGS + SYNAPSES, events[row[OP]]
+    out = tensor(words, row[OUT], rows, row[ARGS + TARGETS], n)
     out[:] = 0
     begins = False
     for m in range(rows):
         begins |= t[m] == 1
     if not begins:
         return True
-    x = total(k, rows, merges, links, words, scratch, facts)
-    if not few(row, ARGS, rows, WIDE, merges, facts):
+    x = total(k, rows, merges, links, words, scratch, merge_stats)
+    if not is_sparse(row, ARGS, rows, WIDE, merges, merge_stats):
         return False
-    found, marks = lists(k, rows, merges, x, scratch, facts)
-    fan, start, source, tap, weight = wires(row, ARGS, w16, w32, w64, x.shape[1] * x.shape[2])
-    came, none = plane(scratch, merges[k, EVENTS], rows, x.shape[1]), np.empty((0, 0), np.int32)
+    found, offsets = event_lists(k, rows, merges, x, scratch, merge_stats)
+    fan, start, source, tap, weight = synapse_arrays(row, ARGS, w16, w32, w64, x.shape[1] * x.shape[2])
+    came, none = matrix(scratch, merges[k, EVENTS], rows, x.shape[1]), np.empty((0, 0), np.int32)
     bias = w32[row[a] : row[a] + n]
     for m in range(rows):
         if t[m] == 1:
             acc, one = np.empty((1, *out.shape[1:]), np.int32), slice(m, m + 1)
-            some = marks[one] if marks.size else marks
-            gather.sums(x[one], found[one], some, none, fan, came[one], start, source, tap, weight, acc, booked[SYNOP][one],
-                        booked[SPIKE_IN][one])  # fmt: skip
-            gate_loops.ladder(acc, bias, row[a + 1], row[a + 2], out[one])
-            booked[UPDATE, m] = out.shape[1] * n
-            booked[SPIKE_OUT, m] = occupied(address(out) + m * row[SIZE] * 4, row[SIZE])
+            some = offsets[one] if offsets.size else offsets
+            gather.sums(x[one], found[one], some, none, fan, came[one], start, source, tap, weight, acc, counts[SYNOP][one],
+                        counts[SPIKE_IN][one])  # fmt: skip
+            gate_loops.multi_level(acc, bias, row[a + 1], row[a + 2], out[one])
+            counts[UPDATE, m] = out.shape[1] * n
+            counts[SPIKE_OUT, m] = occupied(address(out) + m * row[SIZE] * 4, row[SIZE])
     return True
 
 
 @compiled
-def read(row, rows, span, t, words, scratch, state, w16, w32, w64, merges, links, facts, events):  # type: ignore[no-untyped-def]
+def read(row, rows, span, t, words, scratch, state, w16, w32, w64, merges, links, merge_stats, events):  # type: ignore[no-untyped-def]
     """`readout`: synapses, then z, held, bias, timesteps, credit before, after, channels of a token, scratch of a list."""
-    k, n, booked, a = row[ARGS], row[ARGS + OUTPUTS], events[row[OP]], ARGS + SYNAPSES
-    x = total(k, rows, merges, links, words, scratch, facts)
-    if not few(row, ARGS, rows, WIDE, merges, facts):
+    k, n, counts, a = row[ARGS], row[ARGS + OUTPUTS], events[row[OP]], ARGS + SYNAPSES
+    x = total(k, rows, merges, links, words, scratch, merge_stats)
+    if not is_sparse(row, ARGS, rows, WIDE, merges, merge_stats):
         return False
-    found, marks = lists(k, rows, merges, x, scratch, facts)
+    found, offsets = event_lists(k, rows, merges, x, scratch, merge_stats)
     inputs = x.shape[2]
-    fan, start, source, tap, weight = wires(row, ARGS, w16, w32, w64, inputs)
-    none, came = np.empty((0, 0), np.int32), plane(scratch, merges[k, EVENTS], rows, 1)
+    fan, start, source, tap, weight = synapse_arrays(row, ARGS, w16, w32, w64, inputs)
+    none, came = np.empty((0, 0), np.int32), matrix(scratch, merges[k, EVENTS], rows, 1)
     now, more = np.empty((rows, 1, n), np.int32), np.empty((0, n), np.int32)
-    gather.sums(x, found, marks, none, fan, came, start, source, tap, weight, now, booked[SYNOP], booked[SPIKE_IN])
-    before, after = plane(words, row[a + 4], rows, row[TOKENS]), plane(words, row[a + 5], rows, row[TOKENS])
+    gather.sums(x, found, offsets, none, fan, came, start, source, tap, weight, now, counts[SYNOP], counts[SPIKE_IN])
+    before, after = matrix(words, row[a + 4], rows, row[TOKENS]), matrix(words, row[a + 5], rows, row[TOKENS])
     if after.size:
         died = np.empty(before.shape, np.bool_)
         if gate_loops.deaths(before, after, died):
-            listed, ends = plane(scratch, row[a + 7], rows, found.shape[1]), np.zeros((rows, 2), np.int32)
+            listed, ends = matrix(scratch, row[a + 7], rows, found.shape[1]), np.zeros((rows, 2), np.int32)
             token = np.arange(inputs) // row[a + 6]
             for m in range(rows):
                 dead = 0
-                for i in range(marks[m, 1]):  # events of tokens that die now
+                for i in range(offsets[m, 1]):  # events of tokens that die now
                     listed[m, dead] = found[m, i]
                     dead += died[m, token[found[m, i]]]
                 ends[m, 1] = dead
             sums, unused = np.empty((rows, 1, n), np.int32), np.empty(rows, np.int64)
-            gather.sums(x, listed, ends, none, fan, came, start, source, tap, weight, sums, booked[GATE_UPDATE], unused)
+            gather.sums(x, listed, ends, none, fan, came, start, source, tap, weight, sums, counts[GATE_UPDATE], unused)
             more = sums[:, 0].copy()
-    slots, out = rows // span, plane(words, row[OUT], rows, n)
-    z, held, bias = plane(state, row[a], slots, n), plane(state, row[a + 1], slots, n), w32[row[a + 2] : row[a + 2] + n]
-    gate_loops.class_sums(now[:, 0].copy(), more, before, after, z, held, bias, row[a + 3], t, out, booked[GATE_UPDATE])
+    slots, out = rows // span, matrix(words, row[OUT], rows, n)
+    z, held, bias = matrix(state, row[a], slots, n), matrix(state, row[a + 1], slots, n), w32[row[a + 2] : row[a + 2] + n]
+    gate_loops.class_sums(now[:, 0].copy(), more, before, after, z, held, bias, row[a + 3], t, out, counts[GATE_UPDATE])
     for m in range(rows):
-        booked[UPDATE, m] = booked[SPIKE_OUT, m] = n
+        counts[UPDATE, m] = counts[SPIKE_OUT, m] = n
     return True
 
 
 @compiled
-def leave(row, rows, t, words, w64, events):  # type: ignore[no-untyped-def]
+def exit_decision(row, rows, t, words, w64, events):  # type: ignore[no-untyped-def]
     """`exit_gate`: logits, classes, timesteps, margins, their number."""
-    classes, booked = row[ARGS + 1], events[row[OP]]
-    margin, credit = w64[row[ARGS + 3] : row[ARGS + 3] + row[ARGS + 4]], plane(words, row[CREDIT], rows, row[TOKENS])
-    out = plane(words, row[OUT], rows, 2)
-    gate_loops.leading(plane(words, row[ARGS], rows, classes), credit, margin, t, row[ARGS + 2], out)
+    classes, counts = row[ARGS + 1], events[row[OP]]
+    margin, credit = w64[row[ARGS + 3] : row[ARGS + 3] + row[ARGS + 4]], matrix(words, row[CREDIT], rows, row[TOKENS])
+    out = matrix(words, row[OUT], rows, 2)
+    gate_loops.leading(matrix(words, row[ARGS], rows, classes), credit, margin, t, row[ARGS + 2], out)
     for m in range(rows):
-        booked[SPIKE_IN, m], booked[GATE_UPDATE, m], booked[SPIKE_OUT, m] = classes, 1, 1
+        counts[SPIKE_IN, m], counts[GATE_UPDATE, m], counts[SPIKE_OUT, m] = classes, 1, 1
 
 
 @compiled
-def sweep(row, rows, span, words, scratch, state, w32, merges, links, facts, events, flags):  # type: ignore[no-untyped-def]
+def lif(row, rows, span, words, scratch, state, w32, merges, links, merge_stats, events, flags):  # type: ignore[no-untyped-def]
     """`lif`: merge, then neurons."""
-    k, booked = row[ARGS], events[row[OP]]
-    x = total(k, rows, merges, links, words, scratch, facts)
-    came = plane(scratch, merges[k, EVENTS], rows, x.shape[1])
+    k, counts = row[ARGS], events[row[OP]]
+    x = total(k, rows, merges, links, words, scratch, merge_stats)
+    came = matrix(scratch, merges[k, EVENTS], rows, x.shape[1])
     for m in range(rows):
-        booked[SPIKE_IN, m] = booked[SYNOP, m] = came[m].sum()
-        booked[UPDATE, m] = row[SIZE]
+        counts[SPIKE_IN, m] = counts[SYNOP, m] = came[m].sum()
+        counts[UPDATE, m] = row[SIZE]
     none = np.empty((0, 0), np.int32)
-    return neurons(row, ARGS + 1, rows, span, x, none, words, state, w32, flags, booked[SPIKE_OUT])
+    return update_neurons(row, ARGS + 1, rows, span, x, none, words, state, w32, flags, counts[SPIKE_OUT])
 
 
 @compiled
-def walk(  # type: ignore[no-untyped-def]
-    table, begin, rows, span, t, words, scratch, state, w16, w32, w64, merges, links, facts, events, flags, activity, cell):
-    """The rows of the table from `begin` on; returns the first one that was not done, or the length of the table.
+def interpret(  # type: ignore[no-untyped-def]
+    table, begin, rows, span, t, words, scratch, state, w16, w32, w64, merges, links, merge_stats, events, flags, activity, cell):
+    """Run the instructions from `begin` on; returns the first one that was not done, or the length of the table.
 
-    `cell` holds the graph's number of the op at work; `activity` (may be empty) counts neurons that send, by timestep.
+    `cell` receives the graph's number of the current op; `activity` (may be empty) counts neurons that send, by timestep.
     """
     for i in range(begin, len(table)):
         row = table[i]
         kind, done = row[KIND], True
         cell[0] = row[NUMBER]
         if kind == FIRE:
-            done = fire(row, rows, span, words, scratch, state, w16, w32, w64, merges, links, facts, events, flags)
+            done = fire(row, rows, span, words, scratch, state, w16, w32, w64, merges, links, merge_stats, events, flags)
         elif kind == ATTEND:
             attend(row, rows, span, words, scratch, state, w32, events, flags)
         elif kind == GATE:
             gate(row, rows, words, w32, links, events)
         elif kind == REPLAY:
-            replay(row, rows, span, t, words, scratch, state, merges, links, facts, events)
-        elif kind == LADDER:
-            done = ladder(row, rows, t, words, scratch, w16, w32, w64, merges, links, facts, events)
+            replay(row, rows, span, t, words, scratch, state, merges, links, merge_stats, events)
+        elif kind == THRESHOLDS:
+            done = thresholds(row, rows, t, words, scratch, w16, w32, w64, merges, links, merge_stats, events)
         elif kind == READ:
-            done = read(row, rows, span, t, words, scratch, state, w16, w32, w64, merges, links, facts, events)
+            done = read(row, rows, span, t, words, scratch, state, w16, w32, w64, merges, links, merge_stats, events)
         elif kind == EXIT:
-            leave(row, rows, t, words, w64, events)
-        elif kind == SWEEP:
-            done = sweep(row, rows, span, words, scratch, state, w32, merges, links, facts, events, flags)
+            exit_decision(row, rows, t, words, w64, events)
+        elif kind == LIF:
+            done = lif(row, rows, span, words, scratch, state, w32, merges, links, merge_stats, events, flags)
         else:
             done = False
         if not done:
             return i
         if activity.size:
-            out, n = plane(words, row[OUT], rows, row[SIZE]), row[SIZE]
+            out, n = matrix(words, row[OUT], rows, row[SIZE]), row[SIZE]
             for m in range(rows):
                 into = activity[row[ACTIVITY] + (t[m] - 1) * n : row[ACTIVITY] + t[m] * n]
                 for c in range(n):

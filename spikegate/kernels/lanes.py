@@ -1,7 +1,7 @@
-"""Sums of rows of weights with the running sum in vector registers, as compiled code that a compiler does not find by itself.
+"""Sums of rows of weights with the running sum in vector registers, written as LLVM code because numba does not vectorise them.
 
 Rows are int16, padded with zeros to whole blocks of `BLOCKS[-1]` lanes. A block of lanes is summed over all rows before the next is begun;
-16-bit sums are widened before they could overflow. An event costs one add for each of its synapses, as everywhere; nothing is multiplied.
+16-bit sums are widened before they could overflow. An event costs one add for each of its synapses; nothing is multiplied.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from spikegate.kernels.compiling import compiled, inlined
 
 BLOCKS = (64, 32, 16)  # lanes that are summed together
-FEW = 6  # of 64: so many bits are noted one by one
+FEW = 6  # up to so many set bits of 64 are written one by one
 RUN = 31  # rows between two widenings: 31 sums of four weights of 8 bits and a sign stay below 2^15
 
 
@@ -110,7 +110,7 @@ def padded(rows: np.ndarray) -> np.ndarray:
 
 
 def comparing(lanes: int, relation: str) -> Any:
-    """Intrinsic (values, than): for which of int32 [lanes] at this address the relation to `than` holds, bit by bit, uint64."""
+    """Intrinsic (values, than): compares int32 [lanes] at this address with `than`; bit k of the uint64 says whether lane k holds."""
 
     @intrinsic
     def mask(typingctx, values, than):  # type: ignore[no-untyped-def]
@@ -134,9 +134,9 @@ def everywhere(b: Any, value: Any, lanes: int) -> Any:
 
 @intrinsic
 def byte_noted(typingctx, bits, base, into):  # type: ignore[no-untyped-def]
-    """Writes `base` + the number of each bit that is set in the byte `bits` to the address `into`, and what follows them in 8 lanes.
+    """Writes `base` + the number of each bit that is set in the byte `bits` to the address `into`, in 8 lanes (the rest is garbage).
 
-    Numbers of a byte's bits stand in a table, so that nothing has to be guessed by the processor.
+    A table holds the numbers of each byte's set bits, so that there is no branch to predict.
     """
 
     def build(context, b, sig, args):  # type: ignore[no-untyped-def]

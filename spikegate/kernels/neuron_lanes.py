@@ -1,4 +1,4 @@
-"""The voltages of CUBA neurons in vector registers, block by block: state and inputs are read once, spikes counted as bits."""
+"""Voltages of CUBA neurons in vector registers, block by block: state and inputs are read once, spikes are counted as bits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLIPPED = 1 << 32  # added to a number of spikes where a voltage was clipped
 
 
 def updating(lanes: int, shifts: bool) -> Any:
-    """Intrinsic (acc, up, v, keep, theta, fires, out) for one block: ``v = dec(v) + 2^up acc``, spikes and reset; see `fired`.
+    """Intrinsic (acc, up, v, keep, theta, fires, out) for one block: ``v = dec(v) + 2^up acc``, spikes and reset; see `update_voltages`.
 
     Addresses of int32 [lanes] for `acc`, `v` and `out`. Returns the number of spikes, plus `CLIPPED` where a voltage was clipped.
     """
@@ -69,11 +69,11 @@ _many_keep, _some_keep = updating(32, False), updating(8, False)
 
 
 @inlined
-def fired(acc, up, v, n, v_keep, theta, fires, out):  # type: ignore[no-untyped-def]
+def update_voltages(acc, up, v, n, v_keep, theta, fires, out):  # type: ignore[no-untyped-def]
     """Voltages ``v = dec(v) + 2^up acc`` of n neurons, and their spikes; all are addresses of int32 [n].
 
-    Returns how many spiked, and how many blocks had a clipped voltage. `v_keep` is 4096 less the decay, |v| keeps that many 4096ths;
-    from 4096 on it stands for a shift by so much more.
+    Returns the number of spikes, and of blocks with a clipped voltage. `v_keep` below 4096 is 4096 minus the decay: |v| is multiplied by
+    ``v_keep / 4096``. From 4096 on, the voltage is shifted right by ``v_keep - 4096``.
     """
     k, found = 0, np.int64(0)
     if v_keep >= np.int32(4096):
@@ -103,7 +103,7 @@ def fired(acc, up, v, n, v_keep, theta, fires, out):  # type: ignore[no-untyped-
 
 @inlined
 def left(x, keep):  # type: ignore[no-untyped-def]
-    """What decay leaves of one voltage."""
+    """One voltage after its decay."""
     if keep >= np.int32(4096):
         by = keep - np.int32(4096)
         return np.int32((x + ((x >> np.int32(31)) & ((np.int32(1) << by) - np.int32(1)))) >> by)

@@ -1,6 +1,6 @@
-"""Compiled event-driven work, source by source: synapses of groups of channels and of graded events; sums of several sources.
+"""Compiled event-driven synapses, one source after the other: groups of channels and graded events; sums of several sources.
 
-An event touches what it reaches, nothing else. Bits and small counts of a layer without groups go through `gather`.
+An event touches only the synapses that it reaches. Bits and small counts of a layer without groups go through `gather`.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def added(a, b, total, events):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def living(m, events, credit):  # type: ignore[no-untyped-def]
-    """Events of sample m, those at positions whose `credit` is not above 0 left out; events, credit [rows, positions]."""
+def alive_events(m, events, credit):  # type: ignore[no-untyped-def]
+    """Events of row m at positions whose `credit` is above 0 (all, if it is empty); events, credit [rows, positions]."""
     total = np.int64(0)
     for p in range(events.shape[1]):
         if not credit.size or credit[m, p] > 0:
@@ -71,7 +71,7 @@ def count(x, credit, fan, events, synops, arrived):  # type: ignore[no-untyped-d
                 for c in range(channels):
                     total += abs(np.int64(x[m, p, c])) * fan[p * channels + c]
         synops[m] = total
-        arrived[m] = living(m, events, credit)
+        arrived[m] = alive_events(m, events, credit)
 
 
 @compiled
@@ -104,7 +104,7 @@ def scatter(x, credit, fan, events, start, target, tap, weight, per, acc, synops
                     for k in range(each):
                         into[at + k] += value * np.int32(line[k])
         synops[m] = total
-        arrived[m] = living(m, events, credit)
+        arrived[m] = alive_events(m, events, credit)
 
 
 @compiled

@@ -1,4 +1,4 @@
-"""What the neurons of NetX layers have in common, and how they are told apart in a file."""
+"""What the neurons of NetX layers have in common, and how a file distinguishes them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Neuron:
     def step(self, state: dict[str, np.ndarray], current: Any, bias: Any, fine: int = 0) -> np.ndarray:
         raise TypeError(f"{type(self).__name__} has no dynamics")
 
-    def sweep(self, state: dict[str, np.ndarray], current: Any, bias: Any, span: int, fine: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    def steps(self, state: dict[str, np.ndarray], current: Any, bias: Any, span: int, fine: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """`step` over `span` timesteps of each sample: outputs [samples * span, ...] and how many are not 0 in each row.
 
         Rows of `current` have the order (sample, timestep). Subclasses with a compiled kernel override this; the result is the same.

@@ -117,7 +117,7 @@ class Cuba:
                 state[name][rows] = value
         return spikes.reshape(current.shape)
 
-    def sweep(
+    def steps(
         self,
         state: dict[str, np.ndarray],
         current: np.ndarray,
@@ -138,7 +138,7 @@ class Cuba:
 
     @cached_property
     def keeps(self) -> tuple[int, int]:
-        """What `cuba_loops.fired` takes for the decays: 4096 less each; for a voltage that is shifted, 4096 and the shift."""
+        """What `neuron_lanes.update_voltages` takes for the decays: 4096 less each; for a voltage that is shifted, 4096 and the shift."""
         shift = SHIFTS.get(self.v_decay)
         return DECAY_ONE - self.i_decay, DECAY_ONE - self.v_decay if shift is None else DECAY_ONE + shift
 
@@ -170,7 +170,7 @@ class Cuba:
             bias = np.array(np.broadcast_to(np.asarray(bias, np.int32), n))
         spikes, fired = np.empty(current.shape, np.int32), np.empty(len(current), np.int64)
         v, u, theta = state["v"], state.get("u", NO_STATE), self.vth << MANT_SHIFT
-        flags = cuba_loops.swept(current, credit, u, v, span, bias, *self.keeps, theta, waits, spikes, fired)
+        flags = cuba_loops.update_all(current, credit, u, v, span, bias, *self.keeps, theta, waits, spikes, fired)
         if flags == WIDE:
             wide = bias.astype(np.int64)
             flags = cuba_loops.cuba(current, credit, u, v, span, wide, self.i_decay, self.v_decay, theta, LIMIT, waits, spikes, fired)

@@ -70,7 +70,7 @@ class Leaky(Neuron):
         return spikes.astype(np.int32)
 
 
-    def sweep(self, state: dict[str, np.ndarray], current: Any, bias: Any, span: int, fine: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    def steps(self, state: dict[str, np.ndarray], current: Any, bias: Any, span: int, fine: int = 0) -> tuple[np.ndarray, np.ndarray]:
         x, u, v = channels_last(current), channels_last(state["u"]), channels_last(state["v"])
         n = x.shape[2]
         out, fired = np.empty(x.shape, np.int32), np.empty(len(x), np.int64)

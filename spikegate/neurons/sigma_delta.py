@@ -60,7 +60,7 @@ class Delta(_Delta):
         return self.encode(state, total + (np.asarray(bias, np.int64) << shift))
 
 
-    def sweep(self, state: dict[str, np.ndarray], current: Any, bias: Any, span: int, fine: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    def steps(self, state: dict[str, np.ndarray], current: Any, bias: Any, span: int, fine: int = 0) -> tuple[np.ndarray, np.ndarray]:
         shift = self.spike_exp + STATE_EXP
         total = scaled(current, shift - fine) if shift >= fine else current >> (fine - shift)
         out, fired = self.encoded(state, channels_last(total + (np.asarray(bias, np.int64) << shift)), span)
@@ -87,7 +87,7 @@ class SigmaDelta(_Delta):
         return self.encode(state, np.maximum(sigma + (np.asarray(bias, np.int64) << (self.spike_exp + STATE_EXP)), 0))
 
 
-    def sweep(self, state: dict[str, np.ndarray], current: Any, bias: Any, span: int, fine: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    def steps(self, state: dict[str, np.ndarray], current: Any, bias: Any, span: int, fine: int = 0) -> tuple[np.ndarray, np.ndarray]:
         x, sigma = channels_last(current), channels_last(state["sigma"])
         act = np.empty(x.shape, np.int64)
         neuron_loops.rectified(x, sigma, span, each_place(bias, x.shape[2]) << (self.spike_exp + STATE_EXP), act)

@@ -75,7 +75,7 @@ class BlockInput(Op):
         return {"spike_in": nonzero(inputs["x"]), "synop": synop, "neuron_update": np.full(len(out), n), "spike_out": nonzero((out,))}
 
     def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
-        out, fired = self.neuron.sweep(state, self.drive(inputs) + (self.bias << MANT_SHIFT), 0, span, MANT_SHIFT)
+        out, fired = self.neuron.steps(state, self.drive(inputs) + (self.bias << MANT_SHIFT), 0, span, MANT_SHIFT)
         synop = sum(counting.magnitudes(x.reshape(len(x), -1)) for x in inputs["x"]) * (self.weight != 0)
         n = updates(None, len(out), 1, int(np.prod(self.out_shape)))
         return out, {"spike_in": nonzero(inputs["x"]), "synop": synop, "neuron_update": n, "spike_out": fired}

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, Size, credit_of, held, living, merged, nonzero, per_sample, register, total, updates
+from spikegate.graph.ir import Inputs, Size, credit_of, held, merged, nonzero, only_alive, per_sample, register, total, updates
 from spikegate.kernels.instructions import FIRE
 from spikegate.neurons.cuba import Cuba
 from spikegate.ops.base.maps import MapOp
@@ -86,7 +86,7 @@ class Conv(MapOp):
         return out
 
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
-        rows = living(inputs["x"], inputs)
+        rows = only_alive(inputs["x"], inputs)
         tokens = (inputs["alive"] > 0).sum(1) if "alive" in inputs else np.full(len(out), self.out_shape[0])
         return {
             "spike_in": nonzero(rows),
@@ -103,17 +103,17 @@ class Conv(MapOp):
             out, (synops, arrived, fired, lives) = at_once
             return out, {"spike_in": arrived, "synop": synops, "neuron_update": lives * out.shape[2], "spike_out": fired}
         current, synops, arrived = self.taps.sums(found, credit)
-        out, fired = self.neuron.sweep(state, current, self.bias32, credit, held(inputs), span)
+        out, fired = self.neuron.steps(state, current, self.bias32, credit, held(inputs), span)
         return out, {
             "spike_in": arrived, "synop": synops, "neuron_update": updates(credit, len(out), *self.out_shape), "spike_out": fired
         }
 
-    def instruction(self, to, name, wired):
-        synapses = to.synapses(self.taps, wired["x"])
-        return None if synapses is None else [FIRE, *synapses, *to.neurons(name, self.neuron, self.bias32)]
+    def instruction(self, program, name, sources):
+        synapses = program.synapses(self.taps, sources["x"])
+        return None if synapses is None else [FIRE, *synapses, *program.neurons(name, self.neuron, self.bias32)]
 
     def accumulate(self, alu, inputs: Inputs, t: int):
-        x = total(living(inputs["x"], inputs))[0]
+        x = total(only_alive(inputs["x"], inputs))[0]
         return synapse.accumulate_conv(alu, x, self.weight, *self.geometry), self.current(x[None])[0]
 
     @classmethod

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, Payload, Size, living, nonzero, register, total
+from spikegate.graph.ir import Inputs, Payload, Size, nonzero, only_alive, register, total
 from spikegate.ops.base.maps import MapOp
 from spikegate.synapses import synapse
 
@@ -83,7 +83,7 @@ class Current(MapOp):
         return out
 
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
-        rows = living(inputs["x"], inputs)
+        rows = only_alive(inputs["x"], inputs)
         return {
             "spike_in": self.copies * nonzero(rows),
             "synop": self.copies * self.synops(rows),
@@ -91,7 +91,7 @@ class Current(MapOp):
         }
 
     def accumulate(self, alu, inputs: Inputs, t: int):
-        x = total(living(inputs["x"], inputs))[0]
+        x = total(only_alive(inputs["x"], inputs))[0]
         sums = [synapse.accumulate_conv(alu, x, self.weight, *self.geometry) for _ in range(self.copies)]
         return np.stack(sums), np.stack([self.sums(x[None])[0]] * self.copies)
 

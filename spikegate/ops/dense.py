@@ -107,12 +107,12 @@ class Dense(Op):
             out, (synops, arrived, fired, _) = at_once
             return out[:, 0], {"spike_in": arrived, "synop": synops, "neuron_update": n, "spike_out": fired}
         current, synops, arrived = self.taps.sums(found)
-        out, fired = self.neuron.sweep(state, current[:, 0], self.bias32, span=span)
+        out, fired = self.neuron.steps(state, current[:, 0], self.bias32, span=span)
         return out, {"spike_in": arrived, "synop": synops, "neuron_update": n, "spike_out": fired}
 
-    def instruction(self, to, name, wired):
-        synapses = to.synapses(self.taps, wired["x"], flat=True)
-        return None if synapses is None else [FIRE, *synapses, *to.neurons(name, self.neuron, self.bias32)]
+    def instruction(self, program, name, sources):
+        synapses = program.synapses(self.taps, sources["x"], flat=True)
+        return None if synapses is None else [FIRE, *synapses, *program.neurons(name, self.neuron, self.bias32)]
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         x = total(inputs["x"])[:1]

@@ -90,9 +90,9 @@ class ExitGate(Op):
         gate_loops.leading(z, NO_CREDIT if credit is None else credit, margin, t, self.timesteps, out)
         return out, self.events(inputs, out, t)
 
-    def instruction(self, to, name, wired):
+    def instruction(self, program, name, sources):
         margin = self.margins if self.policy != "fixed_window" and self.classes > 1 else NO_MARGIN
-        return [EXIT, to.place(wired["logits"][0]), self.classes, self.timesteps, to.w64.put(margin), len(margin)]
+        return [EXIT, program.place(sources["logits"][0]), self.classes, self.timesteps, program.w64.put(margin), len(margin)]
 
     @cached_property
     def margins(self) -> np.ndarray:

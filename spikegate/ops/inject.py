@@ -95,9 +95,9 @@ class Inject(Op):
             "spike_out": sent,
         }
 
-    def instruction(self, to, name, wired):
+    def instruction(self, program, name, sources):
         shape = self.shape[0], int(np.prod(self.shape[1:]))
-        return [REPLAY, to.merge(wired["x"]), *shape, to.kept(name, "held")] if len(self.shape) == 2 else None
+        return [REPLAY, program.merge(sources["x"]), *shape, program.kept(name, "held")] if len(self.shape) == 2 else None
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         return accumulate_each(alu, tuple(x * (t == 1) for x in inputs["x"]), self.out_shape), total(inputs["x"])[0] * (t == 1)

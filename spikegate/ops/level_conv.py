@@ -8,14 +8,14 @@ import numpy as np
 
 from spikegate.graph.ir import Inputs, Payload, Size, Sources, merged, nonzero, per_sample, register, total
 from spikegate.kernels import counting, gate_loops
-from spikegate.kernels.instructions import LADDER
+from spikegate.kernels.instructions import THRESHOLDS
 from spikegate.ops.base.maps import MapOp
 from spikegate.synapses import synapse
 
 
 @register
 class LevelConv(MapOp):
-    r"""Convolution, then a ladder of thresholds, at the first timestep only.
+    r"""Convolution, then a row of thresholds, at the first timestep only.
 
     .. math:: y_1 = \sum_{k=1}^{Q} [\,(W * x_1 + b) \ge k\,\vartheta\,], \qquad y_t = 0 \text{ for } t > 1
 
@@ -96,15 +96,15 @@ class LevelConv(MapOp):
             x = inputs["x"] if len(first) == len(t) else Sources(x[first] for x in inputs["x"])
             sums, counts["synop"][first], counts["spike_in"][first] = self.taps.sums(merged(x))
             now = np.empty(sums.shape, np.int32)
-            gate_loops.ladder(sums, self.bias32, self.theta, self.levels, now)
+            gate_loops.multi_level(sums, self.bias32, self.theta, self.levels, now)
             out[first] = now
             counts["neuron_update"][first] = int(np.prod(self.out_shape))
             counts["spike_out"][first] = counting.nonzeros(now.reshape(len(first), -1))
         return out, counts
 
-    def instruction(self, to, name, wired):
-        synapses = to.synapses(self.taps, wired["x"])
-        return None if synapses is None else [LADDER, *synapses, to.w32.put(self.bias32), self.theta, self.levels]
+    def instruction(self, program, name, sources):
+        synapses = program.synapses(self.taps, sources["x"])
+        return None if synapses is None else [THRESHOLDS, *synapses, program.w32.put(self.bias32), self.theta, self.levels]
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         x = total(inputs["x"])[0] * (t == 1)

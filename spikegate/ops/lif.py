@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from spikegate.graph.ir import Inputs, Op, Size, held, merged, nonzero, per_sample, register, total
-from spikegate.kernels.instructions import SWEEP
+from spikegate.kernels.instructions import LIF
 from spikegate.neurons.cuba import Cuba
 from spikegate.synapses.synapse import accumulate_each
 
@@ -69,13 +69,13 @@ class Lif(Op):
     def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
         found = merged(inputs["x"])
         x, events = found.total, found.events
-        out, fired = self.neuron.sweep(state, x.reshape(len(x), *self.out_shape), 0, None, held(inputs), span)
+        out, fired = self.neuron.steps(state, x.reshape(len(x), *self.out_shape), 0, None, held(inputs), span)
         arrived = events.sum(1, dtype=np.int64)
         n = np.full(len(out), int(np.prod(self.shape)))
         return out, {"spike_in": arrived, "synop": arrived, "neuron_update": n, "spike_out": fired}
 
-    def instruction(self, to, name, wired):
-        return [SWEEP, to.merge(wired["x"]), *to.neurons(name, self.neuron, self.no_bias)] if len(self.shape) == 2 else None
+    def instruction(self, program, name, sources):
+        return [LIF, program.merge(sources["x"]), *program.neurons(name, self.neuron, self.no_bias)] if len(self.shape) == 2 else None
 
     @cached_property
     def no_bias(self) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, Op, Size, held, living, nonzero, per_sample, register, total
+from spikegate.graph.ir import Inputs, Op, Size, held, nonzero, only_alive, per_sample, register, total
 from spikegate.neurons.cuba import Cuba
 from spikegate.synapses.synapse import accumulate_each
 
@@ -71,7 +71,7 @@ class Membrane(Op):
 
     def arriving(self, inputs: Inputs) -> tuple[np.ndarray, ...]:
         """The host's integers for living tokens."""
-        return living(inputs.get("x", ()), inputs)
+        return only_alive(inputs.get("x", ()), inputs)
 
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
         rows = self.arriving(inputs)

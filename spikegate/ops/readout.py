@@ -182,15 +182,15 @@ class Readout(Op):
         each = np.full(len(t), self.classes)
         return out, {"spike_in": arrived, "synop": synops, "gate_update": holding, "neuron_update": each, "spike_out": each}
 
-    def instruction(self, to, name, wired):
-        synapses = to.synapses(self.taps, wired["x"], flat=True)
-        if synapses is None or not to.cap(synapses[0]) or {"current", "direct"} & wired.keys():
+    def instruction(self, program, name, sources):
+        synapses = program.synapses(self.taps, sources["x"], flat=True)
+        if synapses is None or not program.cap(synapses[0]) or {"current", "direct"} & sources.keys():
             return None
-        ends = [to.place(wired[s][0]) if s in wired else -1 for s in ("before", "after")]
-        inputs, cap = self.weight[0].size, to.cap(synapses[0])
-        spare = to.room(inputs * cap + BLOCK) if "after" in wired else 0
-        states = [to.kept(name, key) for key in ("z", "held")]
-        return [READ, *synapses, *states, to.w32.put(self.narrow_bias), self.timesteps, *ends, self.weight.shape[2], spare]
+        ends = [program.place(sources[s][0]) if s in sources else -1 for s in ("before", "after")]
+        inputs, cap = self.weight[0].size, program.cap(synapses[0])
+        spare = program.room(inputs * cap + BLOCK) if "after" in sources else 0
+        states = [program.kept(name, key) for key in ("z", "held")]
+        return [READ, *synapses, *states, program.w32.put(self.narrow_bias), self.timesteps, *ends, self.weight.shape[2], spare]
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         x = total(inputs["x"])[:1]

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, Op, Payload, Size, credit_of, living, nonzero, per_sample, register, total, updates
+from spikegate.graph.ir import Inputs, Op, Payload, Size, credit_of, nonzero, only_alive, per_sample, register, total, updates
 from spikegate.graph.signals import NO_CREDIT
 from spikegate.kernels import gate_loops
 from spikegate.synapses.synapse import accumulate_each
@@ -62,10 +62,10 @@ class Relay(Op):
             yield f"its sources' sum can leave [0, {self.high}]", "state the range that they really have"
 
     def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
-        return total(living(inputs["x"], inputs)).astype(np.int32)
+        return total(only_alive(inputs["x"], inputs)).astype(np.int32)
 
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
-        arrived = nonzero(living(inputs["x"], inputs))
+        arrived = nonzero(only_alive(inputs["x"], inputs))
         tokens = (inputs["alive"] > 0).sum(1) if "alive" in inputs else np.full(len(out), self.shape[0])
         return {
             "spike_in": arrived,
@@ -86,7 +86,7 @@ class Relay(Op):
         return out, {"spike_in": arrived, "synop": arrived, "neuron_update": neurons, "spike_out": sent}
 
     def accumulate(self, alu, inputs: Inputs, t: int):
-        rows = living(inputs["x"], inputs)
+        rows = only_alive(inputs["x"], inputs)
         return accumulate_each(alu, rows, self.out_shape), total(tuple(x[:1] for x in rows))[0]
 
     @classmethod

@@ -54,7 +54,7 @@ class Route(Op):
                 yield f"input has shape {shape}, needs {self.grid} positions and {self.first + self.count} channels", "check the stem"
         for p in payloads.get("x", []):
             if p.low < self.low or p.high > self.high:
-                yield f"values span [{p.low}, {p.high}], the wire carries [{self.low}, {self.high}]", "state the range that they have"
+                yield f"values span [{p.low}, {p.high}], the edge carries [{self.low}, {self.high}]", "state the range that they have"
 
     def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         x = total(inputs["x"])[..., self.first : self.first + self.count]

@@ -133,17 +133,17 @@ class SpikingAttention(Op):
         work, arrived = np.empty(len(y), np.int64), np.empty(len(y), np.int64)
         coincidences.attention(q, k, v, NO_CREDIT if credit is None else credit, self.heads, self.order == "kv", y, work, arrived)
         y <<= self.exponent
-        out, fired = self.neuron.sweep(state, y, 0, credit, held(inputs), span)
+        out, fired = self.neuron.steps(state, y, 0, credit, held(inputs), span)
         return out, {
             "spike_in": arrived, "attention_ac": work, "neuron_update": updates(credit, len(out), *self.out_shape), "spike_out": fired
         }
 
-    def instruction(self, to, name, wired):
+    def instruction(self, program, name, sources):
         if (self.tokens * self.channels // self.heads) << self.exponent >= NARROW:
             return None
-        maps = [to.place(wired[s][0]) for s in "qkv"]
+        maps = [program.place(sources[s][0]) for s in "qkv"]
         shape = [self.tokens, self.channels, self.heads, int(self.order == "kv"), self.exponent]
-        return [ATTEND, *maps, to.room(self.tokens * self.channels), *shape, *to.neurons(name, self.neuron, self.no_bias)]
+        return [ATTEND, *maps, program.room(self.tokens * self.channels), *shape, *program.neurons(name, self.neuron, self.no_bias)]
 
     @cached_property
     def no_bias(self) -> np.ndarray:

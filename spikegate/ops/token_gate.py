@@ -47,11 +47,12 @@ class TokenGate(ScoringGate):
         gate_loops.spent(credit, n, self.table, out, before, after)
         return out, {"spike_in": seen + before, "synop": synops, "gate_update": before, "spike_out": after}
 
-    def instruction(self, to, name, wired):
-        if "chain" not in wired:
+    def instruction(self, program, name, sources):
+        if "chain" not in sources:
             return None
-        channels = to.shape(wired["x"][0])[-1]
-        return [GATE, to.link(wired["x"]), len(wired["x"]), channels, self.channel, self.width, to.w32.put(self.table), len(self.table)]
+        channels = program.shape(sources["x"][0])[-1]
+        table = [program.w32.put(self.table), len(self.table)]
+        return [GATE, program.link(sources["x"]), len(sources["x"]), channels, self.channel, self.width, *table]
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         scores, living = self.accumulate_scores(alu, inputs)

@@ -135,7 +135,7 @@ class TokenMerge(Op):
         pairs = neighbours(self.grid)
         gate_loops.merging(x.total, x.events, credit, t, *pairs, self.delta, ABSORBED, state["merged"], out, came, synops, met, lives)
         if "chain" in inputs:
-            came += counting.living(credit)
+            came += counting.alive_tokens(credit)
         handled = np.where(t == 1, self.tokens, lives)
         return out, {"spike_in": came, "synop": synops, "attention_ac": met, "gate_update": handled, "spike_out": lives}
 

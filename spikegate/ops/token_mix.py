@@ -99,7 +99,7 @@ class TokenMix(Op):
         return (self.weight.astype(np.float32) @ split).transpose(0, 2, 1, 3).reshape(x.shape)
 
     @staticmethod
-    def heard(inputs: Inputs) -> tuple[np.ndarray, ...]:
+    def alive_inputs(inputs: Inputs) -> tuple[np.ndarray, ...]:
         """The sources with the rows of dead tokens zero."""
         if "alive" not in inputs:
             return inputs["x"]
@@ -107,7 +107,7 @@ class TokenMix(Op):
         return tuple(x * living for x in inputs["x"])
 
     def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
-        current = self.current(total(self.heard(inputs)))
+        current = self.current(total(self.alive_inputs(inputs)))
         if "alive" not in inputs:
             return self.neuron.step(state, current, 0, None, held(inputs))
         alive = inputs["alive"] > 0
@@ -116,7 +116,7 @@ class TokenMix(Op):
         return out
 
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
-        rows = self.heard(inputs)
+        rows = self.alive_inputs(inputs)
         alive = inputs["alive"] > 0 if "alive" in inputs else np.ones((len(out), self.tokens), bool)
         fanout = np.einsum("bm,hmn->bnh", alive, self.synapses)
         arrived = sum(x.reshape(len(x), self.tokens, self.heads, -1).sum(3, dtype=np.int64) for x in rows)
@@ -129,7 +129,7 @@ class TokenMix(Op):
 
     def accumulate(self, alu, inputs: Inputs, t: int):
         one = {s: tuple(x[:1] for x in v) if s == "x" else v[:1] for s, v in inputs.items()}
-        x = total(self.heard(one))
+        x = total(self.alive_inputs(one))
         alive = one["alive"][0] > 0 if "alive" in one else np.ones(self.tokens, bool)
         acc = np.zeros(self.out_shape, np.int64)
         for n, c in zip(*np.nonzero(x[0])):

@@ -62,7 +62,7 @@ class Taps:
 
     @cached_property
     def narrow(self) -> bool:
-        """Whether the weights are as small as the chip's, so that the kernels may add some of them in 16 bits."""
+        """Whether the weights have at most 9 bits, as the chip's, so that the kernels may add some of them in 16 bits."""
         return bool(np.abs(self.weight).max(initial=0) <= 256)
 
     @cached_property
@@ -96,8 +96,8 @@ class Taps:
         return fan.reshape(-1, len(live))
 
     @cached_property
-    def wires(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """What `scatter.scatter` follows: for each input position its range of targets, those, their taps; int16 weights by tap."""
+    def synapse_arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Arrays of `scatter.scatter`: range of targets by input position, targets, their taps; int16 weights by tap."""
         found: list[list[tuple[int, int]]] = [[] for _ in range(self.inputs[0])]
         kw = self.weight.shape[3]
         for dy, dx, oy, ox, iy, ix in self.joined:
@@ -126,12 +126,12 @@ class Taps:
         return 0.4 if lanes < 128 else 0.7
 
     def sums(self, merged: Merged, credit: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Weighted sums [rows, out positions, out channels] of what `Sources.merged` gives, accumulates and arriving events by row.
+        """Weighted sums [rows, out positions, out channels] of merged sources; accumulates and arriving events by row.
 
-        The sums are int32, or int64 where 32 bits might not hold them.
+        The sums are int32, or int64 where they may exceed 32 bits.
 
         Event by event, or as one product where many inputs are active: equal integers. Positions whose `credit` [rows, positions] is not
-        above 0 are left out; their rows of the sums mean nothing then.
+        above 0 are left out; their rows of the sums are undefined.
         """
         events, peak = merged.events, merged.peak
         x = merged.total.reshape(len(merged.total), *self.inputs)
@@ -156,7 +156,7 @@ class Taps:
             acc[lives] = x[lives].astype(np.float32).dot(self._columns)
             return acc, synops, arrived
         if self.groups == 1 and wide < FLOAT_EXACT:
-            # the last position is what a tap beyond the edge sees
+            # taps beyond the edge read the last position, zeros
             padded = np.zeros((len(x), self.inputs[0] + 1, self.inputs[1]), np.float32)
             padded[:, :-1] = x
             patches = padded[:, self._patches].reshape(len(x) * self.outputs[0], -1)
@@ -165,18 +165,18 @@ class Taps:
         return sums.astype(np.int32) if wide < (1 << 31) else sums, synops, arrived
 
     def event_driven(self, merged: Merged) -> bool:
-        """Whether adding event by event is the way for these inputs.
+        """Whether adding event by event is faster than a matrix product for these inputs.
 
-        It is where few are active, or where there is so little to add that starting a product takes longer.
+        It is where few inputs are active, or where there is less to add than starting a product costs.
         """
         if merged.low < 0 or merged.high > gather.UNITS:  # each event's weights are multiplied
-            few = merged.found < (0.05 if self.weight.shape[1] >= 16 else 0.15) * merged.total.size
+            sparse = merged.found < (0.05 if self.weight.shape[1] >= 16 else 0.15) * merged.total.size
         else:
-            few = merged.units < self.share * merged.total.size or merged.units * self.reach < FEW_ADDS
-        return few and self.narrow and self.bound * merged.peak < (1 << 31)
+            sparse = merged.units < self.share * merged.total.size or merged.units * self.reach < FEW_ADDS
+        return sparse and self.narrow and self.bound * merged.peak < (1 << 31)
 
     def arguments(self, merged: Merged, credit: np.ndarray) -> tuple[np.ndarray, ...] | None:
-        """The arguments of `gather.sums` and `gather.spiking` up to the weights; None where only `scatter` can do it."""
+        """The arguments of `gather.sums` and `gather.spiking` up to the weights; None where only `scatter` applies."""
         if merged.total.shape[1:] != self.inputs:
             flat = merged.total.reshape(-1, *self.inputs)
             merged = Merged(flat, merged.events.sum(1, keepdims=True), merged.found, merged.high, merged.low, merged.units)
@@ -193,8 +193,8 @@ class Taps:
 
     @cached_property
     def inward(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """What `gather` follows: for each output position its range of sources, those, their taps; weights [taps * inputs, lanes]."""
-        start, target, tap, lanes = self.wires
+        """Arrays of `gather`: range of sources by output position, sources, their taps; weights [taps * inputs, lanes]."""
+        start, target, tap, lanes = self.synapse_arrays
         source = np.repeat(np.arange(self.inputs[0]), np.diff(start))
         order = np.argsort(target, kind="stable")
         begin = np.concatenate([[0], np.cumsum(np.bincount(target, minlength=self.outputs[0]))])
@@ -209,7 +209,7 @@ class Taps:
     def sets(self) -> np.ndarray:
         """Sums of the weights of every set of input channels (`gather.coded`), int16 [taps * 2^channels, lanes]; for a few channels."""
         channels = self.inputs[1]
-        lanes = self.wires[3]
+        lanes = self.synapse_arrays[3]
         chosen = (np.arange(1 << channels)[:, None] >> np.arange(channels) & 1).astype(bool)
         table = np.stack([lanes[:, c].sum(1, dtype=np.int64) for c in chosen], 1)
         return padded(table.reshape(-1, len(self.weight)))
@@ -217,7 +217,7 @@ class Taps:
     @cached_property
     def plan(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
         """The constant arguments of `scatter.scatter` from `start` on."""
-        return *self.wires, self.weight.shape[1]
+        return *self.synapse_arrays, self.weight.shape[1]
 
     @cached_property
     def _pointwise(self) -> bool:

@@ -104,7 +104,7 @@ def total(sources: list[torch.Tensor]) -> torch.Tensor:
     return out
 
 
-def living(inputs: dict[str, Any]) -> torch.Tensor | None:
+def alive_mask(inputs: dict[str, Any]) -> torch.Tensor | None:
     """Mask [T, batch, tokens, 1] of the living tokens from slot ``alive``, without gradient; None where there is none."""
     credit = inputs.get("alive")
     return None if credit is None else (credit.detach() > 0).to(credit.dtype).unsqueeze(-1)
@@ -121,7 +121,7 @@ def fire(
     alive: torch.Tensor | None = None,
     **more: Any,
 ) -> torch.Tensor:
-    """Spikes of a twin's neurons for a chunk's currents [T, batch, ...]: keeps their state, obeys their timestep mask.
+    """Spikes of a twin's neurons for a chunk's currents [T, batch, ...]: keeps their state, applies their timestep mask.
 
     `neuron` is SLAYER's, for its threshold; slot ``open`` carries the words of `spikegate.ops.timestep_gate` [T, batch, 1].
     `alive` [T, batch, ...] multiplies the spikes; `more` are `scale`, `shift` and `norm` of `neurons`. The tensor's attribute

@@ -9,7 +9,7 @@ import torch
 from spikegate.neurons.cuba import Cuba
 from spikegate.ops.conv import Conv
 from spikegate.synapses.synapse import Padding
-from spikegate.train.layers.base import Moment, Twin, fire, living
+from spikegate.train.layers.base import Moment, Twin, alive_mask, fire
 from spikegate.train.layers.dynamics import MANT, alive_bit
 from spikegate.train.layers.folding import BIAS_LIMIT, REACH, FoldedNorm, integers, within
 from spikegate.train.layers.products import map_conv
@@ -89,7 +89,7 @@ class SpikingConv(Twin):
         now.book(x, self.weight.numel() / self.weight.shape[1] / self.stride**2)
         weight, bias = self.cached
         y = map_conv(x, weight, None, self.grid, self.stride, self.padding, half=self.halved, exact=self.deployed)
-        mask = living(inputs)
+        mask = alive_mask(inputs)
         if mask is not None:
             mask = alive_bit(inputs["alive"], self.unit, self.slope) if self.branch else mask.squeeze(-1)
         form = {"shift": bias} if self.deployed else self.norm.form()

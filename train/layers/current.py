@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from spikegate.ops.current import Current
-from spikegate.train.layers.base import Moment, Twin, living, total
+from spikegate.train.layers.base import Moment, Twin, alive_mask, total
 from spikegate.train.layers.conv import fitting_threshold
 from spikegate.train.layers.dynamics import MANT, alive_bit
 from spikegate.train.layers.folding import REACH, FoldedNorm, integers, within
@@ -65,7 +65,7 @@ class Branch(Twin):
         y = map_conv(x, *self.cached, self.grid, self.stride, self.padding, half=self.halved, exact=self.deployed)
         y = (y if self.deployed else self.norm.normalise(y)) * MANT
         y = F.pad(y, (self.silent, 0)) if self.silent else y
-        if living(inputs) is None:
+        if alive_mask(inputs) is None:
             return y
         return y * alive_bit(inputs["alive"], self.unit, self.slope).unsqueeze(-1)
 

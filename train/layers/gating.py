@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from spikegate.train.layers.base import Moment, Twin, living
+from spikegate.train.layers.base import Moment, Twin, alive_mask
 
 
 class GateTwin(Twin):
@@ -31,7 +31,7 @@ class GateTwin(Twin):
         raise TypeError(f"{type(self).__name__} has no gate")
 
     def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
-        mask = living(inputs)
+        mask = alive_mask(inputs)
         maps = [inputs[s] if mask is None else inputs[s] * mask for s in self.maps]
         out = self.gated(now, maps)
         now.book(out, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from spikegate.ops.inject import Inject
-from spikegate.train.layers.base import Moment, Twin, living, total
+from spikegate.train.layers.base import Moment, Twin, alive_mask, total
 
 
 class Replay(Twin):
@@ -20,7 +20,7 @@ class Replay(Twin):
             now.state[self.name] = total(inputs["x"])
         held = now.state[self.name]
         out = held.unsqueeze(0).expand(now.steps, *held.shape)
-        mask = living(inputs)
+        mask = alive_mask(inputs)
         return out if mask is None else out * mask
 
     def to_op(self) -> Inject:

@@ -1,7 +1,7 @@
-"""Compiled passes over CUBA neurons: normalisation, leak, spikes and their gradients in one sweep each.
+"""Compiled passes over CUBA neurons: normalisation, leak, spikes and their gradients in one pass each.
 
 Arrays are float32 [T, rows, channels], contiguous. A current is ``scale[c] * x + shift[c]``; `x` may have one timestep
-that stands for all. Only what the backward sweep cannot recompute is kept: the potentials are not.
+that stands for all. Only what the backward pass cannot recompute is kept: the potentials are not.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def forward(x, v, scale, shift, keep, theta, exact, modes, alive, waits, spikes)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc"})  # a sum in several lanes
-def felt(grad, more, u, bound):  # type: ignore[no-untyped-def]
+def fired_gradient(grad, more, u, bound):  # type: ignore[no-untyped-def]
     """Sum of the gradients ``grad + more`` of the neurons that fire."""
     total = ZERO
     for c in range(len(u)):
@@ -140,7 +140,7 @@ def backward(  # type: ignore[no-untyped-def]
                 for c in range(channels):
                     state[c] = ZERO if u[t, c] > bound else u[t, c]
             if out_alive.size:
-                out_alive[t, m] = felt(grad[t, m], grad_count, u[t], bound)
+                out_alive[t, m] = fired_gradient(grad[t, m], grad_count, u[t], bound)
         for c in range(channels):
             g[c] = ZERO
         if grad_v.size:

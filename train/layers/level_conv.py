@@ -14,7 +14,7 @@ from spikegate.train.layers.slayer_import import slayer
 
 
 class IntegratedConv(Twin):
-    """Convolution, normalisation, threshold ladder; works once per sample, its signal has no time axis.
+    """Convolution, normalisation, row of thresholds; works once per sample, its signal has no time axis.
 
     Weights are those of a SLAYER convolution synapse, quantised by SLAYER's 8-bit rule.
     """

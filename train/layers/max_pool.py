@@ -15,7 +15,7 @@ class MaxPool(Twin):
     """OR over windows of one map of bits [T, batch, positions, channels].
 
     Backward, every spike site of a window receives the surrogate's slope at the window's count: a silent window is
-    thus told to spike, which the maximum's own gradient tells only its first position.
+    thus pushed to spike, which the maximum's own gradient tells only its first position.
     """
 
     def __init__(self, channels: int, kernel: int, grid: tuple[int, int], stride: int = 1, padding: int | None = None) -> None:

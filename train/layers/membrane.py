@@ -6,7 +6,7 @@ import torch
 
 from spikegate.neurons.cuba import Cuba
 from spikegate.ops.membrane import Membrane
-from spikegate.train.layers.base import Moment, Twin, fire, living
+from spikegate.train.layers.base import Moment, Twin, alive_mask, fire
 from spikegate.train.layers.conv import HALF
 from spikegate.train.layers.dynamics import MANT
 from spikegate.train.layers.slayer_import import slayer
@@ -24,7 +24,7 @@ class StreamNeurons(Twin):
         current = now.total(inputs["current"])
         if "x" in inputs:
             current = current + now.total(inputs["x"])
-        mask = living(inputs)
+        mask = alive_mask(inputs)
         alive = None if mask is None else mask.squeeze(-1)
         return fire(self, current, self.neuron, HALF, inputs, now, scale=torch.tensor([1 / MANT]), alive=alive)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from spikegate.ops.relay import Relay
-from spikegate.train.layers.base import Moment, Twin, living, total
+from spikegate.train.layers.base import Moment, Twin, alive_mask, total
 
 
 class Pass(Twin):
@@ -16,7 +16,7 @@ class Pass(Twin):
         self.shape, self.high = shape, high
 
     def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
-        mask = living(inputs)
+        mask = alive_mask(inputs)
         return total(inputs["x"]) if mask is None else total(inputs["x"]) * mask
 
     def to_op(self) -> Relay:

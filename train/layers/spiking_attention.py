@@ -6,7 +6,7 @@ import torch
 
 from spikegate.neurons.cuba import Cuba
 from spikegate.ops.spiking_attention import SpikingAttention
-from spikegate.train.layers.base import Moment, Twin, fire, living
+from spikegate.train.layers.base import Moment, Twin, alive_mask, fire
 from spikegate.train.layers.conv import HALF
 from spikegate.train.layers.dynamics import MANT
 from spikegate.train.layers.slayer_import import slayer
@@ -35,7 +35,7 @@ class Attention(Twin):
     def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
         q, k, v = (self.split(inputs[s]) for s in "qkv")
         y = q @ (k.transpose(-1, -2) @ v) if self.order == "kv" else (q @ k.transpose(-1, -2)) @ v
-        mask = living(inputs)
+        mask = alive_mask(inputs)
         alive = None if mask is None else mask.squeeze(-1)
         unit = torch.tensor([(1 << EXPONENT) / MANT])
         return fire(self, y.transpose(2, 3).flatten(-2), self.neuron, HALF, inputs, now, scale=unit, alive=alive)

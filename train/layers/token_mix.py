@@ -7,7 +7,7 @@ from torch import nn
 
 from spikegate.neurons.cuba import Cuba
 from spikegate.ops.token_mix import TokenMix
-from spikegate.train.layers.base import Moment, Twin, fire, living, total
+from spikegate.train.layers.base import Moment, Twin, alive_mask, fire, total
 from spikegate.train.layers.conv import HALF, fitting_threshold
 from spikegate.train.layers.dynamics import MANT
 from spikegate.train.layers.folding import integers
@@ -44,7 +44,7 @@ class TokenMixer(Twin):
 
     def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
         x = total(inputs["x"])
-        mask = living(inputs)
+        mask = alive_mask(inputs)
         x = x if mask is None else x * mask
         now.book(x, self.tokens)
         split = x.unflatten(-1, (self.heads, -1)).transpose(2, 3)

@@ -1,4 +1,4 @@
-"""Token halting and merging over the blocks of one token grid: which credit each block obeys, and a gate after each."""
+"""Token halting and merging over the blocks of one token grid: which credit gates each block, and a gate after each."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from spikegate.train.layers.token_merge import Merge
 from spikegate.train.layers.token_move import Move
 from spikegate.train.models.net import Net
 
-Wires = tuple[dict[str, Any], list[str]]  # sources, and which of their slots act one timestep later
+CreditInputs = tuple[dict[str, Any], list[str]]  # sources, and which of their slots act one timestep later
 
 
 class TokenHalting:
-    """Credit goes from `merge`, where that is on, from gate to gate; layers read `wires` before they are added.
+    """Credit goes from `merge`, where that is on, from gate to gate; layers read `credit_inputs` before they are added.
 
-    Serial order: a gate after each block; block 1 obeys the last gate of the timestep before. Rectangle order: gate 0 on
-    the embedding obeys itself, a gate after each block but the last obeys the one before, all in the same timestep. Two
+    Serial order: a gate after each block; block 1 uses the last gate of the timestep before. Rectangle order: gate 0 on
+    the embedding uses its own credit, a gate after each block but the last uses that of the gate before, all in the same timestep. Two
     ablations: block order is the rectangle's without memory, each timestep starts with full credit; time order has one
     gate, after the last block.
     A model calls `embed` (or `merged`, `embedding`, `start` one by one) for its embedding, `after_block` for each block, and,
@@ -40,21 +40,21 @@ class TokenHalting:
         """None where token halting and merging are off."""
         return cls(net, config, tokens, blocks, prefix) if config.halting.enabled or config.merge.enabled else None
 
-    def _wire(self, slot: str, credit: str) -> Wires:
+    def _credit_input(self, slot: str, credit: str) -> CreditInputs:
         """A credit that is not there yet is that of the timestep before."""
         if not credit:
             return {}, []
         return {slot: credit}, [] if credit in self.net.named else [slot]
 
     @property
-    def wires(self) -> Wires:
+    def credit_inputs(self) -> CreditInputs:
         """For a layer in the present block."""
-        return self._wire("alive", self.credit)
+        return self._credit_input("alive", self.credit)
 
     @property
-    def embedding(self) -> Wires:
+    def embedding(self) -> CreditInputs:
         """For what replays the embedding."""
-        return self._wire("alive", self.before)
+        return self._credit_input("alive", self.before)
 
     def merged(
         self, sources: list[str], high: int, grid: tuple[int, int], prefix: str, once: bool = False, channels: int | None = None
@@ -65,8 +65,8 @@ class TokenHalting:
         if not config.merge.enabled:
             return list(sources), high
         merge = Merge(grid, channels, config.merge.delta, config.halting.bits, config.halting.slope)
-        wires, delayed = self._wire("chain", self.last)
-        self.credit = self.before = self.net.add(f"{prefix}.merge", merge, x=list(sources), delayed=delayed, **wires)
+        credit_inputs, delayed = self._credit_input("chain", self.last)
+        self.credit = self.before = self.net.add(f"{prefix}.merge", merge, x=list(sources), delayed=delayed, **credit_inputs)
         move = self.net.add(f"{prefix}.move", Move(grid, channels, high, once), x=list(sources), after=self.credit)
         return [*sources, move], 2 * high
 
@@ -83,7 +83,7 @@ class TokenHalting:
         Returns sources and largest sum of the stream that enters block 1.
         """
         sources, high = self.merged(sources, high, grid, prefix, channels=channels)
-        alive, delayed = self.wires
+        alive, delayed = self.credit_inputs
         relay = Pass((self.tokens, channels or self.config.dim), high)
         stream = [self.net.add(f"{prefix}.relay", relay, x=sources, delayed=delayed, **alive)]
         self.start(stream, high)
@@ -98,7 +98,7 @@ class TokenHalting:
         self._gate(block, Rectangle if self.order == "rectangle" else Gate, stream, high)
 
     def leave_blocks(self) -> None:
-        """Layers from here on obey the credit that the timestep began with: a token that dies still tells the head what it had."""
+        """Layers from here on use the credit that the timestep began with: a token that dies still contributes to the head."""
         self.credit = self.before
 
     def _check_start(self) -> None:
@@ -110,8 +110,8 @@ class TokenHalting:
         gate = kind(
             self.tokens, high * halting.width, halting.gamma, halting.beta, halting.bits, halting.slope, width=halting.width
         )  # fmt: skip
-        wires, delayed = self._wire("chain", self.credit)
-        self.credit = self.net.add(f"{self.prefix}gate{number}", gate, x=list(stream), delayed=delayed, **wires)
+        credit_inputs, delayed = self._credit_input("chain", self.credit)
+        self.credit = self.net.add(f"{self.prefix}gate{number}", gate, x=list(stream), delayed=delayed, **credit_inputs)
 
     @property
     def ends(self) -> tuple[dict[str, Any], list[str], dict[str, Any]]:

@@ -129,7 +129,7 @@ class CurrentStream:
         self.sum.branch(f"{self.stage.name}.{part}", i, sources[0], kernel=kernel, stride=stride, grid=grid)
 
     def embedded(self, halting: TokenHalting) -> None:
-        """Nothing to silence: the neurons that read the stream obey the gates."""
+        """Nothing to silence: the neurons that read the stream are gated."""
 
     def read(self, name: str, halting: Any = None) -> tuple[list[str], int]:
         """Append neurons that read the stream; their name and 1."""
@@ -137,7 +137,7 @@ class CurrentStream:
         return [self.last], 1
 
     def enter(self, halting: TokenHalting) -> None:
-        """Currents go on; the neurons that read them obey the gates."""
+        """Currents go on; the neurons that read them are gated."""
 
     def branch(self, name: str, i: int, source: str, halting: TokenHalting | None = None) -> None:
         """Add a token-wise linear layer."""
@@ -149,7 +149,7 @@ class CurrentStream:
 
     def end(self, name: str, halting: TokenHalting | None) -> tuple[list[str], int]:
         """What the next stage or the head reads. A token that dies in this timestep still fires here: its last word is kept."""
-        return self.read(name, SimpleNamespace(wires=halting.embedding) if halting else None)
+        return self.read(name, SimpleNamespace(credit_inputs=halting.embedding) if halting else None)
 
 
 Stream = SpikeStream | CurrentStream

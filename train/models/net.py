@@ -40,7 +40,7 @@ class Output:
 
 
 class Net(nn.Module):
-    """Host stem, then twins in order. `add` wires them exactly as `spikegate.graph.ir.Graph.add` does for ops."""
+    """Host stem, then twins in order. `add` connects them exactly as `spikegate.graph.ir.Graph.add` does for ops."""
 
     def __init__(self, stem: HostStem, timesteps: int, image_shape: tuple[int, int, int]) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class Net(nn.Module):
     @cached_property
     def layout(self) -> tuple[float, str | None, list[int]]:
         """Of the deployed net: accumulates of one sample if every neuron fired once in every timestep; which credit
-        comes back, and which credits the blocks obey (`spikegate.graph.credit`)."""
+        comes back, and which credits gate the blocks (`spikegate.graph.credit`)."""
         phase = self.phase
         self.set_phase("deployed")
         graph = self.graph()
@@ -187,7 +187,7 @@ class Net(nn.Module):
         return Output(final * (head.log_scale.exp() * (self.timesteps / self.span)), alive, exit_step, steps, activity, opened)
 
     def _entering(self, entry: int, found: Signals, batch: int) -> torch.Tensor:
-        """Alive bits [T, batch, tokens] of one of the credits that blocks obey, numbered as in `Record.alive`."""
+        """Alive bits [T, batch, tokens] of one of the credits that gate the blocks, numbered as in `Record.alive`."""
         if entry:
             name = self.gates[entry - 1]
             return self.twin(name).alive(found[name])

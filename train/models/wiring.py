@@ -1,4 +1,4 @@
-"""What every model shares: layers with their timestep masks and halting wires, residual streams of both kinds."""
+"""What every model shares: layers with their timestep masks and halting inputs, residual streams of both kinds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Wiring:
         self.net, self.config = net, config
 
     def neurons(self, name: str, twin: Twin, halting: TokenHalting | None = None, mask: str | None = None, **sources: Any) -> str:
-        """Append a twin with neurons. It obeys the token gates of `halting` and, with masks on, the timestep mask `mask`
+        """Append a twin with neurons. It is gated by the token gates of `halting` and, with masks on, the timestep mask `mask`
         (its own, ``<name>.open``, unless one is named that several layers share). Returns its name."""
         if self.config.mask.enabled:
             gate = mask or f"{name}.open"
@@ -39,8 +39,8 @@ class Wiring:
 
     def plain(self, name: str, twin: Twin, halting: TokenHalting | None = None, **sources: Any) -> str:
         """Append a twin without a timestep mask."""
-        wires, delayed = halting.wires if halting else ({}, [])
-        return self.net.add(name, twin, delayed=delayed, **wires, **sources)
+        credit_inputs, delayed = halting.credit_inputs if halting else ({}, [])
+        return self.net.add(name, twin, delayed=delayed, **credit_inputs, **sources)
 
     def linear(self, i: int, o: int, grid: tuple[int, int], *, high: int = 1, branch: bool = False) -> SpikingConv:
         """A token-wise linear layer with neurons; with `branch`, its alive bit passes a gradient to the halting score."""

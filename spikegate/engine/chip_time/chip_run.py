@@ -1,7 +1,7 @@
-"""The integer reference in chip time: one chip step per synaptic hop. Lava processes in chip time are made of the same parts.
+"""The integer reference in chip time: one chip step per synaptic hop. Lava processes in chip time use the same parts.
 
-`Entrance` lets a timestep of every slot in when its turn comes; `ChipStage` computes some units, each on what its delay lines
-bring in this chip step; `Reindexed` (its own file) puts the results back under their timesteps.
+`Entrance` injects the timesteps of all slots as the schedule says; `ChipStage` computes some units from what their delay lines deliver in
+this chip step; `Reindexed` (in its own file) assigns the results to their timesteps.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import numpy as np
 from spikegate.engine.chip_time.reindex import Reindexed
 from spikegate.engine.chip_time.schedule import Schedule, Unit
 from spikegate.engine.injector import Injector
-from spikegate.engine.integer import Beat, Signals, Stage, done_of
+from spikegate.engine.integer import Chunk, Signals, Stage, done_of
 from spikegate.engine.record import Record
 from spikegate.graph.ir import INPUT, DeployError, delayed
 
-Arrivals = dict[str, Beat]  # op (or `INPUT`) -> its latest output, under the header of the timestep that it belongs to
+Arrivals = dict[str, Chunk]  # op (or `INPUT`) -> its latest output, under the header of the timestep that it belongs to
 
 
 @dataclass
 class Report:
-    """What a unit did in a chip step (from 1): its timesteps, events int64 [A, counters] by op, signals by name."""
+    """Report of a unit for a chip step (from 1): its timesteps, events int64 [A, counters] by op, signals by name."""
 
     unit: str
     step: int
-    beat: Beat
+    chunk: Chunk
     counts: dict[str, np.ndarray]
 
 
@@ -36,9 +36,9 @@ class Fifo:
     """Gives back what was put in `steps` chip steps ago."""
 
     def __init__(self, steps: int) -> None:
-        self.held: deque[Beat | None] = deque([None] * steps)
+        self.held: deque[Chunk | None] = deque([None] * steps)
 
-    def shift(self, value: Beat | None) -> Beat | None:
+    def shift(self, value: Chunk | None) -> Chunk | None:
         self.held.append(value)
         return self.held.popleft()
 
@@ -55,15 +55,15 @@ class ChipStage:
         self.stages = {u.name: Stage(self.graph, list(u.ops), width) for u in self.units}
         self.strobes = {u.name: Fifo(u.phase - 1) for u in self.units}
         self.lines = {u.name: [(line, Fifo(line.steps)) for line in u.lines] for u in self.units}
-        self.told = {u.name: [o for o in u.ops if schedule.reporter[o] == u.name] for u in self.units}
+        self.reported = {u.name: [o for o in u.ops if schedule.reporter[o] == u.name] for u in self.units}
         self.outs: Arrivals = {}
         self.count = 0
 
-    def step(self, strobe: Beat | None, arrived: Arrivals) -> Iterator[Report]:
-        """One chip step; yields what each unit did that had its turn.
+    def step(self, strobe: Chunk | None, arrived: Arrivals) -> Iterator[Report]:
+        """One chip step; yields a report of each unit that computed.
 
         `strobe` is what enters now, with the host's signal; `arrived` are the outputs that other stages computed one chip step
-        ago. Our own units' are kept here for as long. `outs` then holds this chip step's outputs.
+        ago. Outputs of this stage's own units are kept here until then. `outs` then holds this chip step's outputs.
         """
         self.count += 1
         ready = {**self.outs, **arrived}
@@ -75,42 +75,42 @@ class ChipStage:
             brought = [(line.source, line.back, fifo.shift(ready.get(line.source))) for line, fifo in self.lines[unit.name]]
             if head is None:
                 continue
-            beat = self._gather(unit, head, brought)
+            chunk = self._gather(unit, head, brought)
             stage = self.stages[unit.name]
-            stage.step(beat)
-            self.outs[unit.name] = Beat(beat.rows, beat.sample, beat.t, {unit.name: beat.signals[unit.name]})
-            yield Report(unit.name, self.count, beat, {n: stage.counts[n] for n in self.told[unit.name]})
+            stage.step(chunk)
+            self.outs[unit.name] = Chunk(chunk.rows, chunk.sample, chunk.t, {unit.name: chunk.signals[unit.name]})
+            yield Report(unit.name, self.count, chunk, {n: stage.counts[n] for n in self.reported[unit.name]})
 
-    def _gather(self, unit: Unit, head: Beat, brought: list[tuple[str, bool, Beat | None]]) -> Beat:
+    def _gather(self, unit: Unit, head: Chunk, brought: list[tuple[str, bool, Chunk | None]]) -> Chunk:
         signals: Signals = {}
         for source, back, value in brought:
             if back:
                 signals[delayed(source)] = self._fed_back(unit, head, source, value)
             else:
                 if value is None or not _same(value, head):
-                    raise self._astray(unit, source)
+                    raise self._wrong_timestep(unit, source)
                 signals[source] = value.signals[source]
-        return Beat(head.rows, head.sample, head.t, signals)
+        return Chunk(head.rows, head.sample, head.t, signals)
 
-    def _fed_back(self, unit: Unit, head: Beat, source: str, value: Beat | None) -> np.ndarray:
+    def _fed_back(self, unit: Unit, head: Chunk, source: str, value: Chunk | None) -> np.ndarray:
         """A source's output of the timestep before; its initial one for rows at their first timestep."""
         out = self.graph.ops[source].initial(len(head.t))
         again = head.t > 1
         if again.any():
             if value is None or not np.isin(head.rows[again], value.rows).all():
-                raise self._astray(unit, source)
+                raise self._wrong_timestep(unit, source)
             at = np.searchsorted(value.rows, head.rows[again])
-            if not _same(Beat(value.rows[at], value.sample[at], value.t[at] + 1, {}), head, again):
-                raise self._astray(unit, source)
+            if not _same(Chunk(value.rows[at], value.sample[at], value.t[at] + 1, {}), head, again):
+                raise self._wrong_timestep(unit, source)
             out[again] = value.signals[source][at]
         return out
 
-    def _astray(self, unit: Unit, source: str) -> DeployError:
+    def _wrong_timestep(self, unit: Unit, source: str) -> DeployError:
         return DeployError(unit.name, f"what {source} brings in chip step {self.count} belongs to another timestep",
                            "this is a fault of the schedule: report it with the graph; --timing algorithmic avoids it")
 
 
-def _same(value: Beat, head: Beat, rows: np.ndarray | slice = slice(None)) -> bool:
+def _same(value: Chunk, head: Chunk, rows: np.ndarray | slice = slice(None)) -> bool:
     """Whether a header is that of these rows of another."""
     pairs = ((value.rows, head.rows), (value.sample, head.sample), (value.t, head.t))
     return all(np.array_equal(a, b[rows]) for a, b in pairs)
@@ -124,11 +124,11 @@ class Entrance:
         self.ended, self.entered = np.zeros(len(inputs), bool), np.zeros(len(inputs), bool)
         self.step, self.last = 0, 1
 
-    def obey(self, ended: np.ndarray) -> None:
+    def take_decision(self, ended: np.ndarray) -> None:
         """Take the exit decision of the chip step before: numbers of the samples that have ended."""
         self.ended[ended] = True
 
-    def strobe(self) -> Beat | None:
+    def strobe(self) -> Chunk | None:
         """What enters in the next chip step; None where no timestep is due."""
         self.step += 1
         if self.injector.finished or (self.step - 1) % self.schedule.interval:
@@ -138,9 +138,9 @@ class Entrance:
             if self.injector.finished:
                 return None
         self.last = self.step
-        beat = self.injector.beat()
-        self.entered[beat.sample] = True
-        return Beat(beat.rows, beat.sample, beat.t, {INPUT: beat.signals[INPUT]})
+        chunk = self.injector.chunk()
+        self.entered[chunk.sample] = True
+        return Chunk(chunk.rows, chunk.sample, chunk.t, {INPUT: chunk.signals[INPUT]})
 
     def _over(self) -> np.ndarray:
         """Slots whose sample has no more timesteps to send, bool [A]."""
@@ -148,7 +148,7 @@ class Entrance:
 
     @property
     def drained(self) -> bool:
-        """Whether all that will ever enter has run through."""
+        """Whether everything has entered and run through."""
         injector = self.injector
         empty = injector.finished or bool(self.entered.all() and self._over().all())
         return empty and self.step >= self.last + self.schedule.depth - 1
@@ -181,16 +181,16 @@ def run(
     results = Reindexed(schedule, len(inputs), spikes)
     while not entrance.drained:
         for report in stage.step(entrance.strobe(), {}):
-            ended = results.add(report.unit, report.step, report.beat, report.counts, report.beat.signals)
+            ended = results.add(report.unit, report.step, report.chunk, report.counts, report.chunk.signals)
             if progress is not None and ended:
                 progress(ended)
         decided = stage.outs.get(decider)
         if decided is not None:
-            entrance.obey(decided.sample[done_of(schedule.graph, decided.signals, decided.t)])
+            entrance.take_decision(decided.sample[done_of(schedule.graph, decided.signals, decided.t)])
     return results.record(labels)
 
 
 def deciding(schedule: Schedule) -> str:
-    """The unit that says when a sample is done: the exit gate, or the last op."""
+    """The unit that decides when a sample is done: the exit gate, or the last op."""
     gates = schedule.graph.only("exit_gate")
     return schedule.reporter[gates[0] if gates else list(schedule.graph.ops)[-1]]

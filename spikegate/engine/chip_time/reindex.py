@@ -1,4 +1,4 @@
-"""Results of chip time put back under the timesteps that they belong to."""
+"""Assigns results of chip time to their timesteps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from spikegate.engine.chip_time.schedule import Schedule
-from spikegate.engine.integer import Beat, Recorder, Signals, done_of
+from spikegate.engine.integer import Chunk, Recorder, Signals, done_of
 from spikegate.engine.record import Record
 from spikegate.graph.ir import COUNTERS
 
@@ -35,47 +35,47 @@ class Reindexed:
         self.ended = np.zeros(samples, np.int64)
         self.void_timesteps, self.void_events, self.steps = 0, 0, 0
 
-    def add(self, unit: str, step: int, beat: Beat, counts: dict[str, np.ndarray], signals: Signals) -> int:
+    def add(self, unit: str, step: int, chunk: Chunk, counts: dict[str, np.ndarray], signals: Signals) -> int:
         """Enter what a unit did in a chip step (from 1). Returns how many samples have ended with it."""
         own = {n: v for n, v in signals.items() if n in counts}
         start = self.recorder.start
         if start is not None and unit == self.first_gate:
             own[start] = signals[start]
-        self.waiting[unit].append((step, beat, counts, own))
+        self.waiting[unit].append((step, chunk, counts, own))
         self.steps = max(self.steps, step)
         if unit != self.decider:
-            self._settle(unit)
+            self._enter_decided(unit)
             return 0
-        done = done_of(self.schedule.graph, signals, beat.t) & (self.recorder.exit_step[beat.sample] == 0)
-        self.decided[beat.sample] = beat.t
-        self.recorder.ended(beat.sample, beat.t, done)
+        done = done_of(self.schedule.graph, signals, chunk.t) & (self.recorder.exit_step[chunk.sample] == 0)
+        self.decided[chunk.sample] = chunk.t
+        self.recorder.ended(chunk.sample, chunk.t, done)
         for name in self.waiting:
-            self._settle(name)
+            self._enter_decided(name)
         return int(done.sum())
 
-    def _settle(self, unit: str) -> None:
-        """Enter all that the exit gate has decided on; a unit's results stay in order."""
+    def _enter_decided(self, unit: str) -> None:
+        """Enter the results whose timestep the exit gate has decided on, in order."""
         queue = self.waiting[unit]
         while queue:
-            step, beat, counts, signals = queue[0]
-            exits = self.recorder.exit_step[beat.sample]
-            if ((exits == 0) & (self.decided[beat.sample] < beat.t)).any():
+            step, chunk, counts, signals = queue[0]
+            exits = self.recorder.exit_step[chunk.sample]
+            if ((exits == 0) & (self.decided[chunk.sample] < chunk.t)).any():
                 return
             queue.popleft()
-            void = (exits > 0) & (beat.t > exits)
+            void = (exits > 0) & (chunk.t > exits)
             if void.any():
                 self.void_events += int(sum(c[void][:, WORK].sum() for c in counts.values()))
                 self.void_timesteps += int(void.sum()) if unit == self.decider else 0
                 keep = ~void
-                beat = Beat(beat.rows[keep], beat.sample[keep], beat.t[keep], {})
+                chunk = Chunk(chunk.rows[keep], chunk.sample[keep], chunk.t[keep], {})
                 counts, signals = ({n: v[keep] for n, v in d.items()} for d in (counts, signals))
-            if len(beat.t):
+            if len(chunk.t):
                 if counts:
                     ops = [self.recorder.names.index(n) for n in counts]
-                    self.recorder.counted(beat.sample, beat.t, ops, np.stack([c.T for c in counts.values()]))
-                self.recorder.signals(beat.sample, beat.t, signals)
-                np.minimum.at(self.begun, beat.sample, step)
-                np.maximum.at(self.ended, beat.sample, step)
+                    self.recorder.counted(chunk.sample, chunk.t, ops, np.stack([c.T for c in counts.values()]))
+                self.recorder.signals(chunk.sample, chunk.t, signals)
+                np.minimum.at(self.begun, chunk.sample, step)
+                np.maximum.at(self.ended, chunk.sample, step)
 
     def record(self, labels: np.ndarray | None = None) -> Record:
         """The record, with what chip time adds in ``meta``."""

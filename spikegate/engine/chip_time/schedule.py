@@ -16,12 +16,12 @@ from spikegate.graph.ir import INPUT, DeployError, Edge, Graph
 from spikegate.ops.exit_gate import NEVER
 
 SCHEDULES = ("pipelined", "wait")
-WIRING = ("current", "route")  # no neurons: computed by whoever reads them, in the same chip step, as each reader has its own copy
+WIRING = ("current", "route")  # no neurons: each reader has a copy and computes it in its own chip step
 
 
 @dataclass(frozen=True)
 class Line:
-    """What brings `source`'s output to a unit `steps` chip steps after it could be there; `back`: in the next timestep."""
+    """Delay line of `steps` chip steps from `source` to a unit; `back`: for the next timestep."""
 
     source: str
     steps: int
@@ -30,7 +30,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Unit:
-    """What computes together: an op with neurons (or a gate) after the wiring that it reads, in graph order."""
+    """Ops that compute in the same chip step: an op with neurons (or a gate), after the wiring that it reads, in graph order."""
 
     name: str
     ops: tuple[str, ...]
@@ -40,7 +40,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Decision:
-    """Something that `gate` decides in one timestep and `reader` obeys in the next.
+    """Something that `gate` decides in one timestep and `reader` applies in the next.
 
     `slack` counts the chip steps that it arrives early if a timestep enters every chip step; negative: too late by so many.
     """
@@ -205,7 +205,7 @@ def _refuse_unsafe(graph: Graph, phase: dict[str, int], depth: int) -> None:
         worst = late[0]
         raise DeployError(
             "--schedule pipelined",
-            f"{worst.gate} decides in chip step {phase[worst.gate]} of a timestep what {worst.reader} obeys in chip step "
+            f"{worst.gate} decides in chip step {phase[worst.gate]} of a timestep what {worst.reader} applies in chip step "
             f"{phase[worst.reader]} of the next: slack {worst.slack}, so a timestep could start every {interval} chip steps, and one "
             f"takes {depth}",
             "use --schedule wait, or train with the rectangle order of halting",

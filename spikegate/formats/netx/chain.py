@@ -282,8 +282,8 @@ def read_chain(f: h5py.File, where: str, *, skip: int = 0, count: int | None = N
     layers = list(enumerate(f["layer"][n] for n in names[:count]))
     bad = [(i, kind_of(g)) for i, g in layers if kind_of(g) not in chain.readers]
     if bad:
-        said = "; ".join(f"layer/{i}: type {kind!r}" + (f" ({REASONS[kind]})" if kind in REASONS else "") for i, kind in bad)
-        raise DeployError(where, f"unsupported {said}", f"known types: {', '.join(chain.readers)}")
+        text = "; ".join(f"layer/{i}: type {kind!r}" + (f" ({REASONS[kind]})" if kind in REASONS else "") for i, kind in bad)
+        raise DeployError(where, f"unsupported {text}", f"known types: {', '.join(chain.readers)}")
     averages = [i for i, g in layers[:-1] if kind_of(g) == "average"]
     if averages:
         raise DeployError(f"{where}:layer/{averages[0]}", "an average that is not the last layer sends fractions", "read out at the end")

@@ -121,7 +121,7 @@ class Block(Op):
             return super().advance(state, inputs, t, span)
         x = np.ascontiguousarray(self.arrange(inputs["x"][0]), np.int32)
         sums, synops, arrived = self.synapses[0].sums(Sources((x,)).merged)
-        out, fired = self.neuron.sweep(state, self.restore(sums), self.bias, span)
+        out, fired = self.neuron.steps(state, self.restore(sums), self.bias, span)
         return out, {
             "spike_in": arrived, "synop": synops, "neuron_update": updates(None, len(out), 1, int(np.prod(self.out_shape))),
             "spike_out": fired,

@@ -1,4 +1,4 @@
-"""A few samples of a record to look at: images, one sample's spikes; and the integer reference run again on them."""
+"""Example samples of a record: their images, one sample's spikes, and the integer reference run again on them as a check."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ SPIKING = ("conv", "dense", "lif")  # kinds whose ``spike_out`` is the sum of wh
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class Examples:
     """Some of the record's samples, those with less work first.
 
     Attributes
     ----------
     index : int64 [K], which samples of the record
-    images : uint8 [K, C, H, W]; K = 0 where there are none to be had
+    images : uint8 [K, C, H, W]; K = 0 where there are none
     spikes : op -> int32 [T, *shape] of one of them; empty if unknown
     source : where the spikes come from
     compared : samples on which the reference was run again; 0 if it was not
@@ -72,17 +72,17 @@ def look_at(net: Measured, number: int) -> tuple[np.ndarray, np.ndarray]:
     return index, kept[index]
 
 
-def recorded(net: Measured, number: int) -> Shown:
-    """What the deployment kept, and no more."""
+def recorded(net: Measured, number: int) -> Examples:
+    """The examples that the deployment kept, without running the reference."""
     kept = read_images(net, KEPT)
     kept = np.zeros((0, *net.manifest["image_shape"]), np.uint8) if kept is None else kept
     index = choose(net, number, len(kept))
     sample = int(index[-1]) if len(index) else 0
     spikes = kept_spikes(net, sample)
-    return Shown(index, kept[index], spikes, "recorded by the deployment" if spikes else "", sample=sample)
+    return Examples(index, kept[index], spikes, "recorded by the deployment" if spikes else "", sample=sample)
 
 
-def run_again(net: Measured, graph: Graph, index: np.ndarray, images: np.ndarray) -> Shown:
+def run_again(net: Measured, graph: Graph, index: np.ndarray, images: np.ndarray) -> Examples:
     """Images of these samples through the integer reference; compared with the record.
 
     Raises
@@ -101,7 +101,7 @@ def run_again(net: Measured, graph: Graph, index: np.ndarray, images: np.ndarray
     spikes = kept_spikes(net, int(index[-1]))
     same = bool(spikes) and all(np.array_equal(spikes[n], own[n]) for n in own)
     source = "recorded by the deployment" if same else "integer reference, run again for this report"
-    return Shown(index, images, own, source, len(images), _differs(net, again, index), int(index[-1]))
+    return Examples(index, images, own, source, len(images), _differs(net, again, index), int(index[-1]))
 
 
 def from_data(net: Measured, index: np.ndarray) -> np.ndarray:

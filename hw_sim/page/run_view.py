@@ -16,7 +16,7 @@ from spikegate.hw_sim.chip.workload import Workload, workload_of
 from spikegate.hw_sim.energy.cost_tables import CostTable
 from spikegate.hw_sim.energy.measured import Measured, find_measured, find_static, same_samples
 from spikegate.hw_sim.energy.summary import Estimate, Priced, estimate
-from spikegate.hw_sim.page.shown import Shown, look_at, recorded, run_again
+from spikegate.hw_sim.page.examples import Examples, look_at, recorded, run_again
 from spikegate.hw_sim.tables.chip_tables import delay_text
 
 
@@ -29,8 +29,8 @@ class Row:
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
-    """A run that was asked for.
+class RunView:
+    """One run with everything that a report shows of it.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Subject:
     given : how the run is named on a command line
     estimate : energies of the net, the same without halting, and its static twin, as far as recorded
     twin : label of the static twin, "" if there is none
-    hardware, work : on a chip; None where it was not asked for or cannot be placed
+    hardware, work : on a chip; None where it is not wanted or cannot be placed
     compared : what deploy/compare.py found for this export, None if nothing is known
     """
 
@@ -48,7 +48,7 @@ class Subject:
     twin: str
     hardware: Hardware | None
     work: Workload | None
-    shown: Shown
+    examples: Examples
     compared: dict[str, Any] | None
     notes: list[str] = field(default_factory=list)
 
@@ -79,7 +79,7 @@ def label_of(net: Measured) -> str:
 
 
 def collect(runs: list[Path | None], static: Path | None, tables: list[CostTable], *, chip: Chip | None, schedule: str = "auto",
-            images: int = 6, again: bool = True) -> list[Subject]:
+            images: int = 6, again: bool = True) -> list[RunView]:
     """Everything that a report shows of each run, in the order given.
 
     Parameters
@@ -115,16 +115,16 @@ def collect(runs: list[Path | None], static: Path | None, tables: list[CostTable
             beside = (s for s in statics if s.manifest["dataset"] == net.manifest["dataset"] and same_samples(net.record, s.record))
             twin = find_static(net, static) if static is not None else next(beside, None) or find_static(net, None)
         chosen_by = leading if same_samples(leading.record, net.record) else net  # the same images for all runs, where they can be
-        out.append(subject(net, label, twin, tables, chip=chip, schedule=schedule, images=images, again=again, chosen_by=chosen_by))
+        out.append(view_of(net, label, twin, tables, chip=chip, schedule=schedule, images=images, again=again, chosen_by=chosen_by))
     return out
 
 
-def subject(net: Measured, label: str, twin: Measured | None, tables: list[CostTable], *, chip: Chip | None, schedule: str = "auto",
-            images: int = 6, again: bool = True, chosen_by: Measured | None = None) -> Subject:
-    """One run; what cannot be had becomes a note. `chosen_by` is the net by whose work the images are chosen, if not this one."""
+def view_of(net: Measured, label: str, twin: Measured | None, tables: list[CostTable], *, chip: Chip | None, schedule: str = "auto",
+            images: int = 6, again: bool = True, chosen_by: Measured | None = None) -> RunView:
+    """One run; whatever is missing becomes a note. `chosen_by` is the net by whose work the images are chosen, if not this one."""
     result = estimate(net, twin, tables)
     hardware, work, notes = None, None, list(result.notes)
-    shown = recorded(net, images)
+    examples = recorded(net, images)
     if chip is not None or again:
         graph = read_graph(net.export / "model.net")
         work = workload_of(graph, net.record)
@@ -138,12 +138,13 @@ def subject(net: Measured, label: str, twin: Measured | None, tables: list[CostT
                 notes.append(f"Not placed on {chip.name}. {e.where}: {e.problem}.")
         if again and images:
             try:
-                shown = run_again(net, graph, *look_at(chosen_by or net, images))
+                examples = run_again(net, graph, *look_at(chosen_by or net, images))
             except DeployError as e:
                 notes.append(f"The integer reference was not run again for this page. {e.where}: {e.problem}.")
-    if shown.differs:
-        notes.append(f"The record does not agree with this export on {shown.compared} images ({shown.differs}): deploy it again.")
-    return Subject(label, named(net.export), result, "" if twin is None else label_of(twin), hardware, work, shown, comparison(net), notes)
+    if examples.differs:
+        notes.append(f"The record does not agree with this export on {examples.compared} images ({examples.differs}): deploy it again.")
+    twin_label = "" if twin is None else label_of(twin)
+    return RunView(label, named(net.export), result, twin_label, hardware, work, examples, comparison(net), notes)
 
 
 def comparison(net: Measured) -> dict[str, Any] | None:
@@ -156,11 +157,11 @@ def comparison(net: Measured) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and key is not None and found.get("net") == key else None
 
 
-def rows(subjects: list[Subject]) -> list[Row]:
-    """Every net to set side by side: the runs, each without halting where that was recorded, and twins that were not named."""
+def rows(views: list[RunView]) -> list[Row]:
+    """Every net to compare: the runs, each also without halting where that was recorded, and static twins that are not among the runs."""
     out: list[Row] = []
-    seen = {s.net.export.resolve() for s in subjects}
-    for s in subjects:
+    seen = {s.net.export.resolve() for s in views}
+    for s in views:
         nets = s.estimate.nets
         twin = nets.get("static")
         if twin is not None and s.estimate.main != "static" and twin.measured.export.resolve() not in seen:

@@ -1,4 +1,4 @@
-"""What the benches share: contestants that take turns in one run, ratios within a turn, machine and load, the JSON that is kept."""
+"""What the benches share: contestants run alternately, ratios within a round, machine and load, the JSON that is kept."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from spikegate.command import cli
 RESULTS = Path(__file__).parent / "results"
 
 
-def turns(
+def interleaved(
     contestants: dict[str, Callable[[], Any]], repeats: int, now: Callable[[], float] = time.perf_counter
 ) -> dict[str, list[float]]:
-    """Seconds of each contestant by turns, in the order measured, after a first turn that does not count; one thread for products."""
+    """Seconds of each contestant, run alternately, by round; the first round does not count. One thread for matrix products."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
     with threadpool_limits(1):  # or the time of a thread that only waits for a small product would count
-        for turn in range(repeats + 1):
+        for number in range(repeats + 1):
             for name, call in contestants.items():
                 start = now()
                 call()
-                if turn:
+                if number:
                     times[name].append(now() - start)
     return times
 
@@ -37,7 +37,7 @@ def median(values: list[float]) -> float:
 
 
 def ratio(times: dict[str, list[float]], a: str, b: str) -> float:
-    """Median over turns of a's time over b's within the same turn."""
+    """Median over rounds of a's time over b's within the same round."""
     return median([x / y for x, y in zip(times[a], times[b])])
 
 
@@ -63,14 +63,14 @@ def keep(name: str, part: str | None, found: dict[str, Any], output: Path | None
     return path
 
 
-def say(text: str) -> None:
+def progress(text: str) -> None:
     """Progress, on stderr."""
     cli.errors.print(text, markup=False, soft_wrap=True)
 
 
 def show_machine(found: dict[str, Any]) -> None:
     m = found["machine"]
-    text = f"{m['cpu']}, {m['cores']} cores, load {m['load'][0]} at the end; {m['clock']} time, medians of {found['repeats']} turns"
+    text = f"{m['cpu']}, {m['cores']} cores, load {m['load'][0]} at the end; {m['clock']} time, medians of {found['repeats']} rounds"
     cli.console.print(text, markup=False, soft_wrap=True)
 
 

@@ -14,22 +14,22 @@ from spikegate.hw_sim.energy.ledger import Ledger
 from spikegate.hw_sim.energy.pricing import COMPONENT_OF
 from spikegate.hw_sim.energy.summary import to_json
 from spikegate.hw_sim.page.halting_figure import cells_of
-from spikegate.hw_sim.page.subject import Subject, rows
+from spikegate.hw_sim.page.run_view import RunView, rows
 
 ENERGY = ("net", "op", "kind", "timestep", "component", "event", "events_per_inference")
 CORES = ("net", "core", "op", "chip", "tile_x", "tile_y")
 
 
-def as_json(subjects: list[Subject], tables: list[CostTable]) -> dict[str, Any]:
+def as_json(views: list[RunView], tables: list[CostTable]) -> dict[str, Any]:
     """Everything, JSON ready."""
     return {
         "schema": 1,
-        "runs": {s.label: _run(s) for s in subjects},
+        "runs": {s.label: _run(s) for s in views},
         "tables": {t.name: t.model_dump(mode="json", by_alias=True) for t in tables},
     }
 
 
-def _run(s: Subject) -> dict[str, Any]:
+def _run(s: RunView) -> dict[str, Any]:
     figures = to_json(s.estimate)
     figures.pop("tables")
     share, running = cells_of(s)
@@ -38,19 +38,19 @@ def _run(s: Subject) -> dict[str, Any]:
         "run": str(s.net.run), "given": s.given, "baseline": s.baseline, "notes": s.notes, "estimate": figures,
         "exactness": {
             "target": s.main.record.meta.get("target"), "compared": s.compared,
-            "run_again": {"images": s.shown.compared, "equal": not s.shown.differs} if s.shown.compared else None,
+            "run_again": {"images": s.examples.compared, "equal": not s.examples.differs} if s.examples.compared else None,
         },
         "tokens": {"mean": share.mean(0).tolist(), "running": running.tolist()},
         "hardware": None if hw is None else hardware.to_json(hw) | {"links": hw.load.links.tolist()},
     }
 
 
-def energy_csv(subjects: list[Subject], tables: list[CostTable]) -> str:
+def energy_csv(views: list[RunView], tables: list[CostTable]) -> str:
     """One row for each net, op, timestep and kind of event; a column of pJ per inference for each table, empty where it has no price."""
     out = io.StringIO()
     write = csv.writer(out, lineterminator="\n").writerow
     write([*ENERGY, *(f"{t.name}_pj" for t in tables)])
-    for row in rows(subjects):
+    for row in rows(views):
         ledger = row.net.ledger
         for part in ("work", "gates"):
             _events(write, row.label, ledger, part, tables)
@@ -77,12 +77,12 @@ def _cell(table: CostTable, quantity: str, number: float) -> float | str:
     return "" if pj is None or counter in table.leaves_out else number * pj
 
 
-def cores_csv(subjects: list[Subject]) -> str:
+def cores_csv(views: list[RunView]) -> str:
     """One row for each core of each placed run."""
     out = io.StringIO()
     write = csv.writer(out, lineterminator="\n").writerow
     head = False
-    for s in subjects:
+    for s in views:
         for core in [] if s.hardware is None else hardware.to_json(s.hardware)["cores_detail"]:
             limits = {k: v for k, v in core.items() if isinstance(v, dict)}
             counts = {k: v for k, v in core.items() if k not in limits and k not in ("core", "op", "chip", "tile")}
