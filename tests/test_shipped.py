@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +13,13 @@ import pytest
 from spikegate.command.runs import ZOO
 from spikegate.data import idx
 from spikegate.data.shipped import FILE, images_text, open_images, parse_data, write_shipped
+from spikegate.deploy.agreement import compare
+from spikegate.deploy.inference import deploy
 from spikegate.formats.manifest import read_manifest
 from spikegate.graph.ir import DeployError
-from spikegate.hw_sim.what_if import open_net
+from spikegate.hw_sim import energy_report, side_by_side
+from spikegate.hw_sim.what_if import open_net, sweep
 
-ROOT = Path(__file__).parents[1]
 NETS = sorted(p.name for p in ZOO.iterdir())
 FASHION = ZOO / "stas-fashion"
 
@@ -118,23 +118,24 @@ def test_numbers_of_images_are_read_strictly():
     assert parse_data("test:64") == ("test", 64) and parse_data("train") == ("train", None)
 
 
-def test_the_commands_say_whose_images_they_took(copy, tmp_path):
-    def command(*words: str | Path) -> str:
-        done = subprocess.run([sys.executable, ROOT / words[0], *map(str, words[1:])], cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+def test_the_commands_say_whose_images_they_took(copy, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    stas, spikformer = Path("zoo:stas-fashion"), Path("zoo:spikformer-fashion")
+
+    def said(command, *args, **options) -> str:
+        command(*args, **options)
+        return " ".join(capsys.readouterr().out.split())
 
     ours = "8 test images of fashion that come with the net"
-    assert ours in command("deploy/run.py", "zoo:stas-fashion", "--target", "int", "--data", "test:8")
-    assert ours in command("hw_sim/sweep.py", "zoo:stas-fashion", "--images", "8", "--over", "bits")
-    assert ours in command("deploy/compare.py", "zoo:stas-fashion", "--data", "test:8", "--targets", "torch,int")
-    out = command("deploy/run.py", "zoo:spikformer-fashion", "--target", "int", "--data", "test:8", "--data-path", copy)
-    assert "8 test images of fashion (" in out
-    # The same images by both ways: a pair.
-    out = command("hw_sim/estimate.py", "zoo:stas-fashion", "--static", "zoo:spikformer-fashion")
+    assert ours in said(deploy, stas, target="int", data="test:8")
+    assert ours in said(sweep, stas, "bits", images=8)
+    assert ours in said(compare, stas, targets="torch,int", data="test:8")
+    assert "8 test images of fashion (" in said(deploy, spikformer, target="int", data="test:8", data_path=copy)
+    # The same images both ways: a pair.
+    out = said(energy_report.run, stas, spikformer, ["paper45"], None)
     assert ours in out and "static" in out
-    command("hw_sim/report.py", "zoo:stas-fashion", "zoo:spikformer-fashion")
+    said(side_by_side.run, [stas, spikformer], None, ["paper45"], "loihi2", None)
     page = (tmp_path / "runs/report/report.html").read_text()
     assert ours in page and "recorded on different images" not in page
-    report = json.loads((tmp_path / "runs/zoo-stas-fashion/deploy/result.json").read_text())
-    assert report["shipped"] and report["images"] == 8
+    result = json.loads((tmp_path / "runs/zoo-stas-fashion/deploy/result.json").read_text())
+    assert result["shipped"] and result["images"] == 8
