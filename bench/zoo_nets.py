@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from spikegate.command.runs import ZOO
-from spikegate.data.parts import load_split
+from spikegate.data.shipped import open_images
 from spikegate.formats.host import Host
 from spikegate.formats.manifest import read_manifest
 from spikegate.formats.netx.graph_file import read_graph
@@ -43,6 +43,6 @@ def load(name: str, images: int) -> ZooNet:
     known = sorted(p.name for p in ZOO.iterdir() if (p / "model.net").is_file())
     if name not in known:
         raise DeployError(name, "no such net in the zoo", f"there are {', '.join(known)}")
-    found, _ = load_split(read_manifest(folder)["data"], "test")
+    found = open_images(folder, read_manifest(folder)).x
     found = found[np.arange(images) % len(found)]
     return ZooNet(name, folder, read_graph(folder / "model.net"), found, Host(folder / "embedding.onnx").encode(found))

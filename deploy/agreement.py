@@ -12,7 +12,8 @@ from rich.table import Table
 
 from spikegate.command import cli
 from spikegate.command.runs import run_of, trained_in
-from spikegate.deploy.bundle import load_images, open_export, parse_data, spike_bytes
+from spikegate.data.shipped import parse_data
+from spikegate.deploy.bundle import load_images, open_export, spike_bytes
 from spikegate.deploy.divergence import Divergence, first_divergence, tally
 from spikegate.deploy.inference import PATIENCE_S, bar
 from spikegate.deploy.targets import TARGETS, Target
@@ -35,15 +36,16 @@ def parse_targets(text: str, least: int = 2) -> list[str]:
     return names
 
 
-def compare(run: Path | None = None, *, targets: str = "torch,int,lava", data: str = "test:64", timing: str = "algorithmic",
-            schedule: str = "auto", mapping: str | None = None, batch: int | None = None, protocol: str | None = None,
-            patience: float = PATIENCE_S, as_json: bool = False, output: Path | None = None) -> bool:
+def compare(run: Path | None = None, *, targets: str = "torch,int,lava", data: str = "test:64", data_path: Path | None = None,
+            timing: str = "algorithmic", schedule: str = "auto", mapping: str | None = None, batch: int | None = None,
+            protocol: str | None = None, patience: float = PATIENCE_S, as_json: bool = False, output: Path | None = None) -> bool:
     """Run and print; whether all targets agree. Parameters as the options of deploy/compare.py."""
     wanted = parse_targets(targets, 2 if timing == "algorithmic" else 1)
     parse_data(data)
     bundle = open_export(run)
     at = timing_of(bundle.graph, timing, schedule, mapping, protocol)
-    images, _ = load_images(bundle, data)
+    opened = load_images(bundle, data, data_path)
+    images = opened.x
     embedded = bundle.host.encode(images)
     with ExitStack() as stack:
         trained = trained_in(bundle.folder)
@@ -59,7 +61,7 @@ def compare(run: Path | None = None, *, targets: str = "torch,int,lava", data: s
     values = int(sum(total[0] for total in totals.values()))
     ops = {op: dict(zip(("values", "spikes", "mismatches"), total.tolist())) for op, total in totals.items()}
     result = {"net": bundle.manifest["sha256"].get("model.net"), "targets": names, "images": len(images), "data": data,
-              "equal": found is None, "spikes": spikes, "values": values, "ops": ops,
+              "shipped": opened.shipped, "equal": found is None, "spikes": spikes, "values": values, "ops": ops,
               "divergence": None if found is None else asdict(found),
               "timing": {"timing": "algorithmic"} if at.schedule is None else at.schedule.facts()}
     name = "compare.json" if at.schedule is None else "compare-loihi.json"
@@ -76,8 +78,8 @@ def compare(run: Path | None = None, *, targets: str = "torch,int,lava", data: s
         return False
     counting = [n for n in names if n != "torch"]
     rest = "alive masks, logits and exit steps" + (f", and event counters of {' and '.join(counting)}" if len(counting) > 1 else "")
-    cli.console.print(f"equal: {spikes:,} spikes compared over {values:,} neuron timesteps of {len(totals)} ops and {len(images)} images "
-                      f"({' = '.join(names)}); so are {rest}", soft_wrap=True)
+    cli.console.print(f"equal: {spikes:,} spikes compared over {values:,} neuron timesteps of {len(totals)} ops and "
+                      f"{opened.described} ({' = '.join(names)}); so are {rest}", soft_wrap=True)
     return True
 
 

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from spikegate.command.runs import find_export
-from spikegate.graph.ir import DeployError, Graph, load_ops
+from spikegate.data.shipped import Images, open_images
+from spikegate.graph.ir import Graph, load_ops
 from spikegate.ops.exit_gate import NEVER
-
-SPLITS = ("test", "validation", "train")
 
 
 @dataclass
@@ -40,27 +39,9 @@ def open_export(given: Path | None) -> Bundle:
     return Bundle(folder, graph, manifest, Host(folder / "embedding.onnx"))
 
 
-def parse_data(text: str) -> tuple[str, int | None]:
-    """``"test"`` or ``"test:64"`` as (split, number of images or None for all)."""
-    split, colon, number = text.partition(":")
-    if split not in SPLITS:
-        raise DeployError("--data", f"no split {split!r}", f"use one of {', '.join(SPLITS)}, as in --data test:64")
-    if not colon:
-        return split, None
-    if not number.isdecimal() or int(number) < 1:
-        raise DeployError("--data", f"{number!r} is no number of images", f"give 1 or more, as in --data {split}:64")
-    return split, int(number)
-
-
-def load_images(bundle: Bundle, data: str) -> tuple[np.ndarray, np.ndarray]:
-    """The first images of a split, uint8 [N, channels, height, width], and their labels, int64 [N]."""
-    split, number = parse_data(data)
-    from spikegate.data.parts import load_split
-
-    images, labels = load_split(bundle.manifest["data"], split)
-    if number is not None and number > len(images):
-        raise DeployError("--data", f"asks for {number} images, {split} has {len(images)}", f"use --data {split} for all of them")
-    return images[:number], labels[:number]
+def load_images(bundle: Bundle, data: str | None = None, path: Path | None = None) -> Images:
+    """The images that `data` ("test", "test:64") names, see `spikegate.data.shipped.open_images`."""
+    return open_images(bundle.folder, bundle.manifest, data, path)
 
 
 def without_halting(graph: Graph) -> Graph:

@@ -28,6 +28,8 @@ class Args:
     compared with the integer reference in algorithmic timing, int and lava re-indexed."""
     data: str = "test:64"
     """Split and number of images: test, test:64, validation, train."""
+    data_path: Path | None = None
+    """Local copy of the data set: its folder or npz file. Left out: images that come with the net, what the export says, or a download."""
     timing: Literal["algorithmic", "loihi"] = "algorithmic"
     """algorithmic: one step is one timestep; loihi: one step is one chip step, and every synaptic hop takes one."""
     schedule: Literal["auto", "pipelined", "wait"] = "auto"
@@ -51,8 +53,9 @@ def main() -> None:
     args = cli.parse(Args, "Prove that torch, integer reference and Lava agree, or name the first divergence.")
     from spikegate.deploy.agreement import compare
 
-    agree = compare(args.run, targets=args.targets, data=args.data, timing=args.timing, schedule=args.schedule, mapping=args.mapping,
-                    batch=args.batch, protocol=args.protocol, patience=args.patience, as_json=args.json, output=args.output)
+    agree = compare(args.run, targets=args.targets, data=args.data, data_path=args.data_path, timing=args.timing, schedule=args.schedule,
+                    mapping=args.mapping, batch=args.batch, protocol=args.protocol, patience=args.patience, as_json=args.json,
+                    output=args.output)
     if not agree:
         sys.exit(1)
 

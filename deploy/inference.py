@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from spikegate.command import cli
 from spikegate.command.runs import run_of
-from spikegate.deploy.bundle import load_images, open_export, parse_data, spike_bytes, without_halting
+from spikegate.data.shipped import parse_data
+from spikegate.deploy.bundle import load_images, open_export, spike_bytes, without_halting
 from spikegate.deploy.targets import Target
 from spikegate.deploy.timing import described, timing_of
 from spikegate.engine.record import Record
@@ -33,9 +34,10 @@ def bar(task: str, total: int) -> Progress:
     return progress
 
 
-def deploy(export: Path | None = None, *, data: str = "test", target: str = "lava", timing: str = "algorithmic", schedule: str = "auto",
-           mapping: str | None = None, halt: str = "on", record: str = "events", batch: int | None = None, protocol: str | None = None,
-           patience: float = PATIENCE_S, as_json: bool = False, output: Path | None = None) -> Path:
+def deploy(export: Path | None = None, *, data: str | None = None, data_path: Path | None = None, target: str = "lava",
+           timing: str = "algorithmic", schedule: str = "auto", mapping: str | None = None, halt: str = "on", record: str = "events",
+           batch: int | None = None, protocol: str | None = None, patience: float = PATIENCE_S, as_json: bool = False,
+           output: Path | None = None) -> Path:
     """Run the images and write the files; returns the folder that holds them. Parameters as the options of deploy/run.py.
 
     Raises
@@ -43,9 +45,10 @@ def deploy(export: Path | None = None, *, data: str = "test", target: str = "lav
     DeployError
         No export, unknown data, a process that failed, too many spikes to record.
     """
-    split, _ = parse_data(data)
+    parse_data(data or "test")
     bundle = open_export(export)
-    images, labels = load_images(bundle, data)
+    opened = load_images(bundle, data, data_path)
+    images, labels, split = opened.x, opened.y, opened.split
     graph = bundle.graph if halt == "on" else without_halting(bundle.graph)
     spikes = record == "spikes"
     need = spike_bytes(graph, len(images))
@@ -60,7 +63,8 @@ def deploy(export: Path | None = None, *, data: str = "test", target: str = "lav
             found = chosen.run(images, embedded, labels, spikes=spikes, progress=lambda n: progress.advance(progress.task_ids[0], n))
         seconds = time.perf_counter() - start
     found.meta |= {
-        "samples": list(range(len(images))), "dataset": bundle.manifest["dataset"], "split": split, "target": target,
+        "samples": list(range(len(images))), "dataset": bundle.manifest["dataset"], "split": split, "shipped": opened.shipped,
+        "data_path": str(data_path) if data_path else None, "target": target,
         "timing": timing, "mapping": at.mapping if target == "lava" else None,
         "protocol": at.protocol if target == "lava" else None, "halt": halt, "images_per_s": len(images) / seconds,
         "name": bundle.manifest["name"], "model": bundle.manifest["model"],
@@ -73,7 +77,7 @@ def deploy(export: Path | None = None, *, data: str = "test", target: str = "lav
         return folder
     where = f"lava, {at.mapping} mapping, {at.protocol}" if target == "lava" else "integer reference"
     print_ = cli.console.print
-    print_(f"{bundle.manifest['model']} on {len(images)} {split} images of {bundle.manifest['dataset']} ({where}, halting {halt})")
+    print_(f"{bundle.manifest['model']} on {opened.described} ({where}, halting {halt})", soft_wrap=True)
     print_(f"  accuracy           {100 * facts['accuracy']:.2f} %")
     print_(f"  mean tokens        {100 * facts['mean_tokens']:.1f} %")
     print_(f"  mean timesteps     {facts['mean_timesteps']:.2f} of {graph.timesteps}")

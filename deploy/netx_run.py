@@ -76,8 +76,8 @@ def prepared(path: Path, x: np.ndarray) -> tuple[Graph, np.ndarray]:
     return graph, x
 
 
-def run_netx(export: Path | None, input: Path | None, *, halt: str = "on", data: str = "test", target: str = "lava",
-             timing: str = "algorithmic", schedule: str = "auto", mapping: str | None = None, record: str = "events",
+def run_netx(export: Path | None, input: Path | None, *, halt: str = "on", data: str | None = None, data_path: Path | None = None,
+             target: str = "lava", timing: str = "algorithmic", schedule: str = "auto", mapping: str | None = None, record: str = "events",
              batch: int | None = None, protocol: str | None = None, patience: float = PATIENCE_S, as_json: bool = False,
              output: Path | None = None) -> Path:
     """Run the file's net on the array `input` and write result.json, events.npz and outputs.npz; returns the folder.
@@ -93,8 +93,9 @@ def run_netx(export: Path | None, input: Path | None, *, halt: str = "on", data:
         raise DeployError("deploy/run.py", "--input goes with a .net file", "python deploy/run.py any.net --input x.npy")
     if not export.exists():
         raise DeployError(str(export), "no such file", "give a .net file")
-    if halt == "off" or data != "test":
-        raise DeployError("--halt, --data", "mean nothing for a NetX file and an array", "give the export folder, or leave them out")
+    if halt == "off" or data is not None or data_path is not None:
+        what = "mean nothing for a NetX file and an array"
+        raise DeployError("--halt, --data, --data-path", what, "give the export folder, or leave them out")
     graph, x = prepared(export, load_array(input))
     last = list(graph.ops)[-1]
     keep_all = record == "spikes"

@@ -25,8 +25,10 @@ class Args:
     """Export folder, or the run that holds it; the newest one if left out. With --input, any NetX file of lava-dl 0.6.0."""
     input: Path | None = None
     """Integer array (.npy) for a NetX file: spikes or graded events [samples, T, ...] or [T, ...], ... as in the file (C, H, W)."""
-    data: str = "test"
-    """Split and number of images: test, test:64, validation, train."""
+    data: str | None = None
+    """Split and number of images: test, test:64, validation, train. Left out: the images that come with the net, or all of test."""
+    data_path: Path | None = None
+    """Local copy of the data set: its folder or npz file. Left out: what the export says, else a download."""
     target: Literal["lava", "int"] = "lava"
     """Lava processes, or the integer reference (equal, and faster)."""
     timing: Literal["algorithmic", "loihi"] = "algorithmic"
@@ -57,15 +59,15 @@ def main() -> None:
     if args.input is not None or (args.export is not None and args.export.is_file()):
         from spikegate.deploy.netx_run import run_netx
 
-        run_netx(args.export, args.input, halt=args.halt, data=args.data, target=args.target, timing=args.timing, schedule=args.schedule,
-                 mapping=args.mapping, record=args.record, batch=args.batch, protocol=args.protocol, patience=args.patience,
-                 as_json=args.json, output=args.output)
+        run_netx(args.export, args.input, halt=args.halt, data=args.data, data_path=args.data_path, target=args.target, timing=args.timing,
+                 schedule=args.schedule, mapping=args.mapping, record=args.record, batch=args.batch, protocol=args.protocol,
+                 patience=args.patience, as_json=args.json, output=args.output)
         return
     from spikegate.deploy.inference import deploy
 
-    deploy(args.export, data=args.data, target=args.target, timing=args.timing, schedule=args.schedule, mapping=args.mapping,
-           halt=args.halt, record=args.record, batch=args.batch, protocol=args.protocol, patience=args.patience, as_json=args.json,
-           output=args.output)
+    deploy(args.export, data=args.data, data_path=args.data_path, target=args.target, timing=args.timing, schedule=args.schedule,
+           mapping=args.mapping, halt=args.halt, record=args.record, batch=args.batch, protocol=args.protocol, patience=args.patience,
+           as_json=args.json, output=args.output)
 
 
 if __name__ == "__main__":

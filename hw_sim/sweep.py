@@ -34,6 +34,8 @@ class Args:
     """Instead: another run or export on the same images, side by side."""
     images: int = 256
     """Test images to run on the integer reference."""
+    data_path: Path | None = None
+    """Local copy of the data set: its folder or npz file. Left out: images that come with the net, what the export says, or a download."""
     chip: str = "loihi2"
     """Chip profile: loihi1, loihi2, or the path of a YAML file."""
     schedule: Literal["auto", "pipelined", "wait"] = "auto"
@@ -51,8 +53,8 @@ def main() -> None:
     args = cli.parse(Args, "What-if: the same net with other settings, or two nets side by side.")
     from spikegate.hw_sim.what_if import sweep
 
-    sweep(args.run, args.over, args.values, op=args.op, against=args.against, images=args.images, chip=args.chip, schedule=args.schedule,
-          costs=args.costs, as_json=args.json, output=args.output)
+    sweep(args.run, args.over, args.values, op=args.op, against=args.against, images=args.images, data_path=args.data_path, chip=args.chip,
+          schedule=args.schedule, costs=args.costs, as_json=args.json, output=args.output)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from spikegate.command import cli
 from spikegate.command.runs import find_export, run_of
-from spikegate.data.parts import load_split
+from spikegate.data.shipped import Images, open_images
 from spikegate.engine import integer
 from spikegate.engine.record import Record
 from spikegate.files import atomic
@@ -46,10 +46,10 @@ class Net:
     manifest: dict[str, Any]
     folder: Path
     embedded: np.ndarray
-    labels: np.ndarray
+    images: Images
 
     def run(self, graph: Graph | None = None, **more: Any) -> Record:
-        return integer.run(graph or self.graph, self.embedded, self.labels, **more)
+        return integer.run(graph or self.graph, self.embedded, self.images.y, **more)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Setting:
 
 
 def sweep(run: Path | None = None, over: str = "timesteps", values: list[float] | None = None, *, op: str | None = None,
-          against: Path | None = None, images: int = 256, chip: str = "loihi2", schedule: str = "auto",
+          against: Path | None = None, images: int = 256, data_path: Path | None = None, chip: str = "loihi2", schedule: str = "auto",
           costs: tuple[str, ...] | list[str] = ("paper45", "loihi1-davies"), as_json: bool = False,
           output: Path | None = None) -> list[Row]:
     """Run, write and print; returns the rows. Parameters as the options of hw_sim/sweep.py.
@@ -72,14 +72,16 @@ def sweep(run: Path | None = None, over: str = "timesteps", values: list[float] 
     DeployError
         No export, too few images, a setting that this net does not have, a bad chip profile or cost table.
     """
-    net = open_net(run, images)
+    net = open_net(run, images, data_path)
     setting = Setting(load_chip(chip), [t for t in load_tables(list(costs)) if not t.counts_only], schedule)
     if not setting.tables:
         raise DeployError("--costs", "names no table with prices", "use paper45 or loihi1-davies")
     what = "runs" if against is not None else over
-    rows = beside(net, open_net(against, images), setting) if against is not None else sweep_rows(net, setting, over, values, op)
+    rows = (beside(net, open_net(against, images, data_path), setting) if against is not None
+            else sweep_rows(net, setting, over, values, op))
     figures = {
-        "schema": 1, "over": what, "images": len(net.labels), "chip": setting.chip.name, "op": op, "rows": rows,
+        "schema": 1, "over": what, "images": len(net.images), "shipped": net.images.shipped,
+        "chip": setting.chip.name, "op": op, "rows": rows,
         "net": net.manifest["name"], "energy": "pJ per inference; chip_pj: events, host_pj: embedding, placed_pj: with packets and hops",
     }
     folder = output or net.folder / "report"
@@ -95,15 +97,15 @@ def sweep(run: Path | None = None, over: str = "timesteps", values: list[float] 
     return rows
 
 
-def open_net(given: Path | None, images: int) -> Net:
+def open_net(given: Path | None, images: int, data_path: Path | None = None) -> Net:
     """An export, and its first test images through the host's embedding."""
     export = find_export(given)
     manifest, graph = read_manifest(export), read_graph(export / "model.net")
     graph.check()
-    x, labels = load_split(manifest["data"], "test")
-    if not 1 <= images <= len(x):
-        raise DeployError("--images", f"{images} of {len(x)} test images", f"use 1 to {len(x)}")
-    return Net(graph, manifest, run_of(export), Host(export / "embedding.onnx").encode(x[:images]), labels[:images])
+    if images < 1:
+        raise DeployError("--images", f"{images} test images", "use 1 or more")
+    opened = open_images(export, manifest, f"test:{images}", data_path, option="--images")
+    return Net(graph, manifest, run_of(export), Host(export / "embedding.onnx").encode(opened.x), opened)
 
 
 def sweep_rows(net: Net, setting: Setting, over: str, values: list[float] | None, op: str | None) -> list[Row]:
@@ -168,7 +170,7 @@ def _figures(label: str, net: Net, record: Record, work: Workload, setting: Sett
 def _table(over: str, rows: list[Row], setting: Setting, net: Net) -> Table:
     """Rows as text; placed energies where only the placement changes."""
     kind = "placed_pj" if over in ("cores", "bits") else "chip_pj"
-    title = f"{net.manifest['name']} over {over}, {len(net.labels)} test images, {setting.chip.name} (estimates)"
+    title = f"{net.manifest['name']} over {over}, {net.images.described}, {setting.chip.name} (estimates)"
     out = Table(title=title, title_justify="left", box=None)
     names = [t.name for t in setting.tables]
     for column in (over, "accuracy", "tokens", "timesteps", "chip events", *names, "cores", "words", "schedule", "chip steps", "time"):

@@ -1,4 +1,4 @@
-"""Strict arithmetic everywhere: an overflow of a 24-bit register raises in tests (users get a warning)."""
+"""Tests see an empty home and no network, and strict arithmetic: an overflow of a 24-bit register raises (users get a warning)."""
 
 import os
 import signal
@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 
 from spikegate.neurons.cuba import Strict
+from tests import isolation
+
+isolation.isolate()
 
 
 def pytest_configure(config: pytest.Config) -> None:

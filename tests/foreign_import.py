@@ -16,7 +16,7 @@ from spikegate.convert.spikingjelly.twin import trace_graph
 from spikegate.engine import integer
 
 ROOT = Path(__file__).parents[1]
-ENV = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+ENV = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]]), "OMP_NUM_THREADS": "1"}
 
 
 def both(model: nn.Module, images: torch.Tensor, levels: int = 16, timesteps: int | None = None):

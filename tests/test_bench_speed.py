@@ -78,7 +78,7 @@ def test_the_engines_contestants_add_up_the_same_sums():
     assert row["synops"] > 0 and set(row["gsynops"]) == {"loop", "events", "product", "engine"}
 
 
-@pytest.mark.skipif(importlib.util.find_spec("spikingjelly") is None, reason="spikingjelly is not installed")
+@pytest.mark.skipif(importlib.util.find_spec("spikingjelly") is None, reason="spikingjelly is not installed (extra spikingjelly)")
 def test_the_float_twin_is_the_net_without_halting():
     from bench.twin import FloatTwin, agreement
     from bench.zoo_nets import load

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikegate.command.runs import ZOO, find_export
-from spikegate.data.parts import load_split
+from spikegate.data.shipped import open_images
 from spikegate.engine import integer
 from spikegate.engine.chip_time import chip_run
 from spikegate.engine.chip_time.chip_run import ChipStage, Entrance
@@ -80,7 +80,7 @@ def test_every_system_equals_algorithmic_timing_in_both_schedules(name, change):
 @pytest.mark.parametrize("name", sorted(p.name for p in ZOO.iterdir() if p.name.endswith("-digits")))
 def test_trained_nets_on_real_images(name):
     export = find_export(Path(f"zoo:{name}"))
-    graph, images = read_graph(export / "model.net"), load_split(read_manifest(export)["data"], "test")[0][:IMAGES]
+    graph, images = read_graph(export / "model.net"), open_images(export, read_manifest(export), f"test:{IMAGES}").x
     embedded = Host(export / "embedding.onnx").encode(images)
     reference = integer.run(graph, embedded, spikes=True)
     for wanted in SCHEDULES if pipeline_safe(graph) else ("wait",):

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spikegate.data.shipped import parse_data
 from spikegate.deploy.agreement import compare as compare_run
 from spikegate.deploy.agreement import parse_targets
-from spikegate.deploy.bundle import parse_data, without_halting
+from spikegate.deploy.bundle import without_halting
 from spikegate.deploy.inference import deploy
 from spikegate.engine import integer
 from spikegate.engine.record import Record

@@ -28,7 +28,7 @@ NAMES = ("Effective_ACs", "Effective_MACs", "Dense")
 
 def judged(net: torch.nn.Module, call: Any, samples: int) -> dict[str, float]:
     """NeuroBench's SynapticOperations of what `call(model)` runs."""
-    pytest.importorskip("neurobench")
+    pytest.importorskip("neurobench", reason="neurobench is not installed (extra neurobench)")
     from neurobench.metrics.workload import SynapticOperations
     from neurobench.models import TorchModel
 

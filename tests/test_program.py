@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from spikegate.command.runs import ZOO
-from spikegate.data.parts import load_split
+from spikegate.data.shipped import open_images
 from spikegate.engine import integer, stage
 from spikegate.engine.program import program_of
 from spikegate.formats.host import Host
@@ -48,8 +48,8 @@ def same(interpreted, alone) -> None:
 @pytest.mark.parametrize("batch", [1, 5])
 def test_an_interpreted_run_of_a_zoo_net_gives_the_same_record(folder, batch, monkeypatch):
     graph = read_graph(folder / "model.net")
-    images, _ = load_split(read_manifest(folder)["data"], "test")
-    x = Host(folder / "embedding.onnx").encode(images[:12])
+    images = open_images(folder, read_manifest(folder), "test:12")
+    x = Host(folder / "embedding.onnx").encode(images.x)
     monkeypatch.setattr(stage, "SMALL", 1 << 40)
     assert program_of(graph, list(graph.ops)).interpreted > 1
     same(*both(monkeypatch, graph, x, batch))

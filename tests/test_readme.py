@@ -11,7 +11,7 @@ import pytest
 
 from spikegate.command.runs import ZOO, find_export
 from spikegate.convert.checks.audit import audit
-from spikegate.data.parts import load_split
+from spikegate.data.shipped import open_images
 from spikegate.engine import integer
 from spikegate.formats.host import Host
 from spikegate.formats.manifest import read_manifest
@@ -44,6 +44,6 @@ def test_zoo_nets_are_complete_and_accumulate_only(name):
 @pytest.mark.parametrize("name", [n for n in NETS if n.endswith("digits")])
 def test_zoo_accuracy_is_what_its_log_says(name):
     export = find_export(Path(f"zoo:{name}"))
-    images, labels = load_split(read_manifest(export)["data"], "test")
-    record = integer.run(read_graph(export / "model.net"), Host(export / "embedding.onnx").encode(images), labels)
+    images = open_images(export, read_manifest(export), "test")
+    record = integer.run(read_graph(export / "model.net"), Host(export / "embedding.onnx").encode(images.x), images.y)
     assert record.accuracy == pytest.approx(json.loads((export / "metrics.json").read_text())["test"]["accuracy"])

@@ -119,7 +119,7 @@ def one_sample(graph: Graph, x: np.ndarray, chip: Chip) -> tuple[Record, Mapping
 
 @pytest.mark.parametrize("seed", range(10))
 def test_the_ledger_is_sanafe_with_every_synapse_by_itself(seed):
-    pytest.importorskip("sanafe")
+    pytest.importorskip("sanafe", reason="sanafe is not installed (extra sanafe)")
     rng = np.random.default_rng(seed)
     neurons, per_tile, schedule = int(rng.integers(6, 40)), int(rng.integers(1, 5)), ("wait", "pipelined")[seed % 2]
     graph = random_graph(rng)
@@ -146,7 +146,7 @@ def test_the_ledger_is_sanafe_with_every_synapse_by_itself(seed):
 
 
 def test_placed_energies_are_sanafes_where_every_neuron_is_visited():
-    pytest.importorskip("sanafe")
+    pytest.importorskip("sanafe", reason="sanafe is not installed (extra sanafe)")
     rng = np.random.default_rng(3)
     graph = random_graph(rng)
     x = rng.integers(0, 2, (1, graph.timesteps, *graph.input_shape)).astype(np.int32)
@@ -164,7 +164,7 @@ def test_placed_energies_are_sanafes_where_every_neuron_is_visited():
 
 @pytest.mark.parametrize("order", ["serial", "rectangle"])
 def test_attention_and_gates_do_the_counted_work_on_every_core(order):
-    pytest.importorskip("sanafe")
+    pytest.importorskip("sanafe", reason="sanafe is not installed (extra sanafe)")
     graph = halting_graph(order=order)
     record, mapping = one_sample(graph, halting_input(1), chip_of(9, 4))
     placement = place(mapping, "greedy")
@@ -183,7 +183,7 @@ def test_attention_and_gates_do_the_counted_work_on_every_core(order):
 
 
 def test_place_replays_a_run(tmp_path, monkeypatch, capsys):
-    pytest.importorskip("sanafe")
+    pytest.importorskip("sanafe", reason="sanafe is not installed (extra sanafe)")
     monkeypatch.chdir(tmp_path)
 
     def call(main, *args: str) -> str:

@@ -12,16 +12,19 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from scipy.stats import binom
 from torch import nn
 
-pytest.importorskip("spikingjelly")
+pytest.importorskip("spikingjelly", reason="spikingjelly is not installed (extra spikingjelly)")
 from spikingjelly.activation_based import functional, layer, neuron
 
 from spikegate.convert.spikingjelly.importing import Pixels, import_model
 from spikegate.convert.spikingjelly.loading import load_model
+from spikegate.convert.spikingjelly.reporting import float_answers
 from spikegate.convert.spikingjelly.tracing import read
 from spikegate.convert.spikingjelly.twin import trace_graph
 from spikegate.engine import integer
+from spikegate.formats.host import Host
 from spikegate.graph.ir import DeployError
 from tests.foreign_import import ENV, ROOT, both, pictures
 from tests.foreign_models import Spikformer, Vgg, lif, settle, train
@@ -29,24 +32,32 @@ from tests.foreign_models import Spikformer, Vgg, lif, settle, train
 
 @pytest.fixture(scope="module")
 def trained(digits, tmp_path_factory):
-    """Folders of a trained and imported VGG and Spikformer, and what the import found."""
-    folder, found = tmp_path_factory.mktemp("imports"), {}
+    """Folders of a trained and imported VGG and Spikformer, what the import found, and the float models."""
+    folder, found, models = tmp_path_factory.mktemp("imports"), {}, {}
     for name, make, epochs in (("vgg", Vgg, 8), ("spikformer", Spikformer, 10)):
         torch.manual_seed(0)
-        model = train(make(), digits, epochs)
+        model = models[name] = train(make(), digits, epochs)
         save_file(model.state_dict(), folder / f"{name}.safetensors")
         found[name] = import_model(model, folder / "runs" / name, {"name": "digits"}, quiet=True)
-    return folder, found
+    return folder, found, models
 
 
 @pytest.mark.timeout(900)  # the first one trains both
 @pytest.mark.parametrize("name", ["vgg", "spikformer"])
-def test_a_trained_net_loses_at_most_half_a_point(trained, name):
-    done = trained[1][name]
-    assert done.float_accuracy > 0.93
-    assert done.int_accuracy >= done.float_accuracy - 0.005
-    assert min(row["agreement"] for row in done.layers) > 0.8
+def test_integers_are_about_as_often_right_as_the_float_model(trained, digits, name):
+    """On all images that the training did not see: no more is lost than chance takes where half a point is lost in truth.
+
+    Of a quantisation that costs half a point, one run in 10,000 loses more images than that.
+    """
+    done, model = trained[1][name], trained[2][name]
+    assert done.float_accuracy > 0.9, "not trained well enough to tell"
     report = json.loads((trained[0] / "runs" / name / "import.json").read_text())
+    x, y = (np.concatenate([getattr(part, axis) for part in (digits.test, digits.validation)]) for axis in "xy")
+    theirs = float_answers(model, torch.from_numpy(x / digits.levels).float(), report["form"], report["timesteps"]) == y
+    ours = integer.run(done.graph, Host(done.folder / "embedding.onnx").encode(x)).prediction == y
+    lost, won = int((theirs & ~ours).sum()), int((ours & ~theirs).sum())
+    assert len(y) > 500 and lost - won <= binom.ppf(1 - 1e-4, len(y), 0.005), f"{lost} lost, {won} won"
+    assert min(row["agreement"] for row in done.layers) > 0.9
     assert [row["name"] for row in report["layers"]] == [row["name"] for row in done.layers]
 
 

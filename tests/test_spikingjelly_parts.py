@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-pytest.importorskip("spikingjelly")
+pytest.importorskip("spikingjelly", reason="spikingjelly is not installed (extra spikingjelly)")
 from spikingjelly.activation_based import functional, layer, neuron
 
 from spikegate.convert.spikingjelly.tracing import read

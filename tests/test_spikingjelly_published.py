@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-pytest.importorskip("spikingjelly")
+pytest.importorskip("spikingjelly", reason="spikingjelly is not installed (extra spikingjelly)")
 
 from spikegate.convert.spikingjelly.published import build
 from spikegate.convert.spikingjelly.tracing import read

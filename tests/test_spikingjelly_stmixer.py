@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-pytest.importorskip("spikingjelly")
+pytest.importorskip("spikingjelly", reason="spikingjelly is not installed (extra spikingjelly)")
 from spikingjelly.activation_based import functional
 
 from spikegate.convert.spikingjelly.importing import import_model

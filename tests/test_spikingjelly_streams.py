@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-pytest.importorskip("spikingjelly")
+pytest.importorskip("spikingjelly", reason="spikingjelly is not installed (extra spikingjelly)")
 from spikingjelly.activation_based import functional
 
 from spikegate.convert.spikingjelly.hosting import RawPixels, add_replays, host_map, side_by_side

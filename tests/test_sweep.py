@@ -132,7 +132,7 @@ def test_two_nets_side_by_side_and_as_text(tmp_path, monkeypatch, capsys):
     ("args", "said"),
     [
         (["zoo:spikformer-digits", "--over", "credit"], "no token halts"),
-        (["zoo:stas-digits", "--images", "999"], "999 of 360"),
+        (["zoo:stas-digits", "--images", "999"], "asks for 999 images, test has 360"),
         (["zoo:stas-digits", "--values", "9"], "4 timesteps"),
         (["zoo:stas-digits", "--over", "credit", "--values", "-1"], "above 0"),
         (["zoo:stas-digits", "--over", "cores", "--op", "nothing"], "'nothing'"),
@@ -152,8 +152,8 @@ def test_runs_of_different_data_are_not_compared(monkeypatch, tmp_path, capsys):
 
     honest = what_if.open_net
 
-    def other(given, images):
-        net = honest(given, images)
+    def other(given, *more):
+        net = honest(given, *more)
         return net if "stas" in str(given) else dataclasses.replace(net, manifest=net.manifest | {"data": {"name": "other"}})
 
     monkeypatch.setattr(what_if, "open_net", other)

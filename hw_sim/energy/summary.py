@@ -161,6 +161,7 @@ def to_json(e: Estimate) -> dict[str, Any]:
         "run": str(net.measured.run),
         "dataset": net.measured.manifest["dataset"],
         "split": meta.get("split"),
+        "shipped": bool(meta.get("shipped")),
         "samples": net.ledger.samples,
         "target": meta.get("target"),
         "main": e.main,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from spikegate.data.shipped import open_images
 from spikegate.engine import integer
 from spikegate.formats.host import Host
 from spikegate.graph.ir import COUNTERS, DeployError, Graph
@@ -106,11 +107,12 @@ def run_again(net: Measured, graph: Graph, index: np.ndarray, images: np.ndarray
 
 def from_data(net: Measured, index: np.ndarray) -> np.ndarray:
     """Images of the record's split, uint8 [K, C, H, W]."""
-    from spikegate.data.parts import load_split
-
-    images, _ = load_split(net.manifest["data"], net.record.meta.get("split", "test"))
-    samples = net.record.meta.get("samples", range(len(images)))
-    return images[[samples[i] for i in index]]
+    meta = net.record.meta
+    split, samples = meta.get("split", "test"), meta.get("samples", range(len(net.record.counts)))
+    wanted = [samples[i] for i in index]
+    path = meta.get("data_path")
+    opened = open_images(net.export, net.manifest, f"{split}:{max(wanted, default=0) + 1}", Path(path) if path else None)
+    return opened.x[wanted]
 
 
 def kept_spikes(net: Measured, sample: int = 0) -> Spikes:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from spikegate.data.shipped import images_text
 from spikegate.hw_sim.chip.placed_energy import host_io
 from spikegate.hw_sim.energy.cost_tables import EVIDENCE, CostTable
 from spikegate.hw_sim.energy.units import count_text, digits, energy_text, share_text
@@ -102,9 +103,9 @@ def _card(s: RunView, tables: list[CostTable]) -> dict[str, Any]:
                       + ("" if s.hardware.fits else "; does not fit")))
         if s.hardware.times is not None:
             facts.append(("time per inference", time_text(float(np.median(s.hardware.times.sum_ns))), f"median, {s.hardware.title}"))
+    images = images_text(s.main.ledger.samples, meta.get("split", ""), manifest["dataset"], meta.get("shipped", False))
     return {
-        "label": s.label, "facts": facts,
-        "what": f"{manifest['model']} on {s.main.ledger.samples:,} {meta.get('split', '')} images of {manifest['dataset']}",
+        "label": s.label, "facts": facts, "what": f"{manifest['model']} on {images}",
     }
 
 

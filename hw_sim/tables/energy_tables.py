@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from spikegate.data.shipped import images_text
 from spikegate.hw_sim.energy.cost_tables import CostTable
 from spikegate.hw_sim.energy.pricing import COMPONENTS
 from spikegate.hw_sim.energy.saving import ROWS, Saving
@@ -95,7 +96,8 @@ def show(e: Estimate, console: Console) -> None:
     net = e.nets[e.main]
     meta, manifest = net.record.meta, net.measured.manifest
     console.print(
-        f"{manifest['name']} ({manifest['model']}) on {net.ledger.samples} {meta.get('split', '')} images of {manifest['dataset']}, "
+        f"{manifest['name']} ({manifest['model']}) on "
+        f"{images_text(net.ledger.samples, meta.get('split', ''), manifest['dataset'], meta.get('shipped', False))}, "
         f"events from target {meta.get('target')}",
         markup=False,
     )

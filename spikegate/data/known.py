@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +19,17 @@ from spikegate.data.split import stratified
 from spikegate.graph.ir import DeployError
 
 FASHION_CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
-DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mnist
-DOWNLOADS = Path("data")
 DIGITS_TEST, DIGITS_SEED = 360, 0
+
+
+def downloads() -> Path:
+    """Where data sets are downloaded to: $SPIKEGATE_DATA, else data/ in the current folder."""
+    return Path(os.environ.get("SPIKEGATE_DATA") or "data")
+
+
+def debian_fashion() -> Path:
+    """Where Debian's package dataset-fashion-mnist puts its files; $SPIKEGATE_SYSTEM_DATA stands for /usr/share/datasets."""
+    return Path(os.environ.get("SPIKEGATE_SYSTEM_DATA") or "/usr/share/datasets") / "fashion-mnist"
 
 
 def digits() -> Arrays:
@@ -38,10 +47,10 @@ def fashion(path: Path | None) -> Arrays:
     """60,000 + 10,000 images of 28x28: IDX files in `path`, else Debian's package, else a download."""
     if path is not None:
         return _local(path, lambda p: read_idx_folder(next((q for q in (p, p / "FashionMNIST" / "raw") if has_idx(q)), p), FASHION_CLASSES))
-    if has_idx(DEBIAN_FASHION):
-        return read_idx_folder(DEBIAN_FASHION, FASHION_CLASSES)
+    if has_idx(debian_fashion()):
+        return read_idx_folder(debian_fashion(), FASHION_CLASSES)
     hint = "Debian and Ubuntu have it as package dataset-fashion-mnist; or give the folder of its four IDX files with --data.path"
-    train, test = _download("FashionMNIST", DOWNLOADS, True, hint)
+    train, test = _download("FashionMNIST", downloads(), True, hint)
     return Arrays(train.data.numpy(), train.targets.numpy(), test.data.numpy(), test.targets.numpy(), FASHION_CLASSES)
 
 
@@ -53,7 +62,7 @@ def cifar(name: str, path: Path | None) -> Arrays:
     kind = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}[name]
     hint = "give a local copy with --data.path: an npz file, a tree {train,test}/<class>/<file>, or torchvision's folder"
     if path is None:
-        return _pair(*_download(kind, DOWNLOADS, True, hint))
+        return _pair(*_download(kind, downloads(), True, hint))
     return _local(path, lambda p: _pair(*_download(kind, p, False, hint)))
 
 
@@ -71,7 +80,11 @@ def _pair(train: Any, test: Any) -> Arrays:
 
 def _download(kind: str, root: Path, fetch: bool, hint: str) -> tuple[Any, Any]:
     """torchvision's train and test part; its messages go to stderr."""
-    import torchvision
+    try:
+        import torchvision
+    except ImportError:
+        what = "takes torchvision to be downloaded, which is not installed"
+        raise DeployError(kind, what, f"{hint}; or pip install torchvision") from None
 
     make = getattr(torchvision.datasets, kind)
     try:

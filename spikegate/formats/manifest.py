@@ -11,6 +11,7 @@ from spikegate.files import atomic
 from spikegate.graph.ir import DeployError
 
 SCHEMA = 1
+WRITTEN = ("model.net", "embedding.onnx")  # what an export consists of besides; a net may bring its test images, too
 REQUIRED = (
     "schema",
     "name",
@@ -35,7 +36,7 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def write_manifest(folder: Path, content: dict[str, Any], files: tuple[str, ...] = ("model.net", "embedding.onnx")) -> None:
+def write_manifest(folder: Path, content: dict[str, Any], files: tuple[str, ...] = WRITTEN) -> None:
     """Write the manifest with the hashes of the export's other files; it is written last, so it vouches for them."""
     content = {"schema": SCHEMA, **content, "sha256": {name: sha256(folder / name) for name in files}}
     with atomic(folder / "manifest.json") as part:
@@ -66,8 +67,9 @@ def read_manifest(folder: Path, verify: bool = True) -> dict[str, Any]:
         raise DeployError(str(path), f"lacks {', '.join(missing)}", again)
     for name, digest in content["sha256"].items() if verify else ():
         target = Path(folder) / name
+        mend = again if name in WRITTEN else "get the file again from where the export comes from"
         if not target.is_file():
-            raise DeployError(str(target), "no such file", again)
+            raise DeployError(str(target), "no such file", mend)
         if sha256(target) != digest:
-            raise DeployError(str(target), "differs from what was exported (its hash does not match the manifest)", again)
+            raise DeployError(str(target), "differs from what was exported (its hash does not match the manifest)", mend)
     return content
