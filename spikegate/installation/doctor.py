@@ -69,6 +69,7 @@ def _told(step: Step) -> None:
 
 
 def _show(found: list[Package], here: Machine, cards: dict[str, Any]) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, title="packages", title_justify="left")
@@ -76,7 +77,8 @@ def _show(found: list[Package], here: Machine, cards: dict[str, Any]) -> None:
         table.add_column(column, overflow="fold")
     for p in found:
         missing = p.version is None
-        table.add_row(p.name, p.version or "missing", p.purpose, p.install if missing else "", style="yellow" if missing else None)
+        install = escape(p.install) if missing else ""
+        table.add_row(p.name, p.version or "missing", p.purpose, install, style="yellow" if missing else None)
     cli.console.print(table)
     memory = "unknown" if here.free_memory_gib is None else f"{here.free_memory_gib:.1f} GiB"
     shared = "" if here.shared_memory_gib is None else f", shared memory {here.shared_memory_gib:.1f} GiB"

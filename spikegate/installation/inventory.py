@@ -17,7 +17,7 @@ import spikegate
 from spikegate.command.extras import OPTIONAL
 from spikegate.command.runs import zoo_names
 
-BASE = ("numpy", "numba", "h5py", "onnxruntime", "pydantic", "tyro", "rich", "pyyaml", "jinja2")
+BASE = ("numpy", "numba", "h5py", "onnxruntime", "pydantic", "tyro", "rich", "pyyaml", "jinja2", "pillow")
 REPAIR = "pip install --force-reinstall spikegate"
 GPU_CODE = """
 import json, torch
@@ -111,7 +111,7 @@ class Machine:
 
 def machine() -> Machine:
     """Looked up now; shared memory is what Lava's channels between processes take."""
-    from spikegate.kernels.compiling import FOLDER
+    from spikegate.kernels.compiling import ALL, FOLDER
 
     shm = Path("/dev/shm")
     return Machine(
@@ -120,5 +120,5 @@ def machine() -> Machine:
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         free_memory_gib=free_memory_gib(), free_disk_gib=shutil.disk_usage(Path.cwd()).free / 2**30,
         shared_memory_gib=shutil.disk_usage(shm).free / 2**30 if shm.is_dir() else None, kernels=str(FOLDER),
-        kernels_compiled=FOLDER.is_dir(), zoo_nets=len(zoo_names()),
+        kernels_compiled=ALL.is_file(), zoo_nets=len(zoo_names()),
     )  # fmt: skip

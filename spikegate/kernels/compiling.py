@@ -50,6 +50,7 @@ def place() -> Path:
 
 
 FOLDER = place()
+ALL = FOLDER / "all-compiled"  # left by spikegate compile, when no net of the zoo needs any other kernel
 numba.config.CACHE_DIR = str(FOLDER)  # type: ignore[attr-defined]
 
 
