@@ -10,7 +10,7 @@ if not __package__:  # run as a file: the repository root comes first, not conve
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -19,12 +19,14 @@ from spikegate.command import cli
 
 @dataclass
 class Args:
-    """Export a trained run: model.net (NetX HDF5), embedding.onnx (stays on the host), manifest.json."""
+    """Export a trained run: model.net (NetX HDF5), embedding.onnx (stays on the host), manifest.json; or one NIR file."""
 
     run: Annotated[Path | None, tyro.conf.Positional] = None
     """Run folder; the newest one if left out."""
     output: Path | None = None
     """Where to write; RUN/export if left out."""
+    format: Literal["netx", "nir"] = "netx"
+    """nir: write what was exported before (or zoo:<name>) as a NIR file, to --output; RUN/export/model.nir if left out."""
     exit_drop: float | None = None
     """Calibrate the exit gate's margins: share of the validation answers that may change by it. Left out: no margin."""
     dry_run: bool = False
@@ -36,6 +38,11 @@ class Args:
 def main() -> None:
     """Parse the command line and export."""
     args = cli.parse(Args, "Export a trained run for deployment.")
+    if args.format == "nir":
+        from spikegate.convert.nir_file import export_nir
+
+        export_nir(args.run, args.output, as_json=args.json)
+        return
     from spikegate.convert.trained_run import export
 
     export(args.run, args.output, exit_drop=args.exit_drop, dry_run=args.dry_run, as_json=args.json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from spikegate.command import cli
 from spikegate.command.runs import find_run
 from spikegate.convert.calibrate import ENOUGH, calibrate_margin, with_margin, with_shifts
-from spikegate.convert.checks.audit import audit
+from spikegate.convert.checks.audit import OpAudit, audit
 from spikegate.convert.checks.listing import audit_table, op_rows, op_table
 from spikegate.engine.integer import run as run_int
 from spikegate.formats.host import Host, write_host
@@ -22,15 +23,55 @@ from spikegate.graph.ir import DeployError, Graph
 CHECKED = 64  # validation images on which torch, ONNX and the integer reference must agree before anything is called exported
 
 
+@dataclass(frozen=True)
+class Exported:
+    """What `write_export` wrote: folder and graph, the audit's rows, the bound of the embedding's sums, how many images proved it equal
+    to torch, and how many calibrated the exit gate (0: it has no margin)."""
+
+    folder: Path
+    graph: Graph
+    host_macs: int
+    bound: int
+    audit: list[OpAudit]
+    checked: int
+    calibrated: int = 0
+    shifted: bool = False
+
+
 def export(run: Path | None, output: Path | None, *, exit_drop: float | None = None, dry_run: bool = False, as_json: bool = False) -> Path:
-    """Export the run and prove on validation images that file and torch agree; returns the export folder.
+    """Export the run and print what was written, or with `dry_run` what would be; returns the export folder. See `write_export`."""
+    folder = find_run(run)
+    if dry_run:
+        from spikegate.train.restore import load_run
+
+        net = load_run(folder)[1]
+        graph = net.graph()
+        graph.check()
+        _print(graph, net.stem.macs, None, as_json)
+        return folder
+    done = write_export(folder, output, exit_drop=exit_drop)
+    _print(done.graph, done.host_macs, done.audit, as_json)
+    if not as_json:
+        cli.console.print(
+            f"embedding exact: sums below {done.bound:,} < 2^24; torch, ONNX and the file agree on {done.checked} validation images"
+        )
+        if done.calibrated:
+            gate = done.graph.ops[done.graph.only("exit_gate")[0]]
+            margins = [int(m) for m in gate.margin[:-1]]  # type: ignore[attr-defined]
+            count = f"{done.calibrated:,}" + (" (with shifted copies)" if done.shifted else "")
+            cli.console.print(f"exit margins at timesteps 1..{len(margins)}: {margins}, calibrated on {count} validation images")
+        cli.console.print(f"wrote {done.folder}/model.net, embedding.onnx, manifest.json; next: python deploy/run.py")
+    return done.folder
+
+
+def write_export(folder: Path, output: Path | None = None, *, exit_drop: float | None = None) -> Exported:
+    """Export a finished run and prove on validation images that file and torch agree; nothing is printed.
 
     Raises
     ------
     DeployError
         No run, broken design rules (all listed), an embedding that is not exact, an op that multiplies, any divergence.
     """
-    folder = find_run(run)
     from spikegate.train.data import load
     from spikegate.train.restore import load_run
     from spikegate.train.tracing import set_margin
@@ -39,9 +80,6 @@ def export(run: Path | None, output: Path | None, *, exit_drop: float | None = N
     graph = net.graph()
     graph.check()
     stem = net.stem
-    if dry_run:
-        _print(graph, stem.macs, None, as_json)
-        return folder
     out = output or folder / "export"
     splits = load(config.data)
     images = splits.validation.x[:CHECKED].numpy()
@@ -94,18 +132,8 @@ def export(run: Path | None, output: Path | None, *, exit_drop: float | None = N
             "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in rows],
         },
     )
-    _print(graph, stem.macs, rows, as_json)
-    if not as_json:
-        cli.console.print(
-            f"embedding exact: sums below {bound:,} < 2^24; torch, ONNX and the file agree on {len(images)} validation images"
-        )
-        gate = graph.ops[graph.only("exit_gate")[0]]
-        margins = [int(m) for m in gate.margin[:-1]]  # type: ignore[attr-defined]
-        if exit_drop is not None:
-            count = f"{len(whole):,}" + (" (with shifted copies)" if len(whole) > len(splits.validation) else "")
-            cli.console.print(f"exit margins at timesteps 1..{graph.timesteps - 1}: {margins}, calibrated on {count} validation images")
-        cli.console.print(f"wrote {out}/model.net, embedding.onnx, manifest.json; next: python deploy/run.py")
-    return out
+    calibrated = 0 if exit_drop is None else len(whole)
+    return Exported(out, graph, stem.macs, bound, rows, len(images), calibrated, calibrated > len(splits.validation))
 
 
 def embedding_ops(graph: Graph) -> list[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from rich.table import Table
 from spikegate.command import cli
 from spikegate.command.runs import run_of, trained_in
 from spikegate.data.shipped import parse_data
-from spikegate.deploy.bundle import load_images, open_export, spike_bytes
+from spikegate.deploy.bundle import Bundle, load_images, open_export, spike_bytes
 from spikegate.deploy.divergence import Divergence, first_divergence, tally
 from spikegate.deploy.inference import PATIENCE_S, bar
 from spikegate.deploy.targets import TARGETS, Target
@@ -23,6 +24,41 @@ from spikegate.graph.ir import DeployError, Graph
 
 SAMPLES_AT_A_TIME = 256  # samples compared at a time, at most
 MEMORY = 1 << 30  # bytes of spikes that one target may hold
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What a comparison found.
+
+    Attributes
+    ----------
+    targets : names; the first is what the others were compared with
+    totals : op name -> int64 [values compared, spikes among them, mismatches]
+    divergence : the first difference, or None
+    """
+
+    targets: list[str]
+    totals: dict[str, np.ndarray]
+    divergence: Divergence | None
+
+    @property
+    def equal(self) -> bool:
+        return self.divergence is None
+
+    @property
+    def spikes(self) -> int:
+        """Spikes compared, each counted once."""
+        return int(sum(total[1] for total in self.totals.values()))
+
+    @property
+    def values(self) -> int:
+        """Neuron timesteps compared."""
+        return int(sum(total[0] for total in self.totals.values()))
+
+    @property
+    def ops(self) -> dict[str, dict[str, int]]:
+        """Values, spikes and mismatches of each op."""
+        return {op: dict(zip(("values", "spikes", "mismatches"), total.tolist())) for op, total in self.totals.items()}
 
 
 def parse_targets(text: str, least: int = 2) -> list[str]:
@@ -46,22 +82,12 @@ def compare(run: Path | None = None, *, targets: str = "torch,int,lava", data: s
     at = timing_of(bundle.graph, timing, schedule, mapping, protocol)
     opened = load_images(bundle, data, data_path)
     images = opened.x
-    embedded = bundle.host.encode(images)
-    with ExitStack() as stack:
-        trained = trained_in(bundle.folder)
-        ways = [(n, at) for n in wanted]
-        if at.schedule is not None:  # what is re-indexed is compared with the timing that defines the semantics
-            ways = [("int", Timing(None, at.mapping, at.protocol)), *ways]
-        made = (Target(n, bundle.graph, trained, batch, patience_s=patience, **way.options) for n, way in ways)
-        ready = [stack.enter_context(target) for target in made]
-        names = [target.label for target in ready]
-        progress = stack.enter_context(bar(" = ".join(names), len(images)))
-        totals, found = _compare(bundle.graph, ready, images, embedded, lambda n: progress.advance(progress.task_ids[0], n))
-    spikes = int(sum(total[1] for total in totals.values()))
-    values = int(sum(total[0] for total in totals.values()))
-    ops = {op: dict(zip(("values", "spikes", "mismatches"), total.tolist())) for op, total in totals.items()}
+    with bar(" = ".join(wanted), len(images)) as progress:
+        agreed = agreement(bundle, images, wanted, at=at, batch=batch, patience=patience,
+                           progress=lambda n: progress.advance(progress.task_ids[0], n))
+    totals, names, found = agreed.totals, agreed.targets, agreed.divergence
     result = {"net": bundle.manifest["sha256"].get("model.net"), "targets": names, "images": len(images), "data": data,
-              "shipped": opened.shipped, "equal": found is None, "spikes": spikes, "values": values, "ops": ops,
+              "shipped": opened.shipped, "equal": agreed.equal, "spikes": agreed.spikes, "values": agreed.values, "ops": agreed.ops,
               "divergence": None if found is None else asdict(found),
               "timing": {"timing": "algorithmic"} if at.schedule is None else at.schedule.facts()}
     name = "compare.json" if at.schedule is None else "compare-loihi.json"
@@ -78,9 +104,31 @@ def compare(run: Path | None = None, *, targets: str = "torch,int,lava", data: s
         return False
     counting = [n for n in names if n != "torch"]
     rest = "alive masks, logits and exit steps" + (f", and event counters of {' and '.join(counting)}" if len(counting) > 1 else "")
-    cli.console.print(f"equal: {spikes:,} spikes compared over {values:,} neuron timesteps of {len(totals)} ops and "
+    cli.console.print(f"equal: {agreed.spikes:,} spikes compared over {agreed.values:,} neuron timesteps of {len(totals)} ops and "
                       f"{opened.described} ({' = '.join(names)}); so are {rest}", soft_wrap=True)
     return True
+
+
+def agreement(bundle: Bundle, images: np.ndarray, targets: Sequence[str] = ("int", "lava"), *, at: Timing | None = None,
+              batch: int | None = None, patience: float = PATIENCE_S, progress: Callable[[int], None] | None = None) -> Agreement:
+    """Images uint8 [N, channels, height, width] through several targets, every value compared; nothing is printed or written.
+
+    Raises
+    ------
+    DeployError
+        Images that do not fit the net, a target that is not installed, a process that failed.
+    """
+    at = at or timing_of(bundle.graph)
+    embedded = bundle.host.encode(images)
+    with ExitStack() as stack:
+        ways = [(n, at) for n in targets]
+        if at.schedule is not None:  # what is re-indexed is compared with the timing that defines the semantics
+            ways = [("int", Timing(None, at.mapping, at.protocol)), *ways]
+        trained = trained_in(bundle.folder)
+        made = (Target(n, bundle.graph, trained, batch, patience_s=patience, **way.options) for n, way in ways)
+        ready = [stack.enter_context(target) for target in made]
+        totals, found = _compare(bundle.graph, ready, images, embedded, progress or (lambda n: None))
+    return Agreement([target.label for target in ready], totals, found)
 
 
 def _compare(graph: Graph, targets: list[Target], images: np.ndarray, embedded: np.ndarray, advance) -> tuple[

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich import progress as rich
 
 from spikegate.command import cli
-from spikegate.command.runs import run_of
+from spikegate.command.runs import run_of, trained_in
 from spikegate.data.shipped import parse_data
-from spikegate.deploy.bundle import load_images, open_export, spike_bytes, without_halting
-from spikegate.deploy.targets import Target
-from spikegate.deploy.timing import described, timing_of
+from spikegate.deploy.bundle import Bundle, load_images, open_export, spike_bytes, without_halting
+from spikegate.deploy.targets import Progress, Target
+from spikegate.deploy.timing import Timing, described, timing_of
 from spikegate.engine.record import Record
 from spikegate.files import atomic
 from spikegate.graph.ir import DeployError
@@ -26,10 +26,10 @@ SPIKES_MAX = 4 << 30  # bytes of memory for recorded spikes
 SHOWN = 16  # images kept for the report
 
 
-def bar(task: str, total: int) -> Progress:
+def bar(task: str, total: int) -> rich.Progress:
     """Progress bar on stderr; silent where that is no terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=cli.errors, transient=True, disable=not cli.errors.is_terminal)
+    columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), rich.MofNCompleteColumn(), rich.TimeRemainingColumn())
+    progress = rich.Progress(*columns, console=cli.errors, transient=True, disable=not cli.errors.is_terminal)
     progress.add_task(task, total=total)
     return progress
 
@@ -51,24 +51,11 @@ def deploy(export: Path | None = None, *, data: str | None = None, data_path: Pa
     images, labels, split = opened.x, opened.y, opened.split
     graph = bundle.graph if halt == "on" else without_halting(bundle.graph)
     spikes = record == "spikes"
-    need = spike_bytes(graph, len(images))
-    if spikes and need > SPIKES_MAX:
-        fit = max(1, SPIKES_MAX // spike_bytes(graph, 1))
-        raise DeployError("--record spikes", f"{len(images)} images need {need / 2**30:.1f} GiB", f"record fewer: --data {split}:{fit}")
     at = timing_of(graph, timing, schedule, mapping, protocol)
-    embedded = bundle.host.encode(images)
-    with Target(target, graph, run_of(bundle.folder), batch=batch, patience_s=patience, **at.options) as chosen:
-        start = time.perf_counter()
-        with bar(f"{target}, {split}", len(images)) as progress:
-            found = chosen.run(images, embedded, labels, spikes=spikes, progress=lambda n: progress.advance(progress.task_ids[0], n))
-        seconds = time.perf_counter() - start
-    found.meta |= {
-        "samples": list(range(len(images))), "dataset": bundle.manifest["dataset"], "split": split, "shipped": opened.shipped,
-        "data_path": str(data_path) if data_path else None, "target": target,
-        "timing": timing, "mapping": at.mapping if target == "lava" else None,
-        "protocol": at.protocol if target == "lava" else None, "halt": halt, "images_per_s": len(images) / seconds,
-        "name": bundle.manifest["name"], "model": bundle.manifest["model"],
-    }
+    with bar(f"{target}, {split}", len(images)) as progress:
+        found = infer(bundle, images, labels, target=target, at=at, halt=halt, spikes=spikes, batch=batch, patience=patience,
+                      progress=lambda n: progress.advance(progress.task_ids[0], n))
+    found.meta |= {"split": split, "shipped": opened.shipped, "data_path": str(data_path) if data_path else None}
     folder = output or run_of(bundle.folder) / "deploy"
     written = write(folder, found, images, spikes)
     facts = summary(found) | {"mean_layer_timesteps": mean_layer_timesteps(graph)}
@@ -91,6 +78,40 @@ def deploy(export: Path | None = None, *, data: str | None = None, data_path: Pa
     print_(f"  speed              {facts['images_per_s']:.1f} inferences/s")
     print_(f"wrote {folder}/{', '.join(written)}", soft_wrap=True)
     return folder
+
+
+def infer(bundle: Bundle, images: np.ndarray, labels: np.ndarray | None = None, *, target: str = "int", at: Timing | None = None,
+          halt: str = "on", spikes: bool = False, batch: int | None = None, patience: float = PATIENCE_S,
+          progress: Progress | None = None) -> Record:
+    """Images uint8 [N, channels, height, width] through one target: nothing is printed or written.
+
+    `at` is what `timing_of` found, None for algorithmic timing; `spikes` keeps every op's output.
+
+    Raises
+    ------
+    DeployError
+        Images or options that do not fit the net, a process that failed, too many spikes to record.
+    """
+    graph = bundle.graph if halt == "on" else without_halting(bundle.graph)
+    need = spike_bytes(graph, len(images))
+    if spikes and need > SPIKES_MAX:
+        fit = max(1, SPIKES_MAX // spike_bytes(graph, 1))
+        raise DeployError("--record spikes", f"{len(images)} images need {need / 2**30:.1f} GiB", f"record fewer: --data test:{fit}")
+    at = at or timing_of(graph)
+    embedded = bundle.host.encode(images)
+    folder = trained_in(bundle.folder) if target == "torch" else run_of(bundle.folder)
+    with Target(target, graph, folder, batch=batch, patience_s=patience, **at.options) as chosen:
+        start = time.perf_counter()
+        found = chosen.run(images, embedded, labels, spikes=spikes, progress=progress)
+        seconds = time.perf_counter() - start
+    found.labels = labels
+    found.meta |= {
+        "samples": list(range(len(images))), "dataset": bundle.manifest["dataset"], "target": target,
+        "timing": "algorithmic" if at.schedule is None else "loihi", "mapping": at.mapping if target == "lava" else None,
+        "protocol": at.protocol if target == "lava" else None, "halt": halt, "images_per_s": len(images) / seconds,
+        "name": bundle.manifest["name"], "model": bundle.manifest["model"],
+    }
+    return found
 
 
 def summary(record: Record) -> dict[str, Any]:

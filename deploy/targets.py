@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spikegate.command.extras import needs
 from spikegate.engine import integer
 from spikegate.engine.chip_time import chip_run
 from spikegate.engine.chip_time.schedule import Schedule
@@ -66,6 +67,10 @@ class Target:
             return chip_run.run(self.schedule, embedded, labels, batch=self.batch, spikes=spikes, progress=progress)
         if self.name == "int":
             return integer.run(self.graph, embedded, labels, batch=self.batch, spikes=spikes, progress=progress)
+        with needs("target torch"):
+            return self._torch(images, embedded)
+
+    def _torch(self, images: np.ndarray, embedded: np.ndarray) -> Record:
         if (self.run_folder / IMPORTED).is_file():  # its torch form is the graph's own twin
             from spikegate.convert.spikingjelly.twin import trace_graph
 

@@ -7,10 +7,12 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.console import Console
 
+from spikegate.command.extras import absent
 from spikegate.errors import DeployError
 
 T = TypeVar("T")
@@ -37,6 +39,12 @@ def run(main: Callable[[], None]) -> None:
         if os.environ.get("SPIKEGATE_DEBUG"):
             raise
         errors.print(f"error: {e}", style="red", markup=False, soft_wrap=True)
+        sys.exit(1)
+    except ModuleNotFoundError as e:
+        found = absent(e.name, sys.argv[0] if sys.argv[0].startswith("spikegate ") else Path(sys.argv[0]).name)
+        if found is None or os.environ.get("SPIKEGATE_DEBUG"):
+            raise
+        errors.print(f"error: {found}", style="red", markup=False, soft_wrap=True)
         sys.exit(1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

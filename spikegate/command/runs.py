@@ -7,8 +7,13 @@ from pathlib import Path
 from spikegate.errors import DeployError
 
 ROOT = Path("runs")
-ZOO = Path(__file__).parents[2] / "zoo"  # trained and exported nets that come with the repository
+ZOO = Path(__file__).parents[1] / "zoo"  # trained and exported nets that come with the package (linked from the repository's zoo/)
 EXPORT_FILES = ("model.net", "embedding.onnx", "manifest.json")
+
+
+def zoo_names() -> list[str]:
+    """Names of the nets of the zoo, sorted."""
+    return sorted(p.name for p in ZOO.iterdir() if is_export(p)) if ZOO.is_dir() else []
 
 
 def is_run(path: Path) -> bool:
@@ -42,7 +47,7 @@ def find_export(given: Path | None, root: Path = ROOT) -> Path:
     """The export folder named (or the one inside the run named, or ``zoo:<name>``), or the newest one under `root`."""
     if given is not None:
         if str(given).startswith("zoo:"):
-            known = sorted(p.name for p in ZOO.iterdir() if is_export(p)) if ZOO.is_dir() else []
+            known = zoo_names()
             name = str(given).removeprefix("zoo:")
             if name not in known:
                 raise DeployError(str(given), "no such net in the zoo", f"there are {', '.join(known) or 'none'}")

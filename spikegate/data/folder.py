@@ -6,7 +6,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from spikegate.data.arrays import Arrays
 from spikegate.graph.ir import DeployError
@@ -71,6 +70,8 @@ def _files(folder: Path) -> list[Path]:
 
 def _read(path: Path) -> np.ndarray:
     """uint8 [H, W] or [H, W, 3]."""
+    from PIL import Image
+
     hint = "remove it, or convert it to an 8-bit PNG or JPEG"
     try:
         with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Data sets by name: digits (comes with scikit-learn), Fashion-MNIST, CIFAR-10 and -100; local copies before downloads."""
+"""Data sets by name: digits (comes with the package), Fashion-MNIST, CIFAR-10 and -100; local copies before downloads."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from spikegate.command.extras import needs
 from spikegate.data.archive import read_npz
 from spikegate.data.arrays import Arrays
 from spikegate.data.folder import read_folder
@@ -19,6 +20,7 @@ from spikegate.data.split import stratified
 from spikegate.graph.ir import DeployError
 
 FASHION_CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
+DIGITS = Path(__file__).with_name("digits.npz")
 DIGITS_TEST, DIGITS_SEED = 360, 0
 
 
@@ -33,11 +35,13 @@ def debian_fashion() -> Path:
 
 
 def digits() -> Arrays:
-    """1,797 images of 8x8 pixels with 17 grey levels; the set has no official split, so 360 of it, stratified, are the test part."""
-    from sklearn.datasets import load_digits
+    """1,797 images of 8x8 pixels with 17 grey levels; the set has no official split, so 360 of it, stratified, are the test part.
 
-    found = load_digits()
-    x, y = found.images.astype(np.uint8), found.target.astype(np.int64)
+    Optical Recognition of Handwritten Digits by E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, CC BY 4.0, the part that
+    scikit-learn has, too; shipped here, because importing scikit-learn takes longer than most runs.
+    """
+    with np.load(DIGITS, allow_pickle=False) as found:
+        x, y = found["images"], found["labels"].astype(np.int64)
     test = stratified(y, DIGITS_TEST, DIGITS_SEED)
     train = np.setdiff1d(np.arange(len(y)), test)
     return Arrays(x[train], y[train], x[test], y[test], [str(d) for d in range(10)], levels=16)
@@ -80,11 +84,8 @@ def _pair(train: Any, test: Any) -> Arrays:
 
 def _download(kind: str, root: Path, fetch: bool, hint: str) -> tuple[Any, Any]:
     """torchvision's train and test part; its messages go to stderr."""
-    try:
+    with needs(kind):
         import torchvision
-    except ImportError:
-        what = "takes torchvision to be downloaded, which is not installed"
-        raise DeployError(kind, what, f"{hint}; or pip install torchvision") from None
 
     make = getattr(torchvision.datasets, kind)
     try:

@@ -103,7 +103,7 @@ def _read(name: str, path: Path | None) -> Arrays:
         return archive.read_npz(path) if name == "npz" else folder.read_folder(path)
     if name == "digits":
         if path is not None:
-            what = "digits takes no path, it comes with scikit-learn"
+            what = "digits takes no path, it comes with the package"
             raise DeployError("data.path", what, "leave it out, or use data.name npz or folder")
         return known.digits()
     if name == "fashion":

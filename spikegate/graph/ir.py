@@ -11,10 +11,9 @@ import importlib
 import pkgutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import numpy as np
-from typing_extensions import dataclass_transform
 
 from spikegate.errors import DeployError
 from spikegate.graph.signals import HOLD as HOLD

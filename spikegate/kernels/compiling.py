@@ -6,10 +6,12 @@ the cache folder contains a hash of all kernel files: after any change everythin
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import numba
@@ -21,14 +23,25 @@ FILES = (
 )  # fmt: skip
 
 
+def writable(folder: Path) -> bool:
+    """Whether files can be made in a folder, or the folder itself where it does not exist yet."""
+    return os.access(next(p for p in (folder, *folder.parents) if p.exists()), os.W_OK)
+
+
 def place() -> Path:
-    """Folder of the compiled kernels: in $NUMBA_CACHE_DIR, else beside the sources, else in the user's cache."""
+    """Folder of the compiled kernels: in $NUMBA_CACHE_DIR, else beside the sources, else in the user's cache.
+
+    Where none of these can be written, a new temporary folder: kernels are then compiled for this process and its children alone.
+    """
     here = Path(__file__).parent
     text = hashlib.sha256(b"".join((here / f"{name}.py").read_bytes() for name in FILES)).hexdigest()[:12]
     given = os.environ.get("NUMBA_CACHE_DIR")
     root = Path(given) if given else here / "__pycache__"
-    if not given and not os.access(root if root.is_dir() else here, os.W_OK):
+    if not given and not writable(root):
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spikegate"
+        if not writable(root):  # a folder of this process alone: what is found there is run
+            root = Path(tempfile.mkdtemp(prefix="spikegate-"))
+            atexit.register(shutil.rmtree, root, True)
     folder = root / f"kernels-{text}"
     if not folder.is_dir():
         for old in root.glob("kernels-*"):
@@ -37,6 +50,7 @@ def place() -> Path:
 
 
 FOLDER = place()
+ALL = FOLDER / "all-compiled"  # left by spikegate compile, when no net of the zoo needs any other kernel
 numba.config.CACHE_DIR = str(FOLDER)  # type: ignore[attr-defined]
 
 

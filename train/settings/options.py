@@ -61,8 +61,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def from_yaml(path: Path) -> Config:
     """Settings of a file on top of its data set's defaults."""
-    values = read_yaml(path)
-    return check(merge(_defaults(values), values), str(path))
+    return from_mapping(read_yaml(path), str(path))
+
+
+def from_mapping(values: dict[str, Any], where: str = "settings") -> Config:
+    """Settings as nested mappings, on top of their data set's and model's defaults; a DeployError under `where` lists what is wrong."""
+    return check(merge(_defaults(values), values), where)
 
 
 def write_yaml(config: Config, path: Path) -> None:

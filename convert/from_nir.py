@@ -1,0 +1,43 @@
+"""python convert/from_nir.py FILE: a NIR file as a net that deploy/run.py takes."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if not __package__:  # run as a file: the repository root comes first, not convert/
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from spikegate.command import cli
+
+
+@dataclass
+class Args:
+    """Import a NIR file: docs/importing.md says what is taken and what is refused."""
+
+    file: Annotated[Path, tyro.conf.Positional]
+    """NIR file."""
+    output: Path | None = None
+    """Folder that model.net is written to; runs/<name of the file> if left out."""
+    timesteps: int | None = None
+    """Timesteps of a sample, where the file does not say it."""
+    json: bool = False
+    """Print what was written as JSON only."""
+
+
+def main() -> None:
+    """Parse the command line and import."""
+    args = cli.parse(Args, "Import a NIR file.")
+    from spikegate.convert.nir_file import import_nir
+
+    import_nir(args.file, args.output, args.timesteps, as_json=args.json)
+
+
+if __name__ == "__main__":
+    cli.run(main)

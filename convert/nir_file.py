@@ -1,0 +1,69 @@
+"""A NIR file as a net that deploys, and an exported net as a NIR file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from spikegate.command import cli
+from spikegate.command.extras import needs
+from spikegate.command.runs import ROOT, find_export, in_zoo
+from spikegate.errors import DeployError
+from spikegate.formats.netx.graph_file import read_graph, write_graph
+
+
+def import_nir(file: Path, output: Path | None = None, timesteps: int | None = None, *, as_json: bool = False) -> Path:
+    """Write the net of a NIR file as OUTPUT/model.net; returns that file.
+
+    Raises
+    ------
+    DeployError
+        A file that cannot be read, nodes that cannot be taken, a folder that cannot be written, or nir is missing.
+    """
+    if not file.is_file():
+        raise DeployError(str(file), "no such file", "give a NIR file")
+    if timesteps is not None and timesteps < 1:
+        raise DeployError("--timesteps", f"{timesteps} is no number of timesteps", "give 1 or more")
+    with needs("NIR"):
+        from spikegate.formats.nir.importer import read_nir
+
+        graph = read_nir(file, timesteps)
+    net = (output or ROOT / file.stem) / "model.net"
+    write_graph(graph, net)
+    payload = graph.input_payload
+    facts = {"net": str(net), "ops": len(graph.ops), "timesteps": graph.timesteps, "input_shape": list(graph.input_shape),
+             "input_range": [payload.low, payload.high]}
+    if as_json:
+        cli.print_json(facts)
+        return net
+    shape = ", ".join(map(str, graph.input_shape))
+    cli.console.print(f"{file.name}: {len(graph.ops)} ops, {graph.timesteps} timesteps; it takes integers {payload.low}..{payload.high}, "
+                      f"[samples, {shape}] or [samples, timesteps, {shape}]", soft_wrap=True, markup=False)
+    cli.console.print(f"wrote {net}; next: python deploy/run.py {net} --input x.npy", soft_wrap=True, markup=False)
+    return net
+
+
+def export_nir(run: Path | None, output: Path | None = None, *, as_json: bool = False) -> Path:
+    """Write an exported net as NIR; returns the file.
+
+    Raises
+    ------
+    DeployError
+        No export, ops that NIR has no word for (all are named), a file that cannot be written, or nir is missing.
+    """
+    export = find_export(run)
+    if output is None and in_zoo(export):
+        raise DeployError(str(run), "nets of the zoo are left as they are", "name the file: --output net.nir")
+    graph = read_graph(export / "model.net")
+    file = output or export / "model.nir"
+    if file.is_dir():
+        raise DeployError(str(file), "is a folder", f"name the file: --output {file}/net.nir")
+    with needs("NIR"):
+        from spikegate.formats.nir.exporter import write_nir
+
+        write_nir(graph, file)
+    if as_json:
+        cli.print_json({"file": str(file), "ops": len(graph.ops), "timesteps": graph.timesteps})
+    else:
+        cli.console.print(f"wrote {file}: {len(graph.ops)} ops (the chip's net; the host's embedding is not in it)", soft_wrap=True,
+                          markup=False)
+    return file

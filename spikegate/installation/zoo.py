@@ -1,0 +1,59 @@
+"""spikegate zoo: the trained nets that come with the package and run by name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from spikegate.command import cli
+from spikegate.command.runs import ZOO, zoo_names
+from spikegate.errors import DeployError
+
+
+@dataclass
+class Args:
+    """List them; any command takes one as zoo:<name>."""
+
+    json: bool = False
+    """Print the list as JSON only."""
+
+
+def listed() -> list[dict[str, Any]]:
+    """One row for each net: name, system, data set, accuracy over its test images, their number, timesteps, size in bytes."""
+    rows = []
+    for name in zoo_names():
+        folder = ZOO / name
+        manifest = json.loads((folder / "manifest.json").read_text())
+        test = json.loads((folder / "metrics.json").read_text())["test"]
+        rows.append({
+            "name": f"zoo:{name}", "system": manifest["model"], "data": manifest["dataset"], "accuracy": test["accuracy"],
+            "test_images": test["images"], "timesteps": manifest["timesteps"], "parameters": manifest.get("parameters"),
+            "halting": manifest["halting"], "bytes": sum(p.stat().st_size for p in folder.iterdir()),
+        })  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    """Print the table."""
+    args = cli.parse(Args, "The trained nets that come with the package.")
+    rows = listed()
+    if not rows:
+        raise DeployError(str(ZOO), "no net lies here", "install the package again: its wheel holds them")
+    if args.json:
+        cli.print_json(rows)
+        return
+    from rich.table import Table
+
+    table = Table(box=None)
+    for column in ("name", "system", "data", "accuracy", "test images", "timesteps", "halts", "size"):
+        table.add_column(column, justify="left" if column in ("name", "system", "data", "halts") else "right")
+    for r in rows:
+        table.add_row(r["name"], r["system"], r["data"], f"{100 * r['accuracy']:.2f} %", f"{r['test_images']:,}", str(r["timesteps"]),
+                      "yes" if r["halting"] else "no", f"{r['bytes'] / 1e6:.2f} MB")
+    cli.console.print(table)
+    cli.console.print("\nrun one: spikegate run zoo:stas-digits --data test:16 --target int", markup=False)
+
+
+if __name__ == "__main__":
+    cli.run(main)
