@@ -14,7 +14,7 @@ PAGES = {
     "changelog.md": "CHANGELOG.md",
     **{f"tutorials/{p.stem}.md": f"docs/notebooks/{p.name}" for p in sorted((ROOT / "docs/notebooks").glob("*.ipynb"))},
 }
-LINK = re.compile(r"(?<!`)\]\(([^()\s]+)\)")
+LINK = re.compile(r"\]\(([^()\s]+)\)")
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.M | re.S)
 
 
@@ -40,7 +40,8 @@ def page_of(path: str) -> str:
     for page, source in PAGES.items():
         if source == path:
             return page
-    return path.removeprefix("docs/") if path.startswith("docs/") else f"source/{path}.md"
+    shown = path.startswith("docs/") and not path.startswith("docs/hooks/")
+    return path.removeprefix("docs/") if shown else f"source/{path}.md"
 
 
 def rewritten(text: str, page: str) -> str:

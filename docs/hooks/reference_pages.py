@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 from places import ROOT
 
@@ -37,17 +38,19 @@ def modules_page(name: str) -> str:
 
 
 def commands_page() -> str:
-    """Markdown with the help text of every command. Raises CalledProcessError where a command has none."""
+    """Markdown with the help text of every command that is there. Raises CalledProcessError where one cannot explain itself."""
+    commands = {name: text for name, (module, text) in COMMANDS.items() if find_spec(module)}
     parts = [
         "# Commands\n",
         "`spikegate COMMAND` or, from a checkout, the script of the same name (`python deploy/run.py`): same options, same exit codes.",
         "This page holds what `spikegate COMMAND --help` prints.\n",
-        "Exit code 0: done. 1: a problem that you can act on, told in one paragraph (what, where, what to do). 2: wrong usage. 130: interrupted.\n",
+        "Exit code 0: done. 1: a problem that you can act on, told in one paragraph (what, where, what to do). 2: wrong usage.",
+        "130: interrupted.\n",
         "| command | |\n|---|---|",
-        *[f"| [`{name}`](#{name}) | {text} |" for name, (_, text) in COMMANDS.items()],
+        *[f"| [`{name}`](#{name}) | {text} |" for name, text in commands.items()],
         "",
     ]
-    for name, (_, text) in COMMANDS.items():
+    for name, text in commands.items():
         parts += [f"## {name}\n", f"{text[0].upper()}{text[1:]}.\n", f"```text\n{help_of(name)}\n```\n"]
     return "\n".join(parts)
 
