@@ -1,8 +1,8 @@
-# make demo: set-up and the whole pipeline on an embedded data set. make test: set-up and tests.
+# make demo: set-up and the whole pipeline on an embedded data set. make test: set-up and tests. make docs: the site, into site/.
 PY := .venv/bin/python
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test lint
+.PHONY: setup demo test lint docs
 
 setup:
 	@./bootstrap.sh
@@ -26,3 +26,7 @@ test: setup
 lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m mypy convert hw_sim deploy train
+
+# Strict, without network; executes the notebooks (NOTEBOOKS=show leaves them as they are).
+docs: setup
+	NO_MKDOCS_2_WARNING=1 OMP_NUM_THREADS=1 $(PY) -m mkdocs build --strict --quiet

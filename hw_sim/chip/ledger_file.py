@@ -32,7 +32,7 @@ MEANING = {
 
 
 def to_json(mapping: Mapping) -> dict[str, Any]:
-    """Of a workload that ran: `ops` and `cores` are means per inference for each timestep, `samples` integers [N][T]."""
+    """Of a workload that ran: `ops` and `cores` are means per inference for each timestep, `samples` integers [N, T]."""
     work = mapping.work
     packets = mapping.traffic.sum(2)  # [T, sending cores]
     by_group = np.stack([np.bincount(mapping.group_of, row, minlength=len(work.groups)) for row in packets])
