@@ -1,5 +1,7 @@
 # make demo: set-up and the whole pipeline on an embedded data set. make test: set-up and tests.
-PY := .venv/bin/python
+VENV ?= .venv
+export VENV
+PY := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: setup demo test lint
@@ -25,4 +27,4 @@ test: setup
 
 lint: setup
 	$(PY) -m ruff check .
-	$(PY) -m mypy convert hw_sim deploy train
+	$(PY) -m mypy spikegate
