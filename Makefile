@@ -1,5 +1,7 @@
 # make demo: set-up and the whole pipeline on an embedded data set. make test: set-up and tests. make docs: the site, into site/.
-PY := .venv/bin/python
+VENV ?= .venv
+export VENV
+PY := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: setup demo test lint docs
@@ -25,7 +27,7 @@ test: setup
 
 lint: setup
 	$(PY) -m ruff check .
-	$(PY) -m mypy convert hw_sim deploy train
+	$(PY) -m mypy spikegate
 
 # Strict, without network; executes the notebooks (NOTEBOOKS=show leaves them as they are).
 docs: setup

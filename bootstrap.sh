@@ -2,11 +2,13 @@
 # Makes .venv with Python 3.12 and everything the project needs; does nothing when it is up to date.
 #   PYTHON=/path/to/python3.13 ./bootstrap.sh     another Python (3.11 to 3.13)
 #   EXTRAS=lava ./bootstrap.sh                    less than everything: names of extras in pyproject.toml, or "none"
+#   VENV=.venv-3.13 ./bootstrap.sh                another folder than .venv
 #   UV_TORCH_BACKEND=cpu ./bootstrap.sh           PyTorch's CPU wheels, from PyTorch's own index
 set -eu
 cd "$(dirname "$0")"
 extras=${EXTRAS-dev}
-stamp=.venv/.ready
+venv=${VENV:-.venv}
+stamp=$venv/.ready
 want=$(cat pyproject.toml constraints.txt bootstrap.sh | cksum)-$extras-${UV_TORCH_BACKEND-}-${PYTHON-}
 [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ] && exit 0
 
@@ -36,21 +38,21 @@ find_python() {
 need=7000 # MB with PyTorch's CUDA libraries
 case "$extras" in none | lava | nir) need=1500 ;; esac
 free_mb=$(df -Pk . | awk 'NR==2 {print int($4 / 1000)}')
-[ -d .venv ] || [ "$free_mb" -ge "$need" ] || {
+[ -d "$venv" ] || [ "$free_mb" -ge "$need" ] || {
   echo "bootstrap: $free_mb MB free here, the environment takes up to $need MB" >&2
   echo "  hint: free some space, clone to another disk, or take less: EXTRAS=lava ./bootstrap.sh (no training, no PyTorch)" >&2
   exit 1
 }
 
 py=$(find_python)
-[ "$(version .venv/bin/python || true)" = "$(version "$py")" ] || {
-  rm -rf .venv
-  echo "bootstrap: making .venv with $py (one to two minutes, up to $need MB)"
-  "$py" -m venv .venv
+[ "$(version "$venv/bin/python" || true)" = "$(version "$py")" ] || {
+  rm -rf "$venv"
+  echo "bootstrap: making $venv with $py (one to two minutes, up to $need MB)"
+  "$py" -m venv "$venv"
 }
-.venv/bin/python -m pip install -q --disable-pip-version-check uv
+"$venv/bin/python" -m pip install -q --disable-pip-version-check uv
 [ "$extras" = none ] && target=. || target=".[$extras]"
-.venv/bin/uv pip install -q --compile-bytecode --python .venv/bin/python -e "$target" -c constraints.txt
-case "$extras" in none | nir) ;; *) .venv/bin/python -m spikegate install-lava --quiet ;; esac
-.venv/bin/python -m spikegate compile --quiet
+"$venv/bin/uv" pip install -q --compile-bytecode --python "$venv/bin/python" -e "$target" -c constraints.txt
+case "$extras" in none | nir) ;; *) "$venv/bin/python" -m spikegate install-lava --quiet ;; esac
+"$venv/bin/python" -m spikegate compile --quiet
 echo "$want" > "$stamp"

@@ -212,7 +212,8 @@ def test_folder_with_a_fault_is_refused_by_name(tree):
 
 def write_idx(path: Path, array: np.ndarray, magic: int | None = None, cut: int = 0) -> None:
     body = struct.pack(f">I{array.ndim}I", magic or 0x0800 + array.ndim, *array.shape) + array.tobytes()
-    (gzip.open if path.suffix == ".gz" else open)(path, "wb").write(body[: len(body) - cut])
+    with (gzip.open if path.suffix == ".gz" else open)(path, "wb") as f:
+        f.write(body[: len(body) - cut])
 
 
 def test_idx_round_trip_and_damage(tmp_path, rng):
