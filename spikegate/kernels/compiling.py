@@ -10,7 +10,9 @@ import hashlib
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import ParamSpec, Protocol, TypeVar
 
 import numba
 from numba import njit
@@ -46,5 +48,15 @@ def announce() -> None:
         print("compiling the integer kernels, once for this version: up to a minute", file=sys.stderr)
 
 
-compiled = njit(cache=True, nogil=True)
-inlined = njit(cache=True, nogil=True, forceinline=True)  # small functions: passing arrays to them would cost more than their work
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+class Compiler(Protocol):
+    """A decorator that keeps the signature."""
+
+    def __call__(self, kernel: Callable[Arguments, Result], /) -> Callable[Arguments, Result]: ...
+
+
+compiled: Compiler = njit(cache=True, nogil=True)
+inlined: Compiler = njit(cache=True, nogil=True, forceinline=True)  # small functions: passing arrays to them would cost more than their work

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, Op, Size, nonzero, per_sample
+from spikegate.graph.ir import Counts, Inputs, Op, Payloads, Problems, Shapes, Size, State, nonzero, per_sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class Gating(Op):
     def dense_ops(self) -> int:
         return 2 * self.tokens * self.channels
 
-    def problems(self, shapes, payloads):
+    def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Bits of one shape; credit of the same tokens."""
         for slot in self.maps:
             for shape in shapes.get(slot, []):
@@ -77,10 +77,10 @@ class Gating(Op):
         """Accumulates that decide the gate, int64 [batch], from `bits`."""
         raise TypeError(f"{type(self).__name__} does not count its events")
 
-    def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
+    def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         return self.gated(self.bits(inputs)).astype(np.int32)
 
-    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         maps = self.bits(inputs)
         living = (inputs["alive"] > 0).sum(1) if "alive" in inputs else np.full(len(out), self.tokens)
         return {

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, Op, Payload, Size, total
+from spikegate.graph.ir import Counts, Inputs, Op, Payload, Payloads, Problems, Shapes, Size, total
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class ScoringGate(Op):
     def size(self) -> Size:
         return Size(neurons=self.tokens, weight_bits=16 * len(self.table), state_bits=16 * self.tokens)
 
-    def problems(self, shapes, payloads):
+    def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """A table for every reachable score, non-negative so that dead stays dead."""
         last = self.channel + self.width - 1
         if self.channel < 0 or self.width < 1:
@@ -82,7 +82,7 @@ class ScoringGate(Op):
         """int [batch, tokens], scaled by 2^bits."""
         return self.table[total(tuple(self.halting_channels(x).sum(-1) for x in sources))]
 
-    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         living = self.credit(inputs) > 0
         read = [self.halting_channels(x) * living[..., None] for x in inputs["x"]]
         return {
