@@ -37,6 +37,7 @@ from spikegate.graph.signals import merged as merged
 from spikegate.graph.signals import nonzero as nonzero
 from spikegate.graph.signals import only_alive as only_alive
 from spikegate.graph.signals import per_sample as per_sample
+from spikegate.graph.signals import summed as summed
 from spikegate.graph.signals import total as total
 from spikegate.graph.signals import updates as updates
 from spikegate.kernels.counters import COUNTERS as COUNTERS

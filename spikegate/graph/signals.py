@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -148,6 +149,11 @@ def only_alive(sources: tuple[np.ndarray, ...], inputs: Inputs) -> tuple[np.ndar
     return tuple(x * (inputs["alive"] > 0)[..., None] for x in sources) if "alive" in inputs else sources
 
 
+def summed(arrays: Iterable[np.ndarray]) -> np.ndarray:
+    """Sum of one or more arrays of the same shape."""
+    return reduce(add, arrays)
+
+
 def nonzero(sources: Iterable[np.ndarray]) -> np.ndarray:
     """Number of events of a slot's sources, int64 [batch]."""
-    return sum(counting.nonzeros(s.reshape(len(s), -1)) for s in sources)
+    return summed(counting.nonzeros(s.reshape(len(s), -1)) for s in sources)

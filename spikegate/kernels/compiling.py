@@ -59,4 +59,5 @@ class Compiler(Protocol):
 
 
 compiled: Compiler = njit(cache=True, nogil=True)
-inlined: Compiler = njit(cache=True, nogil=True, forceinline=True)  # small functions: passing arrays to them would cost more than their work
+# Small functions: passing arrays to them would cost more than their work.
+inlined: Compiler = njit(cache=True, nogil=True, forceinline=True)

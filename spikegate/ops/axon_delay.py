@@ -82,7 +82,7 @@ class AxonDelay(Op):
         late = (t[:, None] - self.delay) % ring.shape[1]  # [batch, channels]
         flat = ring.reshape(*ring.shape[:2], -1, self.shape[-1])
         places = np.arange(flat.shape[2])[None, :, None]
-        out = flat[rows[:, None, None], late[:, None], places, np.arange(self.shape[-1])]
+        out: np.ndarray = flat[rows[:, None, None], late[:, None], places, np.arange(self.shape[-1])]
         return out.reshape(len(t), *self.shape)
 
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:

@@ -58,7 +58,8 @@ class BlockAverage(Op):
         return np.moveaxis(x, -1, 1).reshape(len(x), self.outputs, -1)
 
     def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
-        return self.groups(total(inputs["x"])).sum(2).astype(np.int32)
+        sums: np.ndarray = self.groups(total(inputs["x"])).sum(2)
+        return sums.astype(np.int32)
 
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         arrived = nonzero(inputs["x"])

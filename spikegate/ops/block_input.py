@@ -20,6 +20,7 @@ from spikegate.graph.ir import (
     State,
     nonzero,
     register,
+    summed,
     total,
     updates,
 )
@@ -92,7 +93,7 @@ class BlockInput(Op):
 
     def advance(self, state: State, inputs: Inputs, t: np.ndarray, span: int = 1) -> tuple[np.ndarray, Counts]:
         out, fired = self.neuron.steps(state, self.drive(inputs) + (self.bias << MANT_SHIFT), 0, span, MANT_SHIFT)
-        synop = sum(counting.magnitudes(x.reshape(len(x), -1)) for x in inputs["x"]) * (self.weight != 0)
+        synop = summed(counting.magnitudes(x.reshape(len(x), -1)) for x in inputs["x"]) * (self.weight != 0)
         n = updates(None, len(out), 1, int(np.prod(self.out_shape)))
         return out, {"spike_in": nonzero(inputs["x"]), "synop": synop, "neuron_update": n, "spike_out": fired}
 

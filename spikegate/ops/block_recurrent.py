@@ -65,7 +65,7 @@ class BlockRecurrent(Block):
     def advance(self, state: State, inputs: Inputs, t: np.ndarray, span: int = 1) -> tuple[np.ndarray, Counts]:
         return Op.advance(self, state, inputs, t, span)
 
-    def arrivals(self, inputs: Inputs):
+    def arrivals(self, inputs: Inputs) -> list[tuple[np.ndarray, np.ndarray]]:
         own = np.count_nonzero(self.weight_rec, axis=0)
         return [*super().arrivals(inputs), (inputs["s"].astype(np.int64), own)]
 

@@ -140,7 +140,7 @@ class Conv(MapOp):
         def spikes(*shape: int, high: int = 1) -> np.ndarray:
             return rng.integers(0, high + 1, shape).astype(np.int32)
 
-        def make(out, per, k, **more):
+        def make(out: int, per: int, k: int, **more: Any) -> Conv:
             weight = rng.integers(-20, 20, (out, per, k, k)) * 2
             return cls(weight=weight, bias=rng.integers(-30, 30, out), neuron=Cuba(4096, 2048, 60), **more)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -115,7 +115,7 @@ class Current(MapOp):
         def spikes(*shape: int) -> np.ndarray:
             return rng.integers(0, 2, shape).astype(np.int32)
 
-        def make(out, per, k, **more):
+        def make(out: int, per: int, k: int, **more: Any) -> Current:
             return cls(weight=rng.integers(-20, 20, (out, per, k, k)) * 2, bias=rng.integers(-30, 30, out), **more)
 
         yield make(5, 3, 3, grid=(5, 4), padding=1), [{"x": (spikes(2, 20, 3),)} for _ in range(3)]

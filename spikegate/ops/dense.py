@@ -22,6 +22,7 @@ from spikegate.graph.ir import (
     nonzero,
     per_sample,
     register,
+    summed,
     total,
     updates,
 )
@@ -92,7 +93,8 @@ class Dense(Op):
     @cached_property
     def fanout(self) -> np.ndarray:
         """Non-zero synapses that leave each input neuron, int64 [inputs]."""
-        return np.count_nonzero(self.weight, axis=0)
+        fan: np.ndarray = np.count_nonzero(self.weight, axis=0)
+        return fan
 
     def current(self, x: np.ndarray) -> np.ndarray:
         return x.reshape(len(x), -1).astype(np.float32) @ self.weight.T.astype(np.float32)
@@ -103,7 +105,7 @@ class Dense(Op):
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         return {
             "spike_in": nonzero(inputs["x"]),
-            "synop": sum(counting.weighted(x.reshape(len(x), -1), self.fanout) for x in inputs["x"]),
+            "synop": summed(counting.weighted(x.reshape(len(x), -1), self.fanout) for x in inputs["x"]),
             "neuron_update": np.full(len(out), len(self.weight)),
             "spike_out": per_sample(out),
         }

@@ -83,9 +83,10 @@ class Inject(Op):
         first = t == 1
         if first.any():
             state["held"][first] = total(inputs["x"])[first]
-        if "alive" in inputs:
-            return state["held"] * (inputs["alive"] > 0)[..., None]
-        return state["held"].copy()
+        if "alive" not in inputs:
+            return state["held"].copy()
+        living: np.ndarray = state["held"] * (inputs["alive"] > 0)[..., None]
+        return living
 
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         arrived = nonzero(inputs["x"]) * (t == 1)

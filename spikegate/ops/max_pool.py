@@ -82,7 +82,8 @@ class MaxPool(Op):
 
     def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         patches = synapse.windows(inputs["x"].astype(bool), self.grid, self.window, self.stride, self.padding)
-        return np.any(patches.reshape(len(patches), -1, self.kernel**2, self.channels), axis=2).astype(np.int32)
+        found: np.ndarray = np.any(patches.reshape(len(patches), -1, self.kernel**2, self.channels), axis=2)
+        return found.astype(np.int32)
 
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         x = inputs["x"]

@@ -57,10 +57,12 @@ class MultiscaleGate(Gating):
         q, p, k = maps
         heads = (*q.shape[:2], self.heads, -1)
         n = q.reshape(heads).sum(3, keepdims=True) + p.reshape(heads).sum(3, keepdims=True)
-        return (k.reshape(heads) * (n >= self.threshold)).reshape(k.shape)
+        passed: np.ndarray = k.reshape(heads) * (n >= self.threshold)
+        return passed.reshape(k.shape)
 
     def gathered(self, maps: list[np.ndarray]) -> np.ndarray:
-        return per_sample(maps[0]) + per_sample(maps[1])
+        spikes: np.ndarray = per_sample(maps[0]) + per_sample(maps[1])
+        return spikes
 
     def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         q, p, k = self.one(inputs)

@@ -23,6 +23,7 @@ from spikegate.graph.ir import (
     merged,
     nonzero,
     register,
+    summed,
     total,
 )
 from spikegate.graph.signals import NO_CREDIT
@@ -117,7 +118,8 @@ class Readout(Op):
     @cached_property
     def fanout(self) -> np.ndarray:
         """Non-zero synapses that leave each input neuron, int64 [tokens * channels]."""
-        return np.count_nonzero(self.weight, axis=0).ravel()
+        fan: np.ndarray = np.count_nonzero(self.weight, axis=0).ravel()
+        return fan
 
     @cached_property
     def columns(self) -> np.ndarray:
@@ -129,11 +131,13 @@ class Readout(Op):
 
     def head(self, x: np.ndarray) -> np.ndarray:
         """Contribution of a map [batch, tokens, channels] to each class, int32 [batch, classes]."""
-        return (x.reshape(len(x), -1).astype(np.float32) @ self.columns).astype(np.int32)
+        sums: np.ndarray = (x.reshape(len(x), -1).astype(np.float32) @ self.columns).astype(np.int32)
+        return sums
 
     @staticmethod
     def died(inputs: Inputs) -> np.ndarray:
-        return (inputs["before"] > 0) & (inputs["after"] == 0)
+        now: np.ndarray = (inputs["before"] > 0) & (inputs["after"] == 0)
+        return now
 
     @staticmethod
     def arriving(inputs: Inputs) -> np.ndarray | int:
@@ -162,7 +166,7 @@ class Readout(Op):
         from_host = nonzero(inputs["direct"]) if "direct" in inputs else 0
         return {
             "spike_in": nonzero(inputs["x"]) + from_host,
-            "synop": sum(self.synops(x) for x in inputs["x"]) + from_host,
+            "synop": summed(self.synops(x) for x in inputs["x"]) + from_host,
             "gate_update": holding,
             "neuron_update": np.full(len(out), self.classes),
             "spike_out": np.full(len(out), self.classes),

@@ -37,7 +37,8 @@ class RectangleGate(ScoringGate):
         credit, spent = inputs["chain"], state["spent"]
         spent += (self.score(inputs["x"]) * (credit > 0)).astype(np.int32)
         np.minimum(spent, self.theta, out=spent)
-        return np.maximum(credit - spent, 0).astype(np.int32)
+        left: np.ndarray = np.maximum(credit - spent, 0)
+        return left.astype(np.int32)
 
     def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         scores, living = self.accumulate_scores(alu, inputs)

@@ -37,7 +37,8 @@ class Sdsa(Gating):
 
     def gated(self, maps: list[np.ndarray]) -> np.ndarray:
         q, k, v = maps
-        return q * (k & v).any(1, keepdims=True)
+        passed: np.ndarray = q * (k & v).any(1, keepdims=True)
+        return passed
 
     def gathered(self, maps: list[np.ndarray]) -> np.ndarray:
         _, k, v = maps

@@ -109,12 +109,13 @@ class SpikingAttention(Op):
 
     def inner(self, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
         """The first product: K^T V [.., width, width] or Q K^T [.., tokens, tokens]."""
-        return k.transpose(0, 1, 3, 2) @ v if self.order == "kv" else q @ k.transpose(0, 1, 3, 2)
+        met: np.ndarray = k.transpose(0, 1, 3, 2) @ v if self.order == "kv" else q @ k.transpose(0, 1, 3, 2)
+        return met
 
     def count(self, inputs: Inputs) -> np.ndarray:
         q, k, v = (self.split(inputs[s]) for s in "qkv")
         inner = self.inner(q, k, v)
-        y = q @ inner if self.order == "kv" else inner @ v
+        y: np.ndarray = q @ inner if self.order == "kv" else inner @ v
         return y.transpose(0, 2, 1, 3).reshape(len(y), *self.out_shape)
 
     def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:

@@ -100,7 +100,8 @@ class TokenMerge(Op):
     def alike(self, inputs: Inputs) -> np.ndarray:
         """bool [batch, pairs]."""
         a, b = self.spikes(inputs)
-        return 2 * (a & b).sum(2) >= (a + b).sum(2) - self.delta
+        close: np.ndarray = 2 * (a & b).sum(2) >= (a + b).sum(2) - self.delta
+        return close
 
     def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         credit = self.credit(inputs, len(t)).copy()

@@ -59,7 +59,8 @@ class TokenMix(Op):
 
     @property
     def tokens(self) -> int:
-        return self.weight.shape[1]
+        tokens: int = self.weight.shape[1]
+        return tokens
 
     @property
     def out_shape(self) -> tuple[int, ...]:
@@ -107,7 +108,8 @@ class TokenMix(Op):
     @cached_property
     def synapses(self) -> np.ndarray:
         """Which synapses exist, int64 [heads, target, source]."""
-        return (self.weight != 0).astype(np.int64)
+        exist: np.ndarray = (self.weight != 0).astype(np.int64)
+        return exist
 
     def current(self, x: np.ndarray) -> np.ndarray:
         """Weighted sums [batch, tokens, channels], float32 holding integers."""
@@ -117,10 +119,11 @@ class TokenMix(Op):
     @staticmethod
     def alive_inputs(inputs: Inputs) -> tuple[np.ndarray, ...]:
         """The sources with the rows of dead tokens zero."""
+        given: tuple[np.ndarray, ...] = inputs["x"]
         if "alive" not in inputs:
-            return inputs["x"]
+            return given
         living = (inputs["alive"] > 0)[..., None]
-        return tuple(x * living for x in inputs["x"])
+        return tuple(x * living for x in given)
 
     def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         current = self.current(total(self.alive_inputs(inputs)))

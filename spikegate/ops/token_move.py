@@ -84,7 +84,8 @@ class TokenMove(Op):
     def carried(self, inputs: Inputs) -> np.ndarray:
         """Pairs whose kept token lives and has absorbed the other, bool [batch, pairs]."""
         kept, absorbed = neighbours(self.grid)
-        return (inputs["after"][:, absorbed] == ABSORBED) & (inputs["after"][:, kept] > 0)
+        carried: np.ndarray = (inputs["after"][:, absorbed] == ABSORBED) & (inputs["after"][:, kept] > 0)
+        return carried
 
     def moved(self, inputs: Inputs) -> tuple[np.ndarray, ...]:
         """Each source's events that are passed on, where they arrive: int32 [batch, tokens, channels]."""

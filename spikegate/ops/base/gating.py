@@ -8,11 +8,12 @@ proves it exhaustively for small counts).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from spikegate.graph.ir import Counts, Inputs, Op, Payloads, Problems, Shapes, Size, State, nonzero, per_sample
+from spikegate.graph.ir import Alu, Counts, Inputs, Op, Payloads, Problems, Shapes, Size, State, nonzero, per_sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,14 +95,14 @@ class Gating(Op):
         """`bits` of the first sample, each [tokens, channels]."""
         return [m[0] for m in self.bits({s: v[:1] for s, v in inputs.items()})]
 
-    def masked(self, alu, gate: np.ndarray, x: np.ndarray, inputs: Inputs):
+    def masked(self, alu: Alu, gate: np.ndarray, x: np.ndarray, inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
         """Second half of every gate for one sample: out = gate AND x; returns (event by event, the kernel's)."""
         out = np.zeros(self.out_shape, np.int64)
         alu.add(out, np.nonzero(alu.coincide(gate.astype(np.int64), x.astype(np.int64))), 1)
         return out, self.step({}, {s: v[:1] for s, v in inputs.items()}, np.ones(1, np.int64))[0]
 
 
-def examples_of(op: Gating, rng: np.random.Generator, rate: float):
+def examples_of(op: Gating, rng: np.random.Generator, rate: float) -> Iterator[list[Inputs]]:
     """Random bits for each map, then the same with tokens that die."""
     shape = (2, *op.out_shape)
     yield [{s: (rng.random(shape) < rate).astype(np.int32) for s in op.maps} for _ in range(3)]
