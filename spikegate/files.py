@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from types import TracebackType
 
 from spikegate.errors import DeployError
 
@@ -26,7 +27,7 @@ class atomic:
         self.part = Path(name)
         return self.part
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if error is None:
             try:
                 os.replace(self.part, self.path)

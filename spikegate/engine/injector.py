@@ -74,7 +74,7 @@ class Slots:
         ids = self.taken(len(new))
         self.sample = self.sample.copy()
         self.sample[new] = ids + [NO_SAMPLE] * (len(new) - len(ids))
-        stay = self.sample != NO_SAMPLE
+        stay: np.ndarray = self.sample != NO_SAMPLE
         self.sample, self.t, self.rows = self.sample[stay], self.t[stay], self.rows[stay]
         return stay
 
@@ -105,7 +105,8 @@ class Injector(Slots):
 
     def values(self, sample: np.ndarray, t: np.ndarray) -> np.ndarray:
         if self.stepwise:
-            return self.inputs[sample, t - 1].astype(np.int32)
+            given: np.ndarray = self.inputs[sample, t - 1]
+            return given.astype(np.int32)
         x, first = np.zeros((len(sample), *self.graph.input_shape), np.int32), t == 1
         x[first] = self.inputs[sample[first]]
         return x

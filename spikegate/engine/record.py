@@ -71,7 +71,8 @@ class Record:
 
     @property
     def prediction(self) -> np.ndarray:
-        return self.logits.argmax(1)
+        classes: np.ndarray = self.logits.argmax(1)
+        return classes
 
     @property
     def accuracy(self) -> float:
@@ -92,12 +93,14 @@ class Record:
 
     def total(self, counter: str) -> np.ndarray:
         """Events of one counter per sample, int64 [N]."""
-        return self.counts[..., COUNTERS.index(counter)].sum((1, 2))
+        events: np.ndarray = self.counts[..., COUNTERS.index(counter)].sum((1, 2))
+        return events
 
     @property
     def chip_events(self) -> np.ndarray:
         """Accumulates, attention accumulates and gate updates per sample, int64 [N]: the work that an event causes."""
-        return self.total("synop") + self.total("attention_ac") + self.total("gate_update")
+        events: np.ndarray = self.total("synop") + self.total("attention_ac") + self.total("gate_update")
+        return events
 
     def save(self, path: Path) -> None:
         """Write everything but the spikes to an npz, atomically."""
@@ -168,4 +171,4 @@ def _write(path: Path, arrays: dict[str, Any]) -> None:
         for name, value in arrays.items():
             entry = zipfile.ZipInfo(f"{name}.npy") if name.startswith("activity/") else f"{name}.npy"
             with archive.open(entry, "w", force_zip64=True) as f:
-                np.lib.format.write_array(f, np.asanyarray(value), allow_pickle=False)
+                np.save(f, np.asanyarray(value), allow_pickle=False)

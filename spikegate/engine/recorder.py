@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 
@@ -94,7 +95,7 @@ class Recorder:
     def ended(self, sample: np.ndarray, t: np.ndarray, done: np.ndarray) -> None:
         self.exit_step[sample[done]] = t[done]
 
-    def record(self, labels: np.ndarray | None = None, **meta) -> Record:
+    def record(self, labels: np.ndarray | None = None, **meta: Any) -> Record:
         kinds = [op.kind for op in self.graph.ops.values()]
         return Record(
             self.names, kinds, self.counts, self.exit_step, self.logits, self.gates, self.alive, self.spikes, labels, meta,

@@ -43,7 +43,7 @@ class Stage:
         self.ops = {n: graph.ops[n] for n in names}
         self.rows = np.arange(width)
         self.events = np.zeros((len(names), len(COUNTERS), 0), np.int64)  # of the last chunk [ops, counters, rows]
-        self.tap: Callable[[str, dict, np.ndarray], None] | None = None  # receives each op's inputs (audit); switches the interpreter off
+        self.tap: Callable[[str, Inputs, np.ndarray], None] | None = None  # receives each op's inputs (audit); switches the interpreter off
         self.watch: Callable[[str], None] | None = None  # is called with the name of the current op
         self.cell = np.zeros(1)  # the graph's number of the op that the interpreter runs
         self.sent: Callable[[str, np.ndarray, np.ndarray], None] | None = None  # is called with each op's output while it is in the cache

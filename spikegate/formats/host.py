@@ -65,7 +65,7 @@ class HostConv:
         y = np.floor((sums + self.bias.reshape(len(self.weight), -1).T) * 2.0**-self.shift)
         y = np.concatenate([np.floor((y + j) / self.parts) for j in range(self.parts)], -1)
         y = np.pad(y, ((0, 0), (0, 0), self.silent))
-        h, w = out_grid(size, self.weight.shape[2:], self.stride, self.padding)  # type: ignore[arg-type]
+        h, w = out_grid(size, self.weight.shape[2:], self.stride, self.padding)
         y = y.reshape(n, h, w, self.fold, self.fold, -1).transpose(0, 1, 3, 2, 4, 5)
         return y.reshape(n, h * w * self.fold**2, -1)
 
@@ -210,5 +210,6 @@ class Host:
             )
         if images.size and int(images.max()) > self.pixels:
             raise DeployError("images", f"hold values up to {int(images.max())}, trained on 0..{self.pixels}", "rescale the images")
-        parts = [self.session.run(None, {"image": images[i : i + chunk]})[0] for i in range(0, len(images), chunk)]
-        return np.concatenate(parts).astype(np.int32)
+        parts: list[np.ndarray] = [self.session.run(None, {"image": images[i : i + chunk]})[0] for i in range(0, len(images), chunk)]
+        sent: np.ndarray = np.concatenate(parts)
+        return sent.astype(np.int32)

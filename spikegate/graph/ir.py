@@ -15,13 +15,20 @@ from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import numpy as np
 
-from spikegate.errors import DeployError
+from spikegate.errors import DeployError as DeployError
+from spikegate.graph.alu import Alu as Alu
 from spikegate.graph.signals import HOLD as HOLD
 from spikegate.graph.signals import MUTE as MUTE
 from spikegate.graph.signals import OPEN as OPEN
 from spikegate.graph.signals import SKIP as SKIP
+from spikegate.graph.signals import Counts as Counts
 from spikegate.graph.signals import Inputs as Inputs
+from spikegate.graph.signals import Payload as Payload
+from spikegate.graph.signals import Payloads as Payloads
+from spikegate.graph.signals import Problems as Problems
+from spikegate.graph.signals import Shapes as Shapes
 from spikegate.graph.signals import Sources as Sources
+from spikegate.graph.signals import State as State
 from spikegate.graph.signals import credit_of as credit_of
 from spikegate.graph.signals import delayed as delayed
 from spikegate.graph.signals import held as held
@@ -29,12 +36,13 @@ from spikegate.graph.signals import merged as merged
 from spikegate.graph.signals import nonzero as nonzero
 from spikegate.graph.signals import only_alive as only_alive
 from spikegate.graph.signals import per_sample as per_sample
+from spikegate.graph.signals import summed as summed
 from spikegate.graph.signals import total as total
 from spikegate.graph.signals import updates as updates
 from spikegate.kernels.counters import COUNTERS as COUNTERS
 
 INPUT = "input"  # name of the host's signal
-Counts = dict[str, np.ndarray]  # counter -> int64 [batch]
+BINARY = Payload(0, 1)
 
 
 @dataclass(frozen=True)
@@ -45,26 +53,6 @@ class Size:
     synapses: int = 0
     weight_bits: int = 0
     state_bits: int = 0
-
-
-@dataclass(frozen=True)
-class Payload:
-    """Values that an edge may carry: ``low <= value <= high``. Binary spikes are 0 and 1."""
-
-    low: int
-    high: int
-
-    @property
-    def binary(self) -> bool:
-        return (self.low, self.high) == (0, 1)
-
-    @property
-    def bits(self) -> int:
-        span = max(abs(self.low), abs(self.high))
-        return max(1, int(span).bit_length()) + (self.low < 0)
-
-    def __str__(self) -> str:
-        return "binary" if self.binary else f"graded {self.bits} bit [{self.low}, {self.high}]"
 
 
 class Op:
@@ -103,15 +91,15 @@ class Op:
         """Accumulates per timestep if every input were active, the field's FLOPs convention (padding taps counted)."""
         return 0
 
-    def problems(self, shapes: dict[str, list[tuple[int, ...]]], payloads: dict[str, list[Payload]]) -> Iterator[tuple[str, str]]:
+    def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Yield (what is wrong, what to do) for each broken design rule, given the sources' shapes and payloads."""
         yield from ()
 
-    def overflows(self, payloads: dict[str, list[Payload]], timesteps: int) -> Iterator[tuple[str, str]]:
+    def overflows(self, payloads: Payloads, timesteps: int) -> Problems:
         """Yield (what, hint) where the worst-case input could leave the 24-bit registers within a sample's timesteps."""
         yield from ()
 
-    def state(self, batch: int) -> dict[str, np.ndarray]:
+    def state(self, batch: int) -> State:
         """State at the start of a sample, arrays [batch, ...]."""
         return {}
 
@@ -119,7 +107,7 @@ class Op:
         """What a delayed edge from this op carries before the first timestep."""
         return np.zeros((batch, *self.out_shape), np.int32)
 
-    def step(self, state: dict[str, np.ndarray], inputs: Inputs, t: np.ndarray) -> np.ndarray:
+    def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         """One timestep. `t` [batch] counts from 1 in each sample; `state` is updated in place."""
         raise TypeError(f"{type(self).__name__} has no semantics")
 
@@ -127,7 +115,7 @@ class Op:
         """Events of this timestep per sample, counted from inputs and outputs. Missing counters are zero."""
         raise TypeError(f"{type(self).__name__} does not count its events")
 
-    def advance(self, state: dict[str, np.ndarray], inputs: Inputs, t: np.ndarray, span: int = 1) -> tuple[np.ndarray, Counts]:
+    def advance(self, state: State, inputs: Inputs, t: np.ndarray, span: int = 1) -> tuple[np.ndarray, Counts]:
         """`span` timesteps of each sample with their events, rows in the order (sample, timestep): what the drivers call.
 
         `step` and `events` are the semantics; an op with compiled kernels does both here at once, with the same result.
@@ -145,7 +133,7 @@ class Op:
         """The interpreter's instruction that equals `advance`, built with an `engine.program.Program`; None where there is none."""
         return None
 
-    def accumulate(self, alu: Any, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
+    def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         """Do the synaptic work of one sample event by event on `alu`, which can only add, compare, shift and AND.
 
         Returns (result, the same from the vectorised kernel); the audit demands that they are equal.
@@ -157,9 +145,12 @@ class Op:
         return 0
 
     @classmethod
-    def examples(cls, rng: np.random.Generator) -> Iterator[tuple[Op, list[Inputs]]]:
+    def examples(cls, rng: np.random.Generator) -> Examples:
         """Yield (op, inputs for each timestep) for the conformance test."""
         yield from ()
+
+
+Examples = Iterator[tuple[Op, list[Inputs]]]  # an op, its inputs for each timestep
 
 
 @dataclass(frozen=True)
@@ -202,7 +193,7 @@ class Graph:
     edges: list[Edge] = field(default_factory=list)
     timesteps: int = 1
     input_shape: tuple[int, ...] = ()
-    input_payload: Payload = Payload(0, 1)
+    input_payload: Payload = BINARY
     meta: dict[str, Any] = field(default_factory=dict)
 
     def add(self, name: str, op: Op, *, delayed: Iterable[str] = (), **sources: str | list[str]) -> str:

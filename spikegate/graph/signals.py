@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,33 @@ SKIP, OPEN, MUTE, HOLD = 0, 1, 2, 3  # words of a timestep mask on slot `open`: 
 NO_NUMBERS = np.zeros((0, 0), np.int32)
 NO_CREDIT = np.zeros((0, 0), np.int32)  # for compiled loops where no credit is connected
 Inputs = dict[str, Any]  # slot -> array, or tuple of arrays for the many-source slot "x"; absent slots are missing
+State = dict[str, np.ndarray]  # name -> array [batch, ...], updated in place
+Counts = dict[str, np.ndarray]  # counter -> int64 [batch]
+Shapes = dict[str, list[tuple[int, ...]]]  # slot -> shape of each source
+Problems = Iterator[tuple[str, str]]  # (what is wrong, what to do)
+
+
+@dataclass(frozen=True)
+class Payload:
+    """Values that an edge may carry: ``low <= value <= high``. Binary spikes are 0 and 1."""
+
+    low: int
+    high: int
+
+    @property
+    def binary(self) -> bool:
+        return (self.low, self.high) == (0, 1)
+
+    @property
+    def bits(self) -> int:
+        span = max(abs(self.low), abs(self.high))
+        return max(1, int(span).bit_length()) + (self.low < 0)
+
+    def __str__(self) -> str:
+        return "binary" if self.binary else f"graded {self.bits} bit [{self.low}, {self.high}]"
+
+
+Payloads = dict[str, list[Payload]]  # slot -> payload of each source
 
 
 def delayed(source: str) -> str:
@@ -58,7 +86,7 @@ class Merged:
         return lists, offsets
 
 
-class Sources(tuple):
+class Sources(tuple[np.ndarray, ...]):
     """Arrays of a many-source slot."""
 
     _merged: Merged | None = None
@@ -121,6 +149,11 @@ def only_alive(sources: tuple[np.ndarray, ...], inputs: Inputs) -> tuple[np.ndar
     return tuple(x * (inputs["alive"] > 0)[..., None] for x in sources) if "alive" in inputs else sources
 
 
+def summed(arrays: Iterable[np.ndarray]) -> np.ndarray:
+    """Sum of one or more arrays of the same shape."""
+    return reduce(add, arrays)
+
+
 def nonzero(sources: Iterable[np.ndarray]) -> np.ndarray:
     """Number of events of a slot's sources, int64 [batch]."""
-    return sum(counting.nonzeros(s.reshape(len(s), -1)) for s in sources)
+    return summed(counting.nonzeros(s.reshape(len(s), -1)) for s in sources)

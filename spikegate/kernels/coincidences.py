@@ -9,7 +9,7 @@ from spikegate.kernels.lanes import above, address
 
 
 @compiled
-def attention(q, k, v, credit, heads, by_values, y, work, arrived):  # type: ignore[no-untyped-def]
+def attention(q, k, v, credit, heads, by_values, y, work, arrived):
     """Counts of coincidences ``y`` int32 of bits q, k, v [rows, tokens, channels]; `work` and `arrived` int64 [rows]: accumulates, events.
 
     `by_values`: K^T V first, then a row of it for each q; otherwise Q K^T first, then a column of it for each v. Tokens whose `credit` is
@@ -22,7 +22,7 @@ def attention(q, k, v, credit, heads, by_values, y, work, arrived):  # type: ign
 
 
 @compiled
-def values_first(q, k, v, credit, heads, y, work, arrived):  # type: ignore[no-untyped-def]
+def values_first(q, k, v, credit, heads, y, work, arrived):
     """`attention` with ``K^T V`` first: a pair of k and v bits of a token and head is one accumulate; each q bit adds its row."""
     rows, tokens, channels = q.shape
     width = channels // heads
@@ -66,7 +66,7 @@ def values_first(q, k, v, credit, heads, y, work, arrived):  # type: ignore[no-u
 
 
 @compiled
-def scores_first(q, k, v, credit, heads, y, work, arrived):  # type: ignore[no-untyped-def]
+def scores_first(q, k, v, credit, heads, y, work, arrived):
     """`attention` with ``Q K^T`` first."""
     rows, tokens, channels = q.shape
     width = channels // heads

@@ -12,7 +12,9 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import ParamSpec, Protocol, TypeVar
 
 import numba
 from numba import njit
@@ -60,5 +62,16 @@ def announce() -> None:
         print("compiling the integer kernels, once for this version: up to a minute", file=sys.stderr)
 
 
-compiled = njit(cache=True, nogil=True)
-inlined = njit(cache=True, nogil=True, forceinline=True)  # small functions: passing arrays to them would cost more than their work
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+class Compiler(Protocol):
+    """A decorator that keeps the signature."""
+
+    def __call__(self, kernel: Callable[Arguments, Result], /) -> Callable[Arguments, Result]: ...
+
+
+compiled: Compiler = njit(cache=True, nogil=True)
+# Small functions: passing arrays to them would cost more than their work.
+inlined: Compiler = njit(cache=True, nogil=True, forceinline=True)

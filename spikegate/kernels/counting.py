@@ -10,7 +10,7 @@ FEW_ADDS = 1 << 18  # up to so many adds are faster event by event than starting
 
 
 @compiled
-def alive_tokens(credit):  # type: ignore[no-untyped-def]
+def alive_tokens(credit: np.ndarray) -> np.ndarray:
     """Number of alive tokens in each row of credit [rows, tokens], int64 [rows]."""
     out = np.zeros(len(credit), np.int64)
     for m in range(len(credit)):
@@ -20,7 +20,7 @@ def alive_tokens(credit):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def magnitudes(x):  # type: ignore[no-untyped-def]
+def magnitudes(x: np.ndarray) -> np.ndarray:
     """Sum of |x| of each row of integers x [rows, n], int64 [rows]."""
     out = np.zeros(len(x), np.int64)
     for m in range(len(x)):
@@ -30,7 +30,7 @@ def magnitudes(x):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def weighted(x, fanout):  # type: ignore[no-untyped-def]
+def weighted(x: np.ndarray, fanout: np.ndarray) -> np.ndarray:
     """``x @ fanout`` for integers x [batch, n] and int64 [n], int64 [batch]."""
     out = np.zeros(len(x), np.int64)
     for m in range(len(x)):
@@ -40,7 +40,7 @@ def weighted(x, fanout):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def nonzeros(x):  # type: ignore[no-untyped-def]
+def nonzeros(x: np.ndarray) -> np.ndarray:
     """Number of non-zero values of each row of x [batch, n], int64 [batch]."""
     out = np.zeros(len(x), np.int64)
     for m in range(len(x)):
@@ -50,7 +50,7 @@ def nonzeros(x):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def sums(x):  # type: ignore[no-untyped-def]
+def sums(x: np.ndarray) -> np.ndarray:
     """Sum of each row of integers x [batch, n], int64 [batch]."""
     out = np.zeros(len(x), np.int64)
     for m in range(len(x)):
@@ -60,7 +60,7 @@ def sums(x):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def add_at(into, at, x):  # type: ignore[no-untyped-def]
+def add_at(into: np.ndarray, at: np.ndarray, x: np.ndarray) -> None:
     """``into[at[m]] += x[m]`` row by row; a row may occur several times; into int64 [samples, n], x int32 [rows, n]."""
     for m in range(len(x)):
         for c in range(x.shape[1]):

@@ -13,7 +13,7 @@ LANES = 512  # neurons that are updated at a time
 
 
 @compiled
-def cuba(current, credit, u, v, span, bias, i_decay, v_decay, theta, limit, hold, spikes, fired):  # type: ignore[no-untyped-def]
+def cuba(current, credit, u, v, span, bias, i_decay, v_decay, theta, limit, hold, spikes, fired):
     """Timesteps of `neurons.cuba.Cuba`: updates `u` (may be empty) and `v` [samples, positions, n], writes `spikes` and their number.
 
     `current` [samples * span, positions, n]: the timesteps of a sample follow each other. `credit` int [samples * span, positions] or
@@ -51,7 +51,7 @@ def cuba(current, credit, u, v, span, bias, i_decay, v_decay, theta, limit, hold
 
 
 @inlined
-def currents(acc, up, u, bias, i_keep):  # type: ignore[no-untyped-def]
+def currents(acc, up, u, bias, i_keep):
     """Currents of one position: ``u = dec(u) + 2^(6 + up) acc``; acc becomes ``u + 2^6 bias``. Returns whether one wrapped."""
     limit, wrapped = np.int32(LIMIT), np.int32(0)
     for c in range(len(u)):
@@ -64,7 +64,7 @@ def currents(acc, up, u, bias, i_keep):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def update_positions(m, a, order, first, last, packed, acc, up, u, v, bias, i_keep, v_keep, theta, fires, out):  # type: ignore[no-untyped-def]
+def update_positions(m, a, order, first, last, packed, acc, up, u, v, bias, i_keep, v_keep, theta, fires, out):
     """Update the neurons of the positions ``order[first : last]`` with ``2^up acc``, acc [positions, n] (bias included where u is empty).
 
     `packed`: acc holds these positions one after the other, from 0 on; else each at its own place. u and v [samples, neurons], out
@@ -91,7 +91,7 @@ def update_positions(m, a, order, first, last, packed, acc, up, u, v, bias, i_ke
 
 
 @inlined
-def alive(m, credit, order):  # type: ignore[no-untyped-def]
+def alive(m, credit, order):
     """Positions of row m whose `credit` is above 0 into `order` int64 [positions + 1]; returns how many."""
     count = 0
     for p in range(credit.shape[1]):
@@ -101,7 +101,7 @@ def alive(m, credit, order):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def update_all(current, credit, u, v, span, bias, i_keep, v_keep, theta, hold, spikes, fired):  # type: ignore[no-untyped-def]
+def update_all(current, credit, u, v, span, bias, i_keep, v_keep, theta, hold, spikes, fired):
     """`cuba` in 32 bits; `i_keep` and `v_keep` as of `update_voltages`. Returns 4, and changes nothing, if a sum is 2^17 or more."""
     rows, positions, n = current.shape
     most = (1 << 17) - 1

@@ -10,7 +10,7 @@ COMPARED_LEVELS = 16  # up to so many levels each threshold is compared; beyond 
 
 
 @compiled
-def multi_level(sums, bias, theta, levels, out):  # type: ignore[no-untyped-def]
+def multi_level(sums, bias, theta, levels, out):
     """``out = clip((sums + bias) // theta, 0, levels)`` for sums [rows, positions, channels] that stay below 2^31 with the bias.
 
     Few levels are compared one by one, because comparisons vectorise and a division does not.
@@ -32,7 +32,7 @@ def multi_level(sums, bias, theta, levels, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def halting(x, credit, channel, width, n, seen, synops):  # type: ignore[no-untyped-def]
+def halting(x, credit, channel, width, n, seen, synops):
     """Adds the halting channels of x [rows, tokens, channels] to `n` [rows, tokens]; counts events and accumulates of living tokens."""
     for m in range(x.shape[0]):
         came, held = np.int64(0), np.int64(0)
@@ -50,7 +50,7 @@ def halting(x, credit, channel, width, n, seen, synops):  # type: ignore[no-unty
 
 
 @compiled
-def spent(credit, n, table, out, before, after):  # type: ignore[no-untyped-def]
+def spent(credit, n, table, out, before, after):
     """``max(credit - table[n], 0)`` of living tokens; number of living tokens `before` and `after`, by row."""
     for m in range(credit.shape[0]):
         a, b = 0, 0
@@ -63,7 +63,7 @@ def spent(credit, n, table, out, before, after):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def replayed(held, span, credit, out, sent):  # type: ignore[no-untyped-def]
+def replayed(held, span, credit, out, sent):
     """`held` [samples, tokens, channels] `span` times where tokens live (`credit` above 0, or empty), else 0; events `sent` by row."""
     for m in range(out.shape[0]):
         a, count = m // span, np.int64(0)
@@ -80,7 +80,7 @@ def replayed(held, span, credit, out, sent):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def deaths(before, after, died):  # type: ignore[no-untyped-def]
+def deaths(before, after, died):
     """Tokens that are alive `before` and not `after`, into `died` [rows, tokens]; returns their number."""
     n = 0
     for m in range(before.shape[0]):
@@ -92,7 +92,7 @@ def deaths(before, after, died):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def class_sums(now, more, before, after, z, held, bias, steps, t, out, holding):  # type: ignore[no-untyped-def]
+def class_sums(now, more, before, after, z, held, bias, steps, t, out, holding):
     """Accumulators of `spikegate.ops.readout.Readout` over timesteps: contributions `now` [rows, classes], and
     `more`, those of tokens that die.
 
@@ -118,7 +118,7 @@ def class_sums(now, more, before, after, z, held, bias, steps, t, out, holding):
 
 
 @compiled
-def leading(z, credit, margin, t, timesteps, out):  # type: ignore[no-untyped-def]
+def leading(z, credit, margin, t, timesteps, out):
     """Done and first largest class, into `out` [rows, 2], for class sums z [rows, classes]; `credit` and `margin` may be empty."""
     for m in range(len(z)):
         best, lead = 0, np.int64(1) << 40
@@ -138,7 +138,7 @@ def leading(z, credit, margin, t, timesteps, out):  # type: ignore[no-untyped-de
 
 
 @compiled
-def relayed(x, credit, out, arrived, sent):  # type: ignore[no-untyped-def]
+def relayed(x, credit, out, arrived, sent):
     """Adds x [rows, tokens, channels] to `out` where `credit` is above 0 (or empty); `arrived` += its events, `sent` = those of out."""
     for m in range(x.shape[0]):
         came, goes = np.int64(0), np.int64(0)
@@ -158,7 +158,7 @@ def relayed(x, credit, out, arrived, sent):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def carried(x, credit, kept, absorbed, mark, out, pairs, arrived, sent):  # type: ignore[no-untyped-def]
+def carried(x, credit, kept, absorbed, mark, out, pairs, arrived, sent):
     """Adds the rows of absorbed tokens (credit `mark`) of x to the rows of the tokens that they merged into; number of `pairs` by row."""
     for m in range(x.shape[0]):
         both, came, goes = np.int64(0), np.int64(0), np.int64(0)
@@ -176,7 +176,7 @@ def carried(x, credit, kept, absorbed, mark, out, pairs, arrived, sent):  # type
 
 
 @compiled
-def merging(x, events, credit, t, kept, absorbed, delta, mark, decided, out, came, synops, met, lives):  # type: ignore[no-untyped-def]
+def merging(x, events, credit, t, kept, absorbed, delta, mark, decided, out, came, synops, met, lives):
     """`spikegate.ops.token_merge.TokenMerge` for sums x [rows, tokens, channels] with `events` [rows, tokens], credit [rows, tokens].
 
     `decided` bool [samples, pairs] is the state. Writes credits `out` and, by row, events of the pairs, spikes and coincidences counted

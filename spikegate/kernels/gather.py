@@ -20,7 +20,7 @@ TOGETHER = 1024  # products of small counts and fan-outs whose sum fits 32 bits
 
 
 @compiled
-def listed(x, peak, lists, offsets):  # type: ignore[no-untyped-def]
+def listed(x, peak, lists, offsets):
     """Channels with events of x [rows, positions, channels], position after position; a value n is listed n times.
 
     x holds values 0 to `peak`; `lists` int32 [rows, positions * channels * peak + BLOCK]; those of position p are
@@ -44,7 +44,7 @@ def listed(x, peak, lists, offsets):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def coded(x, codes):  # type: ignore[no-untyped-def]
+def coded(x, codes):
     """Bits x [rows, positions, channels] of each position as one number, ``codes`` int32 [rows, positions]; channel c is bit c."""
     for m in range(x.shape[0]):
         for p in range(x.shape[1]):
@@ -55,7 +55,7 @@ def coded(x, codes):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def counted(m, x, lists, offsets, credit, fan, whole):  # type: ignore[no-untyped-def]
+def counted(m, x, lists, offsets, credit, fan, whole):
     """Accumulates that the events of row m cause, those at positions whose `credit` is not above 0 left out.
 
     `whole`: the lists hold all of x, so that x itself may be read where that is quicker.
@@ -85,7 +85,7 @@ def counted(m, x, lists, offsets, credit, fan, whole):  # type: ignore[no-untype
 
 
 @inlined
-def room(offsets, start):  # type: ignore[no-untyped-def]
+def room(offsets, start):
     """Scratch for the largest number of events that one output position can receive."""
     taps, most = 0, 1
     for o in range(len(start) - 1):
@@ -97,7 +97,7 @@ def room(offsets, start):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def summed(m, order, first, last, x, lists, offsets, start, source, tap, weight, begin, lines, spare, acc):  # type: ignore[no-untyped-def]
+def summed(m, order, first, last, x, lists, offsets, start, source, tap, weight, begin, lines, spare, acc):
     """Weighted sums ``acc`` int32 [last - first, out channels] plus `begin` [lanes] of row m's output positions ``order[first : last]``.
 
     Other parameters as of `sums`; `lines` and `spare` are scratch. The loop over positions is in here and uses addresses, not
@@ -136,7 +136,7 @@ def summed(m, order, first, last, x, lists, offsets, start, source, tap, weight,
 
 
 @compiled
-def sums(x, lists, offsets, credit, fan, events, start, source, tap, weight, acc, synops, arrived):  # type: ignore[no-untyped-def]
+def sums(x, lists, offsets, credit, fan, events, start, source, tap, weight, acc, synops, arrived):
     """Weighted sums ``acc`` int32 [rows, out positions, out channels]; counts as of `scatter.count`.
 
     x int32 [rows, positions, channels] of small counts with `lists` and `offsets` from `listed`, or of bits with `lists` from `coded` and
@@ -158,7 +158,7 @@ def sums(x, lists, offsets, credit, fan, events, start, source, tap, weight, acc
 
 
 @compiled
-def spiking(  # type: ignore[no-untyped-def]
+def spiking(
     x, lists, offsets, credit, fan, events, start, source, tap, weight, u, v, span, bias, i_keep, v_keep, theta, hold, out, tally):
     """`sums`, then the neurons (`spikegate.neurons.cuba.Cuba`), some positions at a time; sums are below 2^17.
 

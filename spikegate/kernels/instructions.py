@@ -20,7 +20,7 @@ NARROW, WIDE = 1 << 17, 1 << 31  # exclusive bounds of the sums: for neurons, fo
 
 
 @compiled
-def tensor(words, offset, rows, a, b):  # type: ignore[no-untyped-def]
+def tensor(words, offset, rows, a, b):
     """View [rows, a, b] of a signal; empty where `offset` is -1."""
     if offset < 0:
         return words[:0].reshape(0, a, b)
@@ -28,7 +28,7 @@ def tensor(words, offset, rows, a, b):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def matrix(words, offset, rows, n):  # type: ignore[no-untyped-def]
+def matrix(words, offset, rows, n):
     """View [rows, n] of a signal; empty where `offset` is -1."""
     if offset < 0:
         return words[:0].reshape(0, n)
@@ -36,7 +36,7 @@ def matrix(words, offset, rows, n):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def total(k, rows, merges, links, words, scratch, merge_stats):  # type: ignore[no-untyped-def]
+def total(k, rows, merges, links, words, scratch, merge_stats):
     """Sum [rows, positions, channels] of merge k, computed at the first call."""
     p, c = merges[k, POSITIONS], merges[k, CHANNELS]
     at = links[merges[k, LINK] :]
@@ -53,7 +53,7 @@ def total(k, rows, merges, links, words, scratch, merge_stats):  # type: ignore[
 
 
 @compiled
-def event_lists(k, rows, merges, x, scratch, merge_stats):  # type: ignore[no-untyped-def]
+def event_lists(k, rows, merges, x, scratch, merge_stats):
     """Unit events of merge k and their offsets as of `gather.listed`, or codes as of `gather.coded`."""
     p, c, cap = merges[k, POSITIONS], merges[k, CHANNELS], merges[k, CAP]
     found = matrix(scratch, merges[k, LISTS], rows, p * c * cap + gather.BLOCK if cap else p)
@@ -70,7 +70,7 @@ def event_lists(k, rows, merges, x, scratch, merge_stats):  # type: ignore[no-un
 
 
 @compiled
-def is_sparse(row, s, rows, most, merges, merge_stats):  # type: ignore[no-untyped-def]
+def is_sparse(row, s, rows, most, merges, merge_stats):
     """`Taps.event_driven` for the synapses in columns s .. of a row, and whether the sums stay below `most`."""
     k = row[s + MERGE]
     units, high = merge_stats[k, UNITS], merge_stats[k, HIGH]
@@ -81,7 +81,7 @@ def is_sparse(row, s, rows, most, merges, merge_stats):  # type: ignore[no-untyp
 
 
 @compiled
-def synapse_arrays(row, s, w16, w32, w64, inputs):  # type: ignore[no-untyped-def]
+def synapse_arrays(row, s, w16, w32, w64, inputs):
     """Fan-outs, ranges, sources, taps and weights of the synapses in columns s .. of a row; `inputs` neurons."""
     positions, joined, lines, lanes = row[s + TARGETS], row[s + JOINED], row[s + LINES], row[s + LANES]
     start, at = w64[row[s + STARTS] : row[s + STARTS] + positions + 1], row[s + ENDS]
@@ -90,7 +90,7 @@ def synapse_arrays(row, s, w16, w32, w64, inputs):  # type: ignore[no-untyped-de
 
 
 @compiled
-def alive(credit, m, n):  # type: ignore[no-untyped-def]
+def alive(credit, m, n):
     """Living tokens of row m; all n where there is no credit."""
     if not credit.size:
         return n
@@ -101,7 +101,7 @@ def alive(credit, m, n):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def cleared(state, held, first):  # type: ignore[no-untyped-def]
+def cleared(state, held, first):
     """Sets to 0 the state of the slots that begin, bool [slots]; `held`: offset and values of each op's state."""
     slots = len(first)
     for k in range(len(held)):
@@ -112,7 +112,7 @@ def cleared(state, held, first):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def moved(state, into, held, keep):  # type: ignore[no-untyped-def]
+def moved(state, into, held, keep):
     """Copies the state of the slots `keep` to an array for so many slots."""
     slots = len(state) // max(1, len(into) // max(1, len(keep)))
     for k in range(len(held)):

@@ -57,7 +57,7 @@ SPIKE_IN, SYNOP, ATTENTION, UPDATE, GATE_UPDATE, SPIKE_OUT = (
 
 
 @compiled
-def fire(row, rows, span, words, scratch, state, w16, w32, w64, merges, links, merge_stats, events, flags):  # type: ignore[no-untyped-def]
+def fire(row, rows, span, words, scratch, state, w16, w32, w64, merges, links, merge_stats, events, flags):
     """`gather.spiking`: synapses from column ARGS, then neurons."""
     k, n, channels = row[ARGS], ARGS + SYNAPSES, row[ARGS + OUTPUTS]
     x = total(k, rows, merges, links, words, scratch, merge_stats)
@@ -82,7 +82,7 @@ def fire(row, rows, span, words, scratch, state, w16, w32, w64, merges, links, m
 
 
 @compiled
-def update_neurons(row, n, rows, span, current, credit, words, state, w32, flags, fired):  # type: ignore[no-untyped-def]
+def update_neurons(row, n, rows, span, current, credit, words, state, w32, flags, fired):
     """`cuba_loops.update_all` with the neurons in columns n .. of a row; False where a sum is too large."""
     slots, out = rows // span, tensor(words, row[OUT], rows, current.shape[1], current.shape[2])
     u = tensor(state, row[n + U], slots, current.shape[1], current.shape[2])
@@ -94,7 +94,7 @@ def update_neurons(row, n, rows, span, current, credit, words, state, w32, flags
 
 
 @compiled
-def attend(row, rows, span, words, scratch, state, w32, events, flags):  # type: ignore[no-untyped-def]
+def attend(row, rows, span, words, scratch, state, w32, events, flags):
     """`spiking_attention`: q, k, v, scratch, tokens, channels, heads, order, exponent; then neurons."""
     tokens, channels = row[ARGS + 4], row[ARGS + 5]
     q, k = tensor(words, row[ARGS], rows, tokens, channels), tensor(words, row[ARGS + 1], rows, tokens, channels)
@@ -121,7 +121,7 @@ def attend(row, rows, span, words, scratch, state, w32, events, flags):  # type:
 
 
 @compiled
-def gate(row, rows, words, w32, links, events):  # type: ignore[no-untyped-def]
+def gate(row, rows, words, w32, links, events):
     """`token_gate`: link, sources, channels, first channel, width, table, its length; the credit before is CREDIT."""
     tokens, channels, counts = row[TOKENS], row[ARGS + 2], events[row[OP]]
     credit, out = matrix(words, row[CREDIT], rows, tokens), matrix(words, row[OUT], rows, tokens)
@@ -135,7 +135,7 @@ def gate(row, rows, words, w32, links, events):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def replay(row, rows, span, t, words, scratch, state, merges, links, merge_stats, events):  # type: ignore[no-untyped-def]
+def replay(row, rows, span, t, words, scratch, state, merges, links, merge_stats, events):
     """`inject`: merge, positions, channels, state."""
     positions, channels, counts = row[ARGS + 1], row[ARGS + 2], events[row[OP]]
     held, credit = tensor(state, row[ARGS + 3], rows // span, positions, channels), matrix(words, row[CREDIT], rows, row[TOKENS])
@@ -150,7 +150,7 @@ def replay(row, rows, span, t, words, scratch, state, merges, links, merge_stats
 
 
 @compiled
-def thresholds(row, rows, t, words, scratch, w16, w32, w64, merges, links, merge_stats, events):  # type: ignore[no-untyped-def]
+def thresholds(row, rows, t, words, scratch, w16, w32, w64, merges, links, merge_stats, events):
     """`level_conv`: synapses, then bias, theta, levels. Rows beyond the first timestep send nothing."""
     k, n, a, counts = row[ARGS], row[ARGS + OUTPUTS], ARGS + SYNAPSES, events[row[OP]]
     out = tensor(words, row[OUT], rows, row[ARGS + TARGETS], n)
@@ -180,7 +180,7 @@ def thresholds(row, rows, t, words, scratch, w16, w32, w64, merges, links, merge
 
 
 @compiled
-def read(row, rows, span, t, words, scratch, state, w16, w32, w64, merges, links, merge_stats, events):  # type: ignore[no-untyped-def]
+def read(row, rows, span, t, words, scratch, state, w16, w32, w64, merges, links, merge_stats, events):
     """`readout`: synapses, then z, held, bias, timesteps, credit before, after, channels of a token, scratch of a list."""
     k, n, counts, a = row[ARGS], row[ARGS + OUTPUTS], events[row[OP]], ARGS + SYNAPSES
     x = total(k, rows, merges, links, words, scratch, merge_stats)
@@ -216,7 +216,7 @@ def read(row, rows, span, t, words, scratch, state, w16, w32, w64, merges, links
 
 
 @compiled
-def exit_decision(row, rows, t, words, w64, events):  # type: ignore[no-untyped-def]
+def exit_decision(row, rows, t, words, w64, events):
     """`exit_gate`: logits, classes, timesteps, margins, their number."""
     classes, counts = row[ARGS + 1], events[row[OP]]
     margin, credit = w64[row[ARGS + 3] : row[ARGS + 3] + row[ARGS + 4]], matrix(words, row[CREDIT], rows, row[TOKENS])
@@ -227,7 +227,7 @@ def exit_decision(row, rows, t, words, w64, events):  # type: ignore[no-untyped-
 
 
 @compiled
-def lif(row, rows, span, words, scratch, state, w32, merges, links, merge_stats, events, flags):  # type: ignore[no-untyped-def]
+def lif(row, rows, span, words, scratch, state, w32, merges, links, merge_stats, events, flags):
     """`lif`: merge, then neurons."""
     k, counts = row[ARGS], events[row[OP]]
     x = total(k, rows, merges, links, words, scratch, merge_stats)
@@ -240,7 +240,7 @@ def lif(row, rows, span, words, scratch, state, w32, merges, links, merge_stats,
 
 
 @compiled
-def interpret(  # type: ignore[no-untyped-def]
+def interpret(
     table, begin, rows, span, t, words, scratch, state, w16, w32, w64, merges, links, merge_stats, events, flags, activity, cell):
     """Run the instructions from `begin` on; returns the first one that was not done, or the length of the table.
 

@@ -27,10 +27,10 @@ def summing(lanes: int) -> Any:
     """
 
     @intrinsic
-    def block(typingctx, out, begin, weight, stride, lines, found):  # type: ignore[no-untyped-def]
+    def block(typingctx, out, begin, weight, stride, lines, found):
         signature = types.void(types.uintp, types.uintp, types.uintp, types.int64, types.uintp, types.int64)
 
-        def build(context, b, sig, args):  # type: ignore[no-untyped-def]
+        def build(context, b, sig, args):
             out, begin, weight, stride, lines, found = args
             i16, i32, i64 = (ir.IntType(n) for n in (16, 32, 64))
             narrow, wide = ir.VectorType(i16, lanes), ir.VectorType(i32, lanes)
@@ -82,13 +82,13 @@ _most, _some, _least = (summing(n) for n in BLOCKS)
 
 
 @inlined
-def address(x):  # type: ignore[no-untyped-def]
+def address(x):
     """Where an array's values begin, int64 (the unsigned number would make floats of sums with signed ones)."""
     return np.int64(x.ctypes.data)
 
 
 @compiled
-def rows_added(out, begin, weight, stride, lines, found):  # type: ignore[no-untyped-def]
+def rows_added(out, begin, weight, stride, lines, found):
     """``out = begin + weight[lines[0]] + .. + weight[lines[found - 1]]`` for `stride` lanes, whole blocks; all are addresses."""
     k = 0
     while k + 64 <= stride:
@@ -113,8 +113,8 @@ def comparing(lanes: int, relation: str) -> Any:
     """Intrinsic (values, than): compares int32 [lanes] at this address with `than`; bit k of the uint64 says whether lane k holds."""
 
     @intrinsic
-    def mask(typingctx, values, than):  # type: ignore[no-untyped-def]
-        def build(context, b, sig, args):  # type: ignore[no-untyped-def]
+    def mask(typingctx, values, than):
+        def build(context, b, sig, args):
             given = b.load(b.inttoptr(args[0], ir.VectorType(ir.IntType(32), lanes).as_pointer()), align=4)
             bits = b.bitcast(b.icmp_signed(relation, given, everywhere(b, args[1], lanes)), ir.IntType(lanes))
             return bits if lanes == 64 else b.zext(bits, ir.IntType(64))
@@ -133,13 +133,13 @@ def everywhere(b: Any, value: Any, lanes: int) -> Any:
 
 
 @intrinsic
-def byte_noted(typingctx, bits, base, into):  # type: ignore[no-untyped-def]
+def byte_noted(typingctx, bits, base, into):
     """Writes `base` + the number of each bit that is set in the byte `bits` to the address `into`, in 8 lanes (the rest is garbage).
 
     A table holds the numbers of each byte's set bits, so that there is no branch to predict.
     """
 
-    def build(context, b, sig, args):  # type: ignore[no-untyped-def]
+    def build(context, b, sig, args):
         bits, base, into = args
         row = ir.VectorType(ir.IntType(32), 8)
         table = b.module.globals.get("numbers_of_bits")
@@ -157,10 +157,10 @@ def byte_noted(typingctx, bits, base, into):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def lowest(typingctx, mask):  # type: ignore[no-untyped-def]
+def lowest(typingctx, mask):
     """Number of the lowest bit that is set, of a uint64 that is not 0."""
 
-    def build(context, b, sig, args):  # type: ignore[no-untyped-def]
+    def build(context, b, sig, args):
         return b.cttz(args[0], ir.Constant(ir.IntType(1), 1))
 
     return types.int64(types.uint64), build
@@ -171,30 +171,30 @@ _most_above, _some_above, _least_above, _eight_above = (comparing(n, ">") for n 
 
 
 @intrinsic
-def many(typingctx, mask):  # type: ignore[no-untyped-def]
+def many(typingctx, mask):
     """How many bits of a uint64 are set."""
 
-    def build(context, b, sig, args):  # type: ignore[no-untyped-def]
+    def build(context, b, sig, args):
         return b.ctpop(args[0])
 
     return types.int64(types.uint64), build
 
 
 @intrinsic
-def get(typingctx, address):  # type: ignore[no-untyped-def]
+def get(typingctx, address):
     """The int32 at an address."""
 
-    def build(context, b, sig, args):  # type: ignore[no-untyped-def]
+    def build(context, b, sig, args):
         return b.load(b.inttoptr(args[0], ir.IntType(32).as_pointer()), align=4)
 
     return types.int32(types.uintp), build
 
 
 @intrinsic
-def put(typingctx, address, value):  # type: ignore[no-untyped-def]
+def put(typingctx, address, value):
     """Write an int32 to an address."""
 
-    def build(context, b, sig, args):  # type: ignore[no-untyped-def]
+    def build(context, b, sig, args):
         b.store(args[1], b.inttoptr(args[0], ir.IntType(32).as_pointer()), align=4)
         return context.get_dummy_value()
 
@@ -202,7 +202,7 @@ def put(typingctx, address, value):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def noted(mask, base, lanes, into):  # type: ignore[no-untyped-def]
+def noted(mask, base, lanes, into):
     """Writes `base` + the number of each set bit of `mask` to the address `into`; returns the address behind the last."""
     if lanes == 64 and many(mask) <= FEW:
         while mask:
@@ -218,7 +218,7 @@ def noted(mask, base, lanes, into):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def above(at, n, than, into):  # type: ignore[no-untyped-def]
+def above(at, n, than, into):
     """Numbers of the values int32 [n] at an address that are more than `than`, written to the address `into`; returns how many.
 
     Behind the last one there has to be room for 8 more.
@@ -244,7 +244,7 @@ def above(at, n, than, into):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def occupied(at, n):  # type: ignore[no-untyped-def]
+def occupied(at, n):
     """How many of the values int32 [n] at an address are not 0."""
     c, found = 0, 0
     while c + 64 <= n:

@@ -23,8 +23,8 @@ def updating(lanes: int, shifts: bool) -> Any:
     """
 
     @intrinsic
-    def block(typingctx, acc, up, v, keep, theta, fires, out):  # type: ignore[no-untyped-def]
-        def build(context, b, sig, args):  # type: ignore[no-untyped-def]
+    def block(typingctx, acc, up, v, keep, theta, fires, out):
+        def build(context, b, sig, args):
             acc, up, v, keep, theta, fires, out = args
             i32, i64 = ir.IntType(32), ir.IntType(64)
             vector = ir.VectorType(i32, lanes)
@@ -69,7 +69,7 @@ _many_keep, _some_keep = updating(32, False), updating(8, False)
 
 
 @inlined
-def update_voltages(acc, up, v, n, v_keep, theta, fires, out):  # type: ignore[no-untyped-def]
+def update_voltages(acc, up, v, n, v_keep, theta, fires, out):
     """Voltages ``v = dec(v) + 2^up acc`` of n neurons, and their spikes; all are addresses of int32 [n].
 
     Returns the number of spikes, and of blocks with a clipped voltage. `v_keep` below 4096 is 4096 minus the decay: |v| is multiplied by
@@ -102,7 +102,7 @@ def update_voltages(acc, up, v, n, v_keep, theta, fires, out):  # type: ignore[n
 
 
 @inlined
-def left(x, keep):  # type: ignore[no-untyped-def]
+def left(x, keep):
     """One voltage after its decay."""
     if keep >= np.int32(4096):
         by = keep - np.int32(4096)
@@ -111,7 +111,7 @@ def left(x, keep):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def kept(x, keep):  # type: ignore[no-untyped-def]
+def kept(x, keep):
     """``sign(x) * (|x| keep >> 12)`` of a 24-bit x in 32 bits: ``|x| = 4096 h + l`` gives ``h keep + (l keep >> 12)``."""
     sign = x >> np.int32(31)
     size = (x ^ sign) - sign

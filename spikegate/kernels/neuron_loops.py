@@ -14,7 +14,7 @@ def decayed(x: np.int64, d: np.int64) -> np.int64:
 
 
 @compiled
-def leaky(current, u, v, span, bias, i_decay, v_decay, theta, exponent, up, limit, spiking, out, fired):  # type: ignore[no-untyped-def]
+def leaky(current, u, v, span, bias, i_decay, v_decay, theta, exponent, up, limit, spiking, out, fired):
     """Timesteps of `spikegate.neurons.leaky.Leaky`, shapes as in `cuba`; `bias` int64 [positions or 1, n], decays int64 [n].
 
     `up`: shift from the current's unit to the state's. Not `spiking`: sends voltages, never resets. Flags as in `cuba`.
@@ -50,7 +50,7 @@ def leaky(current, u, v, span, bias, i_decay, v_decay, theta, exponent, up, limi
 
 
 @compiled
-def rectified(current, sigma, span, bias, act):  # type: ignore[no-untyped-def]
+def rectified(current, sigma, span, bias, act):
     """Sums over time and ``max(0, sum + bias)`` of `neurons.sigma_delta.SigmaDelta`; `act` int64 [samples * span, positions, n]."""
     rows, positions, n = current.shape
     for m in range(rows):
@@ -64,7 +64,7 @@ def rectified(current, sigma, span, bias, act):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def delta(act, last, residue, span, threshold, down, out, fired):  # type: ignore[no-untyped-def]
+def delta(act, last, residue, span, threshold, down, out, fired):
     """Changes that sigma-delta neurons send, ``spikegate.neurons.sigma_delta._Delta.encode`` over timesteps."""
     rows, positions, n = act.shape
     for m in range(rows):
@@ -81,7 +81,7 @@ def delta(act, last, residue, span, threshold, down, out, fired):  # type: ignor
 
 
 @compiled
-def delayed(x, delay, t, ring, out):  # type: ignore[no-untyped-def]
+def delayed(x, delay, t, ring, out):
     """Events x [samples * span, positions, channels], each ``delay[channel]`` timesteps later, through `ring` [samples, depth, ...]."""
     span, depth = len(x) // len(ring), ring.shape[1]
     for m in range(len(x)):

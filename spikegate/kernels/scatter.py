@@ -12,7 +12,7 @@ from spikegate.kernels.lanes import address, occupied
 
 
 @compiled
-def ends(x):  # type: ignore[no-untyped-def]
+def ends(x):
     """Largest and least of the values of x and 0, and their sum."""
     flat, high, low, units = x.reshape(x.size), np.int32(0), np.int32(0), np.int64(0)
     for i in range(len(flat)):
@@ -22,7 +22,7 @@ def ends(x):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def first(x, events):  # type: ignore[no-untyped-def]
+def first(x, events):
     """Non-zero values at each position of x [rows, positions, channels] into `events`; returns their number and `ends` of x."""
     found, at, (rows, positions, channels) = 0, address(x), x.shape
     for m in range(rows):
@@ -35,7 +35,7 @@ def first(x, events):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def added(a, b, total, events):  # type: ignore[no-untyped-def]
+def added(a, b, total, events):
     """``total = a + b``, and b's non-zero values added to `events`; returns how many they are and `ends` of the total."""
     found, at, (rows, positions, channels) = 0, address(b), b.shape
     for m in range(rows):
@@ -51,7 +51,7 @@ def added(a, b, total, events):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def alive_events(m, events, credit):  # type: ignore[no-untyped-def]
+def alive_events(m, events, credit):
     """Events of row m at positions whose `credit` is above 0 (all, if it is empty); events, credit [rows, positions]."""
     total = np.int64(0)
     for p in range(events.shape[1]):
@@ -61,7 +61,7 @@ def alive_events(m, events, credit):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def count(x, credit, fan, events, synops, arrived):  # type: ignore[no-untyped-def]
+def count(x, credit, fan, events, synops, arrived):
     """Accumulates that x [rows, positions, channels] causes, ``|x| . fan``, and events that arrive, both without dead positions."""
     rows, positions, channels = x.shape
     for m in range(rows):
@@ -75,7 +75,7 @@ def count(x, credit, fan, events, synops, arrived):  # type: ignore[no-untyped-d
 
 
 @compiled
-def scatter(x, credit, fan, events, start, target, tap, weight, per, acc, synops, arrived):  # type: ignore[no-untyped-def]
+def scatter(x, credit, fan, events, start, target, tap, weight, per, acc, synops, arrived):
     """Weighted sums ``acc`` int32 [rows, out positions, out channels] of the events x int32 [rows, positions, channels]; counts as `count`.
 
     Position p reaches ``target[start[p] : start[p + 1]]`` through the kernel's ``tap``; weight int16 [taps, channels, outputs of a group],
@@ -108,7 +108,7 @@ def scatter(x, credit, fan, events, start, target, tap, weight, per, acc, synops
 
 
 @compiled
-def active(x, t, into):  # type: ignore[no-untyped-def]
+def active(x, t, into):
     """Non-zero values of x [rows, n], added to row ``t - 1`` of `into` int32 [T, n]."""
     for m in range(x.shape[0]):
         row = into[t[m] - 1]

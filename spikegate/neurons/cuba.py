@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from spikegate.graph.ir import Problems, State
 from spikegate.graph.signals import NO_CREDIT, Merged
 from spikegate.kernels import cuba_loops, gather
 from spikegate.synapses.taps import Taps
@@ -35,7 +36,8 @@ class RegisterOverflow(ArithmeticError):
 def decay(x: np.ndarray, d: int | np.ndarray) -> np.ndarray:
     """``x * (4096 - d) / 4096`` rounded towards zero, int64."""
     scaled = x.astype(np.int64) * (DECAY_ONE - d)
-    return np.sign(scaled) * (np.abs(scaled) >> 12)
+    decayed: np.ndarray = np.sign(scaled) * (np.abs(scaled) >> 12)
+    return decayed
 
 
 def _overflow(what: str) -> None:
@@ -70,7 +72,7 @@ class Cuba:
     v_decay: int = 2048
     vth: int = 64
 
-    def problems(self):
+    def problems(self) -> Problems:
         """Design rules: (what is wrong, what to do)."""
         for name, value in (("i_decay", self.i_decay), ("v_decay", self.v_decay)):
             if not 0 <= value <= DECAY_ONE:
@@ -163,7 +165,9 @@ class Cuba:
         ))  # fmt: skip
         return out.reshape(rows, *taps.outputs), tally
 
-    def _run(self, state, current, bias, credit, waits, span) -> tuple[np.ndarray, np.ndarray]:
+    def _run(
+        self, state: State, current: np.ndarray, bias: np.ndarray | int, credit: np.ndarray, waits: np.ndarray, span: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The compiled neurons on arrays [samples, positions, n]."""
         n = current.shape[2]
         if not isinstance(bias, np.ndarray) or bias.dtype != np.int32 or bias.shape != (n,):

@@ -122,7 +122,7 @@ def adapt(state: dict[str, np.ndarray], v: np.ndarray, n: Any, allowed: np.ndarr
     """Moving threshold and refractory term of ALIF and ADRF; spikes where ``v`` reaches their sum and `allowed`."""
     rest = n.vth << MANT_SHIFT
     rise, refractory = decay(state["rise"], n.th_decay), decay(state["refractory"], n.ref_decay)
-    spikes = (v >= rise + rest + refractory) & allowed
+    spikes: np.ndarray = (v >= rise + rest + refractory) & allowed
     state["rise"][...] = rise + (n.th_step << MANT_SHIFT) * spikes
     state["refractory"][...] = refractory + 2 * (rise + rest) * spikes
     return spikes

@@ -14,7 +14,8 @@ from spikegate.neurons.leaky import adapt, clipped
 def part(x: np.ndarray, factor: Per) -> np.ndarray:
     """``x * factor / 4096`` rounded towards zero, int64."""
     product = x.astype(np.int64) * factor
-    return np.sign(product) * (np.abs(product) >> 12)
+    scaled: np.ndarray = np.sign(product) * (np.abs(product) >> 12)
+    return scaled
 
 
 class _Resonator(Neuron):

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, Op, Payload, Size, nonzero, register, total
+from spikegate.graph.ir import Alu, Counts, Examples, Inputs, Op, Payload, Payloads, Problems, Shapes, Size, State, nonzero, register, total
 
 
 @register
@@ -45,7 +45,7 @@ class BlockAverage(Op):
     def size(self) -> Size:
         return Size(self.outputs, int(np.prod(self.shape)))
 
-    def problems(self, shapes, payloads):
+    def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Groups of equal size, a source of that shape."""
         if int(np.prod(self.shape)) % self.outputs:
             yield f"{int(np.prod(self.shape))} neurons do not split into {self.outputs} groups", "give equal groups"
@@ -57,14 +57,15 @@ class BlockAverage(Op):
         """Input [batch, *shape] as [batch, groups, members]."""
         return np.moveaxis(x, -1, 1).reshape(len(x), self.outputs, -1)
 
-    def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
-        return self.groups(total(inputs["x"])).sum(2).astype(np.int32)
+    def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
+        sums: np.ndarray = self.groups(total(inputs["x"])).sum(2)
+        return sums.astype(np.int32)
 
-    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         arrived = nonzero(inputs["x"])
         return {"spike_in": arrived, "synop": arrived, "neuron_update": np.full(len(out), self.outputs), "spike_out": nonzero((out,))}
 
-    def accumulate(self, alu, inputs: Inputs, t: int):
+    def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         acc = np.zeros(self.out_shape, np.int64)
         for x in inputs["x"]:
             for k, members in enumerate(self.groups(x[:1])[0]):
@@ -73,5 +74,5 @@ class BlockAverage(Op):
         return acc, self.step({}, {"x": tuple(x[:1] for x in inputs["x"])}, np.ones(1))[0].astype(np.int64)
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
+    def examples(cls, rng: np.random.Generator) -> Examples:
         yield cls((4, 3), 2), [{"x": (rng.integers(0, 2, (2, 4, 3)).astype(np.int32),)} for _ in range(3)]

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import register
+from spikegate.graph.ir import Examples, register
 from spikegate.neurons.base import Neuron
 from spikegate.neurons.leaky import Alif, Leaky
 from spikegate.neurons.sigma_delta import SigmaDelta
@@ -56,7 +56,7 @@ class BlockConv(Block):
         return convolution(weight, self.grid, self.stride, self.padding, self.dilation, self.groups)
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
+    def examples(cls, rng: np.random.Generator) -> Examples:
         none = np.zeros((0,), np.int32)
         w, bias = rng.integers(-30, 31, (4, 1, 3, 2)), rng.integers(-9, 10, 4)
         geometry: dict[str, Any] = {"grid": (6, 5), "stride": (2, 1), "padding": (1, 0), "dilation": (1, 2), "groups": 2}

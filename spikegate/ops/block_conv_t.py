@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import register
+from spikegate.graph.ir import Examples, register
 from spikegate.neurons.base import Neuron
 from spikegate.neurons.leaky import Leaky
 from spikegate.ops.base.block import Block
@@ -57,7 +57,7 @@ class BlockConvT(Block):
         return transposed(weight, self.grid, self.stride, self.padding, self.dilation, self.groups)
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
+    def examples(cls, rng: np.random.Generator) -> Examples:
         none = np.zeros((0,), np.int32)
         op = cls(
             rng.integers(-30, 31, (4, 3, 3, 2)), none, rng.integers(-9, 10, 6), grid=(3, 4), stride=(2, 1), padding=(1, 0),

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import register
+from spikegate.graph.ir import Examples, register
 from spikegate.neurons.base import Neuron
 from spikegate.neurons.leaky import Leaky
 from spikegate.neurons.resonator import Rf
@@ -48,7 +48,7 @@ class BlockDense(Block):
         return Taps(weight[:, :, None, None])
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
+    def examples(cls, rng: np.random.Generator) -> Examples:
         w, bias = rng.integers(-60, 61, (7, 12)), rng.integers(-9, 10, 7)
         spikes = [{"x": (rng.integers(0, 2, (3, 4, 3)).astype(np.int32),)} for _ in range(6)]
         graded = [{"x": (rng.integers(-3, 4, (2, 12)).astype(np.int32),)} for _ in range(4)]

@@ -6,7 +6,24 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, Op, Payload, Size, nonzero, register, total, updates
+from spikegate.graph.ir import (
+    Alu,
+    Counts,
+    Examples,
+    Inputs,
+    Op,
+    Payload,
+    Payloads,
+    Problems,
+    Shapes,
+    Size,
+    State,
+    nonzero,
+    register,
+    summed,
+    total,
+    updates,
+)
 from spikegate.kernels import counting
 from spikegate.neurons.base import Neuron
 from spikegate.neurons.cuba import MANT_SHIFT
@@ -51,7 +68,7 @@ class BlockInput(Op):
         n = int(np.prod(self.shape))
         return Size(n, n, 8 + 13, n * self.neuron.state_bits)
 
-    def problems(self, shapes, payloads):
+    def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Shapes that fit, a neuron that takes a real input."""
         yield from self.neuron.problems(self.out_shape[-1])
         if self.neuron.complex:
@@ -60,30 +77,30 @@ class BlockInput(Op):
             if shape != self.out_shape:
                 yield f"input has shape {shape}, the neurons {self.out_shape}", "they are fed one to one"
 
-    def state(self, batch: int) -> dict[str, np.ndarray]:
+    def state(self, batch: int) -> State:
         return self.neuron.state((batch, *self.out_shape))
 
     def drive(self, inputs: Inputs) -> np.ndarray:
         return total(inputs["x"]).astype(np.int64) * self.weight
 
-    def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
+    def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         return self.neuron.step(state, self.drive(inputs) + (self.bias << MANT_SHIFT), 0, MANT_SHIFT)
 
-    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         n = int(np.prod(self.shape))
         synop = sum(np.abs(x.reshape(len(x), -1).astype(np.int64)).sum(1) for x in inputs["x"]) * (self.weight != 0)
         return {"spike_in": nonzero(inputs["x"]), "synop": synop, "neuron_update": np.full(len(out), n), "spike_out": nonzero((out,))}
 
-    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+    def advance(self, state: State, inputs: Inputs, t: np.ndarray, span: int = 1) -> tuple[np.ndarray, Counts]:
         out, fired = self.neuron.steps(state, self.drive(inputs) + (self.bias << MANT_SHIFT), 0, span, MANT_SHIFT)
-        synop = sum(counting.magnitudes(x.reshape(len(x), -1)) for x in inputs["x"]) * (self.weight != 0)
+        synop = summed(counting.magnitudes(x.reshape(len(x), -1)) for x in inputs["x"]) * (self.weight != 0)
         n = updates(None, len(out), 1, int(np.prod(self.out_shape)))
         return out, {"spike_in": nonzero(inputs["x"]), "synop": synop, "neuron_update": n, "spike_out": fired}
 
     def macs(self, inputs: Inputs) -> int:
         return sum(int(((x != 0) & (x != 1)).sum()) for x in inputs["x"]) * (self.weight not in (0, 1))
 
-    def accumulate(self, alu, inputs: Inputs, t: int):
+    def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         acc = np.zeros(self.out_shape, np.int64)
         for x in inputs["x"]:
             for place in zip(*np.nonzero(x[0])):
@@ -92,8 +109,8 @@ class BlockInput(Op):
         return acc, self.drive({"x": tuple(x[:1] for x in inputs["x"])})[0]
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
-        def image(low, high):
+    def examples(cls, rng: np.random.Generator) -> Examples:
+        def image(low: int, high: int) -> np.ndarray:
             return rng.integers(low, high, (2, 6, 3)).astype(np.int32)
 
         yield cls((6, 3), 36, 34, Leaky(4096, 1024, 25)), [{"x": (image(0, 65),)} for _ in range(4)]

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, Op, register, total
+from spikegate.graph.ir import Alu, Counts, Examples, Inputs, Op, Payloads, Problems, Shapes, State, register, total
 from spikegate.neurons.base import Neuron
 from spikegate.neurons.leaky import Leaky
 from spikegate.ops.base.block import Block
@@ -50,7 +50,7 @@ class BlockRecurrent(Block):
     def feedback(self) -> Taps:
         return self.taps(self.weight_rec)
 
-    def problems(self, shapes, payloads):
+    def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         yield from super().problems(shapes, payloads)
         n = len(self.weight)
         if self.weight_rec.shape != (n, n):
@@ -58,24 +58,24 @@ class BlockRecurrent(Block):
         if shapes.get("s", [(n,)]) != [(n,)]:
             yield f"feedback of shape {shapes['s']} does not match {n} neurons", "connect the layer's own output, delayed"
 
-    def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
+    def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         back = self.feedback.current(inputs["s"][:, None])[:, 0]
         return self.neuron.step(state, self.sums(total(inputs["x"])) + back, self.bias)
 
-    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+    def advance(self, state: State, inputs: Inputs, t: np.ndarray, span: int = 1) -> tuple[np.ndarray, Counts]:
         return Op.advance(self, state, inputs, t, span)
 
-    def arrivals(self, inputs: Inputs):
+    def arrivals(self, inputs: Inputs) -> list[tuple[np.ndarray, np.ndarray]]:
         own = np.count_nonzero(self.weight_rec, axis=0)
         return [*super().arrivals(inputs), (inputs["s"].astype(np.int64), own)]
 
-    def accumulate(self, alu, inputs: Inputs, t: int):
+    def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         x, back = total(tuple(s[:1] for s in inputs["x"])), inputs["s"][:1]
         slow = self.synapses[0].accumulate(alu, self.arrange(x)[0])[0] + self.feedback.accumulate(alu, back)[0]
         return slow, (self.sums(x) + self.feedback.current(back[:, None])[:, 0])[0]
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
+    def examples(cls, rng: np.random.Generator) -> Examples:
         def spikes(*shape: int) -> np.ndarray:
             return rng.integers(0, 2, shape).astype(np.int32)
 

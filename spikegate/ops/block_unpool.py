@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import register
+from spikegate.graph.ir import Examples, register
 from spikegate.neurons.base import Neuron
 from spikegate.neurons.leaky import Leaky
 from spikegate.ops.base.block import TallBlock, merged
@@ -47,7 +47,7 @@ class BlockUnpool(TallBlock):
         return merged(x, self.grid)
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
+    def examples(cls, rng: np.random.Generator) -> Examples:
         none = np.zeros((0,), np.int32)
         op = cls(np.full((1, 1, 2, 3), 40), none, np.zeros(1, np.int32), (3, 2), 2, (2, 3), neuron=Leaky(4096, 1000, 60))
         yield op, [{"x": (rng.integers(0, 2, (2, 6, 2)).astype(np.int32),)} for _ in range(4)]

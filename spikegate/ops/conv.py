@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, Size, credit_of, held, merged, nonzero, only_alive, per_sample, register, total, updates
+from spikegate.graph.ir import (
+    Alu,
+    Counts,
+    Examples,
+    Inputs,
+    Payloads,
+    Problems,
+    Shapes,
+    Size,
+    State,
+    credit_of,
+    held,
+    merged,
+    nonzero,
+    only_alive,
+    per_sample,
+    register,
+    total,
+    updates,
+)
 from spikegate.kernels.instructions import FIRE
 from spikegate.neurons.cuba import Cuba
 from spikegate.ops.base.maps import MapOp
@@ -49,7 +68,7 @@ class Conv(MapOp):
         synapses, bits = synapse.memory(self.weight, *self.geometry)
         return Size(neurons, synapses, bits + 13 * len(self.bias), neurons * self.neuron.state_bits)
 
-    def problems(self, shapes, payloads):
+    def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Loihi's ranges, exactness of the sums, shapes that fit."""
         yield from self.neuron.problems()
         yield from synapse.weight_problems(self.weight, self.bias, len(self.weight))
@@ -60,7 +79,7 @@ class Conv(MapOp):
             yield f"{len(self.weight)} channels do not split into {self.groups} groups", "choose groups that divide the channels"
         yield from self.gating_problems(shapes)
 
-    def overflows(self, payloads, timesteps):
+    def overflows(self, payloads: Payloads, timesteps: int) -> Problems:
         """Worst-case sums of a sample."""
         high = sum(p.high for p in payloads.get("x", []))
         bound = synapse.exact_bound(self.weight.reshape(len(self.weight), -1), high, self.bias)
@@ -70,13 +89,13 @@ class Conv(MapOp):
                 "lower weights and threshold together, or the number of residual sources",
             )
 
-    def state(self, batch: int) -> dict[str, np.ndarray]:
+    def state(self, batch: int) -> State:
         return self.neuron.state((batch, *self.out_shape))
 
     def current(self, x: np.ndarray) -> np.ndarray:
         return synapse.conv_current(x, self.weight, *self.geometry)
 
-    def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
+    def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         x = total(inputs["x"])
         if "alive" not in inputs:
             return self.neuron.step(state, self.current(x), self.bias, None, held(inputs))
@@ -85,7 +104,7 @@ class Conv(MapOp):
         out[alive] = self.neuron.step(state, self.current(x[alive][None])[0], self.bias, alive, held(inputs))
         return out
 
-    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         rows = only_alive(inputs["x"], inputs)
         tokens = (inputs["alive"] > 0).sum(1) if "alive" in inputs else np.full(len(out), self.out_shape[0])
         return {
@@ -95,7 +114,7 @@ class Conv(MapOp):
             "spike_out": per_sample(out),
         }
 
-    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+    def advance(self, state: State, inputs: Inputs, t: np.ndarray, span: int = 1) -> tuple[np.ndarray, Counts]:
         credit = credit_of(inputs)
         found = merged(inputs["x"])
         at_once = self.neuron.spike(self.taps, found, state, self.bias32, credit, held(inputs), span)
@@ -108,20 +127,20 @@ class Conv(MapOp):
             "spike_in": arrived, "synop": synops, "neuron_update": updates(credit, len(out), *self.out_shape), "spike_out": fired
         }
 
-    def instruction(self, program, name, sources):
+    def instruction(self, program: Any, name: str, sources: dict[str, list[str]]) -> list[int] | None:
         synapses = program.synapses(self.taps, sources["x"])
         return None if synapses is None else [FIRE, *synapses, *program.neurons(name, self.neuron, self.bias32)]
 
-    def accumulate(self, alu, inputs: Inputs, t: int):
+    def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         x = total(only_alive(inputs["x"], inputs))[0]
         return synapse.accumulate_conv(alu, x, self.weight, *self.geometry), self.current(x[None])[0]
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
-        def spikes(*shape, high=1):
+    def examples(cls, rng: np.random.Generator) -> Examples:
+        def spikes(*shape: int, high: int = 1) -> np.ndarray:
             return rng.integers(0, high + 1, shape).astype(np.int32)
 
-        def make(out, per, k, **more):
+        def make(out: int, per: int, k: int, **more: Any) -> Conv:
             weight = rng.integers(-20, 20, (out, per, k, k)) * 2
             return cls(weight=weight, bias=rng.integers(-30, 30, out), neuron=Cuba(4096, 2048, 60), **more)
 

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, Payload, Size, nonzero, only_alive, register, total
+from spikegate.graph.ir import (
+    Alu,
+    Counts,
+    Examples,
+    Inputs,
+    Payload,
+    Payloads,
+    Problems,
+    Shapes,
+    Size,
+    State,
+    nonzero,
+    only_alive,
+    register,
+    total,
+)
 from spikegate.ops.base.maps import MapOp
 from spikegate.synapses import synapse
 
@@ -59,7 +74,7 @@ class Current(MapOp):
     def dense_ops(self) -> int:
         return self.copies * super().dense_ops
 
-    def problems(self, shapes, payloads):
+    def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Loihi's ranges, binary input, shapes that fit."""
         yield from synapse.weight_problems(self.weight, self.bias, len(self.weight))
         yield from self.input_problems(shapes)
@@ -72,7 +87,7 @@ class Current(MapOp):
     def sums(self, x: np.ndarray) -> np.ndarray:
         return synapse.conv_current(x, self.weight, *self.geometry).astype(np.int32)
 
-    def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
+    def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         x = total(inputs["x"])
         bias = self.bias.astype(np.int32)
         if "alive" not in inputs:
@@ -82,7 +97,7 @@ class Current(MapOp):
         out[alive] = self.sums(x[alive][None])[0] + bias
         return out
 
-    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         rows = only_alive(inputs["x"], inputs)
         return {
             "spike_in": self.copies * nonzero(rows),
@@ -90,17 +105,17 @@ class Current(MapOp):
             "spike_out": np.zeros(len(out), np.int64),
         }
 
-    def accumulate(self, alu, inputs: Inputs, t: int):
+    def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         x = total(only_alive(inputs["x"], inputs))[0]
         sums = [synapse.accumulate_conv(alu, x, self.weight, *self.geometry) for _ in range(self.copies)]
         return np.stack(sums), np.stack([self.sums(x[None])[0]] * self.copies)
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
-        def spikes(*shape):
+    def examples(cls, rng: np.random.Generator) -> Examples:
+        def spikes(*shape: int) -> np.ndarray:
             return rng.integers(0, 2, shape).astype(np.int32)
 
-        def make(out, per, k, **more):
+        def make(out: int, per: int, k: int, **more: Any) -> Current:
             return cls(weight=rng.integers(-20, 20, (out, per, k, k)) * 2, bias=rng.integers(-30, 30, out), **more)
 
         yield make(5, 3, 3, grid=(5, 4), padding=1), [{"x": (spikes(2, 20, 3),)} for _ in range(3)]

@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, Op, Size, merged, nonzero, per_sample, register, total, updates
+from spikegate.graph.ir import (
+    Alu,
+    Counts,
+    Examples,
+    Inputs,
+    Op,
+    Payloads,
+    Problems,
+    Shapes,
+    Size,
+    State,
+    merged,
+    nonzero,
+    per_sample,
+    register,
+    summed,
+    total,
+    updates,
+)
 from spikegate.kernels import counting
 from spikegate.kernels.instructions import FIRE
 from spikegate.neurons.cuba import Cuba
@@ -50,7 +68,7 @@ class Dense(Op):
     def dense_ops(self) -> int:
         return self.weight.size
 
-    def problems(self, shapes, payloads):
+    def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Loihi's ranges, exactness of the sums, shapes that fit."""
         yield from self.neuron.problems()
         yield from synapse.weight_problems(self.weight, self.bias, len(self.weight))
@@ -60,7 +78,7 @@ class Dense(Op):
         if any(p.low < 0 for p in payloads.get("x", [])):
             yield "an input can be negative", "a synapse takes spikes or graded spikes >= 0; put an lif op before it"
 
-    def overflows(self, payloads, timesteps):
+    def overflows(self, payloads: Payloads, timesteps: int) -> Problems:
         """Worst-case sums of a sample."""
         bound = synapse.exact_bound(self.weight, sum(p.high for p in payloads.get("x", [])), self.bias)
         if self.neuron.overflows(bound, timesteps):
@@ -69,24 +87,25 @@ class Dense(Op):
                 "lower weights and threshold together",
             )
 
-    def state(self, batch: int) -> dict[str, np.ndarray]:
+    def state(self, batch: int) -> State:
         return self.neuron.state((batch, *self.out_shape))
 
     @cached_property
     def fanout(self) -> np.ndarray:
         """Non-zero synapses that leave each input neuron, int64 [inputs]."""
-        return np.count_nonzero(self.weight, axis=0)
+        fan: np.ndarray = np.count_nonzero(self.weight, axis=0)
+        return fan
 
     def current(self, x: np.ndarray) -> np.ndarray:
         return x.reshape(len(x), -1).astype(np.float32) @ self.weight.T.astype(np.float32)
 
-    def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
+    def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         return self.neuron.step(state, self.current(total(inputs["x"])), self.bias, None)
 
-    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         return {
             "spike_in": nonzero(inputs["x"]),
-            "synop": sum(counting.weighted(x.reshape(len(x), -1), self.fanout) for x in inputs["x"]),
+            "synop": summed(counting.weighted(x.reshape(len(x), -1), self.fanout) for x in inputs["x"]),
             "neuron_update": np.full(len(out), len(self.weight)),
             "spike_out": per_sample(out),
         }
@@ -100,7 +119,7 @@ class Dense(Op):
     def bias32(self) -> np.ndarray:
         return self.bias.astype(np.int32)
 
-    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+    def advance(self, state: State, inputs: Inputs, t: np.ndarray, span: int = 1) -> tuple[np.ndarray, Counts]:
         found, n = merged(inputs["x"]), updates(None, len(t), 1, len(self.weight))
         at_once = self.neuron.spike(self.taps, found, state, self.bias32, None, None, span)
         if at_once is not None:
@@ -110,11 +129,11 @@ class Dense(Op):
         out, fired = self.neuron.steps(state, current[:, 0], self.bias32, span=span)
         return out, {"spike_in": arrived, "synop": synops, "neuron_update": n, "spike_out": fired}
 
-    def instruction(self, program, name, sources):
+    def instruction(self, program: Any, name: str, sources: dict[str, list[str]]) -> list[int] | None:
         synapses = program.synapses(self.taps, sources["x"], flat=True)
         return None if synapses is None else [FIRE, *synapses, *program.neurons(name, self.neuron, self.bias32)]
 
-    def accumulate(self, alu, inputs: Inputs, t: int):
+    def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         x = total(inputs["x"])[:1]
         acc = np.zeros(len(self.weight), np.int64)
         for j in np.flatnonzero(x):
@@ -124,7 +143,7 @@ class Dense(Op):
         return acc, self.current(x)[0]
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
+    def examples(cls, rng: np.random.Generator) -> Examples:
         for neuron in (Cuba(4096, 2048, 100), Cuba(1024, 128, 300)):
             op = cls(weight=rng.integers(-60, 60, (7, 24)) * 2, bias=rng.integers(-20, 20, 7), neuron=neuron)
             yield op, [{"x": (rng.integers(0, 2, (3, 6, 4)).astype(np.int32),)} for _ in range(6)]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, Op, Payload, Size, credit_of, register
+from spikegate.graph.ir import Alu, Counts, Examples, Inputs, Op, Payload, Payloads, Problems, Shapes, Size, State, credit_of, register
 from spikegate.graph.signals import NO_CREDIT
 from spikegate.kernels import gate_loops
 from spikegate.kernels.instructions import EXIT
@@ -57,7 +57,7 @@ class ExitGate(Op):
     def size(self) -> Size:
         return Size(neurons=1, weight_bits=24 * self.timesteps, state_bits=24)
 
-    def problems(self, shapes, payloads):
+    def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """A margin for each timestep, a known policy."""
         if self.margin.shape != (self.timesteps,):
             yield f"margin has shape {self.margin.shape}, needs ({self.timesteps},)", "give one margin for each timestep"
@@ -67,7 +67,7 @@ class ExitGate(Op):
             if shape != (self.classes,):
                 yield f"logits have shape {shape}, needs ({self.classes},)", "connect the readout"
 
-    def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
+    def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         z = inputs["logits"]
         best = z.argmax(1)
         done = t >= self.timesteps
@@ -78,11 +78,11 @@ class ExitGate(Op):
             done = done | (top[:, -1] - top[:, -2] >= self.margin[np.minimum(t, self.timesteps) - 1])
         return np.stack([done, best], 1).astype(np.int32)
 
-    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         one = np.ones(len(out), np.int64)
         return {"spike_in": one * self.classes, "gate_update": one, "spike_out": one}
 
-    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+    def advance(self, state: State, inputs: Inputs, t: np.ndarray, span: int = 1) -> tuple[np.ndarray, Counts]:
         out = np.empty((len(t), 2), np.int32)
         credit = credit_of(inputs)
         margin = NO_MARGIN if self.policy == "fixed_window" or self.classes < 2 else self.margin
@@ -90,7 +90,7 @@ class ExitGate(Op):
         gate_loops.leading(z, NO_CREDIT if credit is None else credit, margin, t, self.timesteps, out)
         return out, self.events(inputs, out, t)
 
-    def instruction(self, program, name, sources):
+    def instruction(self, program: Any, name: str, sources: dict[str, list[str]]) -> list[int] | None:
         margin = self.margins if self.policy != "fixed_window" and self.classes > 1 else NO_MARGIN
         return [EXIT, program.place(sources["logits"][0]), self.classes, self.timesteps, program.w64.put(margin), len(margin)]
 
@@ -98,7 +98,7 @@ class ExitGate(Op):
     def margins(self) -> np.ndarray:
         return self.margin.astype(np.int64)
 
-    def accumulate(self, alu, inputs: Inputs, t: int):
+    def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         z = inputs["logits"][0].astype(np.int64)
         best = 0
         for c in range(1, self.classes):
@@ -107,8 +107,8 @@ class ExitGate(Op):
         return np.array(best), self.step({}, {k: v[:1] for k, v in inputs.items()}, np.array([t]))[0, 1]
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
-        def z():
+    def examples(cls, rng: np.random.Generator) -> Examples:
+        def z() -> np.ndarray:
             return rng.integers(-99, 99, (4, 3)).astype(np.int32)
 
         yield cls(3, 3, np.full(3, NEVER)), [{"logits": z()} for _ in range(3)]

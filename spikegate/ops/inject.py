@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, Op, Payload, Size, credit_of, merged, nonzero, per_sample, register, total, updates
+from spikegate.graph.ir import (
+    Alu,
+    Counts,
+    Examples,
+    Inputs,
+    Op,
+    Payload,
+    Payloads,
+    Problems,
+    Shapes,
+    Size,
+    State,
+    credit_of,
+    merged,
+    nonzero,
+    per_sample,
+    register,
+    total,
+    updates,
+)
 from spikegate.graph.signals import NO_CREDIT
 from spikegate.kernels import gate_loops
 from spikegate.kernels.instructions import REPLAY
@@ -48,7 +67,7 @@ class Inject(Op):
         n = int(np.prod(self.shape))
         return Size(neurons=n, synapses=n, state_bits=n * self.payload.bits)
 
-    def problems(self, shapes, payloads):
+    def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Shapes and ranges that fit."""
         for shape in shapes.get("x", []):
             if shape != self.out_shape:
@@ -57,18 +76,19 @@ class Inject(Op):
         if given and (sum(p.low for p in given) < self.low or sum(p.high for p in given) > self.high):
             yield f"its sources' sum can leave [{self.low}, {self.high}]", "state the range that they really have"
 
-    def state(self, batch: int) -> dict[str, np.ndarray]:
+    def state(self, batch: int) -> State:
         return {"held": np.zeros((batch, *self.out_shape), np.int32)}
 
-    def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
+    def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         first = t == 1
         if first.any():
             state["held"][first] = total(inputs["x"])[first]
-        if "alive" in inputs:
-            return state["held"] * (inputs["alive"] > 0)[..., None]
-        return state["held"].copy()
+        if "alive" not in inputs:
+            return state["held"].copy()
+        living: np.ndarray = state["held"] * (inputs["alive"] > 0)[..., None]
+        return living
 
-    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         arrived = nonzero(inputs["x"]) * (t == 1)
         living = (inputs["alive"] > 0).sum(1) if "alive" in inputs else np.full(len(out), self.shape[0])
         return {
@@ -78,7 +98,7 @@ class Inject(Op):
             "spike_out": per_sample(out != 0),
         }
 
-    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+    def advance(self, state: State, inputs: Inputs, t: np.ndarray, span: int = 1) -> tuple[np.ndarray, Counts]:
         out = np.empty((len(t), *self.out_shape), np.int32)
         held, arrived, sent = state["held"], np.zeros(len(t), np.int64), np.empty(len(t), np.int64)
         first = np.flatnonzero(t == 1)
@@ -95,16 +115,16 @@ class Inject(Op):
             "spike_out": sent,
         }
 
-    def instruction(self, program, name, sources):
+    def instruction(self, program: Any, name: str, sources: dict[str, list[str]]) -> list[int] | None:
         shape = self.shape[0], int(np.prod(self.shape[1:]))
         return [REPLAY, program.merge(sources["x"]), *shape, program.kept(name, "held")] if len(self.shape) == 2 else None
 
-    def accumulate(self, alu, inputs: Inputs, t: int):
+    def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         return accumulate_each(alu, tuple(x * (t == 1) for x in inputs["x"]), self.out_shape), total(inputs["x"])[0] * (t == 1)
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
-        def u():
+    def examples(cls, rng: np.random.Generator) -> Examples:
+        def u() -> np.ndarray:
             return rng.integers(0, 3, (2, 4, 3)).astype(np.int32)
 
         quiet = np.zeros((2, 4, 3), np.int32)

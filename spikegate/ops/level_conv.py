@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, Payload, Size, Sources, merged, nonzero, per_sample, register, total
+from spikegate.graph.ir import (
+    Alu,
+    Counts,
+    Examples,
+    Inputs,
+    Payload,
+    Payloads,
+    Problems,
+    Shapes,
+    Size,
+    Sources,
+    State,
+    merged,
+    nonzero,
+    per_sample,
+    register,
+    total,
+)
 from spikegate.kernels import counting, gate_loops
 from spikegate.kernels.instructions import THRESHOLDS
 from spikegate.ops.base.maps import MapOp
@@ -55,7 +72,7 @@ class LevelConv(MapOp):
         synapses, bits = synapse.memory(self.weight, *self.geometry)
         return Size(neurons, synapses, bits + 13 * len(self.bias), 24 * neurons)
 
-    def problems(self, shapes, payloads):
+    def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Loihi's ranges, exactness of the sums, shapes that fit."""
         yield from synapse.weight_problems(self.weight, self.bias, len(self.weight))
         yield from self.input_problems(shapes)
@@ -70,7 +87,7 @@ class LevelConv(MapOp):
     def current(self, x: np.ndarray) -> np.ndarray:
         return synapse.conv_current(x, self.weight, *self.geometry)
 
-    def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
+    def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         out = np.zeros((len(t), *self.out_shape), np.int32)
         first = t == 1
         if first.any():
@@ -78,7 +95,7 @@ class LevelConv(MapOp):
             out[first] = np.clip(drive // self.theta, 0, self.levels)
         return out
 
-    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         first = t == 1
         arrived = self.synops(inputs["x"])
         return {
@@ -88,7 +105,7 @@ class LevelConv(MapOp):
             "spike_out": per_sample(out != 0),
         }
 
-    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+    def advance(self, state: State, inputs: Inputs, t: np.ndarray, span: int = 1) -> tuple[np.ndarray, Counts]:
         first = np.flatnonzero(t == 1)
         out = np.zeros((len(t), *self.out_shape), np.int32)
         counts = {n: np.zeros(len(t), np.int64) for n in ("spike_in", "synop", "neuron_update", "spike_out")}
@@ -102,16 +119,16 @@ class LevelConv(MapOp):
             counts["spike_out"][first] = counting.nonzeros(now.reshape(len(first), -1))
         return out, counts
 
-    def instruction(self, program, name, sources):
+    def instruction(self, program: Any, name: str, sources: dict[str, list[str]]) -> list[int] | None:
         synapses = program.synapses(self.taps, sources["x"])
         return None if synapses is None else [THRESHOLDS, *synapses, program.w32.put(self.bias32), self.theta, self.levels]
 
-    def accumulate(self, alu, inputs: Inputs, t: int):
+    def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         x = total(inputs["x"])[0] * (t == 1)
         return synapse.accumulate_conv(alu, x, self.weight, *self.geometry), self.current(x[None])[0]
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
+    def examples(cls, rng: np.random.Generator) -> Examples:
         op = cls(
             weight=rng.integers(-20, 24, (5, 3, 3, 3)) * 2,
             bias=rng.integers(-9, 9, 5),

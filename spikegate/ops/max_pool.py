@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, Op, Size, nonzero, per_sample, register
+from spikegate.graph.ir import Alu, Counts, Examples, Inputs, Op, Payloads, Problems, Shapes, Size, State, nonzero, per_sample, register
 from spikegate.synapses import synapse
 
 
@@ -60,7 +60,7 @@ class MaxPool(Op):
     def dense_ops(self) -> int:
         return int(np.prod(self.out_shape)) * self.kernel**2
 
-    def problems(self, shapes, payloads):
+    def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Bits, a map that fits, windows that exist."""
         if min(self.kernel, self.stride) < 1 or not 0 <= self.padding < self.kernel or min(self.out_grid) < 1:
             yield (
@@ -80,11 +80,12 @@ class MaxPool(Op):
         ones = np.ones((1, 1, *self.window), np.int64)
         return synapse.conv_fanout(ones, self.grid, self.stride, self.padding, 1)[:, 0]
 
-    def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
+    def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         patches = synapse.windows(inputs["x"].astype(bool), self.grid, self.window, self.stride, self.padding)
-        return np.any(patches.reshape(len(patches), -1, self.kernel**2, self.channels), axis=2).astype(np.int32)
+        found: np.ndarray = np.any(patches.reshape(len(patches), -1, self.kernel**2, self.channels), axis=2)
+        return found.astype(np.int32)
 
-    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         x = inputs["x"]
         return {
             "spike_in": nonzero([x]),
@@ -93,7 +94,7 @@ class MaxPool(Op):
             "spike_out": per_sample(out),
         }
 
-    def accumulate(self, alu, inputs: Inputs, t: int):
+    def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         n = np.zeros(self.out_shape, np.int64)
         ones = np.ones((1, 1, *self.window), np.int64)
         for p, c in zip(*np.nonzero(inputs["x"][0])):
@@ -102,7 +103,7 @@ class MaxPool(Op):
         return alu.at_least(n, 1), self.step({}, {"x": inputs["x"][:1]}, np.ones(1))[0]
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
+    def examples(cls, rng: np.random.Generator) -> Examples:
         for grid, shape in (((5, 4), (3, 2, 1)), ((6, 4), (2, 2, 0)), ((4, 4), (3, 1, 1))):
             op = cls(grid, 3, *shape)
             yield op, [{"x": (rng.random((2, grid[0] * grid[1], 3)) < 0.2).astype(np.int32)} for _ in range(3)]

@@ -6,7 +6,24 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, Op, Size, held, nonzero, only_alive, per_sample, register, total
+from spikegate.graph.ir import (
+    Alu,
+    Counts,
+    Examples,
+    Inputs,
+    Op,
+    Payloads,
+    Problems,
+    Shapes,
+    Size,
+    State,
+    held,
+    nonzero,
+    only_alive,
+    per_sample,
+    register,
+    total,
+)
 from spikegate.neurons.cuba import Cuba
 from spikegate.synapses.synapse import accumulate_each
 
@@ -41,7 +58,7 @@ class Membrane(Op):
         n = int(np.prod(self.shape))
         return Size(n, n, 0, n * self.neuron.state_bits)
 
-    def problems(self, shapes, payloads):
+    def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Register ranges and shapes that fit."""
         yield from self.neuron.problems()
         for slot in ("current", "x"):
@@ -51,16 +68,16 @@ class Membrane(Op):
         if "alive" in shapes and shapes["alive"] != [(self.shape[0],)]:
             yield f"credit of shape {shapes['alive']} does not match {self.shape[0]} tokens", "gate and layer need the same tokens"
 
-    def overflows(self, payloads, timesteps):
+    def overflows(self, payloads: Payloads, timesteps: int) -> Problems:
         """Worst-case currents of a sample."""
         bound = sum(max(abs(p.low), abs(p.high)) for slot in ("current", "x") for p in payloads.get(slot, []))
         if self.neuron.overflows(bound, timesteps):
             yield f"worst-case current {bound} overflows the 24-bit state", "lower the branches' weights and the threshold together"
 
-    def state(self, batch: int) -> dict[str, np.ndarray]:
+    def state(self, batch: int) -> State:
         return self.neuron.state((batch, *self.out_shape))
 
-    def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
+    def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         drive = total((*inputs["current"], *inputs.get("x", ())))
         if "alive" not in inputs:
             return self.neuron.step(state, drive, 0, None, held(inputs))
@@ -73,19 +90,19 @@ class Membrane(Op):
         """The host's integers for living tokens."""
         return only_alive(inputs.get("x", ()), inputs)
 
-    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         rows = self.arriving(inputs)
         arrived = nonzero(rows) if rows else np.zeros(len(out), np.int64)
         tokens = (inputs["alive"] > 0).sum(1) if "alive" in inputs else np.full(len(out), self.shape[0])
         return {"spike_in": arrived, "synop": arrived, "neuron_update": tokens * self.shape[1], "spike_out": per_sample(out)}
 
-    def accumulate(self, alu, inputs: Inputs, t: int):
+    def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         rows = self.arriving(inputs)
         return accumulate_each(alu, rows, self.out_shape), total(rows)[0] if rows else np.zeros(self.out_shape, np.int64)
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
-        def currents(low, high):
+    def examples(cls, rng: np.random.Generator) -> Examples:
+        def currents(low: int, high: int) -> np.ndarray:
             return rng.integers(low, high, (2, 6, 3)).astype(np.int32)
 
         op = cls(shape=(6, 3), neuron=Cuba(4096, 2048, 90))

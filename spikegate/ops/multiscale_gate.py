@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, per_sample, register
+from spikegate.graph.ir import Alu, Examples, Inputs, Payloads, Problems, Shapes, per_sample, register
 from spikegate.ops.base.gating import Gating, examples_of
 
 
@@ -45,7 +45,7 @@ class MultiscaleGate(Gating):
     def dense_ops(self) -> int:
         return 3 * self.tokens * self.channels
 
-    def problems(self, shapes, payloads):
+    def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Bits of one shape, whole heads, a threshold without memory."""
         if self.channels % self.heads:
             yield f"{self.channels} channels do not split into {self.heads} heads", "choose heads that divide the channels"
@@ -57,12 +57,14 @@ class MultiscaleGate(Gating):
         q, p, k = maps
         heads = (*q.shape[:2], self.heads, -1)
         n = q.reshape(heads).sum(3, keepdims=True) + p.reshape(heads).sum(3, keepdims=True)
-        return (k.reshape(heads) * (n >= self.threshold)).reshape(k.shape)
+        passed: np.ndarray = k.reshape(heads) * (n >= self.threshold)
+        return passed.reshape(k.shape)
 
     def gathered(self, maps: list[np.ndarray]) -> np.ndarray:
-        return per_sample(maps[0]) + per_sample(maps[1])
+        spikes: np.ndarray = per_sample(maps[0]) + per_sample(maps[1])
+        return spikes
 
-    def accumulate(self, alu, inputs: Inputs, t: int):
+    def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         q, p, k = self.one(inputs)
         width = self.channels // self.heads
         n = np.zeros((self.tokens, self.heads), np.int64)
@@ -72,7 +74,7 @@ class MultiscaleGate(Gating):
         return self.masked(alu, np.repeat(alu.at_least(n, self.threshold), width, 1), k, inputs)
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
+    def examples(cls, rng: np.random.Generator) -> Examples:
         for op in (cls(6, 8, 2, 1), cls(6, 8, 2, 2)):
             for steps in examples_of(op, rng, 0.2):
                 yield op, steps

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, per_sample, register
+from spikegate.graph.ir import Alu, Examples, Inputs, per_sample, register
 from spikegate.ops.base.gating import Gating, examples_of
 
 
@@ -41,14 +41,14 @@ class QkChannelGate(Gating):
     def gathered(self, maps: list[np.ndarray]) -> np.ndarray:
         return per_sample(maps[0])
 
-    def accumulate(self, alu, inputs: Inputs, t: int):
+    def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         q, k = self.one(inputs)
         n = np.zeros(self.channels, np.int64)
         alu.add(n, (np.nonzero(q)[1],), 1)
         return self.masked(alu, np.tile(alu.at_least(n, 1), (self.tokens, 1)), k, inputs)
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
+    def examples(cls, rng: np.random.Generator) -> Examples:
         op = cls(6, 8)
         for steps in examples_of(op, rng, 0.12):
             yield op, steps

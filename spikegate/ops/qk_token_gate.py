@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, per_sample, register
+from spikegate.graph.ir import Alu, Examples, Inputs, Payloads, Problems, Shapes, per_sample, register
 from spikegate.ops.base.gating import Gating, examples_of
 
 
@@ -36,7 +36,7 @@ class QkTokenGate(Gating):
     def counters(self) -> int:
         return self.tokens * self.heads
 
-    def problems(self, shapes, payloads):
+    def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Bits of one shape, whole heads."""
         if self.channels % self.heads:
             yield f"{self.channels} channels do not split into {self.heads} heads", "choose heads that divide the channels"
@@ -50,7 +50,7 @@ class QkTokenGate(Gating):
     def gathered(self, maps: list[np.ndarray]) -> np.ndarray:
         return per_sample(maps[0])
 
-    def accumulate(self, alu, inputs: Inputs, t: int):
+    def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         q, k = self.one(inputs)
         width = self.channels // self.heads
         n = np.zeros((self.tokens, self.heads), np.int64)
@@ -59,7 +59,7 @@ class QkTokenGate(Gating):
         return self.masked(alu, np.repeat(alu.at_least(n, 1), width, 1), k, inputs)
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
+    def examples(cls, rng: np.random.Generator) -> Examples:
         for op in (cls(6, 8, 2), cls(5, 6, 6)):
             for steps in examples_of(op, rng, 0.25):
                 yield op, steps

@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, Op, Payload, Size, Sources, merged, nonzero, register, total
+from spikegate.graph.ir import (
+    Alu,
+    Counts,
+    Examples,
+    Inputs,
+    Op,
+    Payload,
+    Payloads,
+    Problems,
+    Shapes,
+    Size,
+    Sources,
+    State,
+    merged,
+    nonzero,
+    register,
+    summed,
+    total,
+)
 from spikegate.graph.signals import NO_CREDIT
 from spikegate.kernels import counting, gate_loops
 from spikegate.kernels.gather import BLOCK
@@ -70,7 +88,7 @@ class Readout(Op):
     def dense_ops(self) -> int:
         return self.weight.size
 
-    def problems(self, shapes, payloads):
+    def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Loihi's ranges, exact sums, accumulators that hold T timesteps."""
         yield from weight_problems(self.weight, self.bias, self.classes)
         for shape in shapes.get("x", []):
@@ -87,20 +105,21 @@ class Readout(Op):
         if any(p.low < 0 for p in payloads.get("x", [])):
             yield "an input can be negative", "a synapse takes spikes or graded spikes >= 0"
 
-    def overflows(self, payloads, timesteps):
+    def overflows(self, payloads: Payloads, timesteps: int) -> Problems:
         """Worst-case class sums of a sample."""
         bound = one_sided_bound(self.weight.reshape(self.classes, -1), sum(p.high for p in payloads.get("x", [])), self.bias)
         bound += sum(max(-p.low, p.high) for slot in ("current", "direct") for p in payloads.get(slot, []))
         if bound >= FLOAT_EXACT or bound * self.timesteps > REACH:
             yield f"worst-case logit {bound} x {self.timesteps} timesteps overflows 24 bits", "lower the head's weights"
 
-    def state(self, batch: int) -> dict[str, np.ndarray]:
+    def state(self, batch: int) -> State:
         return {"z": np.zeros((batch, self.classes), np.int32), "held": np.zeros((batch, self.classes), np.int32)}
 
     @cached_property
     def fanout(self) -> np.ndarray:
         """Non-zero synapses that leave each input neuron, int64 [tokens * channels]."""
-        return np.count_nonzero(self.weight, axis=0).ravel()
+        fan: np.ndarray = np.count_nonzero(self.weight, axis=0).ravel()
+        return fan
 
     @cached_property
     def columns(self) -> np.ndarray:
@@ -112,11 +131,13 @@ class Readout(Op):
 
     def head(self, x: np.ndarray) -> np.ndarray:
         """Contribution of a map [batch, tokens, channels] to each class, int32 [batch, classes]."""
-        return (x.reshape(len(x), -1).astype(np.float32) @ self.columns).astype(np.int32)
+        sums: np.ndarray = (x.reshape(len(x), -1).astype(np.float32) @ self.columns).astype(np.int32)
+        return sums
 
     @staticmethod
     def died(inputs: Inputs) -> np.ndarray:
-        return (inputs["before"] > 0) & (inputs["after"] == 0)
+        now: np.ndarray = (inputs["before"] > 0) & (inputs["after"] == 0)
+        return now
 
     @staticmethod
     def arriving(inputs: Inputs) -> np.ndarray | int:
@@ -124,7 +145,7 @@ class Readout(Op):
         found = (*inputs.get("current", ()), *inputs.get("direct", ()))
         return total(found)[:, 0] if found else 0
 
-    def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
+    def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         x = total(inputs["x"])
         state["z"] += state["held"] + self.head(x) + self.bias.astype(np.int32) + self.arriving(inputs)
         if "after" in inputs:
@@ -135,7 +156,7 @@ class Readout(Op):
             state["z"] += ((self.timesteps - t) * over)[:, None].astype(np.int32) * (state["held"] + self.bias.astype(np.int32))
         return state["z"].copy()
 
-    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         holding = np.zeros(len(out), np.int64)
         if "after" in inputs:
             dead_before = (inputs["before"] == 0).any(1)
@@ -145,7 +166,7 @@ class Readout(Op):
         from_host = nonzero(inputs["direct"]) if "direct" in inputs else 0
         return {
             "spike_in": nonzero(inputs["x"]) + from_host,
-            "synop": sum(self.synops(x) for x in inputs["x"]) + from_host,
+            "synop": summed(self.synops(x) for x in inputs["x"]) + from_host,
             "gate_update": holding,
             "neuron_update": np.full(len(out), self.classes),
             "spike_out": np.full(len(out), self.classes),
@@ -160,7 +181,7 @@ class Readout(Op):
     def narrow_bias(self) -> np.ndarray:
         return self.bias.astype(np.int32)
 
-    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+    def advance(self, state: State, inputs: Inputs, t: np.ndarray, span: int = 1) -> tuple[np.ndarray, Counts]:
         found = merged(inputs["x"])
         sums, synops, arrived = self.taps.sums(found)
         now = sums[:, 0] + self.arriving(inputs)
@@ -182,7 +203,7 @@ class Readout(Op):
         each = np.full(len(t), self.classes)
         return out, {"spike_in": arrived, "synop": synops, "gate_update": holding, "neuron_update": each, "spike_out": each}
 
-    def instruction(self, program, name, sources):
+    def instruction(self, program: Any, name: str, sources: dict[str, list[str]]) -> list[int] | None:
         synapses = program.synapses(self.taps, sources["x"], flat=True)
         if synapses is None or not program.cap(synapses[0]) or {"current", "direct"} & sources.keys():
             return None
@@ -192,7 +213,7 @@ class Readout(Op):
         states = [program.kept(name, key) for key in ("z", "held")]
         return [READ, *synapses, *states, program.w32.put(self.narrow_bias), self.timesteps, *ends, self.weight.shape[2], spare]
 
-    def accumulate(self, alu, inputs: Inputs, t: int):
+    def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         x = total(inputs["x"])[:1]
         z = np.zeros(self.classes, np.int64)
         flat = self.weight.reshape(self.classes, -1)
@@ -207,8 +228,8 @@ class Readout(Op):
         return z + accumulate_each(alu, sent, (self.classes,)), own + total(sent)[0]
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
-        def bits():
+    def examples(cls, rng: np.random.Generator) -> Examples:
+        def bits() -> np.ndarray:
             return rng.integers(0, 2, (3, 4, 5)).astype(np.int32)
 
         op = cls(weight=rng.integers(-30, 30, (3, 4, 5)) * 2, bias=rng.integers(-9, 9, 3), timesteps=3)

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, register
+from spikegate.graph.ir import Alu, Examples, Inputs, State, register
 from spikegate.ops.base.scoring import ScoringGate
 
 
@@ -30,21 +30,22 @@ class RectangleGate(ScoringGate):
 
     kind: ClassVar[str] = "rectangle_gate"
 
-    def state(self, batch: int) -> dict[str, np.ndarray]:
+    def state(self, batch: int) -> State:
         return {"spent": np.zeros((batch, self.tokens), np.int32)}
 
-    def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
+    def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         credit, spent = inputs["chain"], state["spent"]
         spent += (self.score(inputs["x"]) * (credit > 0)).astype(np.int32)
         np.minimum(spent, self.theta, out=spent)
-        return np.maximum(credit - spent, 0).astype(np.int32)
+        left: np.ndarray = np.maximum(credit - spent, 0)
+        return left.astype(np.int32)
 
-    def accumulate(self, alu, inputs: Inputs, t: int):
+    def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         scores, living = self.accumulate_scores(alu, inputs)
         return scores, self.score(tuple(x[:1] for x in inputs["x"]))[0] * living
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
+    def examples(cls, rng: np.random.Generator) -> Examples:
         for op, high in (
             (cls(tokens=5, table=np.array([2, 30, 160, 300, 500], np.int32), theta=1014), 2),
             (cls(tokens=5, table=np.arange(7, dtype=np.int32) * 40, theta=1014, channel=1, width=3), 1),

@@ -6,7 +6,26 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, Op, Payload, Size, credit_of, nonzero, only_alive, per_sample, register, total, updates
+from spikegate.graph.ir import (
+    Alu,
+    Counts,
+    Examples,
+    Inputs,
+    Op,
+    Payload,
+    Payloads,
+    Problems,
+    Shapes,
+    Size,
+    State,
+    credit_of,
+    nonzero,
+    only_alive,
+    per_sample,
+    register,
+    total,
+    updates,
+)
 from spikegate.graph.signals import NO_CREDIT
 from spikegate.kernels import gate_loops
 from spikegate.synapses.synapse import accumulate_each
@@ -50,7 +69,7 @@ class Relay(Op):
         n = int(np.prod(self.shape))
         return Size(neurons=n, synapses=n)
 
-    def problems(self, shapes, payloads):
+    def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Shapes and ranges that fit."""
         for shape in shapes.get("x", []):
             if shape != self.out_shape:
@@ -61,10 +80,10 @@ class Relay(Op):
         if any(p.low < 0 for p in given) or sum(p.high for p in given) > self.high:
             yield f"its sources' sum can leave [0, {self.high}]", "state the range that they really have"
 
-    def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
+    def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         return total(only_alive(inputs["x"], inputs)).astype(np.int32)
 
-    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         arrived = nonzero(only_alive(inputs["x"], inputs))
         tokens = (inputs["alive"] > 0).sum(1) if "alive" in inputs else np.full(len(out), self.shape[0])
         return {
@@ -74,7 +93,7 @@ class Relay(Op):
             "spike_out": per_sample(out != 0),
         }
 
-    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+    def advance(self, state: State, inputs: Inputs, t: np.ndarray, span: int = 1) -> tuple[np.ndarray, Counts]:
         credit = credit_of(inputs)
         out = np.zeros((len(t), *self.out_shape), np.int32)
         maps = out.reshape(len(t), self.shape[0], -1)
@@ -85,13 +104,13 @@ class Relay(Op):
         neurons = updates(credit, len(t), self.shape[0], int(np.prod(self.shape[1:])))
         return out, {"spike_in": arrived, "synop": arrived, "neuron_update": neurons, "spike_out": sent}
 
-    def accumulate(self, alu, inputs: Inputs, t: int):
+    def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         rows = only_alive(inputs["x"], inputs)
         return accumulate_each(alu, rows, self.out_shape), total(tuple(x[:1] for x in rows))[0]
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
-        def bits():
+    def examples(cls, rng: np.random.Generator) -> Examples:
+        def bits() -> np.ndarray:
             return rng.integers(0, 2, (2, 4, 3)).astype(np.int32)
 
         alive = [np.array([[9, 9, 9, -1]] * 2), np.array([[9, 0, 4, -1], [0, 0, 1, 1]]), np.zeros((2, 4))]

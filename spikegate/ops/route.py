@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, Op, Payload, register, total
+from spikegate.graph.ir import Alu, Counts, Examples, Inputs, Op, Payload, Payloads, Problems, Shapes, State, register, total
 
 
 @register
@@ -42,7 +42,7 @@ class Route(Op):
     def payload(self) -> Payload:
         return Payload(self.low, self.high)
 
-    def problems(self, shapes, payloads):
+    def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Whole folds, channels that exist, the host's range."""
         if self.grid[0] % self.fold or self.grid[1] % self.fold:
             yield f"a map of {self.grid} does not fold by {self.fold}", "choose a stride that divides the image"
@@ -56,7 +56,7 @@ class Route(Op):
             if p.low < self.low or p.high > self.high:
                 yield f"values span [{p.low}, {p.high}], the edge carries [{self.low}, {self.high}]", "state the range that they have"
 
-    def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
+    def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         x = total(inputs["x"])[..., self.first : self.first + self.count]
         (h, w), f = self.grid, self.fold
         x = x.reshape(len(x), h // f, f, w // f, f, self.count).transpose(0, 1, 3, 2, 4, 5).reshape(len(x), -1, f * f * self.count)
@@ -64,16 +64,16 @@ class Route(Op):
         out[..., self.at : self.at + x.shape[-1]] = x
         return out
 
-    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         return {"spike_out": np.zeros(len(out), np.int64)}
 
-    def accumulate(self, alu, inputs: Inputs, t: int):
+    def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         out = self.step({}, {"x": tuple(x[:1] for x in inputs["x"])}, np.array([t]))
         return out, out
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
-        def x():
+    def examples(cls, rng: np.random.Generator) -> Examples:
+        def x() -> np.ndarray:
             return rng.integers(-9, 10, (2, 24, 5)).astype(np.int32)
 
         yield cls((4, 6), 1, 2, 10, -9, 9, fold=2), [{"x": (x(),)} for _ in range(2)]

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, nonzero, register
+from spikegate.graph.ir import Alu, Examples, Inputs, nonzero, register
 from spikegate.ops.base.gating import Gating, examples_of
 
 
@@ -37,20 +37,21 @@ class Sdsa(Gating):
 
     def gated(self, maps: list[np.ndarray]) -> np.ndarray:
         q, k, v = maps
-        return q * (k & v).any(1, keepdims=True)
+        passed: np.ndarray = q * (k & v).any(1, keepdims=True)
+        return passed
 
     def gathered(self, maps: list[np.ndarray]) -> np.ndarray:
         _, k, v = maps
         return nonzero([k & v])
 
-    def accumulate(self, alu, inputs: Inputs, t: int):
+    def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         q, k, v = self.one(inputs)
         n = np.zeros(self.channels, np.int64)
         alu.add(n, (np.nonzero(alu.coincide(k, v))[1],), 1)
         return self.masked(alu, np.tile(alu.at_least(n, 1), (self.tokens, 1)), q, inputs)
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
+    def examples(cls, rng: np.random.Generator) -> Examples:
         op = cls(6, 8)
         for steps in examples_of(op, rng, 0.3):
             yield op, steps

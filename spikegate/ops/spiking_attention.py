@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, Op, Size, credit_of, held, nonzero, per_sample, register, updates
+from spikegate.graph.ir import (
+    Alu,
+    Counts,
+    Examples,
+    Inputs,
+    Op,
+    Payloads,
+    Problems,
+    Shapes,
+    Size,
+    State,
+    credit_of,
+    held,
+    nonzero,
+    per_sample,
+    register,
+    updates,
+)
 from spikegate.graph.signals import NO_CREDIT
 from spikegate.kernels import coincidences
 from spikegate.kernels.instructions import ATTEND, NARROW
@@ -63,7 +80,7 @@ class SpikingAttention(Op):
     def dense_ops(self) -> int:
         return 2 * self.tokens * self.tokens * self.channels
 
-    def problems(self, shapes, payloads):
+    def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Binary inputs, whole heads, sums that stay exact."""
         yield from self.neuron.problems()
         if self.channels % self.heads:
@@ -77,13 +94,13 @@ class SpikingAttention(Op):
             if any(not p.binary for p in payloads.get(slot, [])):
                 yield f"{slot} is not binary", "an AND needs spikes of value 1; put neurons before it"
 
-    def overflows(self, payloads, timesteps):
+    def overflows(self, payloads: Payloads, timesteps: int) -> Problems:
         """Worst-case counts of a sample."""
         peak = self.tokens * (self.channels // max(1, self.heads))
         if peak >= FLOAT_EXACT or self.neuron.overflows(peak << self.exponent, timesteps):
             yield f"worst-case count {peak} << {self.exponent} overflows the 24-bit state", "lower the exponent"
 
-    def state(self, batch: int) -> dict[str, np.ndarray]:
+    def state(self, batch: int) -> State:
         return self.neuron.state((batch, *self.out_shape))
 
     def split(self, x: np.ndarray) -> np.ndarray:
@@ -92,15 +109,16 @@ class SpikingAttention(Op):
 
     def inner(self, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
         """The first product: K^T V [.., width, width] or Q K^T [.., tokens, tokens]."""
-        return k.transpose(0, 1, 3, 2) @ v if self.order == "kv" else q @ k.transpose(0, 1, 3, 2)
+        met: np.ndarray = k.transpose(0, 1, 3, 2) @ v if self.order == "kv" else q @ k.transpose(0, 1, 3, 2)
+        return met
 
     def count(self, inputs: Inputs) -> np.ndarray:
         q, k, v = (self.split(inputs[s]) for s in "qkv")
         inner = self.inner(q, k, v)
-        y = q @ inner if self.order == "kv" else inner @ v
+        y: np.ndarray = q @ inner if self.order == "kv" else inner @ v
         return y.transpose(0, 2, 1, 3).reshape(len(y), *self.out_shape)
 
-    def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
+    def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         drive = self.count(inputs).astype(np.int64) << self.exponent
         if "alive" not in inputs:
             return self.neuron.step(state, drive, 0, None, held(inputs))
@@ -109,7 +127,7 @@ class SpikingAttention(Op):
         out[alive] = self.neuron.step(state, drive[alive], 0, alive, held(inputs))
         return out
 
-    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         q, k, v = (self.split(inputs[s]) for s in "qkv")
         filled = (self.inner(q, k, v) != 0).astype(np.float32)
         if self.order == "kv":
@@ -126,7 +144,7 @@ class SpikingAttention(Op):
             "spike_out": per_sample(out),
         }
 
-    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+    def advance(self, state: State, inputs: Inputs, t: np.ndarray, span: int = 1) -> tuple[np.ndarray, Counts]:
         q, k, v = [np.ascontiguousarray(inputs[s], np.int32) for s in "qkv"]
         credit = credit_of(inputs)
         y = np.empty_like(q)
@@ -138,7 +156,7 @@ class SpikingAttention(Op):
             "spike_in": arrived, "attention_ac": work, "neuron_update": updates(credit, len(out), *self.out_shape), "spike_out": fired
         }
 
-    def instruction(self, program, name, sources):
+    def instruction(self, program: Any, name: str, sources: dict[str, list[str]]) -> list[int] | None:
         if (self.tokens * self.channels // self.heads) << self.exponent >= NARROW:
             return None
         maps = [program.place(sources[s][0]) for s in "qkv"]
@@ -149,7 +167,7 @@ class SpikingAttention(Op):
     def no_bias(self) -> np.ndarray:
         return np.zeros(self.channels, np.int32)
 
-    def accumulate(self, alu, inputs: Inputs, t: int):
+    def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         q, k, v = (self.split(inputs[s][:1])[0].astype(np.int64) for s in "qkv")
         y = np.zeros((self.heads, self.tokens, self.channels // self.heads), np.int64)
         for h in range(self.heads):
@@ -172,10 +190,10 @@ class SpikingAttention(Op):
         ) << self.exponent
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
+    def examples(cls, rng: np.random.Generator) -> Examples:
         for order in ("kv", "qk"):
 
-            def bits():
+            def bits() -> np.ndarray:
                 return (rng.random((2, 6, 8)) < 0.4).astype(np.int32)
 
             op = cls(6, 8, 2, order=order, neuron=Cuba(4096, 2048, 31))

@@ -6,7 +6,24 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import HOLD, MUTE, OPEN, SKIP, Inputs, Op, Payload, Size, register
+from spikegate.graph.ir import (
+    HOLD,
+    MUTE,
+    OPEN,
+    SKIP,
+    Alu,
+    Counts,
+    Examples,
+    Inputs,
+    Op,
+    Payload,
+    Payloads,
+    Problems,
+    Shapes,
+    Size,
+    State,
+    register,
+)
 
 RULES = {"mute": MUTE, "hold": HOLD, "skip": SKIP}
 
@@ -49,26 +66,26 @@ class TimestepGate(Op):
     def size(self) -> Size:
         return Size(neurons=1, weight_bits=len(self.mask))
 
-    def problems(self, shapes, payloads):
+    def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """A known rule, a mask of bits."""
         if self.rule not in RULES:
             yield f"rule {self.rule!r} is unknown", f"use one of {', '.join(RULES)}"
         if self.mask.ndim != 1 or not np.isin(self.mask, (0, 1)).all():
             yield "the mask is not a word of bits", "give one 0 or 1 for each timestep"
 
-    def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
+    def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         return np.where(self.mask[t - 1] == 1, OPEN, RULES[self.rule]).astype(np.int32)[:, None]
 
-    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         one = np.ones(len(t), np.int64)
         before = np.where(t > 1, self.mask[np.maximum(t - 2, 0)], 1)
         return {"gate_update": one, "spike_out": (before != self.mask[t - 1]).astype(np.int64)}
 
-    def accumulate(self, alu, inputs: Inputs, t: int):
+    def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         word = OPEN if alu.at_least(self.mask[t - 1], 1) else RULES[self.rule]
         return np.array([word]), self.step({}, {}, np.array([t]))[0]
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
+    def examples(cls, rng: np.random.Generator) -> Examples:
         for rule in RULES:
             yield cls(np.array([1, 0, 1, 1], np.int32), rule), [{} for _ in range(4)]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, register
+from spikegate.graph.ir import Alu, Counts, Examples, Inputs, State, register
 from spikegate.kernels import gate_loops
 from spikegate.kernels.instructions import GATE
 from spikegate.ops.base.scoring import ScoringGate
@@ -33,12 +33,12 @@ class TokenGate(ScoringGate):
 
     kind: ClassVar[str] = "token_gate"
 
-    def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
+    def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         credit = self.credit(inputs)
         spent = np.maximum(credit - self.score(inputs["x"]), 0)
         return np.where(credit > 0, spent, 0).astype(np.int32)
 
-    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+    def advance(self, state: State, inputs: Inputs, t: np.ndarray, span: int = 1) -> tuple[np.ndarray, Counts]:
         credit = np.ascontiguousarray(self.credit(inputs), np.int32)
         n, out = np.zeros(credit.shape, np.int64), np.empty(credit.shape, np.int32)
         seen, synops, before, after = (np.zeros(len(credit), np.int64) for _ in range(4))
@@ -47,21 +47,21 @@ class TokenGate(ScoringGate):
         gate_loops.spent(credit, n, self.table, out, before, after)
         return out, {"spike_in": seen + before, "synop": synops, "gate_update": before, "spike_out": after}
 
-    def instruction(self, program, name, sources):
+    def instruction(self, program: Any, name: str, sources: dict[str, list[str]]) -> list[int] | None:
         if "chain" not in sources:
             return None
         channels = program.shape(sources["x"][0])[-1]
         table = [program.w32.put(self.table), len(self.table)]
         return [GATE, program.link(sources["x"]), len(sources["x"]), channels, self.channel, self.width, *table]
 
-    def accumulate(self, alu, inputs: Inputs, t: int):
+    def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         scores, living = self.accumulate_scores(alu, inputs)
         left = np.where(living, self.credit(inputs)[0] - scores, 0)
         left[~alu.at_least(left, 0)] = 0
         return left, self.step({}, {"chain": self.credit(inputs)[:1], "x": tuple(x[:1] for x in inputs["x"])}, np.array([t]))[0]
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
+    def examples(cls, rng: np.random.Generator) -> Examples:
         op = cls(tokens=5, table=np.array([2, 30, 160, 500, 900], np.int32), theta=1014)
         wide = cls(tokens=5, table=np.arange(7, dtype=np.int32) * 70, theta=1014, channel=1, width=3)
         for gate, high in ((op, 2), (wide, 1)):

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, Op, Payload, Size, merged, register, total
+from spikegate.graph.ir import Alu, Counts, Examples, Inputs, Op, Payload, Payloads, Problems, Shapes, Size, State, merged, register, total
 from spikegate.kernels import counting, gate_loops
 from spikegate.ops.base.pairs import neighbours
 
@@ -67,7 +67,7 @@ class TokenMerge(Op):
     def size(self) -> Size:
         return Size(neurons=self.tokens, state_bits=len(neighbours(self.grid)[0]))
 
-    def problems(self, shapes, payloads):
+    def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Spikes of this grid, a credit for each token."""
         for shape in shapes.get("x", []):
             if shape != (self.tokens, self.channels):
@@ -85,7 +85,7 @@ class TokenMerge(Op):
     def initial(self, batch: int) -> np.ndarray:
         return np.full((batch, self.tokens), self.theta, np.int32)
 
-    def state(self, batch: int) -> dict[str, np.ndarray]:
+    def state(self, batch: int) -> State:
         return {"merged": np.zeros((batch, len(neighbours(self.grid)[0])), bool)}
 
     def credit(self, inputs: Inputs, batch: int) -> np.ndarray:
@@ -100,9 +100,10 @@ class TokenMerge(Op):
     def alike(self, inputs: Inputs) -> np.ndarray:
         """bool [batch, pairs]."""
         a, b = self.spikes(inputs)
-        return 2 * (a & b).sum(2) >= (a + b).sum(2) - self.delta
+        close: np.ndarray = 2 * (a & b).sum(2) >= (a + b).sum(2) - self.delta
+        return close
 
-    def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
+    def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         credit = self.credit(inputs, len(t)).copy()
         kept, absorbed = neighbours(self.grid)
         first = t == 1
@@ -114,7 +115,7 @@ class TokenMerge(Op):
         credit[:, absorbed] = np.where(state["merged"], ABSORBED, credit[:, absorbed])
         return credit
 
-    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         a, b = self.spikes(inputs)
         first = t == 1
         arrived = sum((x[:, side] != 0).sum((1, 2)) for x in inputs["x"] for side in neighbours(self.grid))
@@ -127,7 +128,7 @@ class TokenMerge(Op):
             "spike_out": living,
         }
 
-    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+    def advance(self, state: State, inputs: Inputs, t: np.ndarray, span: int = 1) -> tuple[np.ndarray, Counts]:
         credit = np.ascontiguousarray(self.credit(inputs, len(t)), np.int32)
         x = merged(inputs["x"])
         out = np.empty_like(credit)
@@ -139,7 +140,7 @@ class TokenMerge(Op):
         handled = np.where(t == 1, self.tokens, lives)
         return out, {"spike_in": came, "synop": synops, "attention_ac": met, "gate_update": handled, "spike_out": lives}
 
-    def accumulate(self, alu, inputs: Inputs, t: int):
+    def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         if t > 1:
             return np.zeros(0), np.zeros(0)
         kept, absorbed = neighbours(self.grid)
@@ -154,8 +155,8 @@ class TokenMerge(Op):
         return alike, self.alike({"x": tuple(x[:1] for x in inputs["x"])})[0]
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
-        def spikes():
+    def examples(cls, rng: np.random.Generator) -> Examples:
+        def spikes() -> np.ndarray:
             return (rng.random((3, 15, 4)) < 0.3).astype(np.int32) * rng.integers(1, 3, (3, 15, 4)).astype(np.int32)
 
         for delta in (-1, 0, 1, 9):

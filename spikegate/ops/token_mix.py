@@ -7,7 +7,23 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, Op, Size, held, nonzero, per_sample, register, total
+from spikegate.graph.ir import (
+    Alu,
+    Counts,
+    Examples,
+    Inputs,
+    Op,
+    Payloads,
+    Problems,
+    Shapes,
+    Size,
+    State,
+    held,
+    nonzero,
+    per_sample,
+    register,
+    total,
+)
 from spikegate.neurons.cuba import Cuba
 from spikegate.synapses import synapse
 
@@ -43,7 +59,8 @@ class TokenMix(Op):
 
     @property
     def tokens(self) -> int:
-        return self.weight.shape[1]
+        tokens: int = self.weight.shape[1]
+        return tokens
 
     @property
     def out_shape(self) -> tuple[int, ...]:
@@ -59,7 +76,7 @@ class TokenMix(Op):
     def dense_ops(self) -> int:
         return self.tokens * self.tokens * self.channels
 
-    def problems(self, shapes, payloads):
+    def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Loihi's ranges, exactness of the sums, shapes that fit."""
         yield from self.neuron.problems()
         yield from synapse.weight_problems(self.weight, np.zeros(self.heads, np.int64), self.heads)
@@ -76,7 +93,7 @@ class TokenMix(Op):
         if shapes.get("alive", [(self.tokens,)]) != [(self.tokens,)]:
             yield f"credit of shape {shapes['alive']} does not match {self.tokens} tokens", "gate and layer need the same tokens"
 
-    def overflows(self, payloads, timesteps):
+    def overflows(self, payloads: Payloads, timesteps: int) -> Problems:
         """Worst-case sums of a sample."""
         bound = synapse.exact_bound(self.weight.reshape(-1, self.tokens), sum(p.high for p in payloads.get("x", [])))
         if self.neuron.overflows(bound, timesteps):
@@ -85,13 +102,14 @@ class TokenMix(Op):
                 "lower weights and threshold together, or the number of residual sources",
             )
 
-    def state(self, batch: int) -> dict[str, np.ndarray]:
+    def state(self, batch: int) -> State:
         return self.neuron.state((batch, *self.out_shape))
 
     @cached_property
     def synapses(self) -> np.ndarray:
         """Which synapses exist, int64 [heads, target, source]."""
-        return (self.weight != 0).astype(np.int64)
+        exist: np.ndarray = (self.weight != 0).astype(np.int64)
+        return exist
 
     def current(self, x: np.ndarray) -> np.ndarray:
         """Weighted sums [batch, tokens, channels], float32 holding integers."""
@@ -101,12 +119,13 @@ class TokenMix(Op):
     @staticmethod
     def alive_inputs(inputs: Inputs) -> tuple[np.ndarray, ...]:
         """The sources with the rows of dead tokens zero."""
+        given: tuple[np.ndarray, ...] = inputs["x"]
         if "alive" not in inputs:
-            return inputs["x"]
+            return given
         living = (inputs["alive"] > 0)[..., None]
-        return tuple(x * living for x in inputs["x"])
+        return tuple(x * living for x in given)
 
-    def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
+    def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         current = self.current(total(self.alive_inputs(inputs)))
         if "alive" not in inputs:
             return self.neuron.step(state, current, 0, None, held(inputs))
@@ -115,7 +134,7 @@ class TokenMix(Op):
         out[alive] = self.neuron.step(state, current[alive], 0, alive, held(inputs))
         return out
 
-    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         rows = self.alive_inputs(inputs)
         alive = inputs["alive"] > 0 if "alive" in inputs else np.ones((len(out), self.tokens), bool)
         fanout = np.einsum("bm,hmn->bnh", alive, self.synapses)
@@ -127,7 +146,7 @@ class TokenMix(Op):
             "spike_out": per_sample(out),
         }
 
-    def accumulate(self, alu, inputs: Inputs, t: int):
+    def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         one = {s: tuple(x[:1] for x in v) if s == "x" else v[:1] for s, v in inputs.items()}
         x = total(self.alive_inputs(one))
         alive = one["alive"][0] > 0 if "alive" in one else np.ones(self.tokens, bool)
@@ -140,11 +159,11 @@ class TokenMix(Op):
         return acc, self.current(x)[0] * alive[:, None]
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
+    def examples(cls, rng: np.random.Generator) -> Examples:
         weight = rng.integers(-30, 34, (2, 5, 5)) * 2 * (rng.random((2, 5, 5)) < 0.8)
         op = cls(weight=weight, channels=6, neuron=Cuba(4096, 2048, 40))
 
-        def spikes(high):
+        def spikes(high: int) -> np.ndarray:
             return rng.integers(0, high + 1, (2, 5, 6)).astype(np.int32)
 
         yield op, [{"x": (spikes(1),)} for _ in range(4)]

@@ -6,7 +6,23 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, Op, Payload, Size, nonzero, per_sample, register, total
+from spikegate.graph.ir import (
+    Alu,
+    Counts,
+    Examples,
+    Inputs,
+    Op,
+    Payload,
+    Payloads,
+    Problems,
+    Shapes,
+    Size,
+    State,
+    nonzero,
+    per_sample,
+    register,
+    total,
+)
 from spikegate.kernels import gate_loops
 from spikegate.ops.base.pairs import neighbours
 from spikegate.ops.token_merge import ABSORBED
@@ -53,7 +69,7 @@ class TokenMove(Op):
         n = len(neighbours(self.grid)[0]) * self.channels
         return Size(neurons=n, synapses=n)
 
-    def problems(self, shapes, payloads):
+    def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Shapes and ranges that fit."""
         for shape in shapes.get("x", []):
             if shape != self.out_shape:
@@ -68,7 +84,8 @@ class TokenMove(Op):
     def carried(self, inputs: Inputs) -> np.ndarray:
         """Pairs whose kept token lives and has absorbed the other, bool [batch, pairs]."""
         kept, absorbed = neighbours(self.grid)
-        return (inputs["after"][:, absorbed] == ABSORBED) & (inputs["after"][:, kept] > 0)
+        carried: np.ndarray = (inputs["after"][:, absorbed] == ABSORBED) & (inputs["after"][:, kept] > 0)
+        return carried
 
     def moved(self, inputs: Inputs) -> tuple[np.ndarray, ...]:
         """Each source's events that are passed on, where they arrive: int32 [batch, tokens, channels]."""
@@ -80,15 +97,15 @@ class TokenMove(Op):
             out.append(y)
         return tuple(out)
 
-    def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
+    def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         return total(self.moved(inputs))
 
-    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         arrived = nonzero(self.moved(inputs))
         updates = self.carried(inputs).sum(1) * self.channels
         return {"spike_in": arrived, "synop": arrived, "neuron_update": updates, "spike_out": per_sample(out != 0)}
 
-    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+    def advance(self, state: State, inputs: Inputs, t: np.ndarray, span: int = 1) -> tuple[np.ndarray, Counts]:
         out = np.zeros((len(t), *self.out_shape), np.int32)
         pairs, arrived, sent = np.zeros((3, len(t)), np.int64)
         credit = np.ascontiguousarray(inputs["after"], np.int32)
@@ -97,7 +114,7 @@ class TokenMove(Op):
             gate_loops.carried(x, credit, *neighbours(self.grid), ABSORBED, out, pairs, arrived, sent)
         return out, {"spike_in": arrived, "synop": arrived, "neuron_update": pairs * self.channels, "spike_out": sent}
 
-    def accumulate(self, alu, inputs: Inputs, t: int):
+    def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         acc = np.zeros(self.out_shape, np.int64)
         credit = inputs["after"][0]
         for a, b in zip(*neighbours(self.grid)):
@@ -109,11 +126,11 @@ class TokenMove(Op):
         return acc, self.step({}, first, np.array([t]))[0]
 
     @classmethod
-    def examples(cls, rng: np.random.Generator):
-        def x():
+    def examples(cls, rng: np.random.Generator) -> Examples:
+        def x() -> np.ndarray:
             return rng.integers(0, 3, (2, 10, 3)).astype(np.int32)
 
-        def credit():
+        def credit() -> np.ndarray:
             return rng.choice(np.array([ABSORBED, 0, 7], np.int32), (2, 10))
 
         yield cls((2, 5), 3, 4), [{"x": (x(), x()), "after": credit()} for _ in range(3)]

@@ -6,9 +6,11 @@ design rules compare with that. Dead rows are never gathered, so a halted token 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
+
+from spikegate.graph.ir import Alu, Problems
 
 FLOAT_EXACT = 1 << 24
 WEIGHT_MIN, WEIGHT_MAX = -256, 254  # 8-bit mixed-sign weights of Loihi: even mantissas
@@ -27,7 +29,7 @@ def one_sided_bound(rows: np.ndarray, payload_high: int, bias: np.ndarray | int 
     return int(max(above.max(), below.max()))
 
 
-def weight_problems(weight: np.ndarray, bias: np.ndarray, outputs: int):
+def weight_problems(weight: np.ndarray, bias: np.ndarray, outputs: int) -> Problems:
     """Design rules of Loihi's 8-bit synapses and 13-bit biases: (what, hint)."""
     if not np.issubdtype(weight.dtype, np.integer):
         yield f"weights are {weight.dtype}, not integers", "quantise them (neuron.quantize_8bit) before export"
@@ -93,7 +95,9 @@ def conv_fanout(weight: np.ndarray, grid: tuple[int, int], stride: int, padding:
     return fan[above : above + h, left : left + w].reshape(h * w, -1)
 
 
-def conv_targets(weight: np.ndarray, grid: tuple[int, int], stride: int, padding: Padding, groups: int, p: int, c: int):
+def conv_targets(
+    weight: np.ndarray, grid: tuple[int, int], stride: int, padding: Padding, groups: int, p: int, c: int
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Synapses of one input neuron (position p, channel c): yields (out position, out channels [n], weights [n])."""
     out, per, kh, kw = weight.shape
     oh, ow = out_grid(grid, (kh, kw), stride, padding)
@@ -112,10 +116,10 @@ def conv_targets(weight: np.ndarray, grid: tuple[int, int], stride: int, padding
 
 
 def accumulate_conv(
-    alu: Any, x: np.ndarray, weight: np.ndarray, grid: tuple[int, int], stride: int, padding: Padding, groups: int
+    alu: Alu, x: np.ndarray, weight: np.ndarray, grid: tuple[int, int], stride: int, padding: Padding, groups: int
 ) -> np.ndarray:
     """The same sums for one sample [positions, channels], one event after the other: a value n is n unit events."""
-    oh, ow = out_grid(grid, weight.shape[2:], stride, padding)  # type: ignore[arg-type]
+    oh, ow = out_grid(grid, weight.shape[2:], stride, padding)
     acc = np.zeros((oh * ow, len(weight)), np.int64)
     for p, c in zip(*np.nonzero(x)):
         synapses = list(conv_targets(weight, grid, stride, padding, groups, p, c))
@@ -125,7 +129,7 @@ def accumulate_conv(
     return acc
 
 
-def accumulate_each(alu: Any, sources: tuple[np.ndarray, ...], shape: tuple[int, ...]) -> np.ndarray:
+def accumulate_each(alu: Alu, sources: tuple[np.ndarray, ...], shape: tuple[int, ...]) -> np.ndarray:
     """Values of the first sample, fed one to one: each event is one accumulate of its value."""
     acc = np.zeros(shape, np.int64)
     for x in sources:

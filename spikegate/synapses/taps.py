@@ -272,4 +272,4 @@ def transposed(weight: np.ndarray, grid: Pair, stride: Pair, padding: Pair, dila
     inner, outer, kh, kw = weight.shape
     turned = weight.reshape(groups, inner // groups, outer, kh, kw).transpose(0, 2, 1, 3, 4).reshape(groups * outer, -1, kh, kw)
     frame = tuple(d * (k - 1) - p for d, k, p in zip(dilation, (kh, kw), padding))
-    return Taps(turned[:, :, ::-1, ::-1], grid, (size[0], size[1]), stride, (1, 1), frame, dilation, groups)  # type: ignore[arg-type]
+    return Taps(turned[:, :, ::-1, ::-1], grid, (size[0], size[1]), stride, (1, 1), frame, dilation, groups)

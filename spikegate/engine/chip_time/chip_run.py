@@ -144,7 +144,8 @@ class Entrance:
 
     def _over(self) -> np.ndarray:
         """Slots whose sample has no more timesteps to send, bool [A]."""
-        return (self.injector.t >= self.schedule.graph.timesteps) | self.ended[self.injector.sample]
+        over: np.ndarray = (self.injector.t >= self.schedule.graph.timesteps) | self.ended[self.injector.sample]
+        return over
 
     @property
     def drained(self) -> bool:

@@ -30,7 +30,7 @@ class Reindexed:
         self.decider = schedule.reporter[gates[0] if gates else list(graph.ops)[-1]]
         self.first_gate = self.recorder.gates[0] if self.recorder.gates else ""
         self.decided = np.zeros(samples, np.int64)
-        self.waiting: dict[str, deque] = {n: deque() for n in schedule.units}
+        self.waiting: dict[str, deque[tuple[int, Chunk, dict[str, np.ndarray], Signals]]] = {n: deque() for n in schedule.units}
         self.begun = np.full(samples, np.iinfo(np.int64).max)
         self.ended = np.zeros(samples, np.int64)
         self.void_timesteps, self.void_events, self.steps = 0, 0, 0

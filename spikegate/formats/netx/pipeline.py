@@ -46,7 +46,7 @@ class Layer:
             for name in op.neuron.reset_names if hasattr(op, "neuron") else ():
                 self.state[name][...] = 0
         if isinstance(op, BlockInput):
-            out = op.neuron.step(self.state, x.reshape(1, *op.out_shape), self.bias)  # type: ignore[union-attr]
+            out: np.ndarray = op.neuron.step(self.state, x.reshape(1, *op.out_shape), self.bias)  # type: ignore[union-attr]
         elif isinstance(op, Block):
             due = self.pending[0]
             out = op.neuron.step(self.state, due if op.neuron.complex else due[0], self.bias)
@@ -57,7 +57,8 @@ class Layer:
             self.pending[0] = 0
         if self.axon is not None:
             out = self.axon.step(self.axon_state, {"x": (out,)}, np.array([step]))
-        return out[0]
+        first: np.ndarray = out[0]
+        return first
 
     def absorb(self, x: np.ndarray, own: np.ndarray) -> None:
         """Take this step's events `x`, and the layer's `own` where it is recurrent; they act in the next step."""

@@ -7,13 +7,12 @@ path; `Block.macs` counts them and the audit reports them, so such a net is neve
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, Op, Payload, Size, Sources, nonzero, total, updates
+from spikegate.graph.ir import Alu, Counts, Inputs, Op, Payload, Payloads, Problems, Shapes, Size, Sources, State, nonzero, total, updates
 from spikegate.neurons.base import Neuron
 from spikegate.synapses.taps import Taps
 
@@ -66,7 +65,7 @@ class Block(Op):
     def dense_ops(self) -> int:
         return sum(int(np.prod(t.outputs)) * int(np.prod(t.weight.shape[1:])) for t in self.synapses)
 
-    def problems(self, shapes: dict[str, list[tuple[int, ...]]], payloads: dict[str, list[Payload]]) -> Iterator[tuple[str, str]]:
+    def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Shapes that fit, ranges that the arithmetic covers."""
         for w in (self.weight, self.weight_imag):
             if w.size and (w.min() < WEIGHT_RANGE[0] or w.max() > WEIGHT_RANGE[1]):
@@ -82,7 +81,7 @@ class Block(Op):
             if int(np.prod(shape)) != int(np.prod(self.in_shape)) or (len(shape) > 1 and len(self.in_shape) > 1 and shape != self.in_shape):
                 yield f"input has shape {shape}, the layer takes {self.in_shape}", "check the layer's channels and the input's shape"
 
-    def state(self, batch: int) -> dict[str, np.ndarray]:
+    def state(self, batch: int) -> State:
         return self.neuron.state((batch, *self.out_shape))
 
     def sums(self, x: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
@@ -91,7 +90,7 @@ class Block(Op):
         found = tuple(self.restore(t.current(placed)) for t in self.synapses)
         return found if self.neuron.complex else found[0]
 
-    def step(self, state: dict[str, np.ndarray], inputs: Inputs, t: np.ndarray) -> np.ndarray:
+    def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         return self.neuron.step(state, self.sums(total(inputs["x"])), self.bias)
 
     @cached_property
@@ -108,7 +107,7 @@ class Block(Op):
         """(events [batch, inputs], fan-out of each input) of everything that reaches the synapses."""
         return [(x.reshape(len(x), -1).astype(np.int64), self.fanout) for x in inputs["x"]]
 
-    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> dict[str, np.ndarray]:
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         return {
             "spike_in": nonzero([x for x, _ in self.arrivals(inputs)]),
             "synop": sum(np.abs(x) @ fan for x, fan in self.arrivals(inputs)),
@@ -116,7 +115,7 @@ class Block(Op):
             "spike_out": nonzero((out,)),
         }
 
-    def advance(self, state, inputs: Inputs, t: np.ndarray, span: int = 1):
+    def advance(self, state: State, inputs: Inputs, t: np.ndarray, span: int = 1) -> tuple[np.ndarray, Counts]:
         if self.neuron.complex or len(inputs["x"]) > 1:
             return super().advance(state, inputs, t, span)
         x = np.ascontiguousarray(self.arrange(inputs["x"][0]), np.int32)
@@ -130,7 +129,7 @@ class Block(Op):
     def macs(self, inputs: Inputs) -> int:
         return sum(int(((x != 0) & (x != 1)).sum(0) @ fan) for x, fan in self.arrivals(inputs))
 
-    def accumulate(self, alu: Any, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
+    def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         x = total(tuple(s[:1] for s in inputs["x"]))
         slow = [self.restore(s.accumulate(alu, self.arrange(x)[0])[None])[0] for s in self.synapses]
         return np.stack(slow), np.stack([self.restore(s.current(self.arrange(x)))[0] for s in self.synapses])
@@ -167,7 +166,7 @@ class TallBlock(Block):
     def out_shape(self) -> tuple[int, ...]:
         return self.out_grid[0] * self.out_grid[1], self.channels
 
-    def problems(self, shapes: dict[str, list[tuple[int, ...]]], payloads: dict[str, list[Payload]]) -> Iterator[tuple[str, str]]:
+    def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Those of a block, and rows that do not split into channels."""
         yield from super().problems(shapes, payloads)
         rows = self.synapses[0].out_grid[0]

@@ -8,11 +8,12 @@ proves it exhaustively for small counts).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, Op, Size, nonzero, per_sample
+from spikegate.graph.ir import Alu, Counts, Inputs, Op, Payloads, Problems, Shapes, Size, State, nonzero, per_sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,7 @@ class Gating(Op):
     def dense_ops(self) -> int:
         return 2 * self.tokens * self.channels
 
-    def problems(self, shapes, payloads):
+    def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Bits of one shape; credit of the same tokens."""
         for slot in self.maps:
             for shape in shapes.get(slot, []):
@@ -77,10 +78,10 @@ class Gating(Op):
         """Accumulates that decide the gate, int64 [batch], from `bits`."""
         raise TypeError(f"{type(self).__name__} does not count its events")
 
-    def step(self, state, inputs: Inputs, t: np.ndarray) -> np.ndarray:
+    def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         return self.gated(self.bits(inputs)).astype(np.int32)
 
-    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         maps = self.bits(inputs)
         living = (inputs["alive"] > 0).sum(1) if "alive" in inputs else np.full(len(out), self.tokens)
         return {
@@ -94,14 +95,14 @@ class Gating(Op):
         """`bits` of the first sample, each [tokens, channels]."""
         return [m[0] for m in self.bits({s: v[:1] for s, v in inputs.items()})]
 
-    def masked(self, alu, gate: np.ndarray, x: np.ndarray, inputs: Inputs):
+    def masked(self, alu: Alu, gate: np.ndarray, x: np.ndarray, inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
         """Second half of every gate for one sample: out = gate AND x; returns (event by event, the kernel's)."""
         out = np.zeros(self.out_shape, np.int64)
         alu.add(out, np.nonzero(alu.coincide(gate.astype(np.int64), x.astype(np.int64))), 1)
         return out, self.step({}, {s: v[:1] for s, v in inputs.items()}, np.ones(1, np.int64))[0]
 
 
-def examples_of(op: Gating, rng: np.random.Generator, rate: float):
+def examples_of(op: Gating, rng: np.random.Generator, rate: float) -> Iterator[list[Inputs]]:
     """Random bits for each map, then the same with tokens that die."""
     shape = (2, *op.out_shape)
     yield [{s: (rng.random(shape) < rate).astype(np.int32) for s in op.maps} for _ in range(3)]

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from spikegate.graph.ir import Op
+from spikegate.graph.ir import Op, summed
 from spikegate.kernels import counting
 from spikegate.synapses import synapse
 from spikegate.synapses.taps import Taps, convolution
@@ -29,7 +29,7 @@ class MapOp(Op):
 
     @property
     def out_grid(self) -> tuple[int, int]:
-        return synapse.out_grid(self.grid, self.weight.shape[2:], self.stride, self.padding)  # type: ignore[arg-type]
+        return synapse.out_grid(self.grid, self.weight.shape[2:], self.stride, self.padding)
 
     @property
     def out_shape(self) -> tuple[int, ...]:
@@ -79,4 +79,4 @@ class MapOp(Op):
 
     def synops(self, sources: tuple[np.ndarray, ...]) -> np.ndarray:
         """Accumulates that maps [batch, positions, channels] cause, int64 [batch]."""
-        return sum(counting.weighted(x.reshape(len(x), -1), self.fanout) for x in sources)
+        return summed(counting.weighted(x.reshape(len(x), -1), self.fanout) for x in sources)

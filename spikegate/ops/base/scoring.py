@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Inputs, Op, Payload, Size, total
+from spikegate.graph.ir import Alu, Counts, Inputs, Op, Payload, Payloads, Problems, Shapes, Size, total
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class ScoringGate(Op):
     def size(self) -> Size:
         return Size(neurons=self.tokens, weight_bits=16 * len(self.table), state_bits=16 * self.tokens)
 
-    def problems(self, shapes, payloads):
+    def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """A table for every reachable score, non-negative so that dead stays dead."""
         last = self.channel + self.width - 1
         if self.channel < 0 or self.width < 1:
@@ -80,9 +80,10 @@ class ScoringGate(Op):
 
     def score(self, sources: tuple[np.ndarray, ...]) -> np.ndarray:
         """int [batch, tokens], scaled by 2^bits."""
-        return self.table[total(tuple(self.halting_channels(x).sum(-1) for x in sources))]
+        scores: np.ndarray = self.table[total(tuple(self.halting_channels(x).sum(-1) for x in sources))]
+        return scores
 
-    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray):
+    def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         living = self.credit(inputs) > 0
         read = [self.halting_channels(x) * living[..., None] for x in inputs["x"]]
         return {
@@ -92,7 +93,7 @@ class ScoringGate(Op):
             "spike_out": (out > 0).sum(1),
         }
 
-    def accumulate_scores(self, alu, inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
+    def accumulate_scores(self, alu: Alu, inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
         """Scores of one sample's living tokens from unit events, and which tokens live."""
         living = alu.at_least(self.credit(inputs)[0], 1)
         n = np.zeros(self.tokens, np.int64)
