@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import pwd
 import subprocess
 import sys
 import sysconfig
@@ -18,9 +18,16 @@ ROOT = Path(__file__).parents[1]
 OWN = ("train", "convert", "deploy", "utils", "hw_sim")  # names of a user's own modules
 NEEDED = ("numpy", "numba", "h5py", "onnxruntime", "pydantic", "tyro", "rich", "PyYAML", "jinja2", "pillow")
 pytestmark = [pytest.mark.timeout(900), pytest.mark.skipif(find_spec("build") is None, reason="python -m build is not installed")]
-# What the test runner changed (an empty home, no network) is for tests of this package; pip needs its own settings and the registry.
-REAL = pwd.getpwuid(os.getuid()).pw_dir
-ENV = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "NUMBA_CACHE", "XDG_"))} | {"HOME": REAL}
+
+
+def outside() -> dict[str, str]:
+    """The environment as it was before tests/conftest.py closed it off: pip needs its own settings and the registry."""
+    before = json.loads(os.environ.get("SPIKEGATE_TESTS_OUTSIDE", "{}"))
+    whole = {k: v for k, v in {**os.environ, **before}.items() if v is not None}
+    return {k: v for k, v in whole.items() if not k.startswith(("PYTHON", "NUMBA_CACHE", "SPIKEGATE_"))}
+
+
+ENV = outside()
 
 
 def call(*words: object, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -49,8 +56,8 @@ def wheel(tmp_path_factory) -> Path:
 
 def reachable(folder: Path) -> bool:
     """Whether pip can fetch a package."""
-    words = (sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--timeout", "10", "--retries", "0", "-d", folder / "probe", "tyro")
-    return call(*words, cwd=folder).returncode == 0
+    pip = (sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--timeout", "10", "--retries", "0")
+    return call(*pip, "-d", folder / "probe", "tyro", cwd=folder).returncode == 0
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +111,10 @@ def test_it_runs_prices_places_and_reports_without_torch_and_lava(small, folder)
     out = good(small, "python", "-c", code, cwd=folder)
     assert out.startswith("[187872, 200379]") and str(small.parent) in out
     assert good(small, "spikegate", "doctor", cwd=folder).splitlines()[-1] == "ok"
-    for words, hint in ((("train", "--output", "x"), "spikegate[train]"), (("run", "zoo:stas-digits", "--data", "test:2"), "spikegate[lava]"),
-                        (("compare", "zoo:stas-digits", "--targets", "torch,int"), "spikegate[train]"),
-                        (("bench", "engine"), "clone the repository")):
+    for words, hint in (
+        (("train", "--output", "x"), "spikegate[train]"), (("run", "zoo:stas-digits", "--data", "test:2"), "spikegate[lava]"),
+        (("compare", "zoo:stas-digits", "--targets", "torch,int"), "spikegate[train]"), (("bench", "engine"), "clone the repository"),
+    ):  # fmt: skip
         done = call(small / "spikegate", *words, cwd=folder)
         assert done.returncode == 1 and hint in done.stderr and "Traceback" not in done.stderr
 
