@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spikegate.__main__ import COMMANDS
 from spikegate.command.extras import OPTIONAL, absent, needs
 from spikegate.command.runs import zoo_names
+from spikegate.command.table import COMMANDS
 from spikegate.errors import DeployError
 from spikegate.installation import bench, completion, inventory, self_check
 
