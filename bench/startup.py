@@ -1,4 +1,4 @@
-"""python bench/startup.py: how long a network of six processes takes to start, and how long each command's --help takes."""
+"""python bench/startup.py: how long a network of six processes, the command, the import, a run of one image and each --help take."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ if not __package__:  # run as a file: the repository root comes first, not bench
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,13 @@ from spikegate.graph.ir import DeployError
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("train/run.py", "convert/export.py", "deploy/run.py", "deploy/compare.py", "hw_sim/estimate.py", "hw_sim/place.py")
 START_S, HELP_S = 1.0, 0.5
+PYTHON = sys.executable
+RUN = ("run", "zoo:stas-digits", "--data", "test:1", "--target", "int", "--output", "FOLDER")
+OURS = {  # what a user meets -> (words, seconds at most)
+    "spikegate --help": ((PYTHON, "-m", "spikegate", "--help"), 0.3),
+    "import spikegate": ((PYTHON, "-c", "import spikegate"), 0.1),
+    "spikegate run, one image on the reference": ((PYTHON, "-m", "spikegate", *RUN), 2.0),
+}
 
 
 @dataclass
@@ -42,14 +50,19 @@ def main() -> None:
     from bench import interleaved
 
     started = network(args.repeats)
+    with tempfile.TemporaryDirectory() as folder:
+        calls = {name: [folder if w == "FOLDER" else w for w in words] for name, (words, _) in OURS.items()}
+        met = interleaved.interleaved({name: lambda w=w: called(w) for name, w in calls.items()}, args.repeats)
     helped = interleaved.interleaved({c: lambda c=c: show_help(c) for c in COMMANDS}, args.repeats)
     helps = {c: interleaved.median(t) for c, t in helped.items()}
     slowest = max(helps, key=helps.__getitem__)
     found: dict[str, Any] = {
-        "start_s": interleaved.median(started), "help_s": helps, "repeats": args.repeats, "machine": interleaved.machine(),
+        "start_s": interleaved.median(started), "help_s": helps,
+        "user_s": {name: interleaved.median(t) for name, t in met.items()}, "repeats": args.repeats, "machine": interleaved.machine(),
         "targets": [
             interleaved.verdict("seconds to start six processes", interleaved.median(started), START_S, most=True),
             interleaved.verdict(f"seconds of the slowest --help ({slowest})", helps[slowest], HELP_S, most=True),
+            *(interleaved.verdict(f"seconds of {name}", interleaved.median(met[name]), OURS[name][1], most=True) for name in OURS),
         ],
     }  # fmt: skip
     path = interleaved.keep("startup", None, found, args.output)
@@ -61,9 +74,14 @@ def main() -> None:
     cli.console.print(f"written: {path}", markup=False, soft_wrap=True)
 
 
+def called(words: list[str]) -> None:
+    """One process, in the checkout; its output is thrown away."""
+    subprocess.run(words, cwd=ROOT, capture_output=True, check=True)
+
+
 def show_help(command: str) -> None:
     """One ``--help``."""
-    subprocess.run([sys.executable, ROOT / command, "--help"], capture_output=True, check=True)
+    called([PYTHON, str(ROOT / command), "--help"])
 
 
 def network(repeats: int) -> list[float]:

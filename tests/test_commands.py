@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spikegate.__main__ import COMMANDS
 from spikegate.command.extras import OPTIONAL, absent, needs
 from spikegate.command.runs import zoo_names
+from spikegate.command.table import COMMANDS
 from spikegate.errors import DeployError
 from spikegate.installation import bench, completion, inventory, self_check
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.lava  # doctor starts Lava
 SCRIPTS = {
     "train": "train/run.py", "export": "convert/export.py", "run": "deploy/run.py", "compare": "deploy/compare.py",
     "estimate": "hw_sim/estimate.py", "place": "hw_sim/place.py", "sweep": "hw_sim/sweep.py", "report": "hw_sim/report.py",

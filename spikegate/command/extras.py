@@ -31,7 +31,7 @@ OPTIONAL = (
     Optional("tensorboard", "tensorboard", "curves of a training", extra("train")),
     Optional("cv2", "opencv-python-headless", "SLAYER's imports: train", extra("train")),
     Optional("scipy", "scipy", "Lava's and SLAYER's imports: run, compare, train", extra("lava")),
-    Optional("threadpoolctl", "threadpoolctl", "run and compare in Lava", extra("lava")),
+    Optional("threadpoolctl", "threadpoolctl", "run and compare in Lava", LAVA),
     Optional("lava.magma", "lava-nc", "run and compare in Lava", LAVA),
     Optional("lava.lib.dl", "lava-dl", "train (SLAYER), scripts of netx", "spikegate install-lava"),
     Optional("spikingjelly", "spikingjelly", "build the models that import spikingjelly reads", extra("spikingjelly")),

@@ -14,6 +14,7 @@ import tyro
 
 from spikegate.command import cli
 from spikegate.command.runs import zoo_names
+from spikegate.command.table import COMMANDS
 
 RUNS = ("run", "compare", "estimate", "place", "sweep", "report", "export")  # commands whose arguments are runs or nets of the zoo
 Options = dict[str, tuple[str, ...]]  # option -> the values it chooses from; empty: any
@@ -52,6 +53,8 @@ def options(settings: type, prefix: str = "") -> Iterator[tuple[str, tuple[str, 
             yield from options(kind, f"{prefix}{name}.")
         else:
             yield f"--{prefix}{name}".replace("_", "-"), choices(kind)
+            for mark in getattr(hint, "__metadata__", ()):
+                yield from ((alias, choices(kind)) for alias in getattr(mark, "aliases", None) or ())
 
 
 def arguments(module: Any) -> list[str]:
@@ -64,7 +67,6 @@ def arguments(module: Any) -> list[str]:
 
 def table() -> dict[str, tuple[list[str], Options]]:
     """Command -> (words that its arguments choose from, options)."""
-    from spikegate.__main__ import COMMANDS
     from spikegate.convert.import_model import FORMATS
     from spikegate.installation.bench import benches
     from spikegate.train.settings.config import Config
@@ -159,8 +161,6 @@ def script(shell: str) -> str:
 
 
 def _fish(found: dict[str, tuple[list[str], Options]]) -> str:
-    from spikegate.__main__ import COMMANDS
-
     lines = ["# fish completion of spikegate"]
     for name, (words, made) in found.items():
         lines.append(f"complete -c spikegate -n __fish_use_subcommand -f -a {name} -d {shlex.quote(COMMANDS[name][1])}")

@@ -13,7 +13,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import spikegate
 from spikegate.command.extras import OPTIONAL
 from spikegate.command.runs import zoo_names
 
@@ -115,7 +114,7 @@ def machine() -> Machine:
 
     shm = Path("/dev/shm")
     return Machine(
-        spikegate=spikegate.__version__, folder=str(Path(spikegate.__file__).parent), python=platform.python_version(),
+        spikegate=version("spikegate") or "from a checkout", folder=str(Path(__file__).parents[1]), python=platform.python_version(),
         system=f"{platform.system()} {platform.release()}", cpu=cpu_name(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         free_memory_gib=free_memory_gib(), free_disk_gib=shutil.disk_usage(Path.cwd()).free / 2**30,
