@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 import tempfile
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from places import ROOT
+from traitlets.config import Config
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 LONGEST = 6_000  # characters of an output that are shown
 
 
 def executed(path: Path) -> nbformat.NotebookNode:
-    """The notebook with its outputs. It runs in an empty folder; a cell that raises raises CellExecutionError here."""
+    """The notebook with its outputs. It runs in an empty folder, with this checkout's code; a cell that raises raises CellExecutionError."""
     notebook = nbformat.read(path, as_version=4)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
     with tempfile.TemporaryDirectory() as folder:
-        NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
+        client = NotebookClient(
+            notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": folder}},
+            config=Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}}),
+        )  # fmt: skip
+        client.execute(cwd=folder, env=environment)
     return notebook
 
 

@@ -17,7 +17,7 @@ MODULES = {
     "engine": ("Engine and kernels", ("spikegate/engine", "spikegate/engine/chip_time", "spikegate/kernels")),
     "neurons": ("Neurons, synapses, what ops share", ("spikegate/neurons", "spikegate/synapses", "spikegate/ops/base")),
     "formats": ("Formats and data", ("spikegate/formats", "spikegate/formats/netx", "spikegate/formats/nir", "spikegate/data")),
-    "command": ("Command line", ("spikegate/command",)),
+    "command": ("Command line and API", ("spikegate/api", "spikegate/command", "spikegate/installation")),
     "train": ("Training", ("train", "train/settings", "train/models", "train/layers")),
     "convert": ("Conversion", ("convert", "convert/checks", "convert/spikingjelly")),
     "deploy": ("Deployment", ("deploy", "deploy/network", "deploy/lava", "deploy/lava_processes")),
