@@ -11,7 +11,6 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from places import ROOT
-from traitlets.config import Config
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 LONGEST = 6_000  # characters of an output that are shown
@@ -22,10 +21,7 @@ def executed(path: Path) -> nbformat.NotebookNode:
     notebook = nbformat.read(path, as_version=4)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
     with tempfile.TemporaryDirectory() as folder:
-        client = NotebookClient(
-            notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": folder}},
-            config=Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}}),
-        )  # fmt: skip
+        client = NotebookClient(notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": folder}})
         client.execute(cwd=folder, env=environment)
     return notebook
 
