@@ -64,15 +64,16 @@ def test_named_tests_exist(page):
 
 @cache
 def options(script: str) -> frozenset[str]:
-    done = subprocess.run([sys.executable, ROOT / script, "--help"], cwd=ROOT, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"})
+    words = [sys.executable, ROOT / script, "--help"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"})
     assert done.returncode == 0, done.stderr
     return frozenset(re.findall(r"--[\w.-]+", done.stdout)) | {"-c", "--help"}
 
 
 def test_commands_of_the_pages_exist_and_take_their_options():
-    seen = 0
+    seen, command = 0, re.compile(r"(?:^|`|: )python ((?:train|convert|deploy|hw_sim|bench)/\w+\.py)([^`\n|]*)", re.M)
     for page in PAGES:
-        for script, rest in re.findall(r"(?:^|`|: )python ((?:train|convert|deploy|hw_sim|bench)/\w+\.py)([^`\n|]*)", page.read_text(), re.M):
+        for script, rest in command.findall(page.read_text()):
             assert (ROOT / script).is_file(), f"{page.name}: {script}"
             for option in re.findall(r"(?<!\S)--[a-z][\w.-]*", rest.split("#")[0].split(";")[0]):
                 seen += 1

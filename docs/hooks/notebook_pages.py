@@ -17,7 +17,7 @@ LONGEST = 6_000  # characters of an output that are shown
 
 
 def executed(path: Path) -> nbformat.NotebookNode:
-    """The notebook with its outputs. It runs in an empty folder, with this checkout's code; a cell that raises raises CellExecutionError."""
+    """The notebook with its outputs. It runs in an empty folder, with this checkout's code; a failing cell raises CellExecutionError."""
     notebook = nbformat.read(path, as_version=4)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
     with tempfile.TemporaryDirectory() as folder:
