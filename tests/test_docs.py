@@ -46,7 +46,7 @@ def test_links_lead_to_files_and_headings(page):
 
 @each_page
 def test_paths_in_the_text_exist(page):
-    """Paths in code spans; placeholders and what a run writes are no paths of the repository."""
+    """Paths in code spans that start with a folder of the repository."""
     if page.name == "CHANGELOG.md":
         pytest.skip("it names paths of earlier versions")
     prose = places.FENCE.sub("", page.read_text())
