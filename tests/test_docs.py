@@ -52,7 +52,8 @@ def test_paths_in_the_text_exist(page):
     prose = places.FENCE.sub("", page.read_text())
     for span in SPAN.findall(prose):
         for path in PATH.findall(span) if span.split("/")[0] in ("tests", "bench", "conf", "docs", "spikegate", *STAGES) else []:
-            assert (ROOT / path).exists() or path in ("train/", "spikegate/ops/refractory.py"), f"{page.name} names {path}"
+            given = path == "spikegate/ops/refractory.py" or re.search(r"/[A-Z]+(/|$)", path)  # the reader's own; a placeholder
+            assert (ROOT / path).exists() or given, f"{page.name} names {path}"
 
 
 @each_page
