@@ -82,20 +82,6 @@ def test_commands_of_the_pages_exist_and_take_their_options():
     assert seen > 30
 
 
-def test_commands_of_the_notebooks_take_their_options():
-    """Spelled ``spikegate("run", ..., "--target", "int")``."""
-    from importlib import import_module
-
-    from spikegate.__main__ import COMMANDS
-
-    for notebook in NOTEBOOKS:
-        for line in re.findall(r'spikegate\(\\"(.*?)\)', notebook.read_text()):
-            words = re.findall(r"[\w.-]+", line)
-            file = import_module(COMMANDS[words[0]][0]).__file__
-            wanted = {w for w in re.findall(r"--[a-z][\w.-]*", line)}
-            assert wanted <= options(os.path.relpath(os.path.realpath(file), ROOT)), f"{notebook.name}: {line}"
-
-
 def test_the_architecture_page_names_every_folder():
     page = (ROOT / "docs/architecture.md").read_text()
     (tree,) = re.findall(r"^```\n(spikegate/ .*?)^```", page, re.M | re.S)
