@@ -33,7 +33,7 @@ def as_markdown(notebook: nbformat.NotebookNode, name: str) -> str:
             parts.append(cell.source)
         elif cell.cell_type == "code":
             parts += [f"```python\n{cell.source}\n```", *_outputs(cell.outputs)]
-    parts.insert(1, f"[Download this notebook](../notebooks/{name}.ipynb). It needs nothing but an installed Spikegate.")
+    parts.insert(1, f"[Download this notebook](../notebooks/{name}.ipynb). It needs `spikegate[all]` and Lava (`spikegate install-lava`).")
     return "\n\n".join(parts) + "\n"
 
 
