@@ -1,4 +1,4 @@
-"""The README's example runs as it stands, and the nets of the zoo work at once."""
+"""The README is short, its example runs as it stands, and the nets of the zoo work at once."""
 
 from __future__ import annotations
 
@@ -23,11 +23,18 @@ NETS = sorted(p.name for p in ZOO.iterdir())
 
 @pytest.mark.lava
 @pytest.mark.timeout(120)
-def test_the_example_of_the_readme_runs(monkeypatch, capsys):
-    monkeypatch.chdir(ROOT)
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    exec(compile(block, "README.md", "exec"), {})
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to/deploy-and-compare.md"])
+def test_the_example_of_the_page_runs(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S)
+    exec(compile(block, page, "exec"), {})
     assert capsys.readouterr().out.strip()
+
+
+def test_the_readme_fits_two_screens_and_names_the_two_commands():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 100
+    assert "\nmake demo " in text and "\nmake test " in text
 
 
 @pytest.mark.parametrize("name", NETS)

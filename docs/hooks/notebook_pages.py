@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import base64
+import os
 import re
 import tempfile
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from places import ROOT
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 LONGEST = 6_000  # characters of an output that are shown
 
 
 def executed(path: Path) -> nbformat.NotebookNode:
-    """The notebook with its outputs. It runs in an empty folder; a cell that raises raises CellExecutionError here."""
+    """The notebook with its outputs. It runs in an empty folder, with this checkout's code; a failing cell raises CellExecutionError."""
     notebook = nbformat.read(path, as_version=4)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
     with tempfile.TemporaryDirectory() as folder:
-        NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
+        client = NotebookClient(notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": folder}})
+        client.execute(cwd=folder, env=environment)
     return notebook
 
 
@@ -29,23 +32,25 @@ def as_markdown(notebook: nbformat.NotebookNode, name: str) -> str:
         if cell.cell_type == "markdown":
             parts.append(cell.source)
         elif cell.cell_type == "code":
-            parts.append(f"```python\n{cell.source}\n```")
-            parts += [_output(o) for o in cell.outputs]
-    parts.insert(1, f"[Download this notebook](../notebooks/{name}.ipynb). It needs nothing but an installed Spikegate.")
+            parts += [f"```python\n{cell.source}\n```", *_outputs(cell.outputs)]
+    parts.insert(1, f"[Download this notebook](../notebooks/{name}.ipynb). It needs `spikegate[all]` and Lava (`spikegate install-lava`).")
     return "\n\n".join(parts) + "\n"
 
 
-def _output(output: nbformat.NotebookNode) -> str:
-    if output.output_type == "stream":
-        return _block(output.text)
-    data = output.get("data", {})
-    if "image/png" in data:
-        return f"![output](data:image/png;base64,{base64.b64encode(base64.b64decode(data['image/png'])).decode()})"
-    if "text/markdown" in data:
-        return data["text/markdown"]
-    return _block(data.get("text/plain", ""))
+def _outputs(outputs: list[nbformat.NotebookNode]) -> list[str]:
+    """Markdown of a cell's outputs; texts that follow each other become one block."""
+    parts: list[str] = []
+    text = ""
+    for output in outputs:
+        data = output.get("data", {})
+        if "image/png" in data or "text/markdown" in data:
+            parts += [_block(text), data.get("text/markdown") or f"![output](data:image/png;base64,{''.join(data['image/png'].split())})"]
+            text = ""
+        else:
+            printed = ANSI.sub("", output.get("text") or data.get("text/plain", "")).rstrip()
+            text += printed + "\n" if printed else ""
+    return [part for part in (*parts, _block(text)) if part]
 
 
 def _block(text: str) -> str:
-    text = ANSI.sub("", text).rstrip()
-    return f"```text title=\"Output\"\n{text[:LONGEST]}\n```" if text else ""
+    return f'```text title="Output"\n{text.rstrip()[:LONGEST]}\n```' if text.strip() else ""

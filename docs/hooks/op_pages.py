@@ -18,10 +18,11 @@ GROUPS = {
     "Input and output": ("inject", "route", "readout"),
 }
 OTHERS = "Layers of foreign NetX files"
-HEAD = """# Ops
+HEAD = """# Ops, from the registry
 
 This page is written from the registry when the site is built. Every op is one file in [`spikegate/ops/`](../../spikegate/ops);
-[Contributing](../../CONTRIBUTING.md) shows how to add one. [Semantics](../semantics.md) says what time, halting and counters mean.
+[Contributing](../../CONTRIBUTING.md) shows how to add one. [Operations](../ops.md) has what each op computes and counts, exactly;
+[Semantics](../semantics.md) says what time, halting and counters mean.
 
 Slots: `?` marks an optional input, `*` one that takes several sources, whose values add up. Fields are what the file stores.
 *Arithmetic* is all that the op may use on its synaptic path; *counters* are the ones that its examples raise.

@@ -11,13 +11,14 @@ from places import ROOT
 
 from spikegate.__main__ import COMMANDS
 
+WITHIN = {"import": ("spikingjelly", "nir")}  # commands that hand on to others
 # Page -> (title, folders whose modules it shows, in order).
 MODULES = {
     "graph": ("Graph and errors", ("spikegate", "spikegate/graph")),
     "engine": ("Engine and kernels", ("spikegate/engine", "spikegate/engine/chip_time", "spikegate/kernels")),
     "neurons": ("Neurons, synapses, what ops share", ("spikegate/neurons", "spikegate/synapses", "spikegate/ops/base")),
     "formats": ("Formats and data", ("spikegate/formats", "spikegate/formats/netx", "spikegate/formats/nir", "spikegate/data")),
-    "command": ("Command line", ("spikegate/command",)),
+    "command": ("Command line and API", ("spikegate/api", "spikegate/command", "spikegate/installation")),
     "train": ("Training", ("train", "train/settings", "train/models", "train/layers")),
     "convert": ("Conversion", ("convert", "convert/checks", "convert/spikingjelly")),
     "deploy": ("Deployment", ("deploy", "deploy/network", "deploy/lava", "deploy/lava_processes")),
@@ -52,13 +53,15 @@ def commands_page() -> str:
     ]
     for name, text in commands.items():
         parts += [f"## {name}\n", f"{text[0].upper()}{text[1:]}.\n", f"```text\n{help_of(name)}\n```\n"]
+        for word in WITHIN.get(name, ()):
+            parts.append(f"### {name} {word}\n\n```text\n{help_of(name, word)}\n```\n")
     return "\n".join(parts)
 
 
-def help_of(command: str) -> str:
+def help_of(*command: str) -> str:
     """What ``spikegate COMMAND --help`` prints on a page 88 characters wide."""
     environment = {**os.environ, "COLUMNS": "88", "NO_COLOR": "1", "TERM": "dumb"}
     done = subprocess.run(
-        [sys.executable, "-m", "spikegate", command, "--help"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "spikegate", *command, "--help"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
     return done.stdout.strip()

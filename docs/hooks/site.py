@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 
+import nbformat
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
@@ -16,8 +17,6 @@ from op_pages import ops_page
 from places import PAGES, ROOT, local_links, page_of, rewritten, target_of
 from reference_pages import MODULES, commands_page, modules_page
 from source_pages import source_page
-
-import nbformat
 
 log = logging.getLogger("mkdocs.hooks.site")
 
