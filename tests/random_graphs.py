@@ -28,7 +28,7 @@ class Builder:
     def __init__(self, seed: int, order: str, *, merge: bool, masks: bool, signed: bool) -> None:
         self.rng, self.order, self.masks = np.random.default_rng(seed), order, masks
         self.grid = int(self.rng.integers(1, 4)), int(self.rng.integers(2, 5))
-        self.tokens, self.channels = self.grid[0] * self.grid[1], int(self.rng.choice([4, 6]))
+        self.tokens, self.channels = self.grid[0] * self.grid[1], int(self.rng.choice([4, 4, 6, 18, 34]))
         low, high = (-90, 90) if signed else (0, 3)
         self.g = Graph(timesteps=int(self.rng.integers(1, 6)), input_shape=(self.tokens, self.channels), input_payload=Payload(low, high))
         self.bits: list[str] = []
@@ -62,13 +62,17 @@ class Builder:
         return sum(self.g.payload_of(n).high for n in names)
 
     def weight(self, *shape: int) -> np.ndarray:
-        return self.rng.integers(-30, 36, shape) * 2 * (self.rng.random(shape) < 0.8)
+        """Even numbers, smaller where many add up."""
+        most = max(2, 1500 // int(np.prod(shape[1:]) * (3 if len(shape) == 4 else 1)))
+        most = min(most, 34)
+        return self.rng.integers(-most, most + 4, shape) * 2 * (self.rng.random(shape) < 0.8)
 
     def bias(self, n: int) -> np.ndarray:
         return self.rng.integers(-30, 40, n)
 
     def cuba(self) -> Cuba:
-        return Cuba(int(self.rng.choice([4096, 4096, 1000])), int(self.rng.choice([2048, 4096, 300, 0])), int(self.rng.integers(1, 120)))
+        kept = int(self.rng.choice([4096, 4096, 1000]))
+        return Cuba(kept, int(self.rng.choice([2048, 4096, 300, 0] if kept == 4096 else [2048, 4096])), int(self.rng.integers(1, 120)))
 
     def encoder(self, signed: bool) -> None:
         shape = self.tokens, self.channels

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from spikegate.engine import integer
 from spikegate.engine.record import Record
-from spikegate.graph.ir import COUNTERS, DeployError
+from spikegate.graph.ir import COUNTERS, DeployError, Graph
+from spikegate.ops.lif import Lif
+from spikegate.ops.timestep_gate import TimestepGate
 from tests.graphs import TIMESTEPS, halting_graph, halting_input
 
 SYNOP = COUNTERS.index("synop")
@@ -119,8 +123,6 @@ def test_last_alive_readout_keeps_adding_what_a_dead_token_had():
 
 
 def test_margin_exit_ends_when_the_leader_is_ahead():
-    import dataclasses
-
     graph = halting_graph(gated=False)
     full = integer.run(graph, halting_input(), spikes=True)
     graph.ops["exit"] = dataclasses.replace(graph.ops["exit"], margin=np.array([40] * TIMESTEPS), policy="threshold_then_argmax")
@@ -149,6 +151,41 @@ def test_synop_count_equals_spikes_times_real_synapses(gated):
 def test_inputs_that_do_not_fit_are_refused(bad, word):
     with pytest.raises(DeployError, match=word):
         integer.run(halting_graph(), bad)
+
+
+@pytest.mark.parametrize("name, more", [("readout", {}), ("exit", {"margin": np.zeros(9, int)})])
+def test_an_op_made_for_other_timesteps_is_refused_by_name(name, more):
+    """An exit gate that ends later than the net would otherwise have the record written beyond its end."""
+    graph = halting_graph()
+    graph.ops[name] = dataclasses.replace(graph.ops[name], timesteps=9, **more)
+    with pytest.raises(DeployError, match=f"{name}: is made for 9 timesteps, the net runs 4"):
+        graph.check()
+
+
+def test_a_mask_of_other_timesteps_is_refused_by_name():
+    graph = Graph(timesteps=4, input_shape=(4, 2))
+    graph.add("mask", TimestepGate(np.array([1, 0])))
+    graph.add("lif", Lif((4, 2)), x="input", open="mask")
+    with pytest.raises(DeployError, match="mask: is made for 2 timesteps"):
+        graph.check()
+
+
+def test_a_readout_that_holds_dead_tokens_needs_an_exit_that_sees_them():
+    graph = halting_graph()
+    graph.edges = [e for e in graph.edges if (e.target, e.slot) != ("exit", "alive")]
+    with pytest.raises(DeployError, match="readout: takes the credit of 'gate2', but no exit gate does"):
+        graph.check()
+
+
+def test_credits_are_recorded_without_a_readout(gated):
+    graph = halting_graph()
+    for name in ("readout", "exit"):
+        del graph.ops[name]
+    graph.edges = [e for e in graph.edges if e.target in graph.ops]
+    graph.check()
+    found = integer.run(graph, halting_input())
+    first = gated.exit_step.min()
+    assert np.array_equal(found.alive[:, :first], gated.alive[:, :first])
 
 
 def test_record_survives_a_file(gated, tmp_path):

@@ -22,7 +22,7 @@ def dec(x: int, d: int) -> int:
 
 def one(neuron: Cuba, u: int, v: int, x: int, b: int, hold: bool) -> tuple[int, int, int]:
     """u, v and spike of one neuron after a timestep, in Python's integers."""
-    u = (dec(u, neuron.i_decay) + 64 * x + LIMIT) % (2 * LIMIT) - LIMIT
+    u = (dec(u, neuron.i_decay) + 64 * x + LIMIT - 1) % (2 * LIMIT) - LIMIT + 1
     v = max(1 - LIMIT, min(LIMIT - 1, dec(v, neuron.v_decay) + u + 64 * b))
     s = int(v > 64 * neuron.vth and not hold)
     return u, 0 if s else v, s

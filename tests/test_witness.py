@@ -164,6 +164,25 @@ def test_halting_and_merging(more, tmp_path):
     compare(graph, tmp_path / "g.net", x, batch=4)
 
 
+def test_a_gate_without_chain_starts_every_timestep_with_full_credit(tmp_path):
+    graph, x = halting_graph(order="rectangle", scores=300), halting_input()
+    graph.edges = [e for e in graph.edges if (e.target, e.slot) != ("gate1", "chain")]
+    write_graph(graph, tmp_path / "g.net")
+    samples = compare(graph, tmp_path / "g.net", x)
+    assert any(s.spikes[t]["gate1"].any() and not s.spikes[t]["gate1"].all() for s in samples for t in range(len(s.spikes)))
+
+
+def test_random_graphs_hold_every_op():
+    kinds = set()
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        chosen = [str(k) for k in rng.choice(KINDS, 10)]
+        end = ("readout", "dense", "average", "recurrent", "sigma")[seed % 5]
+        ways = {"merge": bool(seed % 2), "masks": bool(seed % 3), "signed": bool(seed % 7), "feedback": bool(seed % 4)}
+        kinds |= {op.kind for op in random_graph(seed, ORDERS[seed // 5 % 5], chosen, end, **ways).ops.values()}
+    assert kinds == set(OPS)
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(
     seed=st.integers(0, 2**32 - 1), order=st.sampled_from(ORDERS), kinds=st.lists(st.sampled_from(KINDS), min_size=3, max_size=12),

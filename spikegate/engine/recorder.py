@@ -24,7 +24,8 @@ class Recorder:
         self.start = delayed(first) if first else None
         readout = graph.only("readout")
         last = self.names[-1]
-        tokens = graph.ops[readout[0]].weight.shape[1] if readout else 1  # type: ignore[attr-defined]
+        first_gate = graph.ops[self.gates[0]].out_shape[0] if self.gates else 1
+        tokens = graph.ops[readout[0]].weight.shape[1] if readout else first_gate  # type: ignore[attr-defined]
         self.logits_of = readout[0] if readout else last
         classes = int(np.prod(graph.ops[self.logits_of].out_shape))
         t = graph.timesteps

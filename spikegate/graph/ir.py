@@ -6,17 +6,17 @@ positions of a grid row by row (position = y * width + x). One call of `Op.step`
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import numpy as np
 
 from spikegate.errors import DeployError as DeployError
 from spikegate.graph.alu import Alu as Alu
+from spikegate.graph.clock import clock_problems
 from spikegate.graph.signals import HOLD as HOLD
 from spikegate.graph.signals import MUTE as MUTE
 from spikegate.graph.signals import OPEN as OPEN
@@ -231,7 +231,7 @@ class Graph:
 
     def check(self) -> None:
         """Raise one DeployError that lists every broken design rule of the graph, each with its op and its hint."""
-        found = list(self._problems())
+        found = [*self._problems(), *clock_problems(self.ops, self.edges, self.timesteps)]
         if len(found) == 1:
             raise DeployError(*found[0])
         if found:
@@ -279,11 +279,11 @@ class Graph:
                 yield edge
             elif edge.source not in seen:  # credit goes round: a ring of removed gates leaves nothing
                 for e in self.sources(edge.source).get(self.ops[edge.source].stand_in, []):
-                    instead = dataclasses.replace(edge, source=e.source, delay=min(1, edge.delay + e.delay))
+                    instead = replace(edge, source=e.source, delay=min(1, edge.delay + e.delay))
                     yield from remaining(instead, seen | {edge.source})
 
         edges = [r for e in self.edges if e.target not in removed for r in remaining(e)]
-        return dataclasses.replace(self, ops={n: op for n, op in self.ops.items() if n not in removed}, edges=edges)
+        return replace(self, ops={n: op for n, op in self.ops.items() if n not in removed}, edges=edges)
 
     def without_halting(self) -> Graph:
         """The plain net: no token gates, no merging, no timestep masks: every token in every layer and timestep."""

@@ -35,7 +35,7 @@ def cuba(current, credit, u, v, span, bias, i_decay, v_decay, theta, limit, hold
                     x += decayed(np.int64(u[a, p, c]), i_decay)
                 if x >= limit or x <= -limit:
                     flags |= 1
-                    x = (x + limit) % (2 * limit) - limit
+                    x = (x + limit - 1) % (2 * limit) - limit + 1
                 if u.size:
                     u[a, p, c] = x
                 b = decayed(np.int64(v[a, p, c]), v_decay) + x + (bias[c] << 6)
@@ -53,11 +53,11 @@ def cuba(current, credit, u, v, span, bias, i_decay, v_decay, theta, limit, hold
 @inlined
 def currents(acc, up, u, bias, i_keep):
     """Currents of one position: ``u = dec(u) + 2^(6 + up) acc``; acc becomes ``u + 2^6 bias``. Returns whether one wrapped."""
-    limit, wrapped = np.int32(LIMIT), np.int32(0)
+    limit, edge, wrapped = np.int32(LIMIT), np.int32(LIMIT - 1), np.int32(0)
     for c in range(len(u)):
         x = kept(u[c], i_keep) + (acc[c] << (np.int32(6) + up))
         wrapped |= np.int32(x >= limit) | np.int32(x <= -limit)
-        u[c] = acc[c] = ((x + limit) & (np.int32(2) * limit - np.int32(1))) - limit
+        u[c] = acc[c] = ((x + edge) & (np.int32(2) * limit - np.int32(1))) - edge
     for c in range(len(u)):
         acc[c] += bias[c] << np.int32(6)
     return wrapped

@@ -34,7 +34,7 @@ class RectangleGate(ScoringGate):
         return {"spent": np.zeros((batch, self.tokens), np.int32)}
 
     def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
-        credit, spent = inputs["chain"], state["spent"]
+        credit, spent = self.credit(inputs), state["spent"]
         spent += (self.score(inputs["x"]) * (credit > 0)).astype(np.int32)
         np.minimum(spent, self.theta, out=spent)
         left: np.ndarray = np.maximum(credit - spent, 0)
