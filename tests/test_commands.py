@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spikegate.command import table
 from spikegate.command.extras import OPTIONAL, absent, needs
 from spikegate.command.runs import zoo_names
 from spikegate.command.table import COMMANDS
@@ -21,11 +22,7 @@ from spikegate.installation import bench, completion, inventory, self_check
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.lava  # doctor starts Lava
-SCRIPTS = {
-    "train": "train/run.py", "export": "convert/export.py", "run": "deploy/run.py", "compare": "deploy/compare.py",
-    "estimate": "hw_sim/estimate.py", "place": "hw_sim/place.py", "sweep": "hw_sim/sweep.py", "report": "hw_sim/report.py",
-    "validate": "hw_sim/validate.py", "import spikingjelly": "convert/from_spikingjelly.py", "import nir": "convert/from_nir.py",
-}  # fmt: skip
+SCRIPTS = {command: script for script, command in table.SCRIPTS.items()}
 
 
 def call(*words: object, cwd: Path = ROOT, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -245,3 +242,14 @@ def test_no_module_is_loaded_twice_whichever_way_a_command_is_called(script, tmp
         out = call(*called, cwd=folder, env={"REPOSITORY": str(ROOT)})
         assert "accuracy" in out.stdout, out.stderr
         assert "TWICE []" in out.stdout and "BARE []" in out.stdout
+
+
+def test_hints_name_the_command_as_it_was_called(tmp_path):
+    installed, script = spikegate("run", cwd=tmp_path), call(sys.executable, ROOT / "deploy" / "run.py", cwd=tmp_path)
+    assert installed.returncode == script.returncode == 1
+    assert "hint: export one first: spikegate export\n" in installed.stderr
+    assert "hint: export one first: python convert/export.py\n" in script.stderr
+
+
+def test_every_script_of_the_table_exists_and_stands_for_a_command():
+    assert all((ROOT / script).is_file() and command.split()[0] in COMMANDS for script, command in table.SCRIPTS.items())

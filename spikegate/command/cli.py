@@ -13,11 +13,21 @@ from typing import Any, TypeVar
 from rich.console import Console
 
 from spikegate.command.extras import absent
+from spikegate.command.table import as_called
 from spikegate.errors import DeployError
 
 T = TypeVar("T")
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
-errors = Console(stderr=True, highlight=False)
+
+
+class CommandConsole(Console):
+    """Prints texts with the commands named as they were called."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(as_called(o) if isinstance(o, str) else o for o in objects), **options)
+
+
+console = CommandConsole(highlight=False, width=None if sys.stdout.isatty() else 140)
+errors = CommandConsole(stderr=True, highlight=False)
 
 
 def parse(cls: type[T], description: str, args: list[str] | None = None, default: T | None = None) -> T:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import sys
+
 COMMANDS = {
     "train": ("spikegate.train.run", "train a net from a YAML file, or go on with one"),
     "export": ("spikegate.convert.export", "write a trained run as NetX HDF5, ONNX and manifest, or as NIR"),
@@ -20,3 +23,26 @@ COMMANDS = {
     "install-lava": ("spikegate.command.install_lava", "add lava-nc and lava-dl to this Python"),
     "completion": ("spikegate.installation.completion", "print a completion script for bash, zsh or fish"),
 }
+
+# The same commands as scripts of a checkout.
+SCRIPTS = {
+    "train/run.py": "train",
+    "convert/export.py": "export",
+    "convert/from_spikingjelly.py": "import spikingjelly",
+    "convert/from_nir.py": "import nir",
+    "deploy/run.py": "run",
+    "deploy/compare.py": "compare",
+    "hw_sim/estimate.py": "estimate",
+    "hw_sim/place.py": "place",
+    "hw_sim/sweep.py": "sweep",
+    "hw_sim/report.py": "report",
+    "hw_sim/validate.py": "validate",
+}
+SCRIPT = re.compile(rf"(?:python )?\b({'|'.join(map(re.escape, SCRIPTS))})")
+
+
+def as_called(text: str) -> str:
+    """The text with scripts named as the user calls them: where ``spikegate`` was called, ``python deploy/run.py`` is ``spikegate run``."""
+    if not sys.argv[0].startswith("spikegate "):
+        return text
+    return SCRIPT.sub(lambda m: f"spikegate {SCRIPTS[m[1]]}", text)
