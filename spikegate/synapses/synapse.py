@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from spikegate.graph.ir import Alu, Problems
+from spikegate.graph.alu import Alu
+from spikegate.graph.signals import Problems
 
 FLOAT_EXACT = 1 << 24
 WEIGHT_MIN, WEIGHT_MAX = -256, 254  # 8-bit mixed-sign weights of Loihi: even mantissas

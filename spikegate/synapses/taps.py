@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
+from spikegate.graph.alu import Alu
 from spikegate.graph.signals import NO_CREDIT, Merged
 from spikegate.kernels import gather, scatter
 from spikegate.kernels.counting import FEW_ADDS
@@ -242,7 +242,7 @@ class Taps:
     def _columns(self) -> np.ndarray:
         return np.ascontiguousarray(self._float[:, :, 0, 0].T)
 
-    def accumulate(self, alu: Any, x: np.ndarray) -> np.ndarray:
+    def accumulate(self, alu: Alu, x: np.ndarray) -> np.ndarray:
         """The sums of one sample [in positions, in channels] event by event: a value n is |n| adds of the weight, or of its negative."""
         acc = np.zeros(self.outputs, np.int64)
         per, each = self.weight.shape[1], len(self.weight) // self.groups
