@@ -51,9 +51,9 @@ def main() -> None:
     if args.json:
         cli.print_json(found)
         return
-    f = found
+    f, gates = found, ", gates inside" if args.mapping == "chip" else ""
     lines = (
-        f"{args.net}, {args.mapping} mapping{', gates inside' if args.mapping == 'chip' else ''}: {f['ops']} ops, {f['neurons']:,} neurons, {f['chip_events']:,.0f} chip events",
+        f"{args.net}, {args.mapping} mapping{gates}: {f['ops']} ops, {f['neurons']:,} neurons, {f['chip_events']:,.0f} chip events",
         f"  Lava {f['lava_s']:.2f} s an image (start {f['start_s']:.2f} s), integer engine {f['int_s']:.2f} s; equal: {f['equal']}",
         f"  memory {f['memory_gb']:.2f} GB: parent (torch, Lava, graph) {f['parent_gb']:.2f}, processes {f['children_gb']:.2f}",
     )

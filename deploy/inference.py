@@ -56,8 +56,8 @@ def deploy(export: Path | None = None, *, data: str | None = None, data_path: Pa
     at = timing_of(graph, timing, schedule, mapping, protocol)
     messages = Messages() if trace else None
     with bar(f"{target}, {split}", len(images)) as progress:
-        found = infer(bundle, images, labels, target=target, at=at, halt=halt, spikes=spikes, batch=batch, patience=patience, trace=messages,
-                      progress=lambda n: progress.advance(progress.task_ids[0], n))
+        found = infer(bundle, images, labels, target=target, at=at, halt=halt, spikes=spikes, batch=batch, patience=patience,
+                      trace=messages, progress=lambda n: progress.advance(progress.task_ids[0], n))
     found.meta |= {"split": split, "shipped": opened.shipped, "data_path": str(data_path) if data_path else None}
     folder = output or run_of(bundle.folder) / "deploy"
     written = write(folder, found, images, spikes)
@@ -94,8 +94,8 @@ def infer(bundle: Bundle, images: np.ndarray, labels: np.ndarray | None = None, 
           trace: Messages | None = None, progress: Progress | None = None) -> Record:
     """Images uint8 [N, channels, height, width] through one target: nothing is printed or written.
 
-    `at` is what `timing_of` found, None for algorithmic timing; `spikes` keeps every op's output, `trace` is filled
-    with every message between Lava processes.
+    `at` is what `timing_of` found, None for algorithmic timing; `spikes` keeps every op's output, `trace` is
+    filled with every message between Lava processes.
 
     Raises
     ------
@@ -120,7 +120,8 @@ def infer(bundle: Bundle, images: np.ndarray, labels: np.ndarray | None = None, 
     found.meta |= {
         "samples": list(range(len(images))), "dataset": bundle.manifest["dataset"], "target": target,
         "timing": "algorithmic" if at.schedule is None else "loihi", "mapping": at.mapping if target == "lava" else None,
-        "gates": at.gates if target == "lava" else None, "protocol": at.protocol if target == "lava" else None, "halt": halt, "images_per_s": len(images) / seconds,
+        "gates": at.gates if target == "lava" else None, "protocol": at.protocol if target == "lava" else None, "halt": halt,
+        "images_per_s": len(images) / seconds,
         "name": bundle.manifest["name"], "model": bundle.manifest["model"],
     }
     return found

@@ -113,7 +113,7 @@ def run_netx(export: Path | None, input: Path | None, *, halt: str = "on", data:
                                 progress=lambda n: progress.advance(progress.task_ids[0], n))
         seconds = time.perf_counter() - start
         messages = None if chosen.network is None else chosen.network.messages
-    lava = dict(zip(LAVA, (at.mapping, at.gates, at.protocol))) if target == "lava" else dict.fromkeys(LAVA)
+    lava: dict[str, Any] = dict(zip(LAVA, (at.mapping, at.gates, at.protocol))) if target == "lava" else dict.fromkeys(LAVA)
     graded = count(graph, x)
     named: dict[str, Any] = {"net": str(export), "input": str(input), "target": target}
     facts = named | summary(graph, found, seconds) | lava | {"graded": graded}

@@ -35,5 +35,5 @@ def show(messages: Messages) -> None:
         figures = (total.messages, total.rows, total.silent, total.events, total.bytes)
         table.add_row(total.sender, total.port, ", ".join(total.receivers), *(f"{n:,}" for n in figures))
     cli.console.print(table)
-    cli.console.print("silent: timesteps of a sample for which nothing fired and the message held no more than its header; a gate was closed",
-                      soft_wrap=True)
+    note = "silent: timesteps of a sample without any event, so that the message held nothing for it; of a gate: it was closed"
+    cli.console.print(note, soft_wrap=True)

@@ -27,8 +27,10 @@ def _places(port: Any) -> tuple[np.ndarray, np.ndarray]:
 class SendPort(CspSendPort):
     """The end that sends."""
 
+    _idx: int
+
     def start(self) -> None:
-        self._lengths, self._array = _places(self)
+        self._lengths, self._places = _places(self)
         self._free = self._size  # places known to be free
 
     def probe(self) -> bool:
@@ -45,7 +47,7 @@ class SendPort(CspSendPort):
             self._free -= 1
         else:
             self._ack.acquire()
-        self._array[self._idx, : len(data)] = data
+        self._places[self._idx, : len(data)] = data
         self._lengths[self._idx] = len(data)
         self._idx = (self._idx + 1) % self._size
         self._req.release()
@@ -54,8 +56,10 @@ class SendPort(CspSendPort):
 class RecvPort(CspRecvPort):
     """The end that receives."""
 
+    _idx: int
+
     def start(self) -> None:
-        self._lengths, self._array = _places(self)
+        self._lengths, self._places = _places(self)
 
     def probe(self) -> bool:
         """Whether `recv` would not wait."""
@@ -68,12 +72,12 @@ class RecvPort(CspRecvPort):
         """The next message, which stays in the channel; waits for it."""
         self._req.acquire()
         self._req.release()
-        return self._array[self._idx, : int(self._lengths[self._idx])].copy()
+        return self._places[self._idx, : int(self._lengths[self._idx])].copy()
 
     def recv(self) -> np.ndarray:
         """The next message, uint8 [its length]; waits for it."""
         self._req.acquire()
-        message = self._array[self._idx, : int(self._lengths[self._idx])].copy()
+        message = self._places[self._idx, : int(self._lengths[self._idx])].copy()
         self._idx = (self._idx + 1) % self._size
         self._ack.release()
         return message

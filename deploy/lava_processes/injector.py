@@ -18,7 +18,6 @@ from spikegate.deploy.lava.lava_import import (
     requires,
 )
 
-
 OUT = 8  # see `stage`
 
 

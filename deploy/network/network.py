@@ -26,7 +26,7 @@ from spikegate.deploy.network.message_log import Messages
 from spikegate.deploy.network.messages import dtype_of
 from spikegate.deploy.network.reports import Collector, enlarge
 from spikegate.deploy.network.staging import usable_cores
-from spikegate.deploy.network.watchdog import COMPUTE, HELPERS, SEND, START, Pulse, Pulses, how_it_died
+from spikegate.deploy.network.watchdog import HELPERS, Pulse, Pulses, how_it_died
 from spikegate.engine.chip_time.schedule import Schedule
 from spikegate.engine.injector import fit, free_running, span_of
 from spikegate.engine.integer import warm
@@ -97,8 +97,8 @@ class Network:
         self._stillborn: DeployError | None = None
         with contextlib.suppress(Exception):  # an op that fails is named by its process
             warm(graph)
-        for port in (port for plan in self.plans.values() for port in plan.ports):
-            port.layout.warm()
+        for out in (out for plan in self.plans.values() for out in plan.ports):
+            out.layout.warm()
         ends, processes = [], {}
         job_end, self._jobs = mp.Pipe(duplex=False)
         enlarge(self._jobs)
@@ -120,8 +120,8 @@ class Network:
                 if name == maps.INJECTOR:
                     processes[sender].back.connect(processes[name].back)
                 else:
-                    port = self.plans[sender].port_to(name)
-                    getattr(processes[sender], f"out_{port}").connect(getattr(processes[name], f"in_{k}"))
+                    out = getattr(processes[sender], f"out_{self.plans[sender].port_to(name)}")
+                    out.connect(getattr(processes[name], f"in_{k}"))
         try:
             self._start(lava, processes, protocol)
         except BaseException:
@@ -262,7 +262,8 @@ class Network:
             if not pipes:
                 self._check_dead(ready)
                 if time.monotonic() - max(started, self.pulses.last_change) > self.patience_s:
-                    raise self._hanging()
+                    senders = {n: p.senders for n, p in self.plans.items()}
+                    raise self.pulses.hanging(senders, list(self.graph.ops), self.patience_s)
 
     def _check_dead(self, ready: list) -> None:
         for item in ready:
@@ -271,17 +272,6 @@ class Network:
                 mp.Process.join(process, 1)  # its exit code is known a little after its sentinel
                 raise DeployError(f"process {name}", f"{how_it_died(process.exitcode)} during the run",
                                   MEMORY_HINT)
-
-    def _hanging(self) -> DeployError:
-        stopped = self.pulses.stopped()
-        if stopped is not None:
-            return DeployError(f"process {stopped}", "hangs: a signal or a debugger has stopped it", "continue it (kill -CONT), run again")
-        name, phase, detail = self.pulses.culprit({n: p.senders for n, p in self.plans.items()})
-        doing = {START: "never started", COMPUTE: "computes", SEND: "cannot send"}.get(phase, "does not take its messages")
-        if phase == COMPUTE and detail >= 0:
-            doing = f"computes op {list(self.graph.ops)[detail]}"
-        return DeployError(f"process {name}", f"hangs: it {doing} since {self.patience_s:g} s without result",
-                           "if the op really takes so long, use a smaller --batch or more --patience")
 
     def close(self) -> None:
         """Stop: in order if all is well, by killing otherwise. Nothing is left: no process, no shared memory."""
