@@ -31,7 +31,7 @@ class Args:
     net: Annotated[str, tyro.conf.Positional] = "spikformer-4-384"
     """A file of conf/published, without its ending."""
     mapping: Literal["op", "block", "chip"] = "chip"
-    """What one Lava process holds."""
+    """What one Lava process holds; chip: the net, gates inside."""
     json: bool = False
     """Print the figures as JSON only."""
     output: Path | None = None
@@ -51,9 +51,9 @@ def main() -> None:
     if args.json:
         cli.print_json(found)
         return
-    f = found
+    f, gates = found, ", gates inside" if args.mapping == "chip" else ""
     lines = (
-        f"{args.net}, {args.mapping} mapping: {f['ops']} ops, {f['neurons']:,} neurons, {f['chip_events']:,.0f} chip events",
+        f"{args.net}, {args.mapping} mapping{gates}: {f['ops']} ops, {f['neurons']:,} neurons, {f['chip_events']:,.0f} chip events",
         f"  Lava {f['lava_s']:.2f} s an image (start {f['start_s']:.2f} s), integer engine {f['int_s']:.2f} s; equal: {f['equal']}",
         f"  memory {f['memory_gb']:.2f} GB: parent (torch, Lava, graph) {f['parent_gb']:.2f}, processes {f['children_gb']:.2f}",
     )

@@ -144,7 +144,8 @@ def exactness(found: Sequence[Line]) -> str:
         return f"**NOT exact**: {', '.join(dict.fromkeys(odd))}."
     results = [r for line in found for r, _ in line.pairs]
     checked = []
-    for key, mapping in (("int", ""), ("lava", ", one process per chip"), ("lava_block", ", per block"), ("lava_op", ", per op")):
+    mappings = ("int", ""), ("lava", ", one process per chip (gates inside)"), ("lava_block", ", per block"), ("lava_op", ", per op")
+    for key, mapping in mappings:
         checks = [r["exact"][key] for r in results if key in r["exact"]]
         if checks:
             images, spikes = min(e["images"] for e in checks), sum(e["spikes"] for e in checks)

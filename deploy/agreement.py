@@ -90,6 +90,8 @@ def compare(run: Path | None = None, *, targets: str = "torch,int,lava", data: s
               "shipped": opened.shipped, "equal": agreed.equal, "spikes": agreed.spikes, "values": agreed.values, "ops": agreed.ops,
               "divergence": None if found is None else asdict(found),
               "timing": {"timing": "algorithmic"} if at.schedule is None else at.schedule.facts()}
+    if "lava" in wanted:
+        result |= {"mapping": at.mapping, "gates": at.gates}
     name = "compare.json" if at.schedule is None else "compare-loihi.json"
     with atomic(output or run_of(bundle.folder) / "deploy" / name) as part:
         part.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
@@ -103,9 +105,10 @@ def compare(run: Path | None = None, *, targets: str = "torch,int,lava", data: s
         cli.console.print(str(found), style="red", soft_wrap=True)
         return False
     counting = [n for n in names if n != "torch"]
+    where = f"; Lava in {at.named}" if "lava" in wanted else ""
     rest = "alive masks, logits and exit steps" + (f", and event counters of {' and '.join(counting)}" if len(counting) > 1 else "")
     cli.console.print(f"equal: {agreed.spikes:,} spikes compared over {agreed.values:,} neuron timesteps of {len(totals)} ops and "
-                      f"{opened.described} ({' = '.join(names)}); so are {rest}", soft_wrap=True)
+                      f"{opened.described} ({' = '.join(names)}); so are {rest}{where}", soft_wrap=True)
     return True
 
 

@@ -35,7 +35,8 @@ class Args:
     schedule: Literal["auto", "pipelined", "wait"] = "auto"
     """With --timing loihi: timesteps as close as feedback allows, or each after the one before; auto pipelines where halting allows."""
     mapping: Literal["op", "block", "chip"] | None = None
-    """What one Lava process holds; left out: chip, or op with --timing loihi."""
+    """What one Lava process holds. op: one op. block: the ops between two gates; gates and exit are processes of their own. chip: the
+    net, gates inside, which is the fastest. Left out: block, or op with --timing loihi."""
     batch: int | None = None
     """Samples in flight; 8 on Lava, 64 on the reference."""
     protocol: Literal["async", "loihi"] | None = None

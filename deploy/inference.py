@@ -13,7 +13,9 @@ from rich import progress as rich
 from spikegate.command import cli
 from spikegate.command.runs import run_of, trained_in
 from spikegate.data.shipped import parse_data
+from spikegate.deploy import traffic
 from spikegate.deploy.bundle import Bundle, load_images, open_export, spike_bytes, without_halting
+from spikegate.deploy.network.message_log import Messages
 from spikegate.deploy.targets import Progress, Target
 from spikegate.deploy.timing import Timing, described, timing_of
 from spikegate.engine.record import Record
@@ -37,7 +39,7 @@ def bar(task: str, total: int) -> rich.Progress:
 def deploy(export: Path | None = None, *, data: str | None = None, data_path: Path | None = None, target: str = "lava",
            timing: str = "algorithmic", schedule: str = "auto", mapping: str | None = None, halt: str = "on", record: str = "events",
            batch: int | None = None, protocol: str | None = None, patience: float = PATIENCE_S, as_json: bool = False,
-           output: Path | None = None) -> Path:
+           trace: bool = False, output: Path | None = None) -> Path:
     """Run the images and write the files; returns the folder that holds them. Parameters as the options of deploy/run.py.
 
     Raises
@@ -52,17 +54,22 @@ def deploy(export: Path | None = None, *, data: str | None = None, data_path: Pa
     graph = bundle.graph if halt == "on" else without_halting(bundle.graph)
     spikes = record == "spikes"
     at = timing_of(graph, timing, schedule, mapping, protocol)
+    messages = Messages() if trace else None
     with bar(f"{target}, {split}", len(images)) as progress:
         found = infer(bundle, images, labels, target=target, at=at, halt=halt, spikes=spikes, batch=batch, patience=patience,
-                      progress=lambda n: progress.advance(progress.task_ids[0], n))
+                      trace=messages, progress=lambda n: progress.advance(progress.task_ids[0], n))
     found.meta |= {"split": split, "shipped": opened.shipped, "data_path": str(data_path) if data_path else None}
     folder = output or run_of(bundle.folder) / "deploy"
     written = write(folder, found, images, spikes)
+    if messages is not None:
+        written.append(traffic.save(folder, messages, halt))
     facts = summary(found) | {"mean_layer_timesteps": mean_layer_timesteps(graph)}
+    if messages is not None:
+        facts["ports"] = traffic.facts(messages)
     if as_json:
         cli.print_json({**facts, "written": [str(folder / name) for name in written]})
         return folder
-    where = f"lava, {at.mapping} mapping, {at.protocol}" if target == "lava" else "integer reference"
+    where = f"lava, {at.named}, {at.protocol}" if target == "lava" else "integer reference"
     print_ = cli.console.print
     print_(f"{bundle.manifest['model']} on {opened.described} ({where}, halting {halt})", soft_wrap=True)
     print_(f"  accuracy           {100 * facts['accuracy']:.2f} %")
@@ -76,16 +83,19 @@ def deploy(export: Path | None = None, *, data: str | None = None, data_path: Pa
         if facts["void_timesteps"]:
             print_(f"  under way at exit  {facts['void_timesteps']:,} timesteps, {facts['void_events']:,} chip events", soft_wrap=True)
     print_(f"  speed              {facts['images_per_s']:.1f} inferences/s")
+    if messages is not None:
+        traffic.show(messages)
     print_(f"wrote {folder}/{', '.join(written)}", soft_wrap=True)
     return folder
 
 
 def infer(bundle: Bundle, images: np.ndarray, labels: np.ndarray | None = None, *, target: str = "int", at: Timing | None = None,
           halt: str = "on", spikes: bool = False, batch: int | None = None, patience: float = PATIENCE_S,
-          progress: Progress | None = None) -> Record:
+          trace: Messages | None = None, progress: Progress | None = None) -> Record:
     """Images uint8 [N, channels, height, width] through one target: nothing is printed or written.
 
-    `at` is what `timing_of` found, None for algorithmic timing; `spikes` keeps every op's output.
+    `at` is what `timing_of` found, None for algorithmic timing; `spikes` keeps every op's output, `trace` is
+    filled with every message between Lava processes.
 
     Raises
     ------
@@ -100,15 +110,18 @@ def infer(bundle: Bundle, images: np.ndarray, labels: np.ndarray | None = None, 
     at = at or timing_of(graph)
     embedded = bundle.host.encode(images)
     folder = trained_in(bundle.folder) if target == "torch" else run_of(bundle.folder)
-    with Target(target, graph, folder, batch=batch, patience_s=patience, **at.options) as chosen:
+    with Target(target, graph, folder, batch=batch, patience_s=patience, trace=trace is not None, **at.options) as chosen:
         start = time.perf_counter()
         found = chosen.run(images, embedded, labels, spikes=spikes, progress=progress)
         seconds = time.perf_counter() - start
+        if trace is not None and chosen.network is not None and chosen.network.messages is not None:
+            trace.sent = chosen.network.messages.sent
     found.labels = labels
     found.meta |= {
         "samples": list(range(len(images))), "dataset": bundle.manifest["dataset"], "target": target,
         "timing": "algorithmic" if at.schedule is None else "loihi", "mapping": at.mapping if target == "lava" else None,
-        "protocol": at.protocol if target == "lava" else None, "halt": halt, "images_per_s": len(images) / seconds,
+        "gates": at.gates if target == "lava" else None, "protocol": at.protocol if target == "lava" else None, "halt": halt,
+        "images_per_s": len(images) / seconds,
         "name": bundle.manifest["name"], "model": bundle.manifest["model"],
     }
     return found

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from spikegate.command import cli
+from spikegate.deploy import traffic
 from spikegate.deploy.bundle import spike_bytes
 from spikegate.deploy.inference import PATIENCE_S, SPIKES_MAX, bar
 from spikegate.deploy.targets import Target
@@ -22,6 +23,7 @@ from spikegate.graph.ir import COUNTERS, DeployError, Graph, Payload
 from spikegate.ops.block_input import BlockInput
 
 TIMESTEPS_MAX = 1 << 16
+LAVA = ("mapping", "gates", "protocol")  # what is None for another target
 
 
 def load_array(path: Path) -> np.ndarray:
@@ -79,7 +81,7 @@ def prepared(path: Path, x: np.ndarray) -> tuple[Graph, np.ndarray]:
 def run_netx(export: Path | None, input: Path | None, *, halt: str = "on", data: str | None = None, data_path: Path | None = None,
              target: str = "lava", timing: str = "algorithmic", schedule: str = "auto", mapping: str | None = None, record: str = "events",
              batch: int | None = None, protocol: str | None = None, patience: float = PATIENCE_S, as_json: bool = False,
-             output: Path | None = None) -> Path:
+             trace: bool = False, output: Path | None = None) -> Path:
     """Run the file's net on the array `input` and write result.json, events.npz and outputs.npz; returns the folder.
 
     Parameters as the options of deploy/run.py.
@@ -104,18 +106,22 @@ def run_netx(export: Path | None, input: Path | None, *, halt: str = "on", data:
     if need > SPIKES_MAX:
         raise DeployError("--input", f"recording takes {need / 2**30:.1f} GiB", "give fewer samples or timesteps, or use --target int")
     at = timing_of(graph, timing, schedule, mapping, protocol)
-    with Target(target, graph, export.parent, batch=batch, patience_s=patience, **at.options) as chosen:
+    with Target(target, graph, export.parent, batch=batch, patience_s=patience, trace=trace, **at.options) as chosen:
         start = time.perf_counter()
         with bar(f"{target}, {export.name}", len(x)) as progress:
             found = chosen.run(x, x, spikes=True if keep_all or chosen.network else [last],
                                 progress=lambda n: progress.advance(progress.task_ids[0], n))
         seconds = time.perf_counter() - start
-    lava = {"mapping": at.mapping, "protocol": at.protocol} if target == "lava" else {"mapping": None, "protocol": None}
+        messages = None if chosen.network is None else chosen.network.messages
+    lava: dict[str, Any] = dict(zip(LAVA, (at.mapping, at.gates, at.protocol))) if target == "lava" else dict.fromkeys(LAVA)
     graded = count(graph, x)
     named: dict[str, Any] = {"net": str(export), "input": str(input), "target": target}
     facts = named | summary(graph, found, seconds) | lava | {"graded": graded}
     folder = output or export.parent / f"{export.stem}-run"
     written = write(folder, found, facts, last, keep_all)
+    if messages is not None:
+        written.append(traffic.save(folder, messages))
+        facts["ports"] = traffic.facts(messages)
     if as_json:
         cli.print_json({**facts, "written": [str(folder / name) for name in written]})
         return folder
@@ -128,6 +134,8 @@ def run_netx(export: Path | None, input: Path | None, *, halt: str = "on", data:
         layers, number = ", ".join(facts["multiplying_layers"]), sum(v["multiplications"] for v in graded.values())
         print_(f"  not accumulate-only: graded events reach {layers}; {number:,} multiplications", soft_wrap=True)
     print_(f"  speed          {facts['timesteps_per_s']:,.0f} timesteps/s")
+    if messages is not None:
+        traffic.show(messages)
     print_(f"wrote {folder}/{', '.join(written)}", soft_wrap=True)
     return folder
 

@@ -36,7 +36,8 @@ class Args:
     schedule: Literal["auto", "pipelined", "wait"] = "auto"
     """With --timing loihi: timesteps as close as feedback allows, or each after the one before; auto pipelines where halting allows."""
     mapping: Literal["op", "block", "chip"] | None = None
-    """What one Lava process holds; left out: chip, or op with --timing loihi."""
+    """What one Lava process holds. op: one op. block: the ops between two gates; gates and exit are processes of their own. chip: the
+    net, gates inside, which is the fastest. Left out: block, or op with --timing loihi."""
     halt: Literal["on", "off"] = "on"
     """off: token gates removed and no early exit, for comparison."""
     record: Literal["events", "spikes"] = "events"
@@ -47,6 +48,8 @@ class Args:
     """async: each process at its own pace; loihi: all in step. Left out: async, or loihi with --timing loihi."""
     patience: float = 7.0
     """Seconds without any progress after which the process that hangs is named and all is stopped."""
+    trace: bool = False
+    """Write every message on every port of the Lava processes to messages.csv, and print what each port sent."""
     json: bool = False
     """Print the result as JSON only."""
     output: Path | None = None
@@ -61,13 +64,13 @@ def main() -> None:
 
         run_netx(args.export, args.input, halt=args.halt, data=args.data, data_path=args.data_path, target=args.target, timing=args.timing,
                  schedule=args.schedule, mapping=args.mapping, record=args.record, batch=args.batch, protocol=args.protocol,
-                 patience=args.patience, as_json=args.json, output=args.output)
+                 patience=args.patience, as_json=args.json, trace=args.trace, output=args.output)
         return
     from spikegate.deploy.inference import deploy
 
     deploy(args.export, data=args.data, data_path=args.data_path, target=args.target, timing=args.timing, schedule=args.schedule,
            mapping=args.mapping, halt=args.halt, record=args.record, batch=args.batch, protocol=args.protocol, patience=args.patience,
-           as_json=args.json, output=args.output)
+           as_json=args.json, trace=args.trace, output=args.output)
 
 
 if __name__ == "__main__":

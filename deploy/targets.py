@@ -30,14 +30,17 @@ class Target:
     run_folder : where the trained net lies; only torch reads it
     batch : samples in flight, None for the target's default; mapping, protocol, patience_s : see `network.Network`
     schedule : None for algorithmic timing; torch knows no other
+    trace : keep the messages of a run on Lava in ``network.messages``
     """
 
-    def __init__(self, name: str, graph: Graph, run_folder: Path, batch: int | None = None, mapping: str = "chip",
-                 protocol: str = "async", patience_s: float | None = None, schedule: Schedule | None = None) -> None:
+    def __init__(self, name: str, graph: Graph, run_folder: Path, batch: int | None = None, mapping: str = "block",
+                 protocol: str = "async", patience_s: float | None = None, schedule: Schedule | None = None, trace: bool = False) -> None:
         if name not in TARGETS:
             raise DeployError("target", f"{name!r} is unknown", f"use {', '.join(TARGETS)}")
         if batch is not None and batch < 1:
             raise DeployError("--batch", f"{batch} is no number of samples", "use 1 or more")
+        if trace and name != "lava":
+            raise DeployError("--trace", f"target {name} sends no messages", "use --target lava")
         self.name, self.graph, self.run_folder, self.schedule = name, graph, run_folder, schedule
         self.label = name if schedule is None or name == "torch" else f"{name}@{schedule.name}"
         self.batch = batch or BATCH.get(name, 64)
@@ -46,7 +49,7 @@ class Target:
         if name == "lava":
             from spikegate.deploy.network.network import PATIENCE_S, Network
 
-            self.network = Network(graph, mapping, self.batch, protocol, patience_s or PATIENCE_S, schedule)
+            self.network = Network(graph, mapping, self.batch, protocol, patience_s or PATIENCE_S, schedule, trace=trace)
 
     def __enter__(self) -> Target:
         return self

@@ -19,6 +19,16 @@ class Timing:
     protocol: str
 
     @property
+    def gates(self) -> str:
+        """Where the gates are: "inside" a process that holds other ops, too, or in "processes" of their own."""
+        return "inside" if self.mapping == "chip" else "processes"
+
+    @property
+    def named(self) -> str:
+        """The mapping in words."""
+        return f"{self.mapping} mapping" + (", gates inside" if self.gates == "inside" else "")
+
+    @property
     def options(self) -> dict[str, Any]:
         """For `targets.Target`."""
         return vars(self)
@@ -36,7 +46,7 @@ def timing_of(graph: Graph, timing: str = "algorithmic", schedule: str = "auto",
     if timing == "algorithmic":
         if schedule != "auto":
             raise DeployError(f"--schedule {schedule}", "algorithmic timing has no chip steps to schedule", "add --timing loihi")
-        return Timing(None, mapping or "chip", protocol or "async")
+        return Timing(None, mapping or "block", protocol or "async")
     if protocol == "async":
         raise DeployError("--protocol async", "its processes take no chip steps together", "leave it out with --timing loihi")
     wanted = schedule

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -78,7 +79,7 @@ def test_deploy_writes_what_happened(export, images, target, tmp_path, capsys):
     meta = record.meta
     assert meta["samples"] == list(range(17)) and meta["images_per_s"] > 0
     assert (meta["dataset"], meta["split"], meta["target"], meta["halt"]) == ("noise", "test", target, "on")
-    assert meta["mapping"] == ("chip" if target == "lava" else None)
+    assert (meta["mapping"], meta["gates"]) == (("block", "processes") if target == "lava" else (None, None))
     with np.load(folder / "spikes.npz") as spikes:
         assert all(np.array_equal(spikes[n], reference.spikes[n]) for n in reference.ops)
     with np.load(folder / "images.npz") as shown:
@@ -87,6 +88,24 @@ def test_deploy_writes_what_happened(export, images, target, tmp_path, capsys):
     assert result["images"] == 17 and result["prediction"] == reference.prediction.tolist()
     out = capsys.readouterr().out
     assert "accuracy" in out and "chip events" in out and "events.npz" in out.splitlines()[-1]
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("mapping, gates", [("block", "processes"), ("chip", "inside")])
+def test_trace_shows_what_each_port_sent(export, images, mapping, gates, tmp_path, capsys):
+    folder = deploy(export, data="test:9", mapping=mapping, trace=True, as_json=True, output=tmp_path)
+    facts = json.loads(capsys.readouterr().out)
+    with (folder / "messages.csv").open() as f:
+        lines = list(csv.DictReader(f))
+    assert facts["gates"] == gates and str(folder / "messages.csv") in facts["written"]
+    assert {p["sender"] for p in facts["ports"]} == {line["from"] for line in lines}
+    assert ("gate1" in {line["from"] for line in lines}) == (gates == "processes")
+    assert sum(p["rows"] for p in facts["ports"]) == len(lines)
+    deploy(export, data="test:9", mapping=mapping, trace=True, output=tmp_path)
+    out = capsys.readouterr().out
+    assert "messages between Lava processes" in out and ("gates inside" in out) == (gates == "inside")
+    with pytest.raises(DeployError, match="--trace: target int sends no messages"):
+        deploy(export, data="test:9", target="int", trace=True, output=tmp_path)
 
 
 def test_halt_off_removes_the_gates_and_keeps_the_other_result(export, images, capsys):

@@ -21,8 +21,8 @@ def test_partition():
     graph = halting_graph()
     assert partition(graph, "op") == {n: [n] for n in graph.ops}
     blocks = partition(graph, "block")
-    assert list(blocks) == ["embedding", "block1", "gate1", "block2", "gate2", "readout", "exit"]
-    assert blocks["readout"] == ["readout"] and blocks["exit"] == ["exit"] and len(blocks["block1"]) == 7
+    assert list(blocks) == ["embedding+block1", "gate1", "block2", "gate2", "readout", "exit"]
+    assert blocks["readout"] == ["readout"] and blocks["exit"] == ["exit"] and len(blocks["block2"]) == 7
     assert partition(graph, "chip") == {"chip": list(graph.ops)}
     assert partition(chain_graph(), "chip") == {"chip": ["conv1", "conv2", "dense"]}
 
@@ -79,7 +79,21 @@ def test_every_process_hears_only_what_comes_before_it():
         assert names[0] == INJECTOR and plans[INJECTOR].senders == [names[-1]] and plans[names[-1]].exits
         for k, name in enumerate(names[1:], 1):
             assert set(plans[name].senders) <= set(names[:k]), name
-    assert plan(graph, "block", 4)["block1"].senders == ["embedding", INJECTOR]
+    plans = plan(graph, "block", 4)
+    assert plans["block2"].senders == ["embedding+block1", "gate1"]
+    assert [(p.layout.names, p.receivers) for p in plans["gate1"].ports] == [(["gate1"], ["block2", "gate2"])]
+    assert plans[INJECTOR].ports[plans[INJECTOR].port_to("gate1")].layout.names == ["delayed:gate2"]  # not the input
+
+
+def test_blocks_share_no_more_processes_than_asked_for():
+    graph = halting_graph()
+    plain = {n: names for n, names in partition(graph, "block").items() if len(names) > 1}
+    assert list(plain) == ["embedding+block1", "block2"]
+    more = partition(graph, "block", 4)  # gates part the blocks into three runs already; one run is of two blocks
+    assert list(more) == ["embedding", "block1", "gate1", "block2", "gate2", "readout", "exit"]
+    assert list(partition(graph, "block", 99)) == list(more)
+    assert list(partition(halting_graph(gated=False), "block")) == ["embedding..readout", "exit"]
+    assert len(partition(halting_graph(gated=False), "block", 2)) == 3
 
 
 @pytest.mark.lava
@@ -89,7 +103,7 @@ def test_a_block_around_a_gate_goes_on_in_a_second_process():
     graph.ops = {("block1.late" if n == "block2.q" else n): op for n, op in graph.ops.items()}  # block1 then needs gate1
     graph.edges = [type(e)(*("block1.late" if v == "block2.q" else v for v in (e.source, e.target)), e.slot, e.delay) for e in graph.edges]
     blocks = partition(graph, "block")
-    assert list(blocks)[1:4] == ["block1", "gate1", "block1.2"] and blocks["block1.2"] == ["block1.late"]
+    assert list(blocks)[:2] == ["embedding+block1", "gate1"] and blocks["block1.2+block2"][0] == "block1.late"
     assert "block1.late" in partition(graph, "op")
     with Network(graph, "block", 3) as network:
         record = network.run(halting_input(), spikes=True)
@@ -118,12 +132,41 @@ def test_message_round_trip():
     x = np.random.default_rng(0).integers(0, 256, (2, 2, 2)).astype(np.int32)
     z = np.random.default_rng(1).integers(-9, 1 << 20, (2, 5)).astype(np.int32)
     message = layout.pack(FIRST, chunk(x=x, z=z, other=z))
-    assert message.dtype == np.uint8 and message.nbytes == layout.nbytes == 4 * 7 + 3 * (4 + 20)
+    assert message.dtype == np.uint8 and layout.head == 4 * (7 + 2 * 3) and layout.nbytes == layout.head + 3 * (4 + 20)
+    assert message.nbytes == layout.head + 2 * (4 + 20)  # the empty slot takes no room
     flags, back = layout.unpack(message)
     assert flags == FIRST and back.signals.keys() == {"x", "z"}
     for got, want in ((back.rows, [0, 2]), (back.sample, [7, 3]), (back.t, [1, 4]), (back.signals["x"], x), (back.signals["z"], z)):
         assert np.array_equal(got, want)
     assert len(layout.unpack(layout.empty())[1].rows) == 0
+
+
+def test_what_does_not_fire_takes_no_room():
+    layout = Layout("here", 3, {"open": ((3, 7), Payload(0, 1)), "score": ((4,), Payload(0, 9))})
+    spikes, scores = np.zeros((2, 3, 7), np.int32), np.zeros((2, 4), np.int32)
+    assert layout.pack(0, chunk(open=spikes, score=scores)).nbytes == layout.head  # nothing but the header
+    spikes[1, 2, 3] = spikes[1, 0, 0] = 1
+    scores[0, 2] = 5
+    message = layout.pack(0, chunk(open=spikes, score=scores))
+    assert message.nbytes == layout.head + 3 + 4  # 21 spikes as bits, 4 bytes
+    _, back = layout.unpack(message)
+    assert np.array_equal(back.signals["open"], spikes) and np.array_equal(back.signals["score"], scores)
+    (table,) = layout.described(message)
+    assert table.tolist() == [[7, 1, 1, 4], [3, 4, 2, 3]] and layout.described(layout.empty()) == []
+
+
+@pytest.mark.parametrize("span", [1, 3])
+@pytest.mark.parametrize("payload", [Payload(0, 1), Payload(0, 200), Payload(-5, 300), Payload(-(1 << 20), 1 << 20)])
+def test_every_kind_of_value_arrives(payload, span):
+    rng = np.random.default_rng(span)
+    layout = Layout("here", 4, {n: ((5, k), payload) for n, k in (("a", 1), ("b", 3), ("c", 8))}, span)
+    slots = np.array([0, 1, 3])
+    sample, t = np.repeat(slots + 9, span), np.tile(np.arange(1, span + 1), 3)
+    signals = {n: rng.integers(payload.low, payload.high + 1, (3 * span, 5, k)).astype(np.int32) for n, k in (("a", 1), ("b", 3), ("c", 8))}
+    signals["b"][1] = 0
+    _, back = layout.unpack(layout.pack(0, Chunk(slots, sample, t, dict(signals), span)))
+    assert np.array_equal(back.rows, slots) and back.span == span and np.array_equal(back.sample, sample) and np.array_equal(back.t, t)
+    assert all(np.array_equal(back.signals[n], signals[n]) for n in signals)
 
 
 def test_messages_of_different_timesteps_are_refused():

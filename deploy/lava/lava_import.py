@@ -33,6 +33,9 @@ def _tamed():
 
 try:
     with _tamed():
+        from lava.magma.compiler.builders.channel_builder import ChannelBuilderMp
+        from lava.magma.compiler.channels.interfaces import Channel
+        from lava.magma.compiler.channels.pypychannel import CspRecvPort, CspSendPort, Proto
         from lava.magma.core.decorator import implements, requires, tag
         from lava.magma.core.model.py.model import PyAsyncProcessModel, PyLoihiProcessModel
         from lava.magma.core.model.py.ports import PyInPort, PyOutPort
@@ -76,7 +79,8 @@ def net_dict(path: str) -> Any:
 
 
 __all__ = [
-    "CPU", "AbstractProcess", "ActorType", "AsyncProtocol", "InPort", "LavaPyType", "LoihiProtocol", "OutPort", "ProcessServer",
-    "PyAsyncProcessModel", "PyInPort", "PyLoihiProcessModel", "PyOutPort", "RunConfig", "RunContinuous", "RunSteps", "Runtime",
+    "CPU", "AbstractProcess", "ActorType", "AsyncProtocol", "Channel", "ChannelBuilderMp", "CspRecvPort", "CspSendPort", "InPort",
+    "LavaPyType", "LoihiProtocol", "OutPort", "ProcessServer", "Proto", "PyAsyncProcessModel", "PyInPort", "PyLoihiProcessModel",
+    "PyOutPort", "RunConfig", "RunContinuous", "RunSteps", "Runtime",
     "implements", "lava_modules", "net_dict", "requires", "tag",
 ]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from multiprocessing.connection import Connection
 
+import numpy as np
+
 from spikegate.deploy.network.chip_mapping import Frames, decision, decision_layout
 from spikegate.deploy.network.chip_reports import ChipReporter
-from spikegate.deploy.network.leaf import Leaf, Receive, Send
-from spikegate.deploy.network.mapping import DONE, Plan
+from spikegate.deploy.network.leaf import BACK, Leaf, Receive, Send, SendBack
+from spikegate.deploy.network.mapping import DONE, INJECTOR, Plan
 from spikegate.deploy.network.messages import END, FIRST, FLUSH, SPIKES
 from spikegate.deploy.network.watchdog import COMPUTE, IDLE, RECV, SEND, STOPPED, Pulse
 from spikegate.engine.chip_time.chip_run import Arrivals, ChipStage, Entrance, Report, deciding
@@ -25,6 +27,10 @@ class ChipLeaf(Leaf):
         self.chip_reporter = ChipReporter(schedule.graph, pipe)
         self.steps = 0
 
+    def trace(self) -> None:
+        super().trace()
+        self.chip_reporter.log = self.log
+
     def _over(self) -> None:
         """End of a run."""
         self.chip_reporter.over(self.steps)
@@ -40,16 +46,22 @@ class ChipStageLeaf(ChipLeaf):
         self.layouts = layouts
         self.decider = deciding(schedule)
         self.feedback = decision_layout(plan.name, slots)
-        self.outgoing, self.decision = plan.layout.empty(), self.feedback.empty()
+        self.outgoing, self.decision = self._outputs({}), self.feedback.empty()
         self.stage: ChipStage | None = None
         self.spikes = False
 
-    def step(self, receive: Receive, send: Send, send_back: Send) -> bool:
+    def _outputs(self, outs: Arrivals) -> list[np.ndarray]:
+        """A message for each port."""
+        return [port.layout.write(0, outs) for port in self.plan.ports]
+
+    def step(self, receive: Receive, send: Send, send_back: SendBack) -> bool:
         """One chip step; False once the network ends. Everything is sent before anything is received, so nothing deadlocks."""
         self.pulse.enter(SEND)
         if self.plan.exits:
             send_back(self.decision)
-        send(self.outgoing)
+            if self.log is not None:
+                self.log.add(self.plan.name, BACK, [INJECTOR], self.feedback, self.decision)
+        self.emit(send, self.outgoing)
         messages = []
         for k in range(len(self.layouts)):
             self.pulse.enter(RECV, k)
@@ -57,7 +69,7 @@ class ChipStageLeaf(ChipLeaf):
         self.pulse.enter(COMPUTE, -1)
         flags, arrived = self.layouts[0].read(messages[0])
         strobe = arrived.pop(INPUT, None)
-        self.outgoing, self.decision = self.plan.layout.empty(), self.feedback.empty()
+        self.outgoing, self.decision = self._outputs({}), self.feedback.empty()
         if flags & END:
             self.pulse.enter(STOPPED)
             return False
@@ -67,6 +79,8 @@ class ChipStageLeaf(ChipLeaf):
         for layout, message in zip(self.layouts[1:], messages[1:]):
             arrived.update(layout.read(message)[1])
         if flags & FIRST or self.stage is None:
+            if self.log is not None:
+                self.log.begin()
             self.stage, self.spikes = ChipStage(self.schedule, self.plan.ops, self.slots), bool(flags & SPIKES)
             for stage in self.stage.stages.values():
                 stage.watch = self._enter
@@ -79,7 +93,7 @@ class ChipStageLeaf(ChipLeaf):
         for report in stage.step(strobe, arrived):
             self.where = None
             self._report(report)
-        self.outgoing = self.plan.layout.write(0, stage.outs)  # type: ignore[attr-defined]
+        self.outgoing = self._outputs(stage.outs)
 
     def _report(self, report: Report) -> None:
         """Report events, and outputs that are always wanted or recorded; keep the decision for the next chip step."""
@@ -113,23 +127,25 @@ class ChipInjectorLeaf(ChipLeaf):
             self.entrance.take_decision(decided.sample[decided.signals[DONE] > 0])
             if self.entrance.drained:
                 self.entrance = None
-                send(frames.empty(FLUSH))
+                self.emit_empty(send, FLUSH)
                 self._over()
                 return True
         else:
             self.pulse.enter(IDLE)
             job = self.jobs.recv()
             if job is None:
-                send(frames.empty(END))
+                self.emit_empty(send, END)
                 self.pulse.enter(STOPPED)
                 return False
             self.pulse.enter(COMPUTE, -1)
             inputs, spikes = job
             self.entrance = Entrance(self.schedule, inputs, self.slots)
+            if self.log is not None:
+                self.log.begin()
             flags = FIRST | (SPIKES if spikes else 0)
         strobe = self.entrance.strobe()
         self.pulse.enter(SEND)
-        send(frames.write(flags, {} if strobe is None else {INPUT: strobe}))
+        self.emit(send, [frames.write(flags, {} if strobe is None else {INPUT: strobe})])
         self.steps += 1
         self.pulse.finished()
         return True

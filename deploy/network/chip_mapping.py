@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from spikegate.deploy.network.mapping import DONE, INJECTOR, Plan, partition
+from spikegate.deploy.network.mapping import DONE, INJECTOR, Plan, Port, partition
 from spikegate.deploy.network.messages import Layout
 from spikegate.engine.chip_time.chip_run import Arrivals, deciding
 from spikegate.engine.chip_time.schedule import Schedule
 from spikegate.engine.integer import Chunk
 from spikegate.graph.ir import INPUT, Payload
+
+NOTHING = np.zeros(0, np.uint8)
 
 
 class Frames(Layout):
@@ -20,32 +24,44 @@ class Frames(Layout):
 
     def __init__(self, sender: str, slots: int, signals: dict[str, tuple[tuple[int, ...], Payload]]) -> None:
         super().__init__(sender, slots, {})
-        self.frames: dict[str, tuple[Layout, int]] = {}
-        self.nbytes = 4
-        for name, described in signals.items():
-            layout = Layout(sender, slots, {name: described})
-            self.frames[name] = (layout, self.nbytes)
-            self.nbytes += layout.nbytes
+        self.frames = {name: Layout(sender, slots, {name: described}) for name, described in signals.items()}
+        self.head = 4 * (1 + len(signals))
+        self.nbytes = self.head + sum(-(-layout.nbytes // 4) * 4 for layout in self.frames.values())
 
     def empty(self, flags: int = 0) -> np.ndarray:
         return self.write(flags, {})
 
     def write(self, flags: int, outs: Arrivals) -> np.ndarray:
-        """Message with those of the outputs that have a frame; the others' frames are without samples."""
-        message = np.zeros(self.nbytes, np.uint8)
-        message[:4].view(np.int32)[0] = flags
-        for name, (layout, at) in self.frames.items():
-            message[at : at + layout.nbytes] = layout.pack(0, outs[name]) if name in outs else layout.empty()
+        """Message with those of the outputs that have a frame; the others' frames are empty."""
+        parts = [layout.pack(0, outs[name]) if name in outs else NOTHING for name, layout in self.frames.items()]
+        sizes = [-(-len(part) // 4) * 4 for part in parts]
+        message = np.zeros(self.head + sum(sizes), np.uint8)
+        message[: self.head].view(np.int32)[:] = [flags, *map(len, parts)]
+        at = self.head
+        for part, size in zip(parts, sizes):
+            message[at : at + len(part)] = part
+            at += size
         return message
+
+    def _parts(self, message: np.ndarray) -> Iterator[tuple[str, Layout, np.ndarray]]:
+        at = self.head
+        for (name, layout), size in zip(self.frames.items(), message[: self.head].view(np.int32)[1:].tolist()):
+            if size:
+                yield name, layout, message[at : at + size]
+            at += -(-size // 4) * 4
 
     def read(self, message: np.ndarray) -> tuple[int, Arrivals]:
         """Flags, and the outputs of the ops that had any in this chip step."""
-        found: Arrivals = {}
-        for name, (layout, at) in self.frames.items():
-            _, chunk = layout.unpack(message[at : at + layout.nbytes])
-            if len(chunk.rows):
-                found[name] = chunk
-        return int(message[:4].view(np.int32)[0]), found
+        found = {name: layout.unpack(part)[1] for name, layout, part in self._parts(message)}
+        return int(message[:4].view(np.int32)[0]), {name: chunk for name, chunk in found.items() if len(chunk.rows)}
+
+    def warm(self) -> None:
+        for layout in self.frames.values():
+            layout.warm()
+
+    def described(self, message: np.ndarray) -> list[np.ndarray]:
+        found = [table for _, layout, part in self._parts(message) for table in layout.described(part)]
+        return [np.concatenate(found)] if found else []
 
 
 def decision_layout(sender: str, slots: int) -> Layout:
@@ -77,7 +93,9 @@ def plan(schedule: Schedule, mapping: str, slots: int) -> dict[str, Plan]:
         return Frames(sender, slots, {n: (graph.shape_of(n), graph.payload_of(n)) for n in names if n in wanted or n == INPUT})
 
     last = home[deciding(schedule)]
-    plans = {INJECTOR: Plan(INJECTOR, [], [last], frames(INJECTOR, [INPUT]))}
+    heard = {p: [q for q in units if any(home[s] == p for s in needs[q])] for p in units}
+    plans = {INJECTOR: Plan(INJECTOR, [], [last], [Port(frames(INJECTOR, [INPUT]), list(units))])}
     for p, names in units.items():
-        plans[p] = Plan(p, names, [INJECTOR, *sorted({home[s] for s in needs[p]})], frames(p, names), exits=p == last)
+        ports = [Port(frames(p, names), heard[p])] if heard[p] else []
+        plans[p] = Plan(p, names, [INJECTOR, *sorted({home[s] for s in needs[p]})], ports, exits=p == last)
     return plans

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from spikegate.deploy.network.message_log import Log, Messages
 from spikegate.deploy.network.reports import HOLD_BYTES, HOLD_S
 from spikegate.engine.chip_time.chip_run import Report
 from spikegate.engine.chip_time.reindex import Reindexed
@@ -23,6 +24,7 @@ class ChipReporter:
 
     def __init__(self, graph: Graph, pipe: Connection) -> None:
         self.graph, self.pipe = graph, pipe
+        self.log: Log | None = None
         self._held: list[tuple] = []
         self._bytes, self._sent = 0, 0.0
 
@@ -40,8 +42,9 @@ class ChipReporter:
 
     def flush(self) -> None:
         """Send what is buffered."""
-        if self._held:
-            self.pipe.send_bytes(pickle.dumps(self._held, protocol=5))
+        sent = [] if self.log is None else self.log.take()
+        if self._held or sent:
+            self.pipe.send_bytes(pickle.dumps([self._held, sent], protocol=5))
         self._held, self._bytes, self._sent = [], 0, time.monotonic()
 
     def over(self, steps: int) -> None:
@@ -55,7 +58,7 @@ class ChipCollector:
 
     def __init__(self, schedule: Schedule, processes: list[str], samples: int, spikes: bool) -> None:
         self.graph = schedule.graph
-        self.results = Reindexed(schedule, samples, spikes)
+        self.results, self.messages = Reindexed(schedule, samples, spikes), Messages()
         self.running = set(processes)
 
     def read(self, name: str, message: bytes) -> tuple[int, int]:
@@ -66,8 +69,9 @@ class ChipCollector:
         if isinstance(value, int):
             self.running.discard(name)
             return value, 0
-        ended = 0
-        for unit, step, rows, sample, t, counts, coded in value:
+        ended, (held, sent) = 0, value
+        self.messages.sent += sent
+        for unit, step, rows, sample, t, counts, coded in held:
             signals: Signals = {}
             for n, v in coded.items():
                 op = self.graph.ops.get(n)

@@ -11,8 +11,8 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
-from spikegate.deploy.network.leaf import Leaf, Receive, Send
-from spikegate.deploy.network.mapping import INJECTOR, Plan
+from spikegate.deploy.network.leaf import Leaf, Receive, Send, SendBack
+from spikegate.deploy.network.mapping import INJECTOR, Plan, Port
 from spikegate.deploy.network.messages import END, FIRST, FLUSH, SPIKES, STEPWISE, Layout
 from spikegate.deploy.network.watchdog import COMPUTE, IDLE, RECV, SEND, STOPPED, Pulse
 from spikegate.engine.injector import Slots, fit, span_of
@@ -30,7 +30,8 @@ def plan(graph: Graph, plans: dict[str, Plan]) -> dict[str, Plan]:
     one = Layout(INJECTOR, 1, signal)
     slots = max(1, min(SAMPLES, BYTES // one.nbytes))
     (stage,) = (p for n, p in plans.items() if n != INJECTOR)
-    return {INJECTOR: Plan(INJECTOR, [], [], Layout(INJECTOR, slots, signal), reports=False), stage.name: stage}
+    source = Plan(INJECTOR, [], [], [Port(Layout(INJECTOR, slots, signal), [stage.name])], reports=False)
+    return {INJECTOR: source, stage.name: Plan(stage.name, stage.ops, [INJECTOR], exits=True)}
 
 
 class SourceLeaf(Leaf):
@@ -46,7 +47,7 @@ class SourceLeaf(Leaf):
         self.pulse.enter(IDLE)
         job = self.jobs.recv()
         if job is None:
-            send(layout.empty(END))
+            self.emit_empty(send, END)
             self.pulse.enter(STOPPED)
             return False
         flags, begin, last = FIRST | (SPIKES if job[1] else 0) | (STEPWISE if fit(self.graph, job[0]) else 0), 0, False
@@ -59,7 +60,7 @@ class SourceLeaf(Leaf):
                 rows = np.arange(at, min(at + layout.slots, len(values)))
                 message = layout.pack(flags, Chunk(rows - at, begin + rows // steps, rows % steps + 1, {INPUT: values[rows]}))
                 self.pulse.enter(SEND)
-                send(message)
+                send(0, message)
                 self.pulse.finished()
                 flags = 0
             begin += len(inputs)
@@ -67,7 +68,7 @@ class SourceLeaf(Leaf):
                 self.pulse.enter(IDLE)
                 job = self.jobs.recv()
         self.pulse.enter(SEND)
-        send(layout.empty(FLUSH))
+        self.emit_empty(send, FLUSH)
         self.pulse.finished()
         return True
 
@@ -120,7 +121,7 @@ class WholeLeaf(Leaf):
         super().__init__(graph, plan, slots, pulse, pipe)
         self.layouts, self.feedback = layouts, Layout(plan.name, 1, {})
 
-    def step(self, receive: Receive, send: Send, send_back: Send) -> bool:
+    def step(self, receive: Receive, send: Send, send_back: SendBack) -> bool:
         """All samples of a run; False once the network ends."""
 
         def next_message() -> tuple[int, Chunk]:
@@ -128,8 +129,12 @@ class WholeLeaf(Leaf):
             message = receive(0)
             self.pulse.received()
             self.pulse.enter(COMPUTE, -1)
-            return self.layouts[0].unpack(message, None)
+            if self.log is not None:  # noted here, since the injector reports nothing
+                self.log.add(INJECTOR, "out_0", [self.plan.name], self.layouts[0], message)
+            return self.layouts[0].unpack(message)
 
+        if self.log is not None:
+            self.log.begin()
         flags, first = next_message()
         if flags & END:
             self.pulse.enter(STOPPED)

@@ -14,7 +14,8 @@ from multiprocessing.connection import Connection
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from spikegate.deploy.network.mapping import DONE, Plan, feedback_layout
+from spikegate.deploy.network.mapping import DONE, INJECTOR, Plan, feedback_layout
+from spikegate.deploy.network.message_log import Log
 from spikegate.deploy.network.messages import END, FIRST, FLUSH, GROUP, SPIKES, Layout, join
 from spikegate.deploy.network.reports import Reporter
 from spikegate.deploy.network.watchdog import COMPUTE, IDLE, RECV, SEND, STOPPED, Pulse
@@ -25,7 +26,9 @@ from spikegate.graph import credit
 from spikegate.graph.ir import DeployError, Graph, delayed
 
 AHEAD = 2  # chunks of a group in flight where no timestep depends on the one before
-Send = Callable[[np.ndarray], None]
+BACK = "back"  # the port that brings the decision to the injector
+Send = Callable[[int, np.ndarray], None]  # number of the port, message
+SendBack = Callable[[np.ndarray], None]
 Receive = Callable[[int], np.ndarray]
 
 
@@ -34,6 +37,7 @@ class Leaf:
 
     def __init__(self, graph: Graph, plan: Plan, slots: int, pulse: Pulse, pipe: Connection) -> None:
         self.graph, self.plan, self.slots, self.pulse = graph, plan, slots, pulse
+        self.log: Log | None = None  # of the messages sent, where they are traced
         self.reporter = Reporter(graph, plan.ops, pipe)
         self.parent = os.getpid()
         self.where: str | None = None
@@ -50,6 +54,22 @@ class Leaf:
         # A terminal sends Ctrl-C to all processes; only the parent acts on it and ends the others.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         threading.Thread(target=self._follow_parent, daemon=True).start()
+
+    def trace(self) -> None:
+        """From now on note every message."""
+        self.log = self.reporter.log = Log()
+
+    def emit(self, send: Send, messages: list[np.ndarray]) -> None:
+        """Send a message through each port, in their order."""
+        for k, (port, message) in enumerate(zip(self.plan.ports, messages)):
+            send(k, message)
+            if self.log is not None:
+                self.log.add(self.plan.name, f"out_{k}", port.receivers, port.layout, message)
+
+    def emit_empty(self, send: Send, flags: int) -> None:
+        """Send a message without samples through each port."""
+        for k, port in enumerate(self.plan.ports):
+            send(k, port.layout.empty(flags))
 
     def wanted(self, signals: Signals, spikes: bool) -> Signals:
         """Copies of this process's signals for the parent: all, or those that are always reported."""
@@ -84,12 +104,12 @@ class StageLeaf(Leaf):
     def __init__(self, graph: Graph, plan: Plan, slots: int, pulse: Pulse, pipe: Connection, layouts: list[Layout]) -> None:
         super().__init__(graph, plan, slots, pulse, pipe)
         self.layouts = layouts
-        self.feedback = feedback_layout(graph, plan.name, slots, plan.layout.span)
+        self.feedback = feedback_layout(graph, plan.name, slots, plan.span)
         self.stages: dict[int, Stage] = {}
         self.spikes = False
         self.done_in = ending(graph)
 
-    def step(self, receive: Receive, send: Send, send_back: Send) -> bool:
+    def step(self, receive: Receive, send: Send, send_back: SendBack) -> bool:
         """One chunk; False once the network ends."""
         messages = []
         for k in range(len(self.layouts)):
@@ -98,31 +118,35 @@ class StageLeaf(Leaf):
         self.pulse.enter(COMPUTE, -1)
         flags, chunk = join(self.plan.name, self.layouts, messages)
         if flags & END:
-            send(self.plan.layout.empty(END))
+            self.emit_empty(send, END)
             self.pulse.enter(STOPPED)
             return False
         if flags & FLUSH:
-            send(self.plan.layout.empty(FLUSH))
+            self.emit_empty(send, FLUSH)
             self.reporter.flush()
             self.pulse.finished()
             return True
         if flags & FIRST:
             self.stages.clear()
+            if self.log is not None:
+                self.log.begin()
             self.spikes = bool(flags & SPIKES)
         stage = self.stages.get(flags >> GROUP)
         if stage is None:
-            stage = self.stages[flags >> GROUP] = Stage(self.graph, self.plan.ops, self.slots, self.plan.layout.span)
+            stage = self.stages[flags >> GROUP] = Stage(self.graph, self.plan.ops, self.slots, self.plan.span)
             stage.watch, stage.cell, stage.lasting = self._enter, self.pulse.cell, False
         stage.step(chunk)
         self.where = None
         done = self.done_in(chunk.signals, chunk.t) if self.plan.exits else None
-        out = self.plan.layout.pack(flags, chunk) if self.plan.has_receivers else None
+        messages = [port.layout.pack(flags, chunk) for port in self.plan.ports]
         self.pulse.enter(SEND)
         if done is not None:
             chunk.signals[DONE] = done
-            send_back(self.feedback.pack(flags, chunk))
-        if out is not None:
-            send(out)
+            answer = self.feedback.pack(flags, chunk)
+            send_back(answer)
+            if self.log is not None:
+                self.log.add(self.plan.name, BACK, [INJECTOR], self.feedback, answer)
+        self.emit(send, messages)
         self.reporter.add(chunk, stage.events, self.wanted(chunk.signals, self.spikes), done)
         self.pulse.finished()
         return True
@@ -142,7 +166,7 @@ class InjectorLeaf(Leaf):
         self.jobs, self.groups = jobs, groups
         self.free = free_running(graph)
         self.most = groups * (AHEAD if self.free else 1)
-        self.feedback = feedback_layout(graph, plan.senders[0], slots, plan.layout.span)
+        self.feedback = feedback_layout(graph, plan.senders[0], slots, plan.span)
         self.running = False
         self.ready: deque[tuple[int, Injector, Signals | None]] = deque()  # groups whose next chunk can go out
         self.sent: deque[tuple[int, Injector, Chunk]] = deque()  # groups that wait for a decision, in the order of their messages
@@ -154,7 +178,7 @@ class InjectorLeaf(Leaf):
             self.pulse.enter(IDLE)
             job = self.jobs.recv()
             if job is None:
-                send(self.plan.layout.empty(END))
+                self.emit_empty(send, END)
                 self.pulse.enter(STOPPED)
                 return False
             self.pulse.enter(COMPUTE, -1)
@@ -170,16 +194,16 @@ class InjectorLeaf(Leaf):
         if not self.ready:
             self.running = False
             self.pulse.enter(SEND)
-            send(self.plan.layout.empty(FLUSH))
+            self.emit_empty(send, FLUSH)
             self.reporter.flush()
             self.pulse.finished()
             return True
         group, injector, back = self.ready.popleft()
         chunk = injector.chunk(back)
-        out = self.plan.layout.pack(flags | group << GROUP, chunk)
+        messages = [port.layout.pack(flags | group << GROUP, chunk) for port in self.plan.ports]
         self.sent.append((group, injector, chunk))
         self.pulse.enter(SEND)
-        send(out)
+        self.emit(send, messages)
         start = {self.credit: chunk.signals[self.credit]} if self.credit in chunk.signals else {}
         self.reporter.add(chunk, None, start, None)
         if self.free:
@@ -191,9 +215,11 @@ class InjectorLeaf(Leaf):
         """Distribute the samples over the groups; returns the flags of the first message."""
         queue = iter(range(len(inputs)))
         width = min(self.slots, -(-len(inputs) // self.groups))
-        injectors = [Injector(self.graph, inputs, width, self.plan.layout.span, queue) for _ in range(self.groups)]
+        injectors = [Injector(self.graph, inputs, width, self.plan.span, queue) for _ in range(self.groups)]
         self.ready.extend((g, injector, None) for g, injector in enumerate(injectors) if not injector.finished)
         self.running = True
+        if self.log is not None:
+            self.log.begin()
         return FIRST | (SPIKES if spikes else 0)
 
     def _decision(self, last: Chunk, message: np.ndarray) -> tuple[np.ndarray, Signals]:

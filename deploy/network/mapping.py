@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
+from spikegate.deploy.network.joining import joined
 from spikegate.deploy.network.messages import Layout
 from spikegate.deploy.network.staging import stages
 from spikegate.graph.ir import INPUT, DeployError, Graph, Payload, delayed
@@ -11,28 +13,47 @@ from spikegate.graph.ir import INPUT, DeployError, Graph, Payload, delayed
 MAPPINGS = ("op", "block", "chip")
 INJECTOR = "injector"
 DONE = "done"
+PORTS = 8  # output ports of a process, at most: one for each set of signals that some process reads
+
+
+@dataclass
+class Port:
+    """An output port: what its messages hold, and the processes that receive them."""
+
+    layout: Any  # Layout, or chip_mapping.Frames
+    receivers: list[str]
 
 
 @dataclass
 class Plan:
-    """One process: its ops, the processes that it receives from, its messages; whether it decides when samples end, whether it reports."""
+    """One process: its ops, the processes that it receives from, its ports; whether it decides when samples end, whether it reports."""
 
     name: str
     ops: list[str]
     senders: list[str]
-    layout: Layout
+    ports: list[Port] = field(default_factory=list)  # without the one that brings the exit process's decision to the injector
+    span: int = 1  # most timesteps of a slot in a message
     exits: bool = False
-    has_receivers: bool = True  # other than the injector
     reports: bool = True
+
+    @property
+    def layout(self) -> Any:
+        """Of the first port's messages."""
+        return self.ports[0].layout
+
+    def port_to(self, receiver: str) -> int:
+        """Number of the port that a process receives from."""
+        return next(k for k, port in enumerate(self.ports) if receiver in port.receivers)
 
 
 def partition(graph: Graph, mapping: str, most: int = 1, rows: int = 0) -> dict[str, list[str]]:
     """Ops of each process, in graph order.
 
-    ``op``: one process per op. ``block``: ops of one block, those with the same name before the first dot, share a process; so do
-    the ops before the first block; every gate that is not named as part of one is on its own. A block whose later ops need what another
-    process makes of its earlier ones (a gate in its midst) goes on in a process of its own, ``<block>.2`` and so on. ``chip``: the
-    whole net in one process, or in up to `most` with equal shares of the work (`staging`).
+    ``op``: one process per op. ``block``: every gate that is not named as part of a block is a process of its own, and so is the exit;
+    the blocks between two gates share a process, in up to `most` processes (`joining`). A block is the ops with the same name before the
+    first dot; so are the ops before the first one. A block whose later ops need what another process makes of its earlier ones (a gate
+    in its midst) goes on as a block of its own, ``<block>.2`` and so on. ``chip``: the whole net, gates inside, in one process, or in up
+    to `most` with equal shares of the work (`staging`).
 
     Raises
     ------
@@ -60,7 +81,8 @@ def partition(graph: Graph, mapping: str, most: int = 1, rows: int = 0) -> dict[
         while group in (INJECTOR, INPUT):
             group += "_"
         wanted[name] = group
-    return order(graph, _split(graph, wanted))
+    groups = order(graph, _split(graph, wanted))
+    return groups if mapping == "op" else joined(graph, groups, most)
 
 
 def _split(graph: Graph, wanted: dict[str, str]) -> dict[str, list[str]]:
@@ -140,19 +162,24 @@ def plan(graph: Graph, mapping: str, slots: int, span: int = 1, most: int = 1, t
     """
     groups = partition(graph, mapping, most, slots * span if thrifty else 0)
     needs, last = needed_signals(graph, groups), exit_process(graph, groups)
-
-    def layout(sender: str) -> Layout:
-        wanted = {s for p in needs for s in needs[p].get(sender, ())}
-        signals = {}
-        for s in sorted(wanted):
-            source = s.removeprefix(delayed(""))
-            signals[s] = (graph.shape_of(source), graph.payload_of(source))
-        return Layout(sender, slots, signals, span)
-
-    plans = {INJECTOR: Plan(INJECTOR, [], [last], layout(INJECTOR))}
+    plans = {INJECTOR: Plan(INJECTOR, [], [last], span=span)}
     for p, names in groups.items():
-        plans[p] = Plan(p, names, sorted(needs[p]), layout(p), exits=p == last, has_receivers=any(p in n for n in needs.values()))
+        plans[p] = Plan(p, names, sorted(needs[p]), span=span, exits=p == last)
+    for sender, its in plans.items():
+        wanted = {p: frozenset(needs[p][sender]) for p in needs if sender in needs[p]}
+        sets = sorted(set(wanted.values()), key=sorted)
+        if len(sets) > PORTS:  # then all receive everything
+            sets = [frozenset().union(*sets)]
+            wanted = dict.fromkeys(wanted, sets[0])
+        for signals in sets:
+            described = {s: _described(graph, s) for s in sorted(signals)}
+            its.ports.append(Port(Layout(sender, slots, described, span), [p for p in wanted if wanted[p] == signals]))
     return plans
+
+
+def _described(graph: Graph, signal: str) -> tuple[tuple[int, ...], Payload]:
+    source = signal.removeprefix(delayed(""))
+    return graph.shape_of(source), graph.payload_of(source)
 
 
 def feedback_layout(graph: Graph, sender: str, slots: int, span: int = 1) -> Layout:

@@ -1,23 +1,25 @@
-"""Messages between processes: one byte vector per chunk, a header and the sender's outputs for all slots.
+"""Messages between processes: a header and the sender's events for all slots, as one byte vector per chunk.
 
-The header (flags and sample group; for each row the sample's number, -1 where it is empty, and its timestep) serves as reset
-(timestep 1) and as halting signal: it says which sample a slot holds now. A receiver checks that all its messages carry the same one.
+The header holds flags and sample group; for each row the sample's number (-1 where it is empty) and its timestep; then, for each signal
+and row, the number of its events. It serves as reset (timestep 1) and as halting signal: it says which sample a slot holds now. A
+receiver checks that all its messages carry the same one. A row without events has no payload, so a closed gate sends a header alone.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from spikegate.engine.integer import Chunk, Signals
 from spikegate.graph.ir import DeployError, Payload
-from spikegate.kernels.scatter import ends
+from spikegate.kernels.message_rows import packed_bits, packed_values, unpacked_bits, unpacked_values
 
 FIRST, SPIKES, FLUSH, END = 1, 2, 4, 8  # flags: a run begins, spikes are recorded, the run is over, the network stops
 STEPWISE = 16  # flag: the samples of the run come timestep by timestep
 GROUP = 8  # the group of samples that the message belongs to, in the bits of the flags from here on
 EMPTY = -1
+Signal = tuple[tuple[int, ...], Payload]  # shape of one sample, what its values can be
 
 
 def dtype_of(payload: Payload) -> np.dtype:
@@ -26,87 +28,135 @@ def dtype_of(payload: Payload) -> np.dtype:
     return np.dtype(next(fits, np.int32))
 
 
+@dataclass(frozen=True)
+class Field:
+    """A signal in a message: spikes take a bit each, other values the `dtype`."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    binary: bool
+
+    @property
+    def values(self) -> int:
+        """Of one row."""
+        return int(np.prod(self.shape))
+
+    @property
+    def row_bytes(self) -> int:
+        """Payload of a row with events."""
+        return -(-self.values // 8) if self.binary else self.values * self.dtype.itemsize
+
+
 class Layout:
-    """Where the header and each signal lie in the messages of one sender.
+    """What the messages of one sender's port hold, and where.
 
     Parameters
     ----------
     sender : process name, for errors
-    slots : width of the batch; messages always have room for all
+    slots : width of the batch; headers always have room for all
     signals : name -> (shape of one sample, what its values can be)
     span : most timesteps of a slot in one message; they have rows of their own
     """
 
-    def __init__(self, sender: str, slots: int, signals: dict[str, tuple[tuple[int, ...], Payload]], span: int = 1) -> None:
+    def __init__(self, sender: str, slots: int, signals: dict[str, Signal], span: int = 1) -> None:
         self.sender, self.span = sender, span
         self.slots = slots = slots * span
-        wide_first = sorted(signals.items(), key=lambda item: -dtype_of(item[1][1]).itemsize)
-        self.head = 4 * (1 + 2 * slots)
-        self.fields: list[tuple[str, tuple[int, ...], np.dtype, int, int]] = []
-        at = self.head
-        for name, (shape, payload) in wide_first:
-            dtype = dtype_of(payload)
-            size = slots * int(np.prod(shape)) * dtype.itemsize
-            self.fields.append((name, (slots, *shape), dtype, at, at + size))
-            at += size
-        self.nbytes = at
-        self.limits = {name: np.iinfo(dtype) for name, _, dtype, _, _ in self.fields if dtype != np.int32}
-        self._empty = np.zeros(self.nbytes, np.uint8)
+        fields = [Field(n, shape, dtype_of(p), p.low == 0 and p.high == 1) for n, (shape, p) in signals.items()]
+        self.fields = sorted(fields, key=lambda f: -f.dtype.itemsize)  # so that each is aligned
+        self.common = 4 * (1 + 2 * slots)  # bytes of the part of the header that messages of one timestep share
+        self.head = self.common + 4 * slots * len(fields)
+        self.nbytes = -(-(self.head + slots * sum(f.row_bytes for f in fields)) // 4) * 4  # at most
+        self._room = np.zeros(self.nbytes, np.uint8)
+        self._views = {d: self._room.view(d) for d in (np.uint8, np.int16, np.int32)}
+        self._empty = np.zeros(self.head, np.uint8)
         self._empty[: self.head].view(np.int32)[1 : 1 + slots] = EMPTY
 
     @property
     def names(self) -> list[str]:
-        return [name for name, *_ in self.fields]
-
-    def _views(self, message: np.ndarray) -> Signals:
-        return {name: message[a:b].view(dtype).reshape(shape) for name, shape, dtype, a, b in self.fields}
+        return [f.name for f in self.fields]
 
     def empty(self, flags: int = 0) -> np.ndarray:
-        """A message without samples, uint8 [nbytes]."""
+        """A message without samples, uint8 [head]."""
         message = self._empty.copy()
         message[:4].view(np.int32)[0] = flags
         return message
 
     def pack(self, flags: int, chunk: Chunk) -> np.ndarray:
-        """Message with those of the chunk's signals that the layout names, uint8 [nbytes].
+        """Message with those of the chunk's signals that the layout names, uint8 [head + payload].
 
         Raises
         ------
         DeployError
             If a value does not fit the payload that its op states.
         """
-        message = self.empty(flags)
-        head = message[: self.head].view(np.int32)
-        at: np.ndarray | slice = chunk.rows
-        if len(chunk.t) == self.slots:
-            at = slice(None)  # all of them, in order
-        elif self.span > 1:
+        slots = self.slots
+        self._room[: self.head] = self._empty
+        head = self._room[: self.head].view(np.int32)
+        if len(chunk.t) == slots or self.span == 1:
+            at = chunk.rows if self.span == 1 else np.arange(slots)
+        else:
             at = (chunk.rows[:, None] * self.span + np.arange(chunk.span)).ravel()
-        head[1 : 1 + self.slots][at] = chunk.sample
-        head[1 + self.slots :][at] = chunk.t
-        for name, view in self._views(message).items():
-            value, limits = chunk.signals[name], self.limits.get(name)
-            if limits is not None and value.size:
-                high, low, _ = ends(np.ascontiguousarray(value))
-                if low < limits.min or high > limits.max:
-                    span = f"[{value.min()}, {value.max()}]"
-                    raise DeployError(name, f"sends values in {span}, more than its payload allows", "correct the op's `payload`")
-            view[at] = value
-        return message
+        head[0] = flags
+        head[1:][at] = chunk.sample
+        head[1 + slots :][at] = chunk.t
+        used = self.head
+        for k, f in enumerate(self.fields, 2):
+            value, size = chunk.signals[f.name], f.dtype.itemsize
+            rows = np.ascontiguousarray(value, np.int32).reshape(len(at), f.values)
+            events = head[1 + k * slots :]
+            if f.binary:
+                used = packed_bits(rows, at, events, self._room, used)
+            else:
+                limits = np.iinfo(f.dtype)
+                used = size * packed_values(rows, at, events, self._views[f.dtype.type], used // size, limits.min, limits.max)
+            if used < 0:
+                raise DeployError(f.name, f"sends values in [{value.min()}, {value.max()}], more than its payload allows",
+                                  "correct the op's `payload`")
+        return self._room[:used].copy()
 
-    def unpack(self, message: np.ndarray, dtype: Any = np.int32) -> tuple[int, Chunk]:
-        """Flags and chunk of a message; signals [A, *shape] of the A occupied slots, int32, or as in the message where `dtype` is None."""
-        head, kept = message[: self.head].view(np.int32), {"dtype": dtype, "copy": False}
-        sample, views = head[1 : 1 + self.slots], self._views(message)
-        if EMPTY not in sample:
-            signals = {name: view if dtype is None else view.astype(**kept) for name, view in views.items()}
-            t = head[1 + self.slots :].astype(np.int64)
-            return int(head[0]), Chunk(np.arange(self.slots // self.span), sample.astype(np.int64), t, signals, self.span)
+    def warm(self) -> None:
+        """Compile what packs and unpacks these messages, or load it: processes forked later inherit it."""
+        none = np.zeros(0, np.int64)
+        self.unpack(self.pack(0, Chunk(none, none, none, {f.name: np.zeros((0, *f.shape), np.int32) for f in self.fields})))
+
+    def header(self, message: np.ndarray) -> tuple[int, np.ndarray, Chunk]:
+        """Flags, places of the occupied rows, and their chunk without signals."""
+        head = message[: self.common].view(np.int32)
+        sample, t = head[1 : 1 + self.slots], head[1 + self.slots :]
         rows = np.flatnonzero(sample != EMPTY)
-        signals = {name: view[rows] if dtype is None else view[rows].astype(**kept) for name, view in views.items()}
         slots = rows if self.span == 1 else np.unique(rows // self.span)
         span = len(rows) // max(1, len(slots))
-        return int(head[0]), Chunk(slots, sample[rows].astype(np.int64), head[1 + self.slots :][rows].astype(np.int64), signals, span)
+        return int(head[0]), rows, Chunk(slots, sample[rows].astype(np.int64), t[rows].astype(np.int64), {}, span)
+
+    def unpack(self, message: np.ndarray) -> tuple[int, Chunk]:
+        """Flags and chunk of a message; signals int32 [A, *shape] of the A occupied rows."""
+        flags, rows, chunk = self.header(message)
+        chunk.signals.update(self.signals(message, rows))
+        return flags, chunk
+
+    def signals(self, message: np.ndarray, rows: np.ndarray) -> Signals:
+        """The signals of these rows (all that are occupied), int32 [A, *shape]."""
+        head, found, used = message[: self.head].view(np.int32), {}, self.head
+        for k, f in enumerate(self.fields, 2):
+            out = np.empty((len(rows), f.values), np.int32)
+            events, size = head[1 + k * self.slots :], f.dtype.itemsize
+            if f.binary:
+                used = unpacked_bits(message, rows, events, out, used)
+            else:
+                typed = message[: len(message) // size * size].view(f.dtype)
+                used = size * unpacked_values(typed, rows, events, out, used // size)
+            found[f.name] = out.reshape(len(rows), *f.shape)
+        return found
+
+    def described(self, message: np.ndarray) -> list[np.ndarray]:
+        """A table int64 [A, 4] of the occupied rows, if any: sample, timestep, events, bytes of payload."""
+        _, rows, chunk = self.header(message)
+        if not len(rows):
+            return []
+        counts = message[self.common : self.head].view(np.int32).reshape(len(self.fields), self.slots)[:, rows].astype(np.int64)
+        sizes = np.array([f.row_bytes for f in self.fields], np.int64)
+        return [np.stack([chunk.sample, chunk.t, counts.sum(0), ((counts > 0) * sizes[:, None]).sum(0)], 1)]
 
 
 def join(receiver: str, layouts: list[Layout], messages: list[np.ndarray]) -> tuple[int, Chunk]:
@@ -117,14 +167,14 @@ def join(receiver: str, layouts: list[Layout], messages: list[np.ndarray]) -> tu
     DeployError
         Naming the two senders whose headers differ: they are not at the same samples and timesteps.
     """
-    head = messages[0][: layouts[0].head]
+    head = messages[0][: layouts[0].common].tobytes()
     for layout, message in zip(layouts[1:], messages[1:]):
-        if not np.array_equal(head, message[: layout.head]):
+        if head != message[: layout.common].tobytes():
             raise DeployError(
                 f"process {receiver}", f"its messages from {layouts[0].sender} and {layout.sender} belong to different timesteps",
                 "this is a fault of the mapping: report it with the graph; --mapping chip avoids it",
             )
-    flags, chunk = layouts[0].unpack(messages[0])
-    for layout, message in zip(layouts[1:], messages[1:]):
-        chunk.signals.update(layout.unpack(message)[1].signals)
+    flags, rows, chunk = layouts[0].header(messages[0])
+    for layout, message in zip(layouts, messages):
+        chunk.signals.update(layout.signals(message, rows))
     return flags, chunk

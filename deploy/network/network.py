@@ -22,10 +22,11 @@ from spikegate.deploy.network.chip_leaf import ChipInjectorLeaf, ChipStageLeaf
 from spikegate.deploy.network.chip_reports import ChipCollector
 from spikegate.deploy.network.feeding import SourceLeaf, WholeLeaf
 from spikegate.deploy.network.leaf import AHEAD, InjectorLeaf, Leaf, StageLeaf
+from spikegate.deploy.network.message_log import Messages
 from spikegate.deploy.network.messages import dtype_of
 from spikegate.deploy.network.reports import Collector, enlarge
 from spikegate.deploy.network.staging import usable_cores
-from spikegate.deploy.network.watchdog import COMPUTE, HELPERS, SEND, START, Pulse, Pulses, how_it_died
+from spikegate.deploy.network.watchdog import HELPERS, Pulse, Pulses, how_it_died
 from spikegate.engine.chip_time.schedule import Schedule
 from spikegate.engine.injector import fit, free_running, span_of
 from spikegate.engine.integer import warm
@@ -53,8 +54,9 @@ class Network:
     protocol : "async" (each process at its own pace) or "loihi" (one chip step per timestep, all in step)
     patience_s : after so many seconds without any progress the process that the others wait for is named and all is stopped
     schedule : None for algorithmic timing, one Lava step per timestep; else one Lava step is one chip step of this schedule
-    stages : most processes that mapping "chip" cuts the net into; None: one for each core, but no more than there are groups where
-        one timestep decides about the next
+    stages : most processes that mapping "chip" cuts the net into, and "block" its blocks; None: one for each core, but no more than
+        there are groups where one timestep decides about the next
+    trace : keep every message of a run in `messages`
 
     Raises
     ------
@@ -62,8 +64,8 @@ class Network:
         Naming the process that died, failed or hangs. The network is then closed and nothing of it is left.
     """
 
-    def __init__(self, graph: Graph, mapping: str = "chip", batch: int = 8, protocol: str = "async",
-                 patience_s: float = PATIENCE_S, schedule: Schedule | None = None, stages: int | None = None) -> None:
+    def __init__(self, graph: Graph, mapping: str = "block", batch: int = 8, protocol: str = "async", patience_s: float = PATIENCE_S,
+                 schedule: Schedule | None = None, stages: int | None = None, trace: bool = False) -> None:
         if protocol not in PROTOCOLS:
             raise DeployError("protocol", f"{protocol!r} is unknown", f"use one of {', '.join(PROTOCOLS)}")
         if batch < 1:
@@ -81,37 +83,45 @@ class Network:
         self.one_process = schedule is None and protocol == "async" and len(self.plans) == 2
         if self.one_process:
             self.plans = feeding.plan(graph, self.plans)
-        crowded = [p for p in self.plans.values() if len(p.senders) > stage.PORTS]
+        crowded = [p for p in self.plans.values() if len(p.senders) > stage.IN]
         if crowded:
-            raise DeployError(f"process {crowded[0].name}", f"receives from {len(crowded[0].senders)} processes, {stage.PORTS} at most",
+            raise DeployError(f"process {crowded[0].name}", f"receives from {len(crowded[0].senders)} processes, {stage.IN} at most",
                               "use mapping block or chip")
         self.pulses = Pulses(list(self.plans))
         self.pipes: dict[str, Connection] = {}
         self.steps = dict.fromkeys(self.plans, 0)  # timesteps (or chip steps) that each process reported, over all runs
+        self.messages: Messages | None = None  # of the last run, where they are traced
+        self._trace = trace
         self._runtime: Any = None
         self._failed = False
         self._stillborn: DeployError | None = None
         with contextlib.suppress(Exception):  # an op that fails is named by its process
             warm(graph)
+        for out in (out for plan in self.plans.values() for out in plan.ports):
+            out.layout.warm()
         ends, processes = [], {}
         job_end, self._jobs = mp.Pipe(duplex=False)
         enlarge(self._jobs)
-        layouts = {n: p.layout for n, p in self.plans.items()}
         for name, plan in self.plans.items():
             self.pipes[name], end = mp.Pipe(duplex=False)
             enlarge(end)
             ends.append(end)
             common = (plan, batch, self.pulses.of(name), end)
             if name == maps.INJECTOR:
-                processes[name] = injector.InjectorProcess(self._injector(common, job_end))
+                leaf, kind = self._injector(common, job_end), injector.InjectorProcess
             else:
-                processes[name] = stage.StageProcess(self._stage(common, [layouts[s] for s in plan.senders]))
+                ports = [self.plans[s].ports[self.plans[s].port_to(name)] for s in plan.senders]
+                leaf, kind = self._stage(common, [port.layout for port in ports]), stage.StageProcess
+            if trace:
+                leaf.trace()
+            processes[name] = kind(leaf)
         for name, plan in self.plans.items():
             for k, sender in enumerate(plan.senders):
                 if name == maps.INJECTOR:
                     processes[sender].back.connect(processes[name].back)
                 else:
-                    processes[sender].out.connect(getattr(processes[name], f"in_{k}"))
+                    out = getattr(processes[sender], f"out_{self.plans[sender].port_to(name)}")
+                    out.connect(getattr(processes[name], f"in_{k}"))
         try:
             self._start(lava, processes, protocol)
         except BaseException:
@@ -139,6 +149,8 @@ class Network:
         return WholeLeaf(self.graph, *common, layouts) if self.one_process else StageLeaf(self.graph, *common, layouts)
 
     def _start(self, lava: Any, processes: dict[str, Any], protocol: str) -> None:
+        from spikegate.deploy.lava.channel import DirectBuilder
+
         wanted = lava.AsyncProtocol if protocol == "async" else lava.LoihiProtocol
 
         class Choice(lava.RunConfig):
@@ -152,6 +164,7 @@ class Network:
         try:
             first = processes[maps.INJECTOR]
             executable = first.compile(Choice(), {"pypy_channel_size": CHANNEL})
+            executable.channel_builders = [DirectBuilder.instead_of(b) for b in executable.channel_builders]
             self._runtime = lava.Runtime(executable, lava.ActorType.MultiProcessing)
             self._end = weakref.finalize(self, teardown.kill, self._runtime, segments := [])  # also at exit, should nobody close
             executable.assign_runtime_to_all_processes(self._runtime)
@@ -212,6 +225,8 @@ class Network:
                 self._failed = True
                 self.close()
                 raise
+        if self._trace:
+            self.messages = collector.messages
         return collector.record(labels)
 
     def _collector(self, samples: int, spikes: bool) -> Collector | ChipCollector:
@@ -247,7 +262,8 @@ class Network:
             if not pipes:
                 self._check_dead(ready)
                 if time.monotonic() - max(started, self.pulses.last_change) > self.patience_s:
-                    raise self._hanging()
+                    senders = {n: p.senders for n, p in self.plans.items()}
+                    raise self.pulses.hanging(senders, list(self.graph.ops), self.patience_s)
 
     def _check_dead(self, ready: list) -> None:
         for item in ready:
@@ -256,17 +272,6 @@ class Network:
                 mp.Process.join(process, 1)  # its exit code is known a little after its sentinel
                 raise DeployError(f"process {name}", f"{how_it_died(process.exitcode)} during the run",
                                   MEMORY_HINT)
-
-    def _hanging(self) -> DeployError:
-        stopped = self.pulses.stopped()
-        if stopped is not None:
-            return DeployError(f"process {stopped}", "hangs: a signal or a debugger has stopped it", "continue it (kill -CONT), run again")
-        name, phase, detail = self.pulses.culprit({n: p.senders for n, p in self.plans.items()})
-        doing = {START: "never started", COMPUTE: "computes", SEND: "cannot send"}.get(phase, "does not take its messages")
-        if phase == COMPUTE and detail >= 0:
-            doing = f"computes op {list(self.graph.ops)[detail]}"
-        return DeployError(f"process {name}", f"hangs: it {doing} since {self.patience_s:g} s without result",
-                           "if the op really takes so long, use a smaller --batch or more --patience")
 
     def close(self) -> None:
         """Stop: in order if all is well, by killing otherwise. Nothing is left: no process, no shared memory."""

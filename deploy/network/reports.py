@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from spikegate.deploy.network.message_log import Log, Messages
 from spikegate.engine.integer import Chunk, Recorder, Signals
 from spikegate.engine.record import Record, narrow
 from spikegate.graph.ir import DeployError, Graph
@@ -31,6 +32,7 @@ class Reporter:
 
     def __init__(self, graph: Graph, names: list[str], pipe: Connection) -> None:
         self.graph, self.names, self.pipe = graph, names, pipe
+        self.log: Log | None = None
         self._chunks: list[tuple[Chunk, np.ndarray | None, Signals, np.ndarray | None]] = []
         self._bytes, self._sent = 0, 0.0
 
@@ -54,7 +56,8 @@ class Reporter:
         events = narrow(np.concatenate(counts, 2)) if self.names else None
         done = None if dones[0] is None else np.concatenate(dones)
         sample, t = np.concatenate([b.sample for b in chunks]), np.concatenate([b.t for b in chunks])
-        self.pipe.send_bytes(pickle.dumps((sample, t, len(chunks), events, outputs, done), protocol=5))
+        sent = [] if self.log is None else self.log.take()
+        self.pipe.send_bytes(pickle.dumps((sample, t, len(chunks), events, outputs, done, sent), protocol=5))
         self._chunks, self._bytes, self._sent = [], 0, time.monotonic()
 
     def fail(self, where: str, problem: str, hint: str) -> None:
@@ -62,8 +65,8 @@ class Reporter:
         self.pipe.send_bytes(pickle.dumps((where, problem, hint)))
 
 
-def read(graph: Graph, names: list[str], message: bytes, recorder: Recorder) -> tuple[int, int, np.ndarray]:
-    """Enter a process's message into the record.
+def read(graph: Graph, names: list[str], message: bytes, recorder: Recorder, messages: Messages) -> tuple[int, int, np.ndarray]:
+    """Enter a process's message into the record, and those that it traced into `messages`.
 
     Returns
     -------
@@ -77,7 +80,8 @@ def read(graph: Graph, names: list[str], message: bytes, recorder: Recorder) -> 
     value = pickle.loads(message)
     if isinstance(value[0], str):
         raise DeployError(*value)
-    sample, t, chunks, events, outputs, done = value
+    sample, t, chunks, events, outputs, done, sent = value
+    messages.sent += sent
     signals: Signals = {}
     for name, coded in outputs.items():
         op = graph.ops.get(name)
@@ -99,13 +103,13 @@ class Collector:
 
     def __init__(self, graph: Graph, ops: dict[str, list[str]], samples: int, spikes: bool) -> None:
         self.graph, self.ops, self.samples = graph, ops, samples
-        self.recorder = Recorder(graph, samples, spikes)
+        self.recorder, self.messages = Recorder(graph, samples, spikes), Messages()
         self.pairs = dict.fromkeys(ops, 0)  # (sample, timestep) pairs from each process
         self.ended = 0
 
     def read(self, name: str, message: bytes) -> tuple[int, int]:
         """Enter a message of process `name`; returns (timesteps of the network, samples that ended with it)."""
-        chunks, pairs, done = read(self.graph, self.ops[name], message, self.recorder)
+        chunks, pairs, done = read(self.graph, self.ops[name], message, self.recorder, self.messages)
         self.pairs[name] += pairs
         ended = int(done.sum())
         self.ended += ended

@@ -10,6 +10,8 @@ import time
 
 import numpy as np
 
+from spikegate.errors import DeployError
+
 START, IDLE, RECV, COMPUTE, SEND, STOPPED = range(6)
 PID, PHASE, DETAIL, STEPS, SINCE, FIELDS = range(6)
 HELPERS = ("runtime service", "memory manager")  # Lava's own processes
@@ -67,6 +69,18 @@ class Pulses:
             if all(now[s][2] > now[name][2] for s in senders[name]):
                 return name, now[name][0], now[name][1]
         return injector, now[injector][0], now[injector][1]
+
+    def hanging(self, senders: dict[str, list[str]], ops: list[str], patience_s: float) -> DeployError:
+        """What is wrong if nothing changes any more: the process that the others wait for, and what it does."""
+        stopped = self.stopped()
+        if stopped is not None:
+            return DeployError(f"process {stopped}", "hangs: a signal or a debugger has stopped it", "continue it (kill -CONT), run again")
+        name, phase, detail = self.culprit(senders)
+        doing = {START: "never started", COMPUTE: "computes", SEND: "cannot send"}.get(phase, "does not take its messages")
+        if phase == COMPUTE and detail >= 0:
+            doing = f"computes op {ops[detail]}"
+        return DeployError(f"process {name}", f"hangs: it {doing} since {patience_s:g} s without result",
+                           "if the op really takes so long, use a smaller --batch or more --patience")
 
 
 class Pulse:

@@ -82,7 +82,8 @@ class Net:
         ----------
         labels : int [N]; with them ``record.accuracy`` is known
         target : "int", the integer reference; "lava", processes of Lava's CPU simulator (equal); "torch", the trained net (no events)
-        mapping : what one Lava process holds; None: chip, or op with timing "loihi"
+        mapping : what one Lava process holds: "op" one op, "block" the ops between two gates (gates and exit are processes of their
+            own), "chip" the net, gates inside; None: block, or op with timing "loihi"
         timing, schedule : as of ``spikegate run``
         halting : False removes token gates, merging, masks and early exits
         spikes : keep every op's output in ``record.spikes``

@@ -21,7 +21,7 @@ from numba import njit
 
 FILES = (
     "coincidences", "compiling", "counters", "counting", "cuba_loops", "gate_loops", "gather", "instructions", "interpreter", "lanes",
-    "neuron_lanes", "neuron_loops", "scatter",
+    "message_rows", "neuron_lanes", "neuron_loops", "scatter",
 )  # fmt: skip
 
 
