@@ -106,7 +106,7 @@ class Builder:
 
     def gate(self, name: str = "") -> None:
         """A gate after what is there; its credit is obeyed from here on."""
-        if self.order == "none" or self.order == "time" and name != "last":
+        if self.order == "none" or (self.order == "time" and name != "last"):
             return
         read = self.sources(self.maps)
         wide = self.rng.random() < 0.3

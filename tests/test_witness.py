@@ -39,7 +39,7 @@ def equal(record, samples: list[simulator.Sample], names: list[str]) -> None:
         counts = np.array(sample.counts)
         for t, o, c in np.argwhere(counts != record.counts[i, :steps]):
             raise AssertionError(
-                f"sample {i}, {names[o]}, timestep {t + 1}, {COUNTERS[c]}: {record.counts[i, t, o, c]}, the witness counts {counts[t, o, c]}"
+                f"sample {i}, {names[o]}, timestep {t + 1}, {COUNTERS[c]}: {record.counts[i, t, o, c]}, the witness has {counts[t, o, c]}"
             )
         assert not record.counts[i, steps:].any()
         for t in range(steps):
@@ -155,8 +155,8 @@ def test_every_example_of_every_op(op, steps, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("more", [
-    {}, {"scores": 500}, {"order": "rectangle"}, {"delta": 2}, {"delta": 9, "scores": 300}, {"delta": 4, "order": "rectangle"}, {"spiking": True},
-    {"spiking": True, "delta": 3}, {"spiking": True, "delta": 9, "order": "rectangle", "scores": 250}, {"gated": False},
+    {}, {"scores": 500}, {"order": "rectangle"}, {"delta": 2}, {"delta": 9, "scores": 300}, {"delta": 4, "order": "rectangle"},
+    {"spiking": True}, {"spiking": True, "delta": 3}, {"spiking": True, "delta": 9, "order": "rectangle", "scores": 250}, {"gated": False},
 ])  # fmt: skip
 def test_halting_and_merging(more, tmp_path):
     graph, x = halting_graph(**more), halting_input()
