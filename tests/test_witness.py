@@ -16,6 +16,7 @@ from spikegate.formats.host import Host
 from spikegate.formats.netx.graph_file import read_graph, write_graph
 from spikegate.graph.ir import COUNTERS, Edge, Graph, Op, load_ops
 from spikegate.neurons.cuba import Strict
+from tests.edge_cases import edges
 from tests.graphs import halting_graph, halting_input
 from tests.random_graphs import KINDS, ORDERS, random_graph
 from tests.witness import embedding, files, simulator
@@ -120,6 +121,8 @@ def cases():
         for seed in (7, 8, 9):
             for i, (op, steps) in enumerate(cls.examples(np.random.default_rng(seed))):
                 yield pytest.param(op, steps, id=f"{kind}-{i}-{seed}")
+    for i, (op, steps) in enumerate(edges(np.random.default_rng(7))):
+        yield pytest.param(op, steps, id=f"{op.kind}-edge{i}-7")
 
 
 def written(op: Op, path: Path, monkeypatch) -> files.Op:
