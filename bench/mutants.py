@@ -74,7 +74,7 @@ class Args:
 def main() -> None:
     args = cli.parse(Args, __doc__ or "")
     begin, rows = time.monotonic(), []
-    kept = json.loads(args.output.read_text()) if args.output.is_file() else {"survivors": [], "noticed_by": {}}
+    kept: dict[str, Any] = json.loads(args.output.read_text()) if args.output.is_file() else {"survivors": [], "noticed_by": {}}
     survivors = [s["mutant"] for s in kept["survivors"]]
     for part, count, share in (("semantics", args.sample, 0.75), ("kernels", args.kernels, 1)):
         files = sorted(str(p.relative_to(ROOT)) for pattern in PATTERNS[part] for p in ROOT.glob(pattern))
@@ -102,7 +102,7 @@ def summary(rows: list[dict[str, Any]], kept: dict[str, Any], args: Args) -> dic
     reasons = {s["mutant"]: s["reason"] for s in kept["survivors"]}
     survivors = [{"mutant": r["mutant"], "reason": reasons.get(r["mutant"], "")} for r in rows if r["outcome"] == "survived"]
     noticed, same = len(rows) - len(survivors), sum(s["reason"].startswith("equal") for s in survivors)
-    fresh = {
+    fresh: dict[str, Any] = {
         "command": f"python bench/mutants.py --sample {args.sample} --kernels {args.kernels} --seed {args.seed} --minutes {args.minutes:g}",
         "possible": {r["part"]: r["possible"] for r in rows if "part" in r},
     }
@@ -254,7 +254,7 @@ def selection(m: Mutant) -> list[list[str]]:
     return [near, [*files, "-k", f"random or halting or chain or lavas_lif or (example and ({kinds})) or {form}"]]
 
 
-class Changed(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader):
+class Changed(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader):  # type: ignore[misc]
     """Imports one module from a text."""
 
     def __init__(self, name: str, path: Path, text: str) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-COMPARISONS: dict[type, tuple[str, tuple[str, ...]]] = {
-    ast.Lt: ("<", ("<=",)), ast.LtE: ("<=", ("<",)), ast.Gt: (">", (">=",)), ast.GtE: (">=", (">",)), ast.Eq: ("==", ("!=",)),
-    ast.NotEq: ("!=", ("==",)),
+COMPARISONS: dict[type, tuple[str, str]] = {
+    ast.Lt: ("<", "<="), ast.LtE: ("<=", "<"), ast.Gt: (">", ">="), ast.GtE: (">=", ">"), ast.Eq: ("==", "!="),
+    ast.NotEq: ("!=", "=="),
 }  # fmt: skip
 SIGNS: dict[type, tuple[str, str]] = {ast.Add: ("+", "-"), ast.Sub: ("-", "+"), ast.BitAnd: ("&", "|"), ast.BitOr: ("|", "&")}
 
@@ -98,8 +99,8 @@ class _Finder(ast.NodeVisitor):
             if type(op) in COMPARISONS:
                 old, others = COMPARISONS[type(op)]
                 place = self.between(left, right, old)
-                for new in others if place else ():
-                    self.add(*place, old, new)  # type: ignore[misc]
+                if place:
+                    self.add(*place, old, others)
         self.generic_visit(node)
 
     def visit_BoolOp(self, node: ast.BoolOp) -> None:
@@ -126,7 +127,7 @@ class _Finder(ast.NodeVisitor):
                     self.add(node.lineno, node.col_offset, text, str(new))
 
 
-def chosen(found: list[Mutant], how_many: int, rng) -> Iterator[Mutant]:  # type: ignore[no-untyped-def]
+def chosen(found: list[Mutant], how_many: int, rng: random.Random) -> Iterator[Mutant]:
     """A sample that takes as many of each file as it can, in turns."""
     by_file: dict[str, list[Mutant]] = {}
     for m in found:
