@@ -60,7 +60,7 @@ def with_timesteps(graph: Graph, timesteps: int) -> Graph:
                 new[field] = value[:timesteps]
         if new:
             changed[name] = _replace(op, **new)
-    return dataclasses.replace(_changed(graph, changed), timesteps=timesteps)
+    return _changed(dataclasses.replace(graph, timesteps=timesteps), changed)
 
 
 def margins(graph: Graph, full: Record, values: list[float] | None) -> list[tuple[str, np.ndarray]]:

@@ -63,7 +63,7 @@ class Builder:
 
     def weight(self, *shape: int) -> np.ndarray:
         """Even numbers, smaller where many add up."""
-        most = max(2, 1500 // int(np.prod(shape[1:]) * (3 if len(shape) == 4 else 1)))
+        most = max(2, 800 // int(np.prod(shape[1:]) * (3 if len(shape) == 4 else 1)))
         most = min(most, 34)
         return self.rng.integers(-most, most + 4, shape) * 2 * (self.rng.random(shape) < 0.8)
 
@@ -255,8 +255,6 @@ class Builder:
 
 def random_graph(seed: int, order: str, kinds: list[str], end: str, *, merge: bool, masks: bool, signed: bool, feedback: bool) -> Graph:
     """A net with ops of these kinds between an embedding and an end."""
-    if order != "none":
-        end = "readout"  # a record of credits needs one
     builder = Builder(seed, order, merge=merge and order != "none", masks=masks, signed=signed)
     for kind in kinds:
         builder.grow(kind)

@@ -16,6 +16,7 @@ from spikegate.formats.host import Host
 from spikegate.formats.netx.graph_file import read_graph, write_graph
 from spikegate.graph.ir import COUNTERS, Edge, Graph, Op, load_ops
 from spikegate.neurons.cuba import Strict
+from tests.edge_cases import edges
 from tests.graphs import halting_graph, halting_input
 from tests.random_graphs import KINDS, ORDERS, random_graph
 from tests.witness import embedding, files, simulator
@@ -39,7 +40,7 @@ def equal(record, samples: list[simulator.Sample], names: list[str]) -> None:
         counts = np.array(sample.counts)
         for t, o, c in np.argwhere(counts != record.counts[i, :steps]):
             raise AssertionError(
-                f"sample {i}, {names[o]}, timestep {t + 1}, {COUNTERS[c]}: {record.counts[i, t, o, c]}, the witness counts {counts[t, o, c]}"
+                f"sample {i}, {names[o]}, timestep {t + 1}, {COUNTERS[c]}: {record.counts[i, t, o, c]}, the witness has {counts[t, o, c]}"
             )
         assert not record.counts[i, steps:].any()
         for t in range(steps):
@@ -120,6 +121,8 @@ def cases():
         for seed in (7, 8, 9):
             for i, (op, steps) in enumerate(cls.examples(np.random.default_rng(seed))):
                 yield pytest.param(op, steps, id=f"{kind}-{i}-{seed}")
+    for i, (op, steps) in enumerate(edges(np.random.default_rng(7))):
+        yield pytest.param(op, steps, id=f"{op.kind}-edge{i}-7")
 
 
 def written(op: Op, path: Path, monkeypatch) -> files.Op:
@@ -155,8 +158,8 @@ def test_every_example_of_every_op(op, steps, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("more", [
-    {}, {"scores": 500}, {"order": "rectangle"}, {"delta": 2}, {"delta": 9, "scores": 300}, {"delta": 4, "order": "rectangle"}, {"spiking": True},
-    {"spiking": True, "delta": 3}, {"spiking": True, "delta": 9, "order": "rectangle", "scores": 250}, {"gated": False},
+    {}, {"scores": 500}, {"order": "rectangle"}, {"delta": 2}, {"delta": 9, "scores": 300}, {"delta": 4, "order": "rectangle"},
+    {"spiking": True}, {"spiking": True, "delta": 3}, {"spiking": True, "delta": 9, "order": "rectangle", "scores": 250}, {"gated": False},
 ])  # fmt: skip
 def test_halting_and_merging(more, tmp_path):
     graph, x = halting_graph(**more), halting_input()

@@ -101,7 +101,7 @@ def one(net: Net, x: np.ndarray, stepwise: bool, known: dict[str, tuple[int, ...
             rows.append([counts.get(c, 0) for c in COUNTERS])
         sample.counts.append(rows)
         sample.spikes.append({op.name: now[op.name] for op in net.ops})
-        tokens = reads[0].fields["weight"].shape[1] if reads else 1
+        tokens = reads[0].fields["weight"].shape[1] if reads else len(now[credits[0].name]) if credits else 1
         entry = last[start[0]] > 0 if start else np.ones(tokens, bool)
         sample.alive.append([entry, *(now[op.name] > 0 for op in credits)])
         if reads:

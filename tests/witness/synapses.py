@@ -41,7 +41,9 @@ class Synapses:
         return sum(int((np.abs(x) * self.fan).sum()) for x in sources)
 
 
-def convolution(weight: np.ndarray, grid: Any, stride: Any, padding: Any, dilation: Any = 1, groups: int = 1) -> tuple[Synapses, tuple[int, int]]:
+def convolution(
+    weight: np.ndarray, grid: Any, stride: Any, padding: Any, dilation: Any = 1, groups: int = 1
+) -> tuple[Synapses, tuple[int, int]]:
     """Cross-correlation of a map with weight [out, in / groups, kh, kw]; also the output's (height, width)."""
     out, per, kh, kw = weight.shape
     (h, w), (sy, sx), (py, px), (dy_, dx_) = (pair(v) for v in (grid, stride, padding, dilation))
