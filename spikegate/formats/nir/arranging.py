@@ -21,6 +21,7 @@ def arranged(u: Units, shape: Shape, maps: dict[str, bool], mine: bool = True) -
     if mine and len(shape) > 1 and _as_map(laid, shape, {**maps, name: True}):
         return laid, True
     here = {**maps, name: False}
+    laid = split(u, here)
     terms = [t if _straight(t, here, shape) and mine else replace(t, map=matrix(name, t.map)) for t in laid.terms]
     return united(replace(laid, terms=terms)), False
 
@@ -64,7 +65,8 @@ def _as_map(u: Units, shape: Shape, maps: dict[str, bool]) -> bool:
 
 def _fits_map(t: Term, u: Units, shape: Shape) -> bool:
     if isinstance(t.map, Window):
-        return len(u.terms) == 1 or squared(t.map).stride[0] == squared(t.map).stride[1]
+        alone = len(u.terms) == 1 and not (u.slow and any(b.any() for b in u.biases))
+        return alone or squared(t.map).stride[0] == squared(t.map).stride[1]
     same = isinstance(t.map, Each) and as_map(t.map.in_shape)[0] == as_map(shape)[0] and len(t.map.in_shape) > 1
     return same and per_channel(t.map.factor, shape) is not None  # type: ignore[union-attr]
 

@@ -50,6 +50,8 @@ class Building:
         """Vectors that are written as one position with many channels, because what reads them needs two axes."""
         plan = self.plan
         wide = {n for n, p in self.placed.items() if p.form == "several" and p.fit.units.shared}
+        if plan.head is not None and self.head is None and len(ends := [s for t in plan.head.terms for s in t.sources]) > 1:
+            wide |= {s.name for s in ends}  # their spikes add up
         everyone = list(self.placed.items()) + ([(plan.head.name, self.head)] if self.head and plan.head else [])
         while True:
             before = len(wide)

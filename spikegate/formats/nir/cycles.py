@@ -80,6 +80,24 @@ def order(flat: Flat, firing: tuple[str, ...]) -> list[str]:
         raise DeployError(e.args[1][0], "leads back to itself without neurons", "feedback goes from spiking neurons through linear nodes") from None
 
 
-def layers_in_order(reads: dict[str, set[str]]) -> list[str]:
-    """Layers after those that they read in the same timestep."""
+def layers_in_order(now: dict[str, set[str]], late: dict[str, set[str]]) -> list[str]:
+    """Layers after those that they read in the same timestep, and where that goes after those that they read later, too."""
+    reads = {n: set(before) for n, before in now.items()}
+    for n, before in late.items():
+        for b in before - {n}:
+            if not _leads(n, b, reads):
+                reads[n].add(b)
     return list(TopologicalSorter(reads).static_order())
+
+
+def _leads(start: str, end: str, reads: dict[str, set[str]]) -> bool:
+    """Whether `end` reads `start`, over whatever layers."""
+    seen, waiting = set(), [end]
+    while waiting:
+        n = waiting.pop()
+        if n == start:
+            return True
+        if n not in seen:
+            seen.add(n)
+            waiting += reads[n]
+    return False

@@ -34,18 +34,15 @@ def add_head(wires: Wires, plan: Plan, placed: Placed | None) -> None:
 
 
 def _spikes(wires: Wires, plan: Plan) -> None:
-    """Sums of spikes, one to one, in NIR's order; the last op's spikes count as they are."""
+    """Sums of spikes, one to one, channels first; a vector's or a single channel's last spikes count as they are."""
     head = plan.head
     assert head is not None
     sources = [s for t in head.terms for s in t.sources]
     shape = plan.layers[sources[0].name].shape
-    kept = shape == head.shape or not wires.maps[sources[0].name] or as_map(shape)[0] == 1 or size_of(shape) == shape[0]
+    kept = not wires.maps[sources[0].name] or 1 in (as_map(shape)[0], size_of(shape) // shape[0])  # else channels are not first
     if len(sources) == 1 and kept and [*wires.graph.ops][-1] == sources[0].name:
         return
-    forms = {wires.shape(s.name, plan.layers[s.name].shape) for s in sources}
-    if len(forms) > 1:
-        raise DeployError(head.output, f"adds up spikes of layers that lie differently: {sorted(forms)}", "give them one shape")
-    op = BlockAverage(forms.pop(), size_of(head.shape), len(sources))
+    op = BlockAverage(wires.shape(sources[0].name, shape), size_of(head.shape), len(sources))
     wires.add(wires.free(head.output), op, [("x", s) for s in sources])
 
 

@@ -19,10 +19,10 @@ from spikegate.formats.nir.fitting import fitted
 from spikegate.formats.nir.floats import FloatRun, as_flat, as_positions
 from spikegate.formats.nir.linear import as_map, size_of
 from spikegate.formats.nir.placed import Placed
-from spikegate.formats.nir.plan import SPIKES, Plan
+from spikegate.formats.nir.plan import SPIKES, SUM, Plan
 from spikegate.formats.nir.reading import Flat, read_file, unfolded
 from spikegate.formats.nir.report import APPROXIMATE, EXACT, LayerReport, Report
-from spikegate.formats.nir.units import of_head, of_layer
+from spikegate.formats.nir.units import Units, of_head, of_layer
 from spikegate.formats.nir.walking import plan_of
 from spikegate.graph.ir import Graph, load_ops
 from spikegate.neurons.cuba import MANT_SHIFT
@@ -59,7 +59,24 @@ def import_nir(
     dt: float | None = None,
     calibrate: np.ndarray | float | None = None,
 ) -> tuple[Graph, Report]:
-    """A NIR file of float numbers in the chip's integers.
+    """`import_graph` of a file.
+
+    Raises
+    ------
+    DeployError
+        Also for what is missing or damaged.
+    """
+    return import_graph(read_file(path), timesteps=timesteps, dt=dt, calibrate=calibrate)
+
+
+def import_graph(
+    found: Any,
+    *,
+    timesteps: int | None = None,
+    dt: float | None = None,
+    calibrate: np.ndarray | float | None = None,
+) -> tuple[Graph, Report]:
+    """A ``nir.NIRGraph`` of float numbers in the chip's integers.
 
     Parameters
     ----------
@@ -77,7 +94,7 @@ def import_nir(
     DeployError
         Naming the node that cannot be taken, and why.
     """
-    graph, plan, report = _imported(unfolded(read_file(path)), timesteps, dt, exact=False)
+    graph, plan, report = _imported(unfolded(found), timesteps, dt, exact=False)
     x, report.calibration = _samples(plan, graph, calibrate)
     _measure(graph, plan, report, x)
     return graph, report
@@ -108,16 +125,21 @@ def _built(plan: Plan, exact: bool) -> tuple[Graph, dict[str, Placed], Placed | 
     highs = {n: max(abs(p.low), abs(p.high)) for n, p in ((plan.input_name, plan.payload), (plan.replay, plan.replay_payload))}
     maps = {n: len(plan.input_shape) > 1 for n in (plan.input_name, plan.replay)}
     maps |= {n: len(layer.shape) > 1 for n, layer in plan.layers.items()}  # feedback reads what is not placed yet
-    placed = {}
-    for name, layer in plan.layers.items():
-        units, maps[name] = arranged(of_layer(layer), layer.shape, maps)
-        placed[name] = Placed(layer.shape, maps[name], fitted(units, plan.timesteps, highs, exact))
+    units: dict[str, Units] = {}
+    for _ in range(len(plan.layers) + 1):
+        before = dict(maps)
+        for name, layer in plan.layers.items():
+            units[name], maps[name] = arranged(of_layer(layer), layer.shape, maps)
+        if maps == before:
+            break
+    placed = {n: Placed(layer.shape, maps[n], fitted(units[n], plan.timesteps, highs, exact)) for n, layer in plan.layers.items()}
     head, answer = plan.head, None
     assert head is not None
+    if head.rule == SPIKES and len({maps[s.name] for t in head.terms for s in t.sources}) > 1:
+        head.rule = SUM  # spikes of a map and of a flat layer meet behind synapses
     if head.rule != SPIKES:
-        units = of_layer(head.layer) if head.layer else of_head(head)
-        units, _ = arranged(units, head.shape, maps, mine=False)
-        answer = Placed(head.shape, False, fitted(units, plan.timesteps, highs, exact))
+        last, _ = arranged(of_layer(head.layer) if head.layer else of_head(head), head.shape, maps, mine=False)
+        answer = Placed(head.shape, False, fitted(last, plan.timesteps, highs, exact))
     return Building(plan, placed, answer).built(), placed, answer
 
 

@@ -108,8 +108,9 @@ class _Walk:
             name = next((t.node for t in terms if t.node), end)
             self.plan.head = Head(name, end, self.sent[end], terms, SPIKES if spikes else SUM)
         layers = self.plan.layers
-        reads = {n: {s.name for t in layer.terms for s in t.sources if np.min(s.delay) == 0} & firing for n, layer in layers.items()}
-        self.plan.layers = {n: layers[n] for n in layers_in_order(reads)}
+        read = {n: {s for t in layer.terms for s in t.sources if s.name in firing} for n, layer in layers.items()}
+        now, late = ({n: {s.name for s in found if (np.min(s.delay) > 0) == d} for n, found in read.items()} for d in (False, True))
+        self.plan.layers = {n: layers[n] for n in layers_in_order(now, late)}
 
     def arriving(self, name: str) -> list[Term]:
         """The terms that add up at a node; those of one map become one term of several sources."""
