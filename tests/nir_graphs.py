@@ -101,13 +101,14 @@ class Maker:
             name = self.add(nir.Flatten(np.array(shape), 0, -1), source)
             return (name, (flat,)) if self.chance(0.3) else self.linear(name, (flat,))
         if len(shape) == 2:
-            out, groups = int(rng.integers(1, 3)), 1
+            out = int(rng.integers(1, 3))
             k, stride, dilation = int(rng.integers(1, 4)), int(rng.integers(1, 3)), int(rng.integers(1, 3))
             padding = "same" if self.chance(0.2) and stride == 1 else "valid" if self.chance(0.1) else int(rng.integers(0, 3))
             reach = shape[1] + 2 * (padding if isinstance(padding, int) else 0) - dilation * (k - 1)
             if reach < 1:
                 return self.add(nir.Scale(np.array(2.0)), source), shape
-            made = nir.Conv1d(shape[1] if self.chance(0.7) else None, self.weights(out, shape[0], k), stride, padding, dilation, groups, self.biases(out))
+            said = shape[1] if self.chance(0.7) else None
+            made = nir.Conv1d(said, self.weights(out, shape[0], k), stride, padding, dilation, 1, self.biases(out))
             length = shape[1] if padding == "same" else (reach - 1) // stride + 1
             return self.add(made, source), (out, length)
         if pick < 0.5:
@@ -158,7 +159,8 @@ class Maker:
             ways.append(self.like(source, out) if out == shape else self.like(name, out))
         node = self.neuron(out)
         if self.chance(0.15) and len(out) == 1:
-            inner = {"in": nir.Input(np.array(out)), "n": node, "w": nir.Linear(self.weights(out[0], out[0])), "out": nir.Output(np.array(out))}
+            inner = {"in": nir.Input(np.array(out)), "n": node, "w": nir.Linear(self.weights(out[0], out[0]))}
+            inner["out"] = nir.Output(np.array(out))
             edges = [("in", "n"), ("n", "w"), ("w", "n"), ("n", "out")]
             return self.add(nir.NIRGraph(inner, edges, type_check=False), *ways), out
         name = self.add(node, *ways)

@@ -28,14 +28,16 @@ def _conv(name: str, node: Any, given: Shape, sent: Shape) -> Converted:
     axes = len(given) - 1
     kernel, stride, (before, after), dilation = geometry(name, node, axes)
     weight = np.asarray(node.weight, float)
-    spread = np.zeros((*weight.shape[:2], *(d * (k - 1) + 1 for d, k in zip(dilation, kernel))))
-    spread[(..., *(slice(None, None, d) for d in dilation))] = weight
-    more = [(a - b) for a, b in zip(after, before)]  # a frame that is wider behind: zeros in the kernel's front
+    one = (1,) * (2 - axes)  # a row alone is a map of height 1
+    weight = weight.reshape(*weight.shape[:2], *one, *kernel)
+    rows, columns = _grid((*one, *dilation))
+    spread = np.zeros((*weight.shape[:2], rows * (weight.shape[2] - 1) + 1, columns * (weight.shape[3] - 1) + 1))
+    spread[:, :, ::rows, ::columns] = weight
+    more = _grid((*(0,) * (2 - axes), *(a - b for a, b in zip(after, before))))  # a frame wider behind: zeros in the kernel's front
     spread = np.pad(spread, [(0, 0), (0, 0), *((m, 0) for m in more)])
-    weight, one = spread.reshape(*weight.shape[:2], *(1,) * (2 - axes), *spread.shape[2:]), (1,) * (2 - axes)
-    frame = (*(0,) * (2 - axes), *after)
+    frame = _grid((*(0,) * (2 - axes), *after))
     bias = np.repeat(np.asarray(node.bias, float), int(np.prod(sent[1:])))
-    return Window(given, sent, weight, _grid((*one, *stride)), _grid(frame), int(np.asarray(node.groups))), bias
+    return Window(given, sent, spread, _grid((*one, *stride)), frame, int(np.asarray(node.groups).item())), bias
 
 
 def _grid(values: tuple[int, ...]) -> Grid:

@@ -11,6 +11,7 @@ from spikegate.errors import DeployError
 from spikegate.formats.nir.reading import Flat
 
 Edge = tuple[str, str]
+NO_NEURONS, FEEDBACK = "leads back to itself without neurons", "feedback goes from spiking neurons through linear nodes"
 
 
 def components(nodes: Iterable[str], edges: list[Edge]) -> list[set[str]]:
@@ -54,8 +55,7 @@ def looping(flat: Flat, firing: tuple[str, ...]) -> set[Edge]:
         neurons = sorted(n for n in part if flat.kind(n) in firing)
         if not neurons:
             voltage = sorted(n for n in part if flat.kind(n) in ("I", "LI", "CubaLI"))
-            what = "is fed back as a voltage" if voltage else "leads back to itself without neurons"
-            raise DeployError((voltage or sorted(part))[0], what, "feedback goes from spiking neurons through linear nodes")
+            raise DeployError((voltage or sorted(part))[0], "is fed back as a voltage" if voltage else NO_NEURONS, FEEDBACK)
         if len(neurons) > 1:
             what = f"a cycle runs through several layers ({', '.join(neurons)}); NIR does not say which edge waits a timestep"
             raise DeployError(neurons[0], what, "put a Delay of one timestep into it")
@@ -77,7 +77,7 @@ def order(flat: Flat, firing: tuple[str, ...]) -> list[str]:
     try:
         return list(TopologicalSorter({n: {a for a in flat.before(n) if flat.kind(a) not in firing} for n in flat.nodes}).static_order())
     except CycleError as e:
-        raise DeployError(e.args[1][0], "leads back to itself without neurons", "feedback goes from spiking neurons through linear nodes") from None
+        raise DeployError(e.args[1][0], NO_NEURONS, FEEDBACK) from None
 
 
 def layers_in_order(now: dict[str, set[str]], late: dict[str, set[str]]) -> list[str]:

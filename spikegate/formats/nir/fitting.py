@@ -70,7 +70,7 @@ def _fits(u: Units, scale: float, timesteps: int, highs: dict[str, int]) -> bool
     bound += float(np.abs(sum((*u.biases, u.bias), np.zeros(1)) * scale).max())
     if u.theta is None and u.v_decay.max() == 0:
         return bound < FLOAT_EXACT and bound * timesteps <= REACH
-    gain = Cuba(*(round(float(d.min())) for d in (u.i_decay, u.v_decay)), 1).gain(timesteps)
+    gain = Cuba(round(float(u.i_decay.min())), round(float(u.v_decay.min())), 1).gain(timesteps)
     return bound * gain * (1 << MANT_SHIFT) < ROOM * LIMIT
 
 

@@ -170,8 +170,8 @@ def _samples(plan: Plan, graph: Graph, calibrate: np.ndarray | float | None) -> 
         raise DeployError("calibration", f"rate {rate} is no share", "give 0 to 1, or samples")
     rng = np.random.default_rng(0)
     shape = (SAMPLES, plan.timesteps, *graph.input_shape)
-    sizes = rng.integers(p.low, p.high + 1, shape) if not p.binary else np.ones(shape, int)
-    return np.where(rng.random(shape) < rate, sizes, np.clip(0, p.low, p.high)).astype(np.int32), f"made up, rate {rate:g}"
+    values = rng.integers(p.low, p.high + 1, shape) if not p.binary else np.ones(shape, int)
+    return np.where(rng.random(shape) < rate, values, np.clip(0, p.low, p.high)).astype(np.int32), f"made up, rate {rate:g}"
 
 
 def _measure(graph: Graph, plan: Plan, report: Report, x: np.ndarray) -> None:

@@ -78,7 +78,8 @@ def patches(m: Window, x: np.ndarray) -> np.ndarray:
     """Windows of maps [..., channels, height, width] as [..., channels, h, w, kh, kw]."""
     (above, left), kernel = m.padding, m.weight.shape[2:]
     framed = np.pad(x, [(0, 0)] * (x.ndim - 2) + [(above, above), (left, left)])
-    return np.lib.stride_tricks.sliding_window_view(framed, kernel, (-2, -1))[..., :: m.stride[0], :: m.stride[1], :, :]
+    view = np.lib.stride_tricks.sliding_window_view(framed, kernel, (-2, -1))  # type: ignore[call-overload]
+    return view[..., :: m.stride[0], :: m.stride[1], :, :]
 
 
 def applied(m: LinearMap, x: np.ndarray) -> np.ndarray:

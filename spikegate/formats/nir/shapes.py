@@ -10,8 +10,6 @@ from spikegate.errors import DeployError
 from spikegate.formats.nir.linear import Shape, size_of
 from spikegate.formats.nir.reading import FIELDS, Flat
 
-LOOP = "leads back to itself without neurons"
-
 
 def whole_pair(name: str, what: str, value: Any, least: int) -> tuple[int, int]:
     """(rows, columns) of a size in a file."""
@@ -29,14 +27,25 @@ def declared(name: str, node: Any) -> Shape:
         raise DeployError(name, "does not say its shape", "write it with nir 1.0.8")
     shape = tuple(int(v) for v in np.atleast_1d(value))
     shape = shape or (1,)
-    if len(shape) > 3 or min(shape) < 1:
-        raise DeployError(name, f"has shape {shape}", "give features, (channels, length) or (channels, height, width), without a batch")
+    if len(shape) > 4 or min(shape) < 1 or (len(shape) == 4 and shape[0] != 1):
+        raise DeployError(name, f"has shape {shape}", "give features, (channels, length) or (channels, height, width)")
     return shape
 
 
+def batched(flat: Flat) -> bool:
+    """Whether the Input's shape begins with a batch of 1, as snnTorch writes it: its readers take one axis less."""
+    name = flat.only("Input")[0]
+    shape, readers = declared(name, flat.nodes[name]), flat.after(name)
+    while len(readers) == 1 and readers[0] in flat.joints:
+        readers = flat.after(readers[0])
+    axes = {"Affine": 2, "Linear": 2, "Conv1d": 3, "Conv2d": 4}
+    return len(shape) == 4 or (shape[0] == 1 and bool(readers) and all(axes.get(flat.kind(r)) == len(shape) for r in readers))
+
+
 def shapes(flat: Flat) -> dict[str, Shape]:
-    """Shape of what every node sends, itself without cycles of shapes: a cycle takes the shape that enters it."""
-    found: dict[str, Shape] = {n: declared(n, flat.nodes[n]) for n in flat.only("Input")}
+    """Shape of what every node sends, without a batch; a cycle takes the shape that enters it."""
+    batch = int(batched(flat))
+    found: dict[str, Shape] = {n: declared(n, flat.nodes[n])[batch:] for n in flat.only("Input")}
     waiting = [n for n in flat.nodes if n not in found]
     while waiting:
         ready = [n for n in waiting if any(s in found for s in flat.before(n))]
@@ -45,7 +54,7 @@ def shapes(flat: Flat) -> dict[str, Shape]:
         full = [n for n in ready if all(s in found for s in flat.before(n))]
         for name in full or ready[:1]:  # on a cycle the edges that are known say enough; the others are compared below
             given = next(found[s] for s in flat.before(name) if s in found)
-            found[name] = _sent(name, flat, given)
+            found[name] = _sent(name, flat, given, batch)
             waiting.remove(name)
     for a, b in flat.edges:
         if a in found and b in found:
@@ -56,7 +65,7 @@ def shapes(flat: Flat) -> dict[str, Shape]:
     return found
 
 
-def _sent(name: str, flat: Flat, given: Shape) -> Shape:
+def _sent(name: str, flat: Flat, given: Shape, batch: int) -> Shape:
     node, kind = flat.nodes[name], flat.kind(name)
     if kind in ("Affine", "Linear"):
         return _product(name, np.asarray(node.weight), given)
@@ -65,7 +74,7 @@ def _sent(name: str, flat: Flat, given: Shape) -> Shape:
     if kind in ("SumPool2d", "AvgPool2d"):
         return _pool(name, node, given)
     if kind == "Flatten":
-        return _flat(name, node, given)
+        return _flat(name, node, given, batch)
     if kind in ("Output", "Input"):
         said = declared(name, node)
         if size_of(said) != size_of(given) or [v for v in said if v != 1] != [v for v in given if v != 1]:
@@ -90,7 +99,7 @@ def _conv(name: str, node: Any, given: Shape, axes: int) -> Shape:
     weight = np.asarray(node.weight)
     if weight.ndim != axes + 2 or len(given) != axes + 1:
         raise DeployError(name, f"has weights of shape {weight.shape} for a signal of shape {given}", "mend the shapes")
-    groups = int(np.asarray(node.groups))
+    groups = whole_pair(name, "groups", node.groups, 1)[0]
     if groups < 1 or weight.shape[0] % groups or weight.shape[1] * groups != given[0]:
         what = f"its weights take {weight.shape[1] * groups} channels in {groups} groups, the signal has {given[0]}"
         raise DeployError(name, what, "mend channels or groups")
@@ -138,14 +147,17 @@ def _pool(name: str, node: Any, given: Shape) -> Shape:
     return given[0], *size
 
 
-def _flat(name: str, node: Any, given: Shape) -> Shape:
+def _flat(name: str, node: Any, given: Shape, batch: int) -> Shape:
     said = node.input_type.get("input") if node.input_type else None
-    if said is not None and tuple(int(v) for v in np.atleast_1d(said)) != given:
-        raise DeployError(name, f"says input {tuple(int(v) for v in np.atleast_1d(said))}, gets {given}", "mend the shape in the file")
-    first, last = (int(np.asarray(v)) for v in (node.start_dim, node.end_dim))
-    last += len(given) * (last < 0)
+    if said is not None:
+        told = tuple(int(v) for v in np.atleast_1d(said))
+        if told not in (given, (1, *given)[1 - batch :]):
+            raise DeployError(name, f"says input {told}, gets {given}", "mend the shape in the file")
+    first, last = (whole_pair(name, f, getattr(node, f), -4)[0] for f in ("start_dim", "end_dim"))
+    first, last = (v if v < 0 else max(0, v - batch) for v in (first, last))
+    first, last = (v + len(given) if v < 0 else v for v in (first, last))
+    if first == len(given) == 1:  # start_dim 1 of a vector: nothing to do
+        return given
     if not 0 <= first <= last < len(given):
-        if first == len(given) and len(given) == 1:  # start_dim 1 of a vector: nothing to do
-            return given
         raise DeployError(name, f"flattens axes {first} to {last} of {given}", "count axes without the batch")
     return *given[:first], size_of(given[first : last + 1]), *given[last + 1 :]

@@ -191,8 +191,9 @@ def _same(a: Term, b: Term) -> bool:
     """Whether two terms are one map of two sources."""
     if a.map is b.map:
         return not np.any(a.bias) and not np.any(b.bias)
-    plain = isinstance(a.map, Each) and isinstance(b.map, Each) and not np.any(a.bias) and not np.any(b.bias)
-    return plain and a.map.in_shape == b.map.in_shape and a.map.out_shape == b.map.out_shape and np.array_equal(a.map.factor, b.map.factor)
+    if not isinstance(a.map, Each) or not isinstance(b.map, Each) or np.any(a.bias) or np.any(b.bias):
+        return False
+    return a.map.in_shape == b.map.in_shape and a.map.out_shape == b.map.out_shape and np.array_equal(a.map.factor, b.map.factor)
 
 
 def _plus(name: str, a: int | tuple[int, ...], b: int | tuple[int, ...]) -> int | tuple[int, ...]:
