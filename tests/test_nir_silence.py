@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 
+import h5py
 import nir
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 
 from spikegate.engine.integer import run
 from spikegate.errors import DeployError
+from spikegate.formats.netx.graph_file import read_graph, write_graph
 from spikegate.formats.nir.exporter import to_nir
-from spikegate.formats.nir.importer import from_nir, import_graph
+from spikegate.formats.nir.importer import from_nir, import_graph, read_nir
 from tests.nir_checking import APPROXIMATE, EXACT, REFUSED, compared
 from tests.nir_equations import interpret, scores, unfold
 from tests.nir_graphs import Maker
@@ -226,3 +228,71 @@ def test_the_answer_is_in_nirs_order(rng):
     made = from_nir(g, 3)
     ours = run(made, x.reshape(5, 3, 2, 12).swapaxes(2, 3)).logits
     assert np.array_equal(ours, scores(g, interpret(g, x)[0]).reshape(5, -1)) and len(set(ours.ravel())) > 2
+
+
+def written(path, g, change):
+    """The graph as a file in which `change` has its way with the HDF5 tree of nodes."""
+    nir.write(path, g)
+    with h5py.File(path, "a") as f:
+        change(f["node/nodes"])
+    return path
+
+
+def put(nodes, name, value):
+    del nodes[name]
+    nodes[name] = value
+
+
+@pytest.mark.parametrize(
+    "change, what",
+    [
+        (lambda n: n["fc"].__delitem__("weight"), "fc: is no node that nir can make .*weight"),
+        (lambda n: put(n, "a/type", "Odd"), "a: is no node that nir can make"),
+        (lambda n: put(n, "a/r", np.ones(4)), "a: is no node that nir can make .*same shape"),
+        (lambda n: put(n, "in/shape", np.array([np.nan])), "in: says shape"),
+        (lambda n: put(n, "in/shape", np.array([2, 3, 4, 5])), r"in: has shape \(2, 3, 4, 5\)"),
+        (lambda n: put(n, "out/shape", np.array([9])), r"out: says shape \(9,\), gets \(3,\)"),
+        (lambda n: put(n, "fc/weight", np.ones((3, 4))), r"fc: takes 4 features, gets \(2,\)"),
+        (lambda n: put(n, "fc/bias", np.full(3, np.inf)), "fc: bias has values that are not finite"),
+    ],
+)
+def test_damaged_nodes_are_refused_by_name(tmp_path, change, what):
+    g = graph({"in": inp(2), "fc": nir.Affine(full(2, 3, 2), full(0, 3)), "a": lif(3, theta=3.0), "out": out(3)})
+    assert read_nir(written(tmp_path / "net.nir", g, lambda n: None), 3).ops["a"].kind == "dense"
+    with pytest.raises(DeployError, match=f"^{what}"):
+        read_nir(written(tmp_path / "net.nir", g, change), 3)
+
+
+def test_one_number_beside_arrays_is_read_as_if_it_were_an_array(tmp_path):
+    """nir 1.0.8 cannot make such nodes; older writers did."""
+    g = graph({"in": inp(2), "fc": nir.Linear(full(2, 3, 2)), "a": lif(3, theta=3.0), "out": out(3)})
+    whole, mixed = (
+        read_nir(written(tmp_path / "net.nir", g, c), 3).ops["a"] for c in (lambda n: None, lambda n: put(n, "a/tau", np.array(2.0)))
+    )
+    assert whole.neuron == mixed.neuron and np.array_equal(whole.weight, mixed.weight)
+
+
+def test_an_input_with_a_batch_of_one_is_read_without_it(rng):
+    """snnTorch writes the sample's batch axis into the file, and Flatten counts it."""
+    conv = nir.Conv2d(None, (rng.integers(-9, 20, (2, 2, 3, 3)) * 2).astype(float), 1, 0, 1, 1, np.zeros(2))
+    fc = nir.Linear((rng.integers(-9, 20, (3, 8)) * 2).astype(float))
+
+    def made(batch):
+        flat = nir.Flatten(None, batch, -1)
+        nodes = {"in": inp(*[1] * batch, 2, 4, 4), "c": conv, "a": lif(theta=30.0), "flat": flat, "fc": fc, "b": lif(theta=8.0)}
+        return from_nir(graph({**nodes, "out": out(*[1] * batch, 3)}), 3)
+
+    x = spikes(rng, 5, 3, 16, 2)
+    assert np.array_equal(run(made(0), x).logits, run(made(1), x).logits)
+
+
+def test_random_graphs_are_kept_by_files_of_ours(tmp_path):
+    for seed in range(60):
+        maker = Maker(np.random.default_rng(seed))
+        try:
+            made, _ = import_graph(maker.graph(), timesteps=maker.timesteps, dt=maker.dt)
+        except DeployError:
+            continue
+        write_graph(made, tmp_path / "model.net")
+        x = spikes(maker.rng, 2, maker.timesteps, *made.input_shape)
+        assert np.array_equal(run(made, x).logits, run(read_graph(tmp_path / "model.net"), x).logits)

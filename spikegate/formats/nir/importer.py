@@ -144,7 +144,8 @@ def _built(plan: Plan, exact: bool) -> tuple[Graph, dict[str, Placed], Placed | 
 
 
 def _count(steps: Any) -> int:
-    if isinstance(steps, bool) or not isinstance(steps, int | float | np.number) or steps != int(steps) or steps < 1:
+    plain = isinstance(steps, int | float | np.number) and not isinstance(steps, bool)
+    if not plain or not np.isfinite(steps) or steps != int(steps) or steps < 1:
         raise DeployError("timesteps", f"is {steps}", "give a whole number of at least 1")
     return int(steps)
 

@@ -50,22 +50,43 @@ def read_file(path: Path) -> Any:
         raise DeployError("nir", "is not installed", "pip install 'spikegate[nir]'") from None
     try:
         with h5py.File(path, "r") as f:
-            return _node(hdf2dict(f["node"]))
+            found = hdf2dict(f["node"])
     except DeployError:
         raise
     except Exception as e:  # h5py and nir raise many types for a damaged file
         what = str(e).splitlines()[0] if str(e) else type(e).__name__
         raise DeployError(str(path), f"not a readable NIR file ({what})", "write it with nir 1.0.8") from None
+    if not isinstance(found, dict) or str(found.get("type")) != "NIRGraph":
+        raise DeployError(str(path), "holds no NIR graph", "write a nir.NIRGraph")
+    return _node("NIR", found)
 
 
-def _node(found: dict[str, Any]) -> Any:
+def _node(name: str, found: dict[str, Any]) -> Any:
+    """A node of nir's own class, or a graph of them."""
     import nir
 
-    if found["type"] == "NIRGraph":
-        nodes = {str(k): _node(n) for k, n in found["nodes"].items()}
-        edges = [(_text(a), _text(b)) for a, b in np.asarray(found["edges"]).reshape(-1, 2)]
-        return nir.NIRGraph(nodes, edges, found.get("metadata", {}), type_check=False)
-    return nir.dict2NIRNode(dict(found))
+    try:
+        if str(found["type"]) != "NIRGraph":
+            return nir.dict2NIRNode(_alike(dict(found)))
+        parts, pairs = dict(found["nodes"]), np.asarray(found["edges"]).reshape(-1, 2)
+        metadata = found.get("metadata", {})
+    except KeyError as e:
+        raise DeployError(name, f"lacks {e.args[0]!r}", "write the file with nir 1.0.8") from None
+    except Exception as e:  # nir's constructors raise many types
+        what = str(e).splitlines()[0] if str(e) else type(e).__name__
+        raise DeployError(name, f"is no node that nir can make ({what})", "write the file with nir 1.0.8") from None
+    nodes = {str(k): _node(str(k), n) for k, n in parts.items()}
+    return nir.NIRGraph(nodes, [(_text(a), _text(b)) for a, b in pairs], metadata, type_check=False)
+
+
+def _alike(found: dict[str, Any]) -> dict[str, Any]:
+    """One number for a whole layer beside full arrays, as older writers mixed them, in the arrays' shape: nir 1.0.8 wants one shape."""
+    fields = FIELDS.get(str(found["type"]), ())
+    if "tau" in fields or "tau_mem" in fields or "v_threshold" in fields:
+        given = {f: np.asarray(found[f]) for f in fields if f in found}
+        shape = max((v.shape for v in given.values()), key=np.prod, default=())
+        found |= {f: np.full(shape, v.reshape(-1)[0]) for f, v in given.items() if v.size == 1 and v.shape != shape}
+    return found
 
 
 def _text(name: Any) -> str:

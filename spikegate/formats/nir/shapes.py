@@ -25,11 +25,18 @@ def declared(name: str, node: Any) -> Shape:
     value = next(iter(node.output_type.values()), None)
     if value is None:
         raise DeployError(name, "does not say its shape", "write it with nir 1.0.8")
-    shape = tuple(int(v) for v in np.atleast_1d(value))
-    shape = shape or (1,)
+    shape = sizes(name, value) or (1,)
     if len(shape) > 4 or min(shape) < 1 or (len(shape) == 4 and shape[0] != 1):
         raise DeployError(name, f"has shape {shape}", "give features, (channels, length) or (channels, height, width)")
     return shape
+
+
+def sizes(name: str, value: Any) -> Shape:
+    """A shape in a file, of whole numbers."""
+    given = np.atleast_1d(value)
+    if given.ndim != 1 or given.dtype.kind not in "iuf" or not np.isfinite(given).all() or (given != np.round(given)).any():
+        raise DeployError(name, f"says shape {given.tolist()}", "write the file again")
+    return tuple(int(v) for v in given)
 
 
 def batched(flat: Flat) -> bool:
@@ -105,7 +112,7 @@ def _conv(name: str, node: Any, given: Shape, axes: int) -> Shape:
         raise DeployError(name, what, "mend channels or groups")
     if np.asarray(node.bias).shape != (weight.shape[0],):
         raise DeployError(name, f"bias has shape {np.asarray(node.bias).shape} for {weight.shape[0]} channels", "give one for each channel")
-    if node.input_shape is not None and tuple(int(v) for v in np.atleast_1d(node.input_shape)) != given[1:]:
+    if node.input_shape is not None and sizes(name, node.input_shape) != given[1:]:
         raise DeployError(name, f"says input_shape {node.input_shape}, gets {given[1:]}", "mend the shape that the file states")
     kernel, stride, (before, after), dilation = geometry(name, node, axes)
     size = tuple((g + 2 * p - d * (k - 1) - 1) // s + 1 for g, p, d, k, s in zip(given[1:], before, dilation, kernel, stride))
@@ -150,7 +157,7 @@ def _pool(name: str, node: Any, given: Shape) -> Shape:
 def _flat(name: str, node: Any, given: Shape, batch: int) -> Shape:
     said = node.input_type.get("input") if node.input_type else None
     if said is not None:
-        told = tuple(int(v) for v in np.atleast_1d(said))
+        told = sizes(name, said)
         if told not in (given, (1, *given)[1 - batch :]):
             raise DeployError(name, f"says input {told}, gets {given}", "mend the shape in the file")
     first, last = (whole_pair(name, f, getattr(node, f), -4)[0] for f in ("start_dim", "end_dim"))
