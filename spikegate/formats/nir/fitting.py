@@ -16,7 +16,7 @@ from spikegate.synapses.rounding import BIAS_MAX, ROOM, best_scale, rounded
 from spikegate.synapses.synapse import FLOAT_EXACT, WEIGHT_MAX, WEIGHT_MIN
 
 POWERS = (0, *range(20, 0, -1), *range(-1, -21, -1))
-QUANTISE = "import it with quantising: spikegate import nir"
+QUANTISE = "import it with rounding: spikegate import nir, or import_nir"
 
 
 @dataclass
@@ -42,7 +42,8 @@ def fitted(u: Units, timesteps: int, highs: dict[str, int], exact: bool) -> Fitt
     DeployError
         With `exact`, for numbers that no power of two makes the chip's; else where no scale fits the registers.
     """
-    scale = next((2.0**k for k in POWERS if _exact_at(u, 2.0**k, timesteps, highs)), None) if not u.notes and _whole_decays(u) else None
+    may = not u.notes and _whole_decays(u) and _whole_somewhere(u)
+    scale = next((2.0**k for k in POWERS if _exact_at(u, 2.0**k, timesteps, highs)), None) if may else None
     if scale is None and exact:
         raise DeployError(u.name, *_why_not(u, timesteps, highs))
     if scale is not None:
@@ -53,6 +54,11 @@ def fitted(u: Units, timesteps: int, highs: dict[str, int], exact: bool) -> Fitt
 
 def _whole_decays(u: Units) -> bool:
     return all((d == np.round(d)).all() for d in (u.i_decay, u.v_decay))
+
+
+def _whole_somewhere(u: Units) -> bool:
+    """Whether the finest power of two makes the weights whole: else none does."""
+    return all((w * 2.0 ** max(POWERS) == np.round(w * 2.0 ** max(POWERS))).all() for w in u.weights)
 
 
 def _no_fraction(u: Units) -> bool:
@@ -175,9 +181,12 @@ def _regular(u: Units, most: float) -> float | None:
     used = np.abs(every[every != 0])
     if not len(used) or not _no_fraction(u):
         return None
+    few, largest = used[:: max(1, len(used) // 512)], float(used.max())
     for n in range(126, 0, -1):
         s = 2 * n / float(used.min())
-        near = np.abs(used * s - np.round(used * s)).max() <= 1e-6 * max(1.0, float(used.max() * s))
+        if np.abs(few * s - np.round(few * s)).max() > 1e-6 * max(1.0, largest * s):
+            continue
+        near = np.abs(used * s - np.round(used * s)).max() <= 1e-6 * max(1.0, largest * s)
         if s <= most and near and _even_nearly(u, s) and (u.theta is None or s * u.theta >= 1):
             return s
     return None
@@ -200,6 +209,8 @@ def _changes(u: Units, scale: float) -> list[str]:
             notes.append(f"{what} decay rounded to 1/4096, by up to {off / DECAY_ONE:.2g}")
         if not np.isin(np.round(d), (0, DECAY_ONE)).all():
             notes.append("the chip rounds the leak towards zero")
+    if u.theta == 0:
+        notes.append("threshold 0 stands one step of the weights higher")
     return list(dict.fromkeys(notes)) or ["threshold and biases rounded"]
 
 

@@ -15,7 +15,7 @@ from spikegate.errors import DeployError
 
 Shape = tuple[int, ...]
 Grid = tuple[int, int]
-LARGEST = 1 << 25  # entries of a matrix that stands for joined maps
+LARGEST = 1 << 24  # entries of a matrix that stands for joined maps
 
 
 def size_of(shape: Shape) -> int:

@@ -11,7 +11,7 @@ from spikegate.formats.nir.plan import Head, Layer, Source, Term
 from spikegate.neurons.cuba import DECAY_ONE
 from spikegate.synapses.rounding import rounded
 
-WHOLE = 1e-6  # how far a decay in 1/4096 may be from a whole number and still be one
+WHOLE = 1e-9  # how far a decay in 1/4096 may be from a whole number and still be one
 
 
 @dataclass
