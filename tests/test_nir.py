@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import nir
 import numpy as np
@@ -11,11 +12,12 @@ import pytest
 from spikegate.engine.integer import run
 from spikegate.errors import DeployError
 from spikegate.formats.nir.exporter import to_nir, write_nir
-from spikegate.formats.nir.importer import from_nir, read_nir
+from spikegate.formats.nir.importer import from_nir, import_nir, read_nir
 from spikegate.graph.ir import INPUT, Graph, Payload
 from spikegate.neurons.cuba import Cuba
 from spikegate.ops.conv import Conv
 from spikegate.ops.current import Current
+from spikegate.ops.dense import Dense
 from spikegate.ops.exit_gate import NEVER, ExitGate
 from spikegate.ops.inject import Inject
 from spikegate.ops.lif import Lif
@@ -23,6 +25,8 @@ from spikegate.ops.max_pool import MaxPool
 from spikegate.ops.membrane import Membrane
 from spikegate.ops.qk_channel_gate import QkChannelGate
 from spikegate.ops.readout import Readout
+from tests.nir_checking import EXACT, compared
+from tests.nir_equations import interpret, scores
 
 
 def net(rng: np.random.Generator) -> Graph:
@@ -100,22 +104,35 @@ def chain(neuron, weight) -> object:
 
 
 @pytest.mark.parametrize(
-    "change, what",
-    [
-        ({}, None), ({"tau": 2.1}, "no decay in 1/4096"), ({"r": 1.0}, "scales its input by 0.5"), ({"v_leak": 0.5}, "v_leak is not 0"),
-        ({"v_threshold": 3.5}, "not whole"), ({"v_threshold": np.array([3.0, 4.0])}, "differs from neuron to neuron"),
-    ],
-)  # fmt: skip
-def test_numbers_that_are_not_the_chips_are_refused(change, what):
+    "change",
+    [{}, {"r": 1.0}, {"v_leak": 0.5}, {"v_threshold": 3.5}, {"v_threshold": np.array([3.0, 4.0])}, {"tau": np.array([2.0, 4.0])}],
+    ids=str,
+)
+def test_numbers_that_are_the_chips_at_some_power_of_two_are_taken(change, rng):
     values = {"tau": 2.0, "r": 2.0, "v_leak": 0.0, "v_threshold": 3.0} | change
     lif = nir.LIF(**{k: np.broadcast_to(v, 2).astype(float) for k, v in values.items()})
     graph = chain(lif, np.array([[2.0, 4.0, -6.0], [0.0, 2.0, 8.0]]))
-    if what is None:
-        found = from_nir(graph, 4)
+    x = rng.integers(0, 2, (8, 4, 3)).astype(np.int32)
+    assert compared(graph, x, 4) == EXACT
+    found = from_nir(graph, 4)
+    if not change:
         assert found.ops["lif"].neuron == Cuba(4096, 2048, 3) and found.ops["lif"].kind == "dense"
-        return
-    with pytest.raises(DeployError, match=what):
-        from_nir(graph, 4)
+    assert np.array_equal(run(found, x).logits, scores(graph, interpret(graph, x)[0]))
+
+
+@pytest.mark.parametrize(
+    "change, what",
+    [
+        ({"tau": 2.1}, "no decay in 1/4096"), ({"r": 0.3}, "not even integers"), ({"v_leak": 0.3}, "not whole"),
+        ({"v_threshold": 3.3}, "threshold 3.3 is not whole"), ({"v_threshold": -1.0}, "fires without input"),
+        ({"v_reset": 0.5}, "starts at its reset voltage"), ({"tau": 0.5}, "shorter than a timestep"), ({"tau": np.nan}, "not finite"),
+    ],
+)  # fmt: skip
+def test_other_numbers_are_refused_by_name(change, what):
+    values = {"tau": 2.0, "r": 2.0, "v_leak": 0.0, "v_threshold": 3.0, "v_reset": 0.0} | change
+    lif = nir.LIF(**{k: np.broadcast_to(v, 2).astype(float) for k, v in values.items()})
+    with pytest.raises(DeployError, match=f"lif: .*{what}"):
+        from_nir(chain(lif, np.array([[2.0, 4.0, -6.0], [0.0, 2.0, 8.0]])), 4)
 
 
 def test_floats_unknown_nodes_and_missing_time_are_refused(tmp_path):
@@ -124,8 +141,61 @@ def test_floats_unknown_nodes_and_missing_time_are_refused(tmp_path):
         from_nir(chain(lif, np.full((2, 3), 0.3)), 4)
     with pytest.raises(DeployError, match="how many timesteps"):
         from_nir(chain(lif, np.full((2, 3), 2.0)))
-    with pytest.raises(DeployError, match=r"threshold \(Threshold\)"):
-        from_nir(nir.NIRGraph.from_list(nir.Linear(np.full((2, 3), 2.0)), nir.Threshold(np.ones(2))), 4)
+    for steps in (-1, 0, 2.5, True, "4"):
+        with pytest.raises(DeployError, match="whole number of at least 1"):
+            from_nir(chain(lif, np.full((2, 3), 2.0)), steps)
+    for dt in (0.0, -1e-3, float("nan"), "fast"):
+        with pytest.raises(DeployError, match="timestep in seconds"):
+            from_nir(chain(lif, np.full((2, 3), 2.0)), 4, dt)
+    with pytest.raises(DeployError, match=r"odd \(Odd\)"):
+        nodes = {"in": nir.Input(np.array([3])), "odd": Odd(np.ones(3)), "out": nir.Output(np.array([3]))}
+        from_nir(nir.NIRGraph(nodes, [("in", "odd"), ("odd", "out")], type_check=False), 4)
     (tmp_path / "no.nir").write_bytes(b"nothing")
     with pytest.raises(DeployError, match="not a readable NIR file"):
         read_nir(tmp_path / "no.nir")
+
+
+class Odd(nir.Scale):
+    """A node type that NIR does not have."""
+
+
+def test_a_bias_of_neurons_with_a_slow_current_is_exported_as_what_it_is(rng):
+    """On chip it goes to the voltage, past the current; NIR says that with v_leak."""
+    g = Graph(timesteps=12, input_shape=(4, 2))
+    bias = np.array([20, -7, 33], np.int32)
+    g.add("slow", Conv((rng.integers(-9, 20, (3, 2, 1, 1)) * 2).astype(np.int32), bias, (2, 2), neuron=Cuba(1024, 512, 60)), x=INPUT)
+    g.add("last", Dense((rng.integers(-9, 20, (5, 12)) * 2).astype(np.int32), np.arange(5, dtype=np.int32), Cuba(2048, 2048, 40)), x="slow")
+    g.check()
+    same(g, from_nir(to_nir(g)))
+    x = rng.integers(0, 2, (6, 12, 4, 2)).astype(np.int32)
+    record, sent = run(g, x, spikes=True), interpret(to_nir(g), x.swapaxes(2, 3).reshape(6, 12, 2, 2, 2))[1]
+    theirs = sent["slow"].reshape(6, 12, 3, 4).swapaxes(2, 3)
+    assert (theirs == record.spikes["slow"]).mean() > 0.97  # the chip rounds its leaks, NIR does not
+    assert theirs.mean() > 0.1
+
+
+def test_quantising_reports_what_it_changed_and_how_many_spikes_agree(rng, tmp_path):
+    n, dt = 24, 1e-3
+    neurons = nir.LIF(np.full(n, 20 * dt), np.full(n, 20.0), np.zeros(n), np.ones(n))
+    last = nir.LI(np.full(5, 10 * dt), np.full(5, 1.0), np.zeros(5))
+    layers = [nir.Affine(rng.normal(0.05, 0.3, (n, 12)), rng.normal(0, 0.01, n)), neurons, nir.Linear(rng.normal(0, 1, (5, n))), last]
+    nir.write(tmp_path / "float.nir", nir.NIRGraph.from_list(*layers))
+    with pytest.raises(DeployError, match="shorter than a timestep of 1 s"):
+        import_nir(tmp_path / "float.nir", timesteps=40)
+    x = (rng.random((9, 40, 12)) < 0.3).astype(np.int32)
+    graph, report = import_nir(tmp_path / "float.nir", timesteps=40, dt=dt, calibrate=x)
+    first, answer = report.layers
+    assert (first.name, first.fidelity, answer.name) == ("lif", "approximate", "li") and not report.exact
+    assert any("8 bits" in note for note in first.notes) and any("decay" in note for note in first.notes)
+    found = nir.read(tmp_path / "float.nir")
+    spikes = interpret(found, x, dt)[1]["lif"]
+    assert abs(first.float_rate - spikes.mean()) < 1e-12 and 0.01 < first.float_rate
+    record = run(graph, x, spikes=True)
+    assert abs(first.agreement - (record.spikes["lif"].reshape(spikes.shape) == spikes).mean()) < 1e-12
+    assert first.agreement > 0.97 and report.same_answers > 0.8 and report.samples == 9
+    theirs = scores(found, interpret(found, x, dt)[0]) * report.scores_per_unit
+    assert np.corrcoef(theirs.ravel(), record.logits.ravel())[0, 1] > 0.99
+    assert json.loads(json.dumps(report.as_json()))["layers"][0]["agreement"] == first.agreement
+    assert "float rate" in [str(c.header) for c in report.table().columns]
+    with pytest.raises(DeployError, match=r"give \[samples, 40, 12\]"):
+        import_nir(tmp_path / "float.nir", timesteps=40, dt=dt, calibrate=x[:, :3])

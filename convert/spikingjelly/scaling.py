@@ -8,17 +8,14 @@ import numpy as np
 
 from spikegate.convert.spikingjelly.plan import FloatNeuron, Synapses
 from spikegate.neurons.cuba import DECAY_ONE, MANT_SHIFT, Cuba
+from spikegate.synapses.rounding import BIAS_MAX as BIAS_MAX
+from spikegate.synapses.rounding import ROOM as ROOM
+from spikegate.synapses.rounding import best_scale as best_scale
+from spikegate.synapses.rounding import rounded as rounded
+from spikegate.synapses.rounding import whole_bias as whole_bias
 from spikegate.synapses.synapse import WEIGHT_MAX, WEIGHT_MIN
 
-BIAS_MAX = 4095
-ROOM = 0.99  # share of a register that a layer may use
 GOLDEN = (5**0.5 - 1) / 2
-CLIPPED = np.geomspace(1, 4, 17)  # how far beyond the largest weight's scale the search goes
-
-
-def rounded(weight: np.ndarray) -> np.ndarray:
-    """Even 8-bit weights."""
-    return np.clip(2 * np.round(weight / 2), WEIGHT_MIN, WEIGHT_MAX).astype(np.int64)
 
 
 def diffused(weight: np.ndarray) -> np.ndarray:
@@ -44,21 +41,6 @@ def integers(s: Synapses, scale: float) -> np.ndarray:
 def beside(weight: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """The nearest to `weight` that still rounds to the even numbers `whole`: where fine-tuning starts."""
     return whole + np.clip(weight - whole, -0.99, 0.99)
-
-
-def whole_bias(bias: np.ndarray) -> np.ndarray:
-    """13-bit biases."""
-    return np.clip(np.round(bias), -BIAS_MAX, BIAS_MAX).astype(np.int32)
-
-
-def best_scale(weights: list[np.ndarray], limit: float) -> float:
-    """The scale up to `limit` with the least mean squared error of the rounded weights, outliers clipped where that pays."""
-    flat = np.concatenate([w.ravel() for w in weights])
-    largest = float(np.abs(flat).max())
-    if largest == 0:
-        return limit
-    scales = sorted({min(limit, f * WEIGHT_MAX / largest) for f in CLIPPED})
-    return min(scales, key=lambda s: float(np.square(rounded(s * flat) / s - flat).mean()))
 
 
 def cuba(neuron: FloatNeuron, scale: float, whole: bool = False) -> Cuba:

@@ -42,7 +42,7 @@ class Current(MapOp):
     ----------
     weight : int [out, in / groups, kh, kw], even, -256..254
     bias : int [out], added every timestep (in the reading neuron's bias)
-    grid : (height, width) of the input map
+    grid : (height, width) of the input map; padding : int, or (rows, columns)
     copies : number of ops that read the current
     """
 
@@ -54,7 +54,7 @@ class Current(MapOp):
     bias: np.ndarray
     grid: tuple[int, int]
     stride: int = 1
-    padding: int = 0
+    padding: synapse.Padding = 0
     groups: int = 1
     copies: int = 1
 

@@ -190,7 +190,7 @@ def _read_fields(group: h5py.Group, cls: type[Op], where: str) -> Op:
             values[f.name] = _read_neuron(group, f.name, where)
         elif f.name not in group.attrs:
             raise DeployError(where, f"field {f.name!r} is missing", "the file is damaged; export it again")
-        elif kind.startswith("tuple"):
+        elif kind.startswith("tuple") or (kind.endswith("Padding") and np.ndim(group.attrs[f.name])):
             values[f.name] = tuple(int(v) for v in group.attrs[f.name])
         else:
             values[f.name] = str(group.attrs[f.name]) if kind == "str" else int(group.attrs[f.name])

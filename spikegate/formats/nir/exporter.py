@@ -2,7 +2,8 @@
 
 A timestep is NIR's unit of time (forward Euler, dt = 1). Weights, biases and thresholds are mantissas. ``LIF`` with
 tau = r = 4096 / decay is the neuron but for the chip's rounding of its leak towards zero, which NIR cannot say; NIR's
-threshold is strict, as the chip's. An OR over windows is ``SumPool2d`` before neurons without memory (tau 1). Several
+threshold is strict, as the chip's. The bias of neurons with a slow current is their ``v_leak``, because NIR's CubaLIF sends what
+comes before it through the current. An OR over windows is ``SumPool2d`` before neurons without memory (tau 1). Several
 incoming edges add up. The host's integers enter at ``Input`` and are repeated in every timestep.
 """
 
@@ -93,7 +94,8 @@ def _shape(shape: tuple[int, ...], grid: Grid) -> np.ndarray:
     return np.array([shape[1], *grid] if len(shape) == 2 else shape)
 
 
-def _neurons(n: Cuba, shape: np.ndarray) -> Any:
+def _neurons(n: Cuba, shape: np.ndarray, bias: np.ndarray | None = None) -> Any:
+    """Neurons of this shape; `bias` [channels] is what they add to their voltage beside a slow current."""
     import nir
 
     def all_of(value: float) -> np.ndarray:
@@ -103,18 +105,24 @@ def _neurons(n: Cuba, shape: np.ndarray) -> Any:
         if not n.i_decay or not n.v_decay:
             raise DeployError("NIR", "CubaLIF has no current or voltage that does not leak", "use decays above 0")
         syn, mem = DECAY_ONE / n.i_decay, DECAY_ONE / n.v_decay
-        return nir.CubaLIF(all_of(syn), all_of(mem), all_of(mem), all_of(0), all_of(n.vth), w_in=all_of(syn))
+        leak = all_of(0) if bias is None else all_of(mem) * bias.reshape(-1, *[1] * (len(shape) - 1))
+        return nir.CubaLIF(all_of(syn), all_of(mem), all_of(mem), leak, all_of(n.vth), w_in=all_of(syn))
     if not n.v_decay:
         return nir.IF(all_of(1), all_of(n.vth))
     tau = DECAY_ONE / n.v_decay
     return nir.LIF(all_of(tau), all_of(tau), all_of(0), all_of(n.vth))
 
 
-def _product(op: Any, grid_shape: np.ndarray) -> Any:
+def _bias(op: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """(bias of the synapses, bias of the neurons)."""
+    return (0 * op.bias, op.bias) if op.neuron.i_decay < DECAY_ONE else (op.bias, None)
+
+
+def _product(op: Any, grid_shape: np.ndarray, bias: np.ndarray) -> Any:
     import nir
 
     grid = tuple(int(v) for v in grid_shape[1:])
-    return nir.Conv2d(grid, op.weight.astype(float), op.stride, pair(op.padding), 1, op.groups, op.bias.astype(float))
+    return nir.Conv2d(grid, op.weight.astype(float), op.stride, pair(op.padding), 1, op.groups, bias.astype(float))
 
 
 def _affine(weight: np.ndarray, bias: np.ndarray, before: np.ndarray) -> list[Any]:
@@ -129,17 +137,19 @@ def _affine(weight: np.ndarray, bias: np.ndarray, before: np.ndarray) -> list[An
 
 
 def _conv(op: Any, before: np.ndarray, after: np.ndarray) -> list[Any]:
-    return [_product(op, before), _neurons(op.neuron, after)]
+    before_them, own = _bias(op)
+    return [_product(op, before, before_them), _neurons(op.neuron, after, own)]
 
 
 def _current(op: Any, before: np.ndarray, after: np.ndarray) -> list[Any]:
-    made = _product(op, before)
+    made = _product(op, before, op.bias)
     made.metadata["branch"] = 1
     return [made]
 
 
 def _dense(op: Any, before: np.ndarray, after: np.ndarray) -> list[Any]:
-    return [*_affine(op.weight, op.bias, before), _neurons(op.neuron, after)]
+    before_them, own = _bias(op)
+    return [*_affine(op.weight, before_them, before), _neurons(op.neuron, after, own)]
 
 
 def _lif(op: Any, before: np.ndarray, after: np.ndarray) -> list[Any]:

@@ -1,7 +1,7 @@
-"""A NIR graph in the chip's integers as a graph of ops: the way back of spikegate/formats/nir/exporter.py, for other writers' files too.
+"""A NIR graph as a graph of ops: every node, edge and number is used, or refused by name.
 
-Numbers must be the chip's: even 8-bit weights, whole biases and thresholds, decays of 1/4096, dt = 1; anything else is
-refused by name, as is whatever the chip lacks. To bring a float model in, quantise it first (docs/importing.md).
+`read_nir` and `from_nir` take what the chip's integers say exactly and refuse the rest; `import_nir` rounds float models to the
+chip's integers and reports what that changed. Both walk the graph once (spikegate/formats/nir/walking.py).
 """
 
 from __future__ import annotations
@@ -11,242 +11,187 @@ from typing import Any
 
 import numpy as np
 
+from spikegate.engine import integer
 from spikegate.errors import DeployError
-from spikegate.graph.ir import INPUT, Graph, Payload, load_ops
-from spikegate.neurons.cuba import DECAY_ONE, Cuba
-from spikegate.ops.conv import Conv
-from spikegate.ops.current import Current
-from spikegate.ops.dense import Dense
-from spikegate.ops.exit_gate import NEVER, ExitGate
-from spikegate.ops.inject import Inject
-from spikegate.ops.lif import Lif
-from spikegate.ops.max_pool import MaxPool
-from spikegate.ops.membrane import Membrane
-from spikegate.ops.readout import Readout
+from spikegate.formats.nir.arranging import arranged
+from spikegate.formats.nir.building import Building
+from spikegate.formats.nir.fitting import fitted
+from spikegate.formats.nir.floats import FloatRun, as_flat, as_positions
+from spikegate.formats.nir.linear import as_map, size_of
+from spikegate.formats.nir.placed import Placed
+from spikegate.formats.nir.plan import SPIKES, SUM, Plan
+from spikegate.formats.nir.reading import Flat, read_file, unfolded
+from spikegate.formats.nir.report import APPROXIMATE, EXACT, LayerReport, Report
+from spikegate.formats.nir.units import Units, of_head, of_layer
+from spikegate.formats.nir.walking import plan_of
+from spikegate.graph.ir import Graph, load_ops
+from spikegate.neurons.cuba import MANT_SHIFT
 
-NEURONS = ("LIF", "IF", "CubaLIF")
-SYNAPTIC = ("Conv2d", "Affine", "Linear", "SumPool2d")
-KNOWN = (*NEURONS, *SYNAPTIC, "Flatten", "Input", "Output", "Scale", "I")
-EXACT = 1e-9
+RATE = 0.2  # share of inputs that spike in generated samples
+SAMPLES = 16
 
 
-def read_nir(path: Path, timesteps: int | None = None) -> Graph:
+def read_nir(path: Path, timesteps: int | None = None, dt: float | None = None) -> Graph:
     """`from_nir` of a file; a DeployError names what is missing or damaged."""
-    import nir
-
-    try:
-        try:
-            found = nir.read(path)
-        except ValueError:  # its type check takes groups and oblong kernels for mistakes; `from_nir` checks shapes itself
-            found = nir.read(path, type_check=False)
-    except Exception as e:  # h5py and nir raise many types for a damaged file
-        raise DeployError(str(path), f"not a readable NIR file ({str(e).splitlines()[0] if str(e) else type(e).__name__})",
-                          "write it with nir 1.0.8") from None
-    return from_nir(found, timesteps)
+    return from_nir(read_file(path), timesteps, dt)
 
 
-def from_nir(found: Any, timesteps: int | None = None) -> Graph:
-    """The graph, checked. `timesteps` and the input's range come from the Input's metadata where ours wrote it; else T is needed and
-    the input is binary spikes.
+def from_nir(found: Any, timesteps: int | None = None, dt: float | None = None) -> Graph:
+    """The graph, checked, of a ``nir.NIRGraph`` whose numbers are the chip's at some power of two.
+
+    Parameters
+    ----------
+    timesteps : of a sample; from the Input's metadata where ours wrote it
+    dt : timestep in the unit of the time constants; from the metadata, else 1
 
     Raises
     ------
     DeployError
-        Listing every node that cannot be taken.
+        Naming the node that cannot be taken, and why.
     """
+    return _imported(unfolded(found), timesteps, dt, exact=True)[0]
+
+
+def import_nir(
+    path: Path,
+    *,
+    timesteps: int | None = None,
+    dt: float | None = None,
+    calibrate: np.ndarray | float | None = None,
+) -> tuple[Graph, Report]:
+    """`import_graph` of a file.
+
+    Raises
+    ------
+    DeployError
+        Also for what is missing or damaged.
+    """
+    return import_graph(read_file(path), timesteps=timesteps, dt=dt, calibrate=calibrate)
+
+
+def import_graph(
+    found: Any,
+    *,
+    timesteps: int | None = None,
+    dt: float | None = None,
+    calibrate: np.ndarray | float | None = None,
+) -> tuple[Graph, Report]:
+    """A ``nir.NIRGraph`` of float numbers in the chip's integers.
+
+    Parameters
+    ----------
+    timesteps : of a sample; from the Input's metadata where ours wrote it
+    dt : timestep in the unit of the file's time constants (seconds); from the metadata, else 1
+    calibrate : samples int [N, T, *shape] in NIR's shape or the graph's, on which float and integers are compared; or the share of
+        inputs that spike in samples that are made up (0.2 where nothing is given)
+
+    Returns
+    -------
+    The graph, and what was changed, layer by layer.
+
+    Raises
+    ------
+    DeployError
+        Naming the node that cannot be taken, and why.
+    """
+    graph, plan, report = _imported(unfolded(found), timesteps, dt, exact=False)
+    x, report.calibration = _samples(plan, graph, calibrate)
+    _measure(graph, plan, report, x)
+    return graph, report
+
+
+def _imported(flat: Flat, timesteps: Any, dt: Any, exact: bool) -> tuple[Graph, Plan, Report]:
     load_ops()
-    kinds = {name: type(node).__name__ for name, node in found.nodes.items()}
-    problems = [f"{n} ({k})" for n, k in kinds.items() if k not in KNOWN]
-    if problems:
-        raise DeployError("NIR", f"cannot take {', '.join(problems)}", f"known: {', '.join(KNOWN)}")
-    inputs = [n for n, k in kinds.items() if k == "Input"]
-    if len(inputs) != 1:
-        raise DeployError("NIR", f"{len(inputs)} inputs", "give one")
-    facts = found.nodes[inputs[0]].metadata
-    steps = timesteps or int(facts.get("timesteps", 0))
-    if not steps:
+    facts = [flat.metadata, *(flat.nodes[n].metadata for n in flat.only("Input"))]
+    steps = next((f["timesteps"] for f in facts if "timesteps" in f), None) if timesteps is None else timesteps
+    if steps is None:
         raise DeployError("NIR", "does not say how many timesteps a sample has", "give timesteps")
-    return _Reader(found, kinds, inputs[0], steps).graph()
+    step = next((f["dt"] for f in facts if "dt" in f), 1.0) if dt is None else dt
+    plan = plan_of(flat, _count(steps), _positive(step), exact)
+    graph, placed, head = _built(plan, exact)
+    answers = [("answer", "head", head)] if head is not None else []
+    rows = []
+    for name, node, p in [*((n, plan.layers[n].kind, p) for n, p in placed.items()), *answers]:
+        assert plan.head is not None
+        fidelity = APPROXIMATE if p.fit.notes else EXACT
+        label = plan.head.name if node == "head" else name
+        rows.append(LayerReport(label, node, size_of(p.shape), fidelity, p.fit.scale, list(p.fit.notes)))
+    assert plan.head is not None
+    unit = 1.0 if head is None else head.fit.scale * (2.0**MANT_SHIFT if plan.head.layer else 1.0)
+    return graph, plan, Report(rows, plan.head.rule, unit, _positive(step), plan.timesteps, notes=plan.notes)
 
 
-class _Reader:
-    def __init__(self, found: Any, kinds: dict[str, str], start: str, timesteps: int) -> None:
-        self.nodes, self.kinds, self.start, self.steps = found.nodes, kinds, start, timesteps
-        self.before = {n: [a for a, b in found.edges if b == n] for n in kinds}
-        self.after = {n: [b for a, b in found.edges if a == n] for n in kinds}
-        facts = found.nodes[start].metadata
-        self.payload = Payload(int(facts.get("low", 0)), int(facts.get("high", 1)))
-        self.shapes = {n: self.shape(node) for n, node in found.nodes.items()}
-        self.made = Graph(timesteps=timesteps, input_shape=self.flat(self.shapes[start]), input_payload=self.payload)
+def _built(plan: Plan, exact: bool) -> tuple[Graph, dict[str, Placed], Placed | None]:
+    highs = {n: max(abs(p.low), abs(p.high)) for n, p in ((plan.input_name, plan.payload), (plan.replay, plan.replay_payload))}
+    maps = {n: len(plan.input_shape) > 1 for n in (plan.input_name, plan.replay)}
+    maps |= {n: len(layer.shape) > 1 for n, layer in plan.layers.items()}  # feedback reads what is not placed yet
+    units: dict[str, Units] = {}
+    for _ in range(len(plan.layers) + 1):
+        before = dict(maps)
+        for name, layer in plan.layers.items():
+            units[name], maps[name] = arranged(of_layer(layer), layer.shape, maps)
+        if maps == before:
+            break
+    placed = {n: Placed(layer.shape, maps[n], fitted(units[n], plan.timesteps, highs, exact)) for n, layer in plan.layers.items()}
+    head, answer = plan.head, None
+    assert head is not None
+    if head.rule == SPIKES and len({maps[s.name] for t in head.terms for s in t.sources}) > 1:
+        head.rule = SUM  # spikes of a map and of a flat layer meet behind synapses
+    if head.rule != SPIKES:
+        last, _ = arranged(of_layer(head.layer) if head.layer else of_head(head), head.shape, maps, mine=False)
+        answer = Placed(head.shape, False, fitted(last, plan.timesteps, highs, exact))
+    return Building(plan, placed, answer).built(), placed, answer
 
-    @staticmethod
-    def shape(node: Any) -> tuple[int, ...]:
-        """What a node sends: (channels, height, width) or (features,)."""
-        value = next(iter(node.output_type.values()))
-        return () if value is None else tuple(int(v) for v in np.atleast_1d(value))
 
-    @staticmethod
-    def flat(shape: tuple[int, ...]) -> tuple[int, ...]:
-        """(positions, channels) of a map."""
-        return (shape[1] * shape[2], shape[0]) if len(shape) == 3 else shape
+def _count(steps: Any) -> int:
+    plain = isinstance(steps, int | float | np.number) and not isinstance(steps, bool)
+    if not plain or not np.isfinite(steps) or steps != int(steps) or steps < 1:
+        raise DeployError("timesteps", f"is {steps}", "give a whole number of at least 1")
+    return int(steps)
 
-    def order(self) -> list[str]:
-        """Nodes after their sources; a cycle is refused."""
-        done: list[str] = []
-        waiting = list(self.kinds)
-        while waiting:
-            ready = [n for n in waiting if all(s in done for s in self.before[n])]
-            if not ready:
-                raise DeployError(waiting[0], "is part of a cycle", "recurrent NIR graphs are not taken")
-            done += ready
-            waiting = [n for n in waiting if n not in ready]
-        return done
 
-    def graph(self) -> Graph:
-        for name in self.order():
-            kind = self.kinds[name]
-            if kind in NEURONS:
-                self.neurons(name)
-            elif kind == "Scale":
-                self.replay(name)
-            elif kind == "Conv2d" and self.branch(name):
-                self.made.add(name, Current(copies=len(self.after[name]), **self.conv(name)), x=self.sources(name))
-            elif kind == "I":
-                self.head(name)
-            elif kind == "Output":
-                self.output(name)
-        self.made.check()
-        return self.made
+def _positive(dt: Any) -> float:
+    if not isinstance(dt, int | float | np.number) or not 0 < float(dt) < float("inf"):
+        raise DeployError("dt", f"is {dt}", "give the timestep in seconds, above 0")
+    return float(dt)
 
-    def branch(self, name: str) -> bool:
-        """Whether a convolution is one of several that feed its neurons."""
-        if "branch" in self.nodes[name].metadata:
-            return True
-        return any(self.kinds[n] in NEURONS and len(self.before[n]) > 1 for n in self.after[name])
 
-    def sources(self, name: str) -> list[str]:
-        """Ops that feed a node, by name."""
-        found = [INPUT if s == self.start else s for s in self.before[name]]
-        for s in found:
-            if s != INPUT and s not in self.made.ops:
-                raise DeployError(name, f"reads {s} ({self.kinds[s]})", "on chip synapses read neurons")
-        return found
+def _samples(plan: Plan, graph: Graph, calibrate: np.ndarray | float | None) -> tuple[np.ndarray, str]:
+    """Samples as the graph takes them, [N, T, *graph.input_shape], and what they are."""
+    p = plan.payload
+    if isinstance(calibrate, np.ndarray):
+        x, sizes = calibrate, (plan.timesteps, *plan.input_shape)
+        if x.shape[1:] != sizes and x.shape[1:] == (plan.timesteps, *graph.input_shape):
+            return x, "given samples"
+        if x.shape[1:] != sizes:
+            raise DeployError("calibration", f"has shape {list(x.shape)}", f"give [samples, {', '.join(map(str, sizes))}]")
+        return as_positions(x, plan.input_shape).reshape(len(x), plan.timesteps, *graph.input_shape), "given samples"
+    rate = RATE if calibrate is None else float(calibrate)
+    if not 0 <= rate <= 1:
+        raise DeployError("calibration", f"rate {rate} is no share", "give 0 to 1, or samples")
+    rng = np.random.default_rng(0)
+    shape = (SAMPLES, plan.timesteps, *graph.input_shape)
+    values = rng.integers(p.low, p.high + 1, shape) if not p.binary else np.ones(shape, int)
+    return np.where(rng.random(shape) < rate, values, np.clip(0, p.low, p.high)).astype(np.int32), f"made up, rate {rate:g}"
 
-    def whole(self, name: str, values: Any, step: int = 1) -> np.ndarray:
-        """Integers, or a refusal."""
-        values = np.asarray(values, float)
-        if np.abs(values - step * np.round(values / step)).max(initial=0) > EXACT:
-            what = "its weights are not even integers" if step == 2 else "has numbers that are not whole"
-            raise DeployError(name, what, "quantise the model first: docs/importing.md")
-        return np.round(values).astype(np.int32)
 
-    def one(self, name: str, field: str) -> float:
-        """A neuron parameter that must be the same everywhere."""
-        values = np.unique(getattr(self.nodes[name], field))
-        if len(values) != 1:
-            raise DeployError(name, f"{field} differs from neuron to neuron", "neurons of a layer share their parameters")
-        return float(values[0])
-
-    def decay(self, name: str, tau: float) -> int:
-        exact = DECAY_ONE / tau if tau else -1.0
-        if not 0 < exact <= DECAY_ONE or abs(exact - round(exact)) > 1e-6:
-            raise DeployError(name, f"time constant {tau:g} is no decay in 1/4096 at dt = 1", "use 4096 / tau whole, tau >= 1")
-        return round(exact)
-
-    def neuron(self, name: str) -> Cuba:
-        """The integer neuron of a node; r and w_in must leave the input as it is."""
-        kind = self.kinds[name]
-        for field in ("v_leak", "v_reset") if kind != "IF" else ("v_reset",):
-            if self.one(name, field):
-                raise DeployError(name, f"{field} is not 0", "shift the threshold by it")
-        vth = int(self.whole(name, self.one(name, "v_threshold")))
-        if kind == "IF":
-            gain, decays = self.one(name, "r"), (DECAY_ONE, 0)
-        elif kind == "LIF":
-            tau = self.one(name, "tau")
-            gain, decays = self.one(name, "r") / tau, (DECAY_ONE, self.decay(name, tau))
-        else:
-            syn, mem = self.one(name, "tau_syn"), self.one(name, "tau_mem")
-            gain = self.one(name, "r") / mem * self.one(name, "w_in") / syn
-            decays = self.decay(name, syn), self.decay(name, mem)
-        if abs(gain - 1) > EXACT:
-            raise DeployError(name, f"scales its input by {gain:g}", "fold the factor into the weights: r = tau")
-        return Cuba(*decays, vth)
-
-    def conv(self, name: str) -> dict[str, Any]:
-        """Fields of a convolution's op."""
-        node = self.nodes[name]
-        stride, dilation = (np.broadcast_to(v, 2) for v in (node.stride, node.dilation))
-        if stride[0] != stride[1] or (dilation != 1).any() or (isinstance(node.padding, str) and node.padding != "valid"):
-            raise DeployError(name, "uneven stride, dilation or padding by name", "use one stride, no dilation and padding in numbers")
-        padding = (0, 0) if isinstance(node.padding, str) else tuple(int(v) for v in np.broadcast_to(node.padding, 2))
-        channels, *grid = self.shapes[self.before[name][0]]
-        assert channels
-        return {
-            "weight": self.whole(name, node.weight, 2), "bias": self.whole(name, node.bias), "grid": (int(grid[0]), int(grid[1])),
-            "stride": int(stride[0]), "padding": padding[0] if padding[0] == padding[1] else padding, "groups": int(node.groups),
-        }  # fmt: skip
-
-    def affine(self, name: str) -> tuple[np.ndarray, np.ndarray, list[str], tuple[int, ...]]:
-        """(weights [out, in] with positions first, bias, sources, shape of the map that is read) of a linear layer."""
-        node, source = self.nodes[name], self.before[name][0]
-        flattened = self.kinds[source] == "Flatten"
-        reads = source if flattened else name
-        before = self.shapes[self.before[reads][0]]
-        weight = self.whole(name, node.weight, 2)
-        if len(before) == 3:
-            weight = weight.reshape(len(weight), before[0], -1).transpose(0, 2, 1).reshape(len(weight), -1)
-        bias = self.whole(name, node.bias) if self.kinds[name] == "Affine" else np.zeros(len(weight), np.int32)
-        return weight, bias, self.sources(reads), before
-
-    def neurons(self, name: str) -> None:
-        fed = self.before[name]
-        synaptic = [s for s in fed if self.kinds[s] in SYNAPTIC]
-        currents = [s for s in synaptic if s in self.made.ops]
-        shape = self.flat(self.shapes[name])
-        if currents or not synaptic:
-            more = [INPUT if s == self.start else s for s in fed if s not in currents]
-            op = Membrane(shape, self.neuron(name)) if currents else Lif(shape, self.neuron(name))
-            self.made.add(name, op, **({"current": currents} if currents else {}), **({"x": more} if more else {}))
-        elif len(fed) > 1:
-            raise DeployError(name, f"is fed by {', '.join(fed)}", "several convolutions, or one linear layer")
-        elif self.kinds[fed[0]] == "SumPool2d":
-            self.pool(name, fed[0])
-        elif self.kinds[fed[0]] == "Conv2d":
-            self.made.add(name, Conv(neuron=self.neuron(name), **self.conv(fed[0])), x=self.sources(fed[0]))
-        else:
-            weight, bias, sources, _ = self.affine(fed[0])
-            self.made.add(name, Dense(weight, bias, self.neuron(name)), x=sources)
-
-    def pool(self, name: str, pool: str) -> None:
-        """An OR: a sum over windows before neurons without memory that one spike reaches."""
-        at_once = self.kinds[name] == "LIF" and (self.one(name, "tau"), self.one(name, "r")) == (1, 1)
-        if not at_once or not 0 <= self.one(name, "v_threshold") < 1:
-            raise DeployError(name, "is fed by a sum over windows", "taken where it is an OR: LIF with tau 1, r 1, threshold 0.5")
-        node = self.nodes[pool]
-        sizes = [np.broadcast_to(v, 2) for v in (node.kernel_size, node.stride, node.padding)]
-        if any(a != b for a, b in sizes):
-            raise DeployError(pool, "its windows are not square", "use square windows")
-        channels, h, w = self.shapes[self.before[pool][0]]
-        self.made.add(name, MaxPool((h, w), channels, *(int(v[0]) for v in sizes)), x=self.sources(pool))
-
-    def replay(self, name: str) -> None:
-        facts = self.nodes[name].metadata
-        if np.any(self.nodes[name].scale != 1) or self.before[name] != [self.start]:
-            raise DeployError(name, "scales a signal", "fold the factor into the weights")
-        low, high = (int(facts.get(k, v)) for k, v in (("low", self.payload.low), ("high", self.payload.high)))
-        self.made.add(name, Inject(self.flat(self.shapes[name]), low, high), x=INPUT)
-
-    def head(self, name: str) -> None:
-        fed = self.before[name]
-        if len(fed) != 1 or self.kinds[fed[0]] not in ("Affine", "Linear") or self.one(name, "r") != 1:
-            raise DeployError(name, "an integrator that is no head", "taken after one linear layer, with r = 1")
-        weight, bias, sources, before = self.affine(fed[0])
-        tokens = before[1] * before[2] if len(before) == 3 else 1
-        self.made.add(name, Readout(weight.reshape(len(weight), tokens, -1), bias, self.steps), x=sources)
-
-    def output(self, name: str) -> None:
-        (source,) = self.before[name]
-        if self.kinds[source] == "I":
-            classes = self.shapes[source][0]
-            self.made.add(name, ExitGate(classes, self.steps, np.full(self.steps, NEVER)), logits=source)
+def _measure(graph: Graph, plan: Plan, report: Report, x: np.ndarray) -> None:
+    """Enter rates and agreement of float and integers on samples."""
+    channels = as_map(plan.input_shape)[0]
+    flat = as_flat(x, plan.input_shape).reshape(len(x), plan.timesteps, -1)
+    assert channels and flat.shape[2] == size_of(plan.input_shape)
+    floats = FloatRun(plan, flat)
+    record = integer.run(graph, x, spikes=list(plan.layers))
+    for row in report.layers:
+        if row.name not in plan.layers:
+            continue
+        shape = plan.layers[row.name].shape
+        ours = record.spikes[row.name]
+        mapped = len(shape) > 1 and ours.shape[2:] == (size_of(shape) // shape[0], shape[0])
+        ours = ours.swapaxes(2, 3).reshape(*ours.shape[:2], -1) if mapped else ours.reshape(*ours.shape[:2], -1)
+        theirs = floats.sent[row.name]
+        row.float_rate, row.int_rate, row.agreement = float(theirs.mean()), float((ours != 0).mean()), float((theirs == ours).mean())
+    report.samples = len(x)
+    scores = floats.scores()
+    if scores.shape == record.logits.shape and plan.head is not None and len(plan.head.shape) == 1:
+        report.same_answers = float((scores.argmax(1) == record.logits.argmax(1)).mean())

@@ -1,0 +1,70 @@
+"""What an import changed: every layer exact or approximate, with the share of spikes that agree with NIR's equations in floats."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.table import Table
+
+EXACT, APPROXIMATE = "exact", "approximate"
+
+
+@dataclass
+class LayerReport:
+    """One layer. Rates and agreement are shares of (neuron, timestep) cells on the calibration samples; nan where nothing was run."""
+
+    name: str
+    node: str
+    neurons: int
+    fidelity: str
+    scale: float
+    notes: list[str] = field(default_factory=list)
+    float_rate: float = float("nan")
+    int_rate: float = float("nan")
+    agreement: float = float("nan")
+
+
+@dataclass
+class Report:
+    """An import.
+
+    Attributes
+    ----------
+    answer : what the scores are: spikes, a sum over timesteps, the value at the last timestep
+    scores_per_unit : the net's scores are this many times NIR's
+    same_answers : share of calibration samples with the same best class
+    calibration : what the samples were
+    """
+
+    layers: list[LayerReport]
+    answer: str
+    scores_per_unit: float
+    dt: float
+    timesteps: int
+    samples: int = 0
+    same_answers: float = float("nan")
+    calibration: str = "none"
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the integers compute what the file's floats do, spike by spike."""
+        return not self.notes and all(r.fidelity == EXACT for r in self.layers)
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "exact": self.exact}
+
+    def table(self) -> Table:
+        """The layers as a table."""
+        table = Table(title=f"NIR against integers on {self.samples} samples ({self.calibration})", title_justify="left", box=None)
+        for column in ("layer", "node"):
+            table.add_column(column, no_wrap=True)
+        for column in ("neurons", "float rate", "int rate", "agreement"):
+            table.add_column(column, justify="right")
+        for column in ("fidelity", "what changed"):
+            table.add_column(column)
+        for r in self.layers:
+            shares = ("" if v != v else f"{100 * v:.2f} %" for v in (r.float_rate, r.int_rate, r.agreement))
+            table.add_row(r.name, r.node, f"{r.neurons:,}", *shares, r.fidelity, "; ".join(r.notes))
+        return table
