@@ -65,7 +65,8 @@ def gpus(seconds: float = 60) -> dict[str, Any]:
         return {"cuda": None, "gpus": [], "problem": f"torch did not answer within {seconds:.0f} s"}
     if out.returncode:
         return {"cuda": None, "gpus": [], "problem": f"torch fails: {out.stderr.strip().splitlines()[-1]}"}
-    return json.loads(out.stdout)
+    found: dict[str, Any] = json.loads(out.stdout)
+    return found
 
 
 def cpu_name() -> str:

@@ -11,7 +11,7 @@ from spikegate.kernels.compiling import compiled
 
 
 @compiled
-def packed_bits(values, at, events, out, place):  # type: ignore[no-untyped-def]
+def packed_bits(values, at, events, out, place):
     """Rows of 0 and 1 as bits from `place` on in `out`, uint8; returns where the next goes, -1 if there is another value."""
     rows, n = values.shape
     whole = n // 8
@@ -42,7 +42,7 @@ def packed_bits(values, at, events, out, place):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def unpacked_bits(out, at, events, values, place):  # type: ignore[no-untyped-def]
+def unpacked_bits(out, at, events, values, place):
     """The reverse of `packed_bits`."""
     rows, n = values.shape
     whole = n // 8
@@ -65,7 +65,7 @@ def unpacked_bits(out, at, events, values, place):  # type: ignore[no-untyped-de
 
 
 @compiled
-def packed_values(values, at, events, out, place, low, high):  # type: ignore[no-untyped-def]
+def packed_values(values, at, events, out, place, low, high):
     """Rows of values from `low` to `high` from `place` on in `out`; returns where the next goes, -1 if one is beyond that."""
     rows, n = values.shape
     for a in range(rows):
@@ -85,7 +85,7 @@ def packed_values(values, at, events, out, place, low, high):  # type: ignore[no
 
 
 @compiled
-def unpacked_values(out, at, events, values, place):  # type: ignore[no-untyped-def]
+def unpacked_values(out, at, events, values, place):
     """The reverse of `packed_values`."""
     rows, n = values.shape
     for a in range(rows):

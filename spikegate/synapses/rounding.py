@@ -28,4 +28,5 @@ def best_scale(weights: list[np.ndarray], limit: float) -> float:
     if largest == 0:
         return limit
     scales = sorted({min(limit, f * WEIGHT_MAX / largest) for f in CLIPPED})
-    return min(scales, key=lambda s: float(np.square(rounded(s * flat) / s - flat).mean()))
+    best: float = min(scales, key=lambda s: float(np.square(rounded(s * flat) / s - flat).mean()))
+    return best

@@ -73,11 +73,13 @@ def grid_of(graph: Graph, name: str) -> Grid:
     """Height and width of an op's output map: what its readers say, or it does itself, or its source."""
     op: Any = graph.ops.get(name)
     if hasattr(op, "out_grid"):
-        return op.out_grid
+        grid: Grid = op.out_grid
+        return grid
     for edge in graph.consumers(name):
         reader: Any = graph.ops[edge.target]
         if hasattr(reader, "grid"):
-            return reader.grid
+            wanted: Grid = reader.grid
+            return wanted
         if reader.kind in ("inject", "lif", "membrane") and name in (INPUT, *graph.only("inject")):
             return grid_of(graph, edge.target)
     positions = graph.shape_of(name)[0]

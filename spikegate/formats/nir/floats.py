@@ -58,10 +58,10 @@ class FloatRun:
         u[:] = layer.keep_u * u + layer.gain * sum(self._term(term, t) for term in layer.terms)
         v[:] = layer.keep_v * v + u + layer.bias
         if layer.threshold is None:
-            return v.copy()
+            return np.array(v)
         spikes = v > layer.threshold
         v[:] = np.where(spikes, np.broadcast_to(layer.reset, v.shape), v)
-        return spikes.astype(float)
+        return np.asarray(spikes, float)
 
     def _term(self, term: Term, t: int) -> np.ndarray:
         return applied(term.map, sum((self._late(s, t) for s in term.sources), np.zeros(1))) + term.bias

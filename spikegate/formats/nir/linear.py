@@ -78,7 +78,7 @@ def patches(m: Window, x: np.ndarray) -> np.ndarray:
     """Windows of maps [..., channels, height, width] as [..., channels, h, w, kh, kw]."""
     (above, left), kernel = m.padding, m.weight.shape[2:]
     framed = np.pad(x, [(0, 0)] * (x.ndim - 2) + [(above, above), (left, left)])
-    view = np.lib.stride_tricks.sliding_window_view(framed, kernel, (-2, -1))  # type: ignore[call-overload]
+    view: np.ndarray = np.lib.stride_tricks.sliding_window_view(framed, kernel, (-2, -1))  # type: ignore[call-overload]
     return view[..., :: m.stride[0], :: m.stride[1], :, :]
 
 
@@ -87,11 +87,12 @@ def applied(m: LinearMap, x: np.ndarray) -> np.ndarray:
     if isinstance(m, Each):
         return x * m.factor
     if isinstance(m, Matrix):
-        return x @ m.weight.T
+        return np.asarray(x @ m.weight.T)
     channels, height, width = as_map(m.in_shape)
     seen = patches(m, x.reshape(len(x), m.groups, channels // m.groups, height, width))
     weight = m.weight.reshape(m.groups, -1, *m.weight.shape[1:])
-    return np.einsum("ngchwyx,gocyx->ngohw", seen, weight, optimize=True).reshape(len(x), -1)
+    sums: np.ndarray = np.einsum("ngchwyx,gocyx->ngohw", seen, weight, optimize=True)
+    return sums.reshape(len(x), -1)
 
 
 def matrix(where: str, m: LinearMap) -> Matrix:
