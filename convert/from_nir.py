@@ -21,12 +21,17 @@ from spikegate.command import cli
 class Args:
     """Import a NIR file: docs/importing.md says what is taken and what is refused."""
 
-    file: Annotated[Path, tyro.conf.Positional]
+    file: Annotated[Path | None, tyro.conf.Positional] = None
     """NIR file."""
     output: Path | None = None
     """Folder that model.net is written to; runs/<name of the file> if left out."""
     timesteps: int | None = None
     """Timesteps of a sample, where the file does not say it."""
+    dt: float | None = None
+    """Timestep in the unit of the file's time constants (seconds); from the file's metadata, else 1."""
+    calibrate: str | None = None
+    """Samples on which floats and integers are compared: a .npy file [samples, timesteps, ...], or the share of inputs that spike in
+    samples that are made up (0.2 if left out)."""
     json: bool = False
     """Print what was written as JSON only."""
 
@@ -34,9 +39,12 @@ class Args:
 def main() -> None:
     """Parse the command line and import."""
     args = cli.parse(Args, "Import a NIR file.")
+    if args.file is None:
+        cli.errors.print("error: no file named\n  hint: give a NIR file", style="red", markup=False)
+        sys.exit(2)
     from spikegate.convert.nir_file import import_nir
 
-    import_nir(args.file, args.output, args.timesteps, as_json=args.json)
+    import_nir(args.file, args.output, args.timesteps, dt=args.dt, calibrate=args.calibrate, as_json=args.json)
 
 
 if __name__ == "__main__":

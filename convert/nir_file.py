@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+
+import numpy as np
 
 from spikegate.command import cli
 from spikegate.command.extras import needs
 from spikegate.command.runs import ROOT, find_export, in_zoo
 from spikegate.errors import DeployError
+from spikegate.files import atomic
 from spikegate.formats.netx.graph_file import read_graph, write_graph
 
 
-def import_nir(file: Path, output: Path | None = None, timesteps: int | None = None, *, as_json: bool = False) -> Path:
-    """Write the net of a NIR file as OUTPUT/model.net; returns that file.
+def import_nir(file: Path, output: Path | None = None, timesteps: int | None = None, *, dt: float | None = None,
+               calibrate: str | None = None, as_json: bool = False) -> Path:
+    """Write the net of a NIR file as OUTPUT/model.net, what the import changed as OUTPUT/import.json; returns model.net.
+
+    Parameters
+    ----------
+    timesteps, dt : of a sample; from the file where it says so
+    calibrate : a .npy file of samples, or a share of spikes as a number
 
     Raises
     ------
@@ -24,22 +34,42 @@ def import_nir(file: Path, output: Path | None = None, timesteps: int | None = N
     if timesteps is not None and timesteps < 1:
         raise DeployError("--timesteps", f"{timesteps} is no number of timesteps", "give 1 or more")
     with needs("NIR"):
-        from spikegate.formats.nir.importer import read_nir
+        from spikegate.formats.nir import importer
 
-        graph = read_nir(file, timesteps)
+        graph, report = importer.import_nir(file, timesteps=timesteps, dt=dt, calibrate=_samples(calibrate))
     net = (output or ROOT / file.stem) / "model.net"
     write_graph(graph, net)
+    with atomic(net.with_name("import.json")) as part:
+        part.write_text(json.dumps(report.as_json(), indent=2, sort_keys=True) + "\n")
     payload = graph.input_payload
     facts = {"net": str(net), "ops": len(graph.ops), "timesteps": graph.timesteps, "input_shape": list(graph.input_shape),
-             "input_range": [payload.low, payload.high]}
+             "input_range": [payload.low, payload.high], "report": report.as_json()}
     if as_json:
         cli.print_json(facts)
         return net
+    cli.console.print(report.table())
+    for note in report.notes:
+        cli.console.print(f"  {note}", soft_wrap=True, markup=False)
     shape = ", ".join(map(str, graph.input_shape))
     cli.console.print(f"{file.name}: {len(graph.ops)} ops, {graph.timesteps} timesteps; it takes integers {payload.low}..{payload.high}, "
                       f"[samples, {shape}] or [samples, timesteps, {shape}]", soft_wrap=True, markup=False)
-    cli.console.print(f"wrote {net}; next: python deploy/run.py {net} --input x.npy", soft_wrap=True, markup=False)
+    cli.console.print(f"wrote {net}, import.json; next: python deploy/run.py {net} --input x.npy", soft_wrap=True, markup=False)
     return net
+
+
+def _samples(given: str | None) -> np.ndarray | float | None:
+    """What --calibrate names."""
+    if given is None:
+        return None
+    if not given.endswith(".npy"):
+        try:
+            return float(given)
+        except ValueError:
+            raise DeployError("--calibrate", f"{given!r} is neither a .npy file nor a number", "give samples, or a share as 0.1") from None
+    try:
+        return np.asarray(np.load(given, allow_pickle=False))
+    except (OSError, ValueError, EOFError) as e:
+        raise DeployError("--calibrate", f"{given} is no .npy array ({e})", "write it with numpy.save") from None
 
 
 def export_nir(run: Path | None, output: Path | None = None, *, as_json: bool = False) -> Path:
