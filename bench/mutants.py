@@ -157,8 +157,7 @@ def preload() -> None:
 
     from spikegate.deploy.lava import lava_import
 
-    with lava_import._tamed():
-        import lava.proc.lif.models  # noqa: F401
+    lava_import.lif_models()
 
     quick = [hypothesis.Phase.explicit, hypothesis.Phase.generate]  # which numbers are the smallest that fail is not asked
     hypothesis.settings.register_profile("mutants", phases=quick, database=None)
