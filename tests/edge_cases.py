@@ -56,6 +56,8 @@ def gates(rng: np.random.Generator) -> Iterator[tuple[Op, list[Inputs]]]:
     walk = [ints([1, 1, -1, 5]), ints([1, 0, -1, 5]), ints([0, 0, -1, 5]), ints([0, 0, -1, 0])]
     bits = lambda alive: rng.integers(0, 2, (1, 4, 5)).astype(np.int32) * (alive > 0)[..., None]  # noqa: E731
     yield head, [{"x": (bits(a), bits(a)), "before": a, "after": b} for a, b in pairwise(walk)]
+    unmasked = lambda: rng.integers(0, 2, (1, 4, 5)).astype(np.int32)  # noqa: E731
+    yield head, [{"x": (unmasked(),), "before": a, "after": b} for a, b in pairwise(walk)]
 
 
 def layers(rng: np.random.Generator) -> Iterator[tuple[Op, list[Inputs]]]:

@@ -92,6 +92,7 @@ def test_event_by_event_equals_kernel_and_its_count(op, steps):
         alu = Alu()
         slow, fast = op.accumulate(alu, take(inputs, slice(0, 1)), k + 1)
         assert np.array_equal(slow, fast)
+        assert all(np.array_equal(a, b) for a, b in zip(op.accumulate(Alu(), inputs, k + 1), (slow, fast)))  # of a batch, the first sample
         events = {n: int(np.asarray(v)[0]) for n, v in counted[k].items()}
         assert alu.used["add"] == events.get("synop", 0) + events.get("attention_ac", 0)
         assert {n for n, v in alu.used.items() if v} <= set(op.arithmetic)
