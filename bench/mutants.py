@@ -250,8 +250,8 @@ def selection(m: Mutant) -> list[list[str]]:
         return [["tests/test_ops.py", "-k", form]]
     if m.function == "as it is":
         return [near]
-    files = ["tests/test_witness.py", "tests/test_witness_neuron.py", "tests/test_ops.py"]
-    return [near, [*files, "-k", f"random or halting or chain or lavas_lif or (example and ({kinds})) or {form}"]]
+    files = ["tests/test_witness.py", "tests/test_witness_neuron.py", "tests/test_neuron.py", "tests/test_ops.py"]
+    return [near, [*files, "-k", f"random or halting or chain or lavas_lif or overflow or (example and ({kinds})) or {form}"]]
 
 
 class Changed(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader):  # type: ignore[misc]

@@ -46,7 +46,7 @@ def gates(rng: np.random.Generator) -> Iterator[tuple[Op, list[Inputs]]]:
     x = rng.integers(0, 4, (3, 5, 2)).astype(np.int32)
     credits = ints([1, 2, 3, 900, -1], [0, 1, 2, 901, 5], [2, 2, 2, 2, 2])
     for kind in ("token_gate", "rectangle_gate"):
-        yield OPS[kind](5, table, 901, 1), [{"x": (y,), "chain": credits} for y in (x, x[::-1].copy(), x)]
+        yield OPS[kind](5, table, 901, 1), [{"x": (y,), "chain": c} for y, c in ((x, credits), (x, credits[::-1].copy()), (x, credits))]
         yield OPS[kind](5, table, 3), [{"x": (x,)}, {"x": (x,)}]
     after = ints([1, -1, 0, -1], [2, -1, -1, 1], [1, 0, 1, -1])
     yield OPS["token_move"]((2, 2), 3, 4), repeated(2, lambda: {"x": (rng.integers(0, 3, (3, 4, 3)).astype(np.int32),), "after": after})

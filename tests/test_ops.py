@@ -11,16 +11,20 @@ from spikegate.convert.checks.audit import Alu
 from spikegate.engine.record import Record
 from spikegate.formats.netx.graph_file import read_graph, write_graph
 from spikegate.graph.ir import COUNTERS, INPUT, DeployError, Graph, Op, Payload, load_ops
+from tests.edge_cases import edges
 from tests.test_lava_ops import run_in_stages
 
 OPS = load_ops()
 ALLOWED = {"add", "and", "shift", "compare", "leak"}
 
 
-def cases():
+def cases(ends: bool = True):
+    """Every op's own examples, and with `ends` those at the ends of their ranges."""
     for kind, cls in OPS.items():
         for i, (op, steps) in enumerate(cls.examples(np.random.default_rng(7))):
             yield pytest.param(op, steps, id=f"{kind}-{i}")
+    for i, (op, steps) in enumerate(edges(np.random.default_rng(7)) if ends else ()):
+        yield pytest.param(op, steps, id=f"{op.kind}-edge{i}")
 
 
 def batch_of(inputs) -> int:
@@ -138,7 +142,7 @@ def test_design_rules_refuse_a_foreign_shape_by_name(op, steps):
 
 @pytest.mark.lava
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("op, steps", cases())
+@pytest.mark.parametrize("op, steps", cases(ends=False))
 def test_lava_process_equals_reference(op, steps):
     """Spikes and counters of the op inside a Lava process equal those of the reference."""
     outs, counted = play(op, steps)

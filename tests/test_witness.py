@@ -146,7 +146,8 @@ def at_once(op: Op, steps, rows: int) -> list[tuple[np.ndarray, dict]]:
         return np.stack(arrays, 1).reshape(rows * span, *arrays[0].shape[1:])
 
     inputs = {
-        slot: Sources(joined(slot, i) for i in range(len(v))) if isinstance(v, tuple) else joined(slot, None) for slot, v in steps[0].items()
+        slot: Sources(joined(slot, i) for i in range(len(v))) if isinstance(v, tuple) else joined(slot, None)
+        for slot, v in steps[0].items()
     }
     out, events = op.advance(op.state(rows), inputs, np.tile(np.arange(1, span + 1), rows), span)
     events = {k: np.broadcast_to(v, rows * span) for k, v in events.items()}
