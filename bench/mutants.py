@@ -40,7 +40,7 @@ PAIRS = {  # kinds whose examples try a file that belongs to several ops
     "block": "block_", "cuba": "lif or conv or membrane", "leaky": "block_", "resonator": "block_ or resonat", "sigma_delta": "block_",
     "synapse": "conv or current or max_pool or inject", "taps": "conv or dense or block_", "signals": "conv or inject or gate or current",
     "gate_loops": "gate or inject or level_conv or readout or relay or token_m", "coincidences": "attention",
-    "counting": "conv or inject or gate or current", "neuron_loops": "block_ or axon", "cuba_loops": "lif or conv or membrane",
+    "counting": "conv or inject or gate or current", "neuron_loops": "block_ or axon", "cuba_loops": "lif or conv or membrane or attention",
 }  # fmt: skip
 
 
