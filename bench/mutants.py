@@ -37,7 +37,8 @@ PATTERNS = {
 }
 PAIRS = {  # kinds whose examples try a file that belongs to several ops
     "gating": "qk_ or sdsa or multiscale", "scoring": "token_gate or rectangle", "maps": "conv or current", "pairs": "token_m",
-    "block": "block_", "base": "block_", "cuba": "lif or conv or membrane", "leaky": "block_", "resonator": "block_ or resonat", "sigma_delta": "block_",
+    "block": "block_", "base": "block_",
+    "cuba": "lif or conv or membrane", "leaky": "block_", "resonator": "block_ or resonat", "sigma_delta": "block_",
     "synapse": "conv or current or max_pool or inject", "taps": "conv or dense or block_", "signals": "conv or inject or gate or current",
     "gate_loops": "gate or inject or level_conv or readout or relay or token_m", "coincidences": "attention",
     "counting": "conv or inject or gate or current", "neuron_loops": "block_ or axon", "cuba_loops": "lif or conv or membrane or attention",
@@ -249,7 +250,7 @@ def selection(m: Mutant) -> list[list[str]]:
     if m.function == "as it is":
         return [near]
     files = ["tests/test_witness.py", "tests/test_witness_neuron.py", "tests/test_neuron.py", "tests/test_ops.py"]
-    return [near, [*files, "-k", f"random or halting or chain or lavas_lif or overflow or (example and ({kinds})) or {form}"]]
+    return [near, [*files, "-k", f"random or halting or chain or lavas_lif or overflow or voltage or (example and ({kinds})) or {form}"]]
 
 
 class Changed(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader):  # type: ignore[misc]

@@ -116,3 +116,17 @@ def test_a_block_tells_its_overflow_by_register(current, what):
     for call in (lambda: neuron.step(neuron.state((1, 1, 1)), x, 4095), lambda: neuron.sweep(neuron.state((1, 1, 1)), x, 4095, 1)):
         with pytest.raises(RegisterOverflow, match=what):
             call()
+
+
+@pytest.mark.filterwarnings("ignore:.*leaves its 24 bits")
+def test_a_sent_voltage_clips_at_both_ends():
+    neuron, most = Leaky(4096, 0, 64, 0, "voltage"), (1 << 17) - 1
+    Strict.raises = False
+    try:
+        for sign in (1, -1):
+            x = np.full((2, 1, 1), sign * most, np.int64)
+            swept, _ = neuron.sweep(neuron.state((1, 1, 1)), x, sign * 4095, 2)
+            assert swept.ravel().tolist() == [sign * (LIMIT - 1)] * 2
+            assert neuron.step(neuron.state((1, 1, 1)), x[:1], sign * 4095).item() == sign * (LIMIT - 1)
+    finally:
+        Strict.raises = True

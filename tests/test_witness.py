@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 ZOO = sorted(p.parent.name for p in ROOT.glob("zoo/*/model.net"))
 OPS = load_ops()
-OTHERWISE = {"re": "real", "im": "imag", "r": "refractory", "merged": ""}  # states that the engine calls by another name, or holds otherwise
+OTHERWISE = {"re": "real", "im": "imag", "r": "refractory", "merged": ""}  # what the engine calls or holds otherwise
 
 
 def equal(record, samples: list[simulator.Sample], names: list[str]) -> None:
