@@ -40,8 +40,8 @@ def gates(rng: np.random.Generator) -> Iterator[tuple[Op, list[Inputs]]]:
     margins = ints(10, 10, 0)
     yield OPS["exit_gate"](10, 3, margins, "threshold_then_argmax"), [{"logits": z}, {"logits": z[::-1].copy()}, {"logits": z}]
     yield OPS["exit_gate"](1, 3, margins, "threshold_then_argmax"), [{"logits": z[:, :1]} for _ in range(3)]
-    many = rng.integers(0, 30, (200, 24)).astype(np.int32)
-    yield OPS["exit_gate"](24, 2, ints(2, 0), "threshold_then_argmax"), [{"logits": many}]
+    many = rng.integers(0, 300, (50, 60)).astype(np.int32)
+    yield OPS["exit_gate"](60, 2, ints(5, 0), "threshold_then_argmax"), [{"logits": many}]
     two = OPS["exit_gate"](2, 2, ints(10, 10), "threshold_then_argmax")
     yield two, [{"logits": ints([3, 13], [13, 3], [4, 13]), "alive": ints([1], [0], [-1])}]
     table = ints(0, 1, 2, 900)
