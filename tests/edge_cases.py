@@ -40,22 +40,29 @@ def gates(rng: np.random.Generator) -> Iterator[tuple[Op, list[Inputs]]]:
     margins = ints(10, 10, 0)
     yield OPS["exit_gate"](10, 3, margins, "threshold_then_argmax"), [{"logits": z}, {"logits": z[::-1].copy()}, {"logits": z}]
     yield OPS["exit_gate"](1, 3, margins, "threshold_then_argmax"), [{"logits": z[:, :1]} for _ in range(3)]
+    many = rng.integers(0, 300, (50, 60)).astype(np.int32)
+    yield OPS["exit_gate"](60, 2, ints(5, 0), "threshold_then_argmax"), [{"logits": many}]
     two = OPS["exit_gate"](2, 2, ints(10, 10), "threshold_then_argmax")
     yield two, [{"logits": ints([3, 13], [13, 3], [4, 13]), "alive": ints([1], [0], [-1])}]
     table = ints(0, 1, 2, 900)
     x = rng.integers(0, 4, (3, 5, 2)).astype(np.int32)
     credits = ints([1, 2, 3, 900, -1], [0, 1, 2, 901, 5], [2, 2, 2, 2, 2])
     for kind in ("token_gate", "rectangle_gate"):
-        yield OPS[kind](5, table, 901, 1), [{"x": (y,), "chain": credits} for y in (x, x[::-1].copy(), x)]
+        yield OPS[kind](5, table, 901, 1), [{"x": (y,), "chain": c} for y, c in ((x, credits), (x, credits[::-1].copy()), (x, credits))]
         yield OPS[kind](5, table, 3), [{"x": (x,)}, {"x": (x,)}]
     after = ints([1, -1, 0, -1], [2, -1, -1, 1], [1, 0, 1, -1])
     yield OPS["token_move"]((2, 2), 3, 4), repeated(2, lambda: {"x": (rng.integers(0, 3, (3, 4, 3)).astype(np.int32),), "after": after})
+    alike = np.tile(rng.integers(0, 2, (3, 3, 1, 4)), (1, 1, 2, 1)).reshape(3, 6, 4).astype(np.int32)
+    for chain in (ints([1, 1, 0, 1, 1, 0], [2, 1, 1, 2, -1, 1], [1, 9, 9, 1, 0, 0]), rng.integers(0, 3, (3, 6)).astype(np.int32)):
+        yield OPS["token_merge"]((3, 2), 4, 0, 9), [{"x": (alike,), "chain": chain}, {"x": (alike,), "chain": np.maximum(chain - 1, 0)}]
     for mask in ([0, 0, 1], [0, 1, 0]):
         yield OPS["timestep_gate"](ints(*mask), "hold"), [{} for _ in range(3)]
     head = OPS["readout"](rng.integers(-30, 30, (3, 4, 5)) * 2, rng.integers(-9, 9, 3), 5)
     walk = [ints([1, 1, -1, 5]), ints([1, 0, -1, 5]), ints([0, 0, -1, 5]), ints([0, 0, -1, 0])]
     bits = lambda alive: rng.integers(0, 2, (1, 4, 5)).astype(np.int32) * (alive > 0)[..., None]  # noqa: E731
     yield head, [{"x": (bits(a), bits(a)), "before": a, "after": b} for a, b in pairwise(walk)]
+    unmasked = lambda: rng.integers(0, 2, (1, 4, 5)).astype(np.int32)  # noqa: E731
+    yield head, [{"x": (unmasked(),), "before": a, "after": b} for a, b in pairwise(walk)]
 
 
 def layers(rng: np.random.Generator) -> Iterator[tuple[Op, list[Inputs]]]:
@@ -69,6 +76,7 @@ def layers(rng: np.random.Generator) -> Iterator[tuple[Op, list[Inputs]]]:
     mixed = OPS["conv"](weight(40, 70, 1, 1), rng.integers(-9, 9, 40), (2, 3), neuron=Cuba(1000, 2048, 60))
     yield mixed, repeated(3, lambda: {"x": (busy(3, 6, 70), busy(3, 6, 70)), "alive": alive})
     yield mixed, repeated(2, lambda: {"x": (busy(3, 6, 70, high=9),)})
+    yield mixed, repeated(2, lambda: {"x": (busy(3, 6, 70, high=9),), "alive": alive})
     wide = OPS["conv"](weight(20, 18, 3, 3), rng.integers(-9, 9, 20), (4, 4), 1, 1, neuron=Cuba(4096, 300, 60))
     yield wide, repeated(2, lambda: {"x": (busy(2, 16, 18, high=5),)})
     grouped = OPS["conv"](weight(8, 4, 2, 2), rng.integers(-9, 9, 8), (4, 4), 2, 0, 2, Cuba(4096, 4096, 20))

@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 from spikegate.kernels import counting
 from spikegate.kernels.cuba_loops import cuba, update_all
 from spikegate.neurons.cuba import LIMIT, SHIFTS, Cuba, RegisterOverflow, Strict, decay
+from spikegate.neurons.leaky import Leaky
 
 SHAPE = 3, 2, 5  # batch, tokens, channels
 DECAYS = st.one_of(st.sampled_from([0, 2048, 4095, 4096, *SHIFTS]), st.integers(0, 4096))
@@ -107,3 +108,25 @@ def test_blocks_of_neurons_equal_the_loop_in_64_bits(n, v_decay, i_decay, curren
             flags = update_all(*args, bias.astype(np.int32), *neuron.keeps, neuron.vth << 6, hold, spikes, fired)
         found.append((*state, spikes, fired, flags))
     assert all(np.array_equal(a, b) for a, b in zip(*found))
+
+
+@pytest.mark.parametrize("current, what", [(1 << 17, "current u"), ((1 << 17) - 1, "voltage v")])
+def test_a_block_tells_its_overflow_by_register(current, what):
+    neuron, x = Leaky(4096, 2048, 64), np.full((1, 1, 1), current, np.int64)
+    for call in (lambda: neuron.step(neuron.state((1, 1, 1)), x, 4095), lambda: neuron.sweep(neuron.state((1, 1, 1)), x, 4095, 1)):
+        with pytest.raises(RegisterOverflow, match=what):
+            call()
+
+
+@pytest.mark.filterwarnings("ignore:.*leaves its 24 bits")
+def test_a_sent_voltage_clips_at_both_ends():
+    neuron, most = Leaky(4096, 0, 64, 0, "voltage"), (1 << 17) - 1
+    Strict.raises = False
+    try:
+        for sign in (1, -1):
+            x = np.full((2, 1, 1), sign * most, np.int64)
+            swept, _ = neuron.sweep(neuron.state((1, 1, 1)), x, sign * 4095, 2)
+            assert swept.ravel().tolist() == [sign * (LIMIT - 1)] * 2
+            assert neuron.step(neuron.state((1, 1, 1)), x[:1], sign * 4095).item() == sign * (LIMIT - 1)
+    finally:
+        Strict.raises = True

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from spikegate.engine import integer
 from spikegate.formats.host import Host
 from spikegate.formats.netx.graph_file import read_graph, write_graph
-from spikegate.graph.ir import COUNTERS, Edge, Graph, Op, load_ops
+from spikegate.graph.ir import COUNTERS, Edge, Graph, Op, Sources, load_ops
 from spikegate.neurons.cuba import Strict
 from tests.edge_cases import edges
 from tests.graphs import halting_graph, halting_input
@@ -25,6 +25,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 ZOO = sorted(p.parent.name for p in ROOT.glob("zoo/*/model.net"))
 OPS = load_ops()
+OTHERWISE = {"re": "real", "im": "imag", "r": "refractory", "merged": ""}  # what the engine calls or holds otherwise
 
 
 def equal(record, samples: list[simulator.Sample], names: list[str]) -> None:
@@ -137,19 +138,41 @@ def written(op: Op, path: Path, monkeypatch) -> files.Op:
     return files.read(path).ops[0]
 
 
+def at_once(op: Op, steps, rows: int) -> list[tuple[np.ndarray, dict]]:
+    """Output and counters of each timestep from one call of `advance` for all of them."""
+    span = len(steps)
+
+    def joined(slot: str, i: int | None) -> np.ndarray:
+        arrays = [s[slot] if i is None else s[slot][i] for s in steps]
+        return np.stack(arrays, 1).reshape(rows * span, *arrays[0].shape[1:])
+
+    inputs = {
+        slot: Sources(joined(slot, i) for i in range(len(v))) if isinstance(v, tuple) else joined(slot, None)
+        for slot, v in steps[0].items()
+    }
+    out, events = op.advance(op.state(rows), inputs, np.tile(np.arange(1, span + 1), rows), span)
+    events = {k: np.broadcast_to(v, rows * span) for k, v in events.items()}
+    return [(out[k::span], {name: v[k::span] for name, v in events.items()}) for k in range(span)]
+
+
 @pytest.mark.parametrize("op, steps", cases())
 def test_every_example_of_every_op(op, steps, tmp_path, monkeypatch):
-    """Outputs and counters of `step` with `events`, and of `advance`, timestep by timestep."""
+    """Outputs and counters of `step` with `events`, and of `advance`, timestep by timestep and all at once."""
     theirs = written(op, tmp_path / "op.net", monkeypatch)
     rows = batch_of(steps[0])
     states, plain, fast = [{} for _ in range(rows)], op.state(rows), op.state(rows)
+    together = at_once(op, steps, rows)
     for k, inputs in enumerate(steps):
         t = np.full(rows, k + 1)
         out = op.step(plain, inputs, t)
-        ways = [(out, op.events(inputs, out, t)), op.advance(fast, inputs, t)]
+        ways = [(out, op.events(inputs, out, t)), op.advance(fast, inputs, t), together[k]]
         for row in range(rows):
             slots = {s: [a[row].astype(np.int64) for a in (v if isinstance(v, tuple) else (v,))] for s, v in inputs.items()}
             expected, counts = simulator.step(theirs, states[row], slots, k + 1)
+            for name, value in states[row].items():
+                for state in (plain, fast):
+                    found = state.get(OTHERWISE.get(name, name))
+                    assert found is None or np.array_equal(found[row], value), f"state {name} after timestep {k + 1}"
             for y, events in ways:
                 assert np.array_equal(y[row], expected)
                 for counter in COUNTERS[:-1]:

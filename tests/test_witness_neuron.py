@@ -64,10 +64,11 @@ def test_cuba_is_lavas_lif(lif, i_decay, v_decay, vth, seed, reach, quiet):
     x[rng.random(x.shape) < 0.1] = -reach
     lava, ours, swept, wide, theirs = lif(n, bias), n.state((1, NEURONS)), n.state((1, NEURONS)), n.state((1, NEURONS)), {}
     block = Leaky(i_decay, v_decay, vth)
-    kept = block.state((1, NEURONS))
+    kept, kept_in_one = block.state((1, NEURONS)), block.state((1, NEURONS))
     Strict.raises = False
     try:
         every, _ = swept_in_one(n, swept, x, bias)
+        blocks, _ = block.sweep(kept_in_one, x, bias, STEPS)
         for t in range(STEPS):
             lava.a_in.values = x[t].astype(np.int32)
             lava.run_spk()
@@ -82,9 +83,12 @@ def test_cuba_is_lavas_lif(lif, i_decay, v_decay, vth, seed, reach, quiet):
                 if "u" in state:
                     assert np.array_equal(state["u"][0], lava.u), f"{name}, timestep {t + 1}"
             assert np.array_equal(every[t], lava.s_out.values), f"sweep, timestep {t + 1}"
+            assert np.array_equal(blocks[t], lava.s_out.values), f"sweep of a block, timestep {t + 1}"
     finally:
         Strict.raises = True
-    assert np.array_equal(swept["v"][0], lava.v)
+    for state in (swept, kept_in_one):
+        assert np.array_equal(state["v"][0], lava.v)
+        assert "u" not in state or np.array_equal(state["u"][0], lava.u)
 
 
 def swept_in_one(n: Cuba, state: dict[str, np.ndarray], x: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

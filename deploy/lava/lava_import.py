@@ -68,13 +68,6 @@ def lava_modules(netx: bool = False) -> SimpleNamespace:
     return parts
 
 
-def lif_models() -> Any:
-    """Lava's own models of its LIF neuron, which ours is held against."""
-    with _tamed():
-        from lava.proc.lif import models
-    return models
-
-
 def net_dict(path: str) -> Any:
     """lava-dl's `NetDict` of a file, which scripts read settings from."""
     try:
@@ -89,5 +82,5 @@ __all__ = [
     "CPU", "AbstractProcess", "ActorType", "AsyncProtocol", "Channel", "ChannelBuilderMp", "CspRecvPort", "CspSendPort", "InPort",
     "LavaPyType", "LoihiProtocol", "OutPort", "ProcessServer", "Proto", "PyAsyncProcessModel", "PyInPort", "PyLoihiProcessModel",
     "PyOutPort", "RunConfig", "RunContinuous", "RunSteps", "Runtime",
-    "implements", "lava_modules", "lif_models", "net_dict", "requires", "tag",
+    "implements", "lava_modules", "net_dict", "requires", "tag",
 ]

@@ -71,7 +71,8 @@ class BlockRecurrent(Block):
 
     def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         x, back = total(tuple(s[:1] for s in inputs["x"])), inputs["s"][:1]
-        slow = self.synapses[0].accumulate(alu, self.arrange(x)[0])[0] + self.feedback.accumulate(alu, back)[0]
+        apart = [self.synapses[0].accumulate(alu, self.arrange(one[:1])[0])[0] for one in inputs["x"]]
+        slow = np.sum(apart, 0) + self.feedback.accumulate(alu, back)[0]
         return slow, (self.sums(x) + self.feedback.current(back[:, None])[:, 0])[0]
 
     @classmethod

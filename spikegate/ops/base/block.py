@@ -131,7 +131,9 @@ class Block(Op):
 
     def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         x = total(tuple(s[:1] for s in inputs["x"]))
-        slow = [self.restore(s.accumulate(alu, self.arrange(x)[0])[None])[0] for s in self.synapses]
+        # each source by itself, as its events are counted: +1 and -1 to one place are two events
+        apart = [[s.accumulate(alu, self.arrange(one[:1])[0]) for one in inputs["x"]] for s in self.synapses]
+        slow = [self.restore(np.sum(sums, 0)[None])[0] for sums in apart]
         return np.stack(slow), np.stack([self.restore(s.current(self.arrange(x)))[0] for s in self.synapses])
 
 
