@@ -196,6 +196,19 @@ def _even_nearly(u: Units, s: float) -> bool:
     return all((np.abs(w * s - rounded(w * s)) <= 1e-6 * max(1.0, float(np.abs(w * s).max()))).all() for w in u.weights)
 
 
+def at_scale(fit: Fitted, scale: float, timesteps: int, highs: dict[str, int]) -> Fitted | None:
+    """A rounded layer at another scale, moved so that its threshold is whole; None where registers do not hold it."""
+    u = fit.units
+    if not u.theta:
+        return None
+    vth = math.floor(scale * u.theta + 1e-6)
+    if not 1 <= vth <= VTH_MANT_MAX:
+        return None
+    scale = vth / u.theta
+    drive = np.abs(sum((*u.biases, u.bias), np.zeros(1))).max() * scale
+    return _made(u, scale, vth, [*u.notes, *_changes(u, scale)]) if drive <= BIAS_MAX and _fits(u, scale, timesteps, highs) else None
+
+
 def _changes(u: Units, scale: float) -> list[str]:
     """What rounding changes, in numbers."""
     notes = []
