@@ -102,7 +102,7 @@ class Building:
     def _single(self, name: str, p: Placed, bias: np.ndarray) -> Op:
         f = p.fit
         m = solid(f.maps[0], p.is_map)
-        neuron = self._cuba(f) if f.units.shared else None
+        neuron = self._cuba(f) if f.units.shared and f.proven else None  # blocks have no rule for the worst case
         if isinstance(m, Window):
             plain = m.stride[0] == m.stride[1]
             weight, by_channel = m.weight.astype(np.int32), _channels(bias, p.shape)
