@@ -9,9 +9,7 @@ import numpy as np
 from spikegate.engine.integer import run
 from spikegate.errors import DeployError
 from spikegate.formats.nir.floats import FloatRun
-from spikegate.formats.nir.importer import import_graph
-from spikegate.formats.nir.reading import unfolded
-from spikegate.formats.nir.walking import plan_of
+from spikegate.formats.nir.importer import import_graph, planned
 from tests.nir_equations import interpret, scores
 
 REFUSED, EXACT, APPROXIMATE = "refused", "exact", "approximate"
@@ -34,7 +32,7 @@ def compared(graph, x, timesteps, dt=1.0, held=()):
         return REFUSED
     answer, sent = interpret(graph, x, dt, held)
     flat = x.reshape(len(x), timesteps, -1)
-    floats = FloatRun(plan_of(unfolded(graph), timesteps, dt, exact=False), flat)
+    floats = FloatRun(planned(graph, timesteps, dt), flat)
     assert np.allclose(floats.answer, answer.reshape(floats.answer.shape), rtol=1e-9, atol=1e-9), "the plan is another net"
     for name, spikes in floats.sent.items():
         if name in sent:

@@ -12,9 +12,9 @@ import pytest
 from spikegate.engine.integer import run
 from spikegate.errors import DeployError
 from spikegate.formats.nir.exporter import to_nir, write_nir
-from spikegate.formats.nir.importer import from_nir, import_nir, read_nir
+from spikegate.formats.nir.importer import from_nir, import_graph, import_nir, read_nir
 from spikegate.graph.ir import INPUT, Graph, Payload
-from spikegate.neurons.cuba import Cuba
+from spikegate.neurons.cuba import LIMIT, Cuba
 from spikegate.ops.conv import Conv
 from spikegate.ops.current import Current
 from spikegate.ops.dense import Dense
@@ -199,3 +199,20 @@ def test_quantising_reports_what_it_changed_and_how_many_spikes_agree(rng, tmp_p
     assert "float rate" in [str(c.header) for c in report.table().columns]
     with pytest.raises(DeployError, match=r"give \[samples, 40, 12\]"):
         import_nir(tmp_path / "float.nir", timesteps=40, dt=dt, calibrate=x[:, :3])
+
+
+def test_samples_decide_where_only_the_worst_case_keeps_a_scale_low(rng):
+    """Neurons without leak over many timesteps: the sum of all weights times T overflows, what the samples do does not."""
+    n, steps = 40, 400
+    neurons = nir.IF(np.ones(n), np.ones(n))
+    g = nir.NIRGraph.from_list(nir.Linear(rng.normal(0.004, 0.1, (n, 300))), neurons)
+    x = (rng.random((4, steps, 300)) < 0.02).astype(np.int32)
+    graph, report = import_graph(g, timesteps=steps, calibrate=x)
+    (row,) = report.layers
+    assert any("registers hold what the samples reach" in note for note in row.notes) and graph.ops["if"].kind == "block_dense"
+    bound = np.abs(graph.ops["if"].weight).sum(1).max()
+    assert bound * steps * 64 > LIMIT  # what the other ops refuse
+    record = run(graph, x, spikes=True)  # raises where a register overflows
+    spikes = interpret(g, x)[1]["if"]
+    assert abs((record.spikes["if"] == spikes).mean() - row.agreement) < 1e-12
+    assert row.agreement == row.alone > 0.99 and 0.01 < row.float_rate

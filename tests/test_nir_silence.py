@@ -165,7 +165,8 @@ def test_layers_behind_the_last_neurons_are_the_answer(rng):
     g = graph({**first, "fc2": nir.Affine(full(2, 4, 5), np.arange(4.0)), "out": out(4)})
     x = spikes(rng, 8, 4, 6)
     assert compared(g, x, 4) == EXACT
-    assert list(from_nir(g, 4).ops) == ["lif", "fc2", "out"]
+    made = from_nir(g, 4)
+    assert list(made.ops) == ["lif", "fc2", "out"] and made.input_shape == (6,) and run(made, x).logits.shape == (8, 4)
 
 
 def test_a_net_without_neurons_runs(rng):

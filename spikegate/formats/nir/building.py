@@ -63,7 +63,11 @@ class Building:
             if {plan.replay, plan.input_name} & wide:
                 wide |= {plan.replay, plan.input_name}
             if len(wide) == before:
-                return wide
+                break
+        readers = [p for _, p in everyone if any(s.name == plan.input_name for t in p.fit.units.terms for s in t.sources)]
+        if not plan.replay and all(p.form == "single" and not p.is_map and p is not self.head for p in readers):
+            wide.discard(plan.input_name)  # blocks read one axis and send two
+        return wide
 
     def built(self) -> Graph:
         """The graph, checked."""
@@ -102,7 +106,7 @@ class Building:
     def _single(self, name: str, p: Placed, bias: np.ndarray) -> Op:
         f = p.fit
         m = solid(f.maps[0], p.is_map)
-        neuron = self._cuba(f) if f.units.shared else None
+        neuron = self._cuba(f) if f.units.shared and f.proven else None  # blocks have no rule for the worst case
         if isinstance(m, Window):
             plain = m.stride[0] == m.stride[1]
             weight, by_channel = m.weight.astype(np.int32), _channels(bias, p.shape)
@@ -113,7 +117,7 @@ class Building:
         (source,) = {self.wires.maps[s.name] for s in f.units.terms[0].sources}
         weight, (kernel, grid) = columns(m, source), full_kernel(m, source)
         if name in self.wires.wide:
-            if neuron is None:
+            if neuron is None or any(not self.wires.two_axes(s.name) for s in f.units.terms[0].sources):
                 return BlockConv(kernel, NONE, bias.astype(np.int32), grid, neuron=_leaky(p))
             return Conv(kernel, bias.astype(np.int32), grid, neuron=neuron)
         return Dense(weight, bias.astype(np.int32), neuron) if neuron else BlockDense(weight, NONE, bias.astype(np.int32), _leaky(p))

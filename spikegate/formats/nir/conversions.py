@@ -10,7 +10,7 @@ import numpy as np
 from spikegate.errors import DeployError
 from spikegate.formats.nir.linear import Each, Grid, LinearMap, Matrix, Shape, Window
 from spikegate.formats.nir.plan import Layer, Term
-from spikegate.formats.nir.shapes import geometry, whole_pair
+from spikegate.formats.nir.shapes import geometry, whole, whole_pair
 
 Converted = tuple[LinearMap, "np.ndarray | float"]
 GRAIN = 2.0**20
@@ -37,7 +37,7 @@ def _conv(name: str, node: Any, given: Shape, sent: Shape) -> Converted:
     spread = np.pad(spread, [(0, 0), (0, 0), *((m, 0) for m in more)])
     frame = _grid((*(0,) * (2 - axes), *after))
     bias = np.repeat(np.asarray(node.bias, float), int(np.prod(sent[1:])))
-    return Window(given, sent, spread, _grid((*one, *stride)), frame, int(np.asarray(node.groups).item())), bias
+    return Window(given, sent, spread, _grid((*one, *stride)), frame, whole(name, "groups", node.groups, 1)), bias
 
 
 def _grid(values: tuple[int, ...]) -> Grid:

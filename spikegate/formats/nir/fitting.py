@@ -32,6 +32,7 @@ class Fitted:
     i_decay: np.ndarray
     v_decay: np.ndarray
     notes: list[str]  # empty where nothing is changed
+    proven: bool = True  # registers hold the worst case, not just what samples reach
 
 
 def fitted(u: Units, timesteps: int, highs: dict[str, int], exact: bool) -> Fitted:
@@ -156,12 +157,8 @@ def _why_not(u: Units, timesteps: int, highs: dict[str, int]) -> tuple[str, str]
 
 def _nearest(u: Units, timesteps: int, highs: dict[str, int]) -> tuple[float, int]:
     """(scale, threshold) that lose least."""
-    peak = max([float(np.abs(sum((*u.biases, u.bias), np.zeros(1))).max()) / BIAS_MAX, 1e-12])
-    limits = [1 / peak, 2.0**20]
-    limits += [VTH_MANT_MAX / u.theta] if u.theta else []
-    most = min(limits)
-    weights = [w for w in u.weights if w.any()]
-    scale = _regular(u, most) or (best_scale(weights, most) if weights else most)
+    most = min(1 / _peak(u), 2.0**20, *([VTH_MANT_MAX / u.theta] if u.theta else []))
+    scale = _regular(u, most) or finest(u)
     while not _fits(u, scale, timesteps, highs):
         scale *= 0.9
         if scale * (u.theta or 1.0) < 1 and not (u.theta is None and scale > 1e-9):
@@ -194,6 +191,35 @@ def _regular(u: Units, most: float) -> float | None:
 
 def _even_nearly(u: Units, s: float) -> bool:
     return all((np.abs(w * s - rounded(w * s)) <= 1e-6 * max(1.0, float(np.abs(w * s).max()))).all() for w in u.weights)
+
+
+def at_scale(fit: Fitted, scale: float, timesteps: int, highs: dict[str, int], proven: bool = True) -> Fitted | None:
+    """A rounded layer at another scale, moved so that its threshold is whole; None where it does not fit, in the worst case if `proven`."""
+    u = fit.units
+    if not u.theta:
+        return None
+    vth = math.floor(scale * u.theta + 1e-6)
+    if not 1 <= vth <= VTH_MANT_MAX:
+        return None
+    scale = vth / u.theta
+    drive = np.abs(sum((*u.biases, u.bias), np.zeros(1))).max() * scale
+    if drive > BIAS_MAX or (proven and not _fits(u, scale, timesteps, highs)):
+        return None
+    made = _made(u, scale, vth, [*u.notes, *_changes(u, scale)])
+    made.proven = proven
+    return made
+
+
+def finest(u: Units) -> float:
+    """The scale that loses least if registers were wide enough."""
+    limits = [1 / _peak(u), 2.0**20, *([VTH_MANT_MAX / u.theta] if u.theta else [])]
+    weights = [w for w in u.weights if w.any()]
+    return best_scale(weights, min(limits)) if weights else min(limits)
+
+
+def _peak(u: Units) -> float:
+    """Largest bias in units of what its mantissa holds."""
+    return max(float(np.abs(sum((*u.biases, u.bias), np.zeros(1))).max()) / BIAS_MAX, 1e-12)
 
 
 def _changes(u: Units, scale: float) -> list[str]:

@@ -8,12 +8,6 @@ from spikegate.formats.nir.linear import Shape, applied, as_map, size_of
 from spikegate.formats.nir.plan import LAST, Layer, Plan, Source, Term
 
 
-def as_flat(x: np.ndarray, shape: Shape) -> np.ndarray:
-    """Signals [..., positions, channels] or [..., features] of a graph in NIR's flat order."""
-    lead = x.ndim - (2 if len(shape) > 1 or x.shape[-2:] == (1, size_of(shape)) else 1)
-    return np.moveaxis(x, -1, lead).reshape(*x.shape[:lead], -1) if x.ndim - lead == 2 else x
-
-
 def as_positions(x: np.ndarray, shape: Shape) -> np.ndarray:
     """Signals [..., channels, height, width] as a graph takes them, [..., positions, channels]; vectors stay."""
     if len(shape) == 1:
@@ -63,8 +57,12 @@ class FloatRun:
         v[:] = np.where(spikes, np.broadcast_to(layer.reset, v.shape), v)
         return np.asarray(spikes, float)
 
+    def arriving(self, term: Term, t: int) -> np.ndarray:
+        """Sum of a term's sources at a timestep, [n, size]."""
+        return sum((self._late(s, t) for s in term.sources), np.zeros(1))
+
     def _term(self, term: Term, t: int) -> np.ndarray:
-        return applied(term.map, sum((self._late(s, t) for s in term.sources), np.zeros(1))) + term.bias
+        return applied(term.map, self.arriving(term, t)) + term.bias
 
     def _late(self, s: Source, t: int) -> np.ndarray:
         x = self.sent[s.name]

@@ -21,7 +21,7 @@ class Placed:
     def form(self) -> str:
         """What stands for it: `each` (neurons one to one), `single` (one set of synapses), `several`."""
         f = self.fit
-        if f.units.shared and all(ones(m) for m in f.maps) and not (f.bias.any() or any(b.any() for b in f.biases)):
+        if f.units.shared and f.proven and all(ones(m) for m in f.maps) and not (f.bias.any() or any(b.any() for b in f.biases)):
             return "each"
         slow_drive = f.units.slow and any(b.any() for b in f.biases)
         return "single" if len(f.maps) == 1 and not slow_drive else "several"

@@ -77,6 +77,7 @@ class Plan:
     payload: Payload
     layers: dict[str, Layer] = field(default_factory=dict)
     head: Head | None = None
+    dt: float = 1.0
     replay: str = ""  # node that holds the host's integers, in files of ours
     replay_payload: Payload = field(default_factory=lambda: Payload(0, 1))
     notes: list[str] = field(default_factory=list)  # what had to change before layers were made

@@ -12,7 +12,10 @@ EXACT, APPROXIMATE = "exact", "approximate"
 
 @dataclass
 class LayerReport:
-    """One layer. Rates and agreement are shares of (neuron, timestep) cells on the calibration samples; nan where nothing was run."""
+    """One layer. Rates and agreement are shares of (neuron, timestep) cells on the calibration samples; nan where nothing was run.
+
+    `alone`: the share that agrees when the layer gets the float net's spikes, so that only its own rounding counts.
+    """
 
     name: str
     node: str
@@ -23,6 +26,7 @@ class LayerReport:
     float_rate: float = float("nan")
     int_rate: float = float("nan")
     agreement: float = float("nan")
+    alone: float = float("nan")
 
 
 @dataclass
@@ -60,11 +64,11 @@ class Report:
         table = Table(title=f"NIR against integers on {self.samples} samples ({self.calibration})", title_justify="left", box=None)
         for column in ("layer", "node"):
             table.add_column(column, no_wrap=True)
-        for column in ("neurons", "float rate", "int rate", "agreement"):
+        for column in ("neurons", "float rate", "int rate", "agreement", "alone"):
             table.add_column(column, justify="right")
         for column in ("fidelity", "what changed"):
             table.add_column(column)
         for r in self.layers:
-            shares = ("" if v != v else f"{100 * v:.2f} %" for v in (r.float_rate, r.int_rate, r.agreement))
+            shares = ("" if v != v else f"{100 * v:.2f} %" for v in (r.float_rate, r.int_rate, r.agreement, r.alone))
             table.add_row(r.name, r.node, f"{r.neurons:,}", *shares, r.fidelity, "; ".join(r.notes))
         return table

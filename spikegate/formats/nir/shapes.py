@@ -20,6 +20,13 @@ def whole_pair(name: str, what: str, value: Any, least: int) -> tuple[int, int]:
     return int(rows), int(columns)
 
 
+def whole(name: str, what: str, value: Any, least: int) -> int:
+    """One whole number in a file."""
+    if np.asarray(value).size != 1:
+        raise DeployError(name, f"{what} is {np.asarray(value).tolist()}", f"give one whole number of at least {least}")
+    return whole_pair(name, what, value, least)[0]
+
+
 def declared(name: str, node: Any) -> Shape:
     """The shape that an Input or Output states."""
     value = next(iter(node.output_type.values()), None)
@@ -106,7 +113,7 @@ def _conv(name: str, node: Any, given: Shape, axes: int) -> Shape:
     weight = np.asarray(node.weight)
     if weight.ndim != axes + 2 or len(given) != axes + 1:
         raise DeployError(name, f"has weights of shape {weight.shape} for a signal of shape {given}", "mend the shapes")
-    groups = whole_pair(name, "groups", node.groups, 1)[0]
+    groups = whole(name, "groups", node.groups, 1)
     if groups < 1 or weight.shape[0] % groups or weight.shape[1] * groups != given[0]:
         what = f"its weights take {weight.shape[1] * groups} channels in {groups} groups, the signal has {given[0]}"
         raise DeployError(name, what, "mend channels or groups")
@@ -160,7 +167,7 @@ def _flat(name: str, node: Any, given: Shape, batch: int) -> Shape:
         told = sizes(name, said)
         if told not in (given, (1, *given)[1 - batch :]):
             raise DeployError(name, f"says input {told}, gets {given}", "mend the shape in the file")
-    first, last = (whole_pair(name, f, getattr(node, f), -4)[0] for f in ("start_dim", "end_dim"))
+    first, last = (whole(name, f, getattr(node, f), -4) for f in ("start_dim", "end_dim"))
     first, last = (v if v < 0 else max(0, v - batch) for v in (first, last))
     first, last = (v + len(given) if v < 0 else v for v in (first, last))
     if first == len(given) == 1:  # start_dim 1 of a vector: nothing to do

@@ -39,7 +39,7 @@ def plan_of(flat: Flat, timesteps: int, dt: float, exact: bool) -> Plan:
     facts = flat.nodes[inputs[0]].metadata
     payload = payload_of(inputs[0], facts, Payload(0, 1))
     sent = shapes(flat)
-    plan = Plan(timesteps, inputs[0], sent[inputs[0]], payload)
+    plan = Plan(timesteps, inputs[0], sent[inputs[0]], payload, dt=dt)
     _Walk(flat, sent, plan, dt, exact).run(outputs[0])
     return plan
 

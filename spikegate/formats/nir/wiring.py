@@ -24,6 +24,10 @@ class Wires:
     def shape(self, name: str, shape: Shape) -> tuple[int, ...]:
         return emitted_shape(shape, self.maps[name], name in self.wide)
 
+    def two_axes(self, name: str) -> bool:
+        """Whether a signal has positions and channels."""
+        return self.maps[name] or name in self.wide
+
     def free(self, name: str) -> str:
         """A name that no op has."""
         found, k = name, 2
