@@ -177,7 +177,8 @@ def _show_processor(rows: dict[str, Any], names: list[str]) -> None:
         table.add_column(title, justify="left" if title == "net" else "right")
     for name, row in rows.items():
         for batch, found in row["batches"].items():
-            table.add_row(name, batch, *(f"{found['times_int_processor'][n]:.2f}" if n in found["times_int_processor"] else "-" for n in names))
+            ratios = found["times_int_processor"]
+            table.add_row(name, batch, *(f"{ratios[n]:.2f}" if n in ratios else "-" for n in names))
     cli.console.print(table)
 
 

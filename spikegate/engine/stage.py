@@ -66,7 +66,8 @@ class Stage:
         self._scratch = self._words = np.zeros(0, np.int32)
         self.lasting = True  # if False, the next chunk reuses the memory of this one's signals
         self._apart = [n for n in names if self.program is None or not self.program.states[n]]  # ops whose state is not in `_all`
-        self._all, self.state = self._room(width)  # set to 0 at a sample's first timestep
+        self._all, self.state = self._room(width)  # set to 0 at a sample's first timestep, too
+        self._all[...] = 0
 
     def _room(self, width: int) -> tuple[np.ndarray, dict[str, dict[str, np.ndarray]]]:
         """(one array with the state of the program's ops, state by op) for so many slots; the first is not initialised."""
