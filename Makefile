@@ -17,8 +17,8 @@ demo: setup
 	$(PY) train/run.py -c conf/digits-stas.yml --output runs/demo
 	$(PY) convert/export.py runs/demo
 	$(PY) deploy/run.py runs/demo --data test --target int --halt off
-	$(PY) deploy/run.py runs/demo --data test --target lava
-	$(PY) deploy/compare.py runs/demo --data test:64 --mapping block
+	$(PY) deploy/run.py runs/demo --data test --target lava --trace
+	$(PY) deploy/compare.py runs/demo --data test:64
 	$(PY) hw_sim/estimate.py runs/demo --static runs/demo-static
 	$(PY) hw_sim/report.py runs/demo runs/demo-static
 

@@ -93,14 +93,14 @@ def measured(net: Any, batch: int, names: tuple[str, ...], repeats: int) -> dict
     images, x = net.images[:count], net.embedded[:count]
     calls: dict[str, Callable[[], Any]] = {}
     facts: dict[str, Any] = {"images": count}
-    left_out = []
+    left_out, networks = [], {}
     with contextlib.ExitStack() as stack:
         for name in names:
             if name == "int":
                 calls[name] = lambda: integer.run(net.graph, x, batch=batch)
             elif name.startswith("lava "):
                 network = stack.enter_context(Network(net.graph, name.removeprefix("lava "), batch, patience_s=120))
-                calls[name] = lambda network=network: network.run(x)
+                networks[name], calls[name] = network, lambda network=network: network.run(x)
                 record, reference = network.run(x), integer.run(net.graph, x, batch=batch)
                 same = all(np.array_equal(getattr(record, f), getattr(reference, f)) for f in ("counts", "logits", "exit_step"))
                 facts[f"{name} equals int"] = same
@@ -115,7 +115,9 @@ def measured(net: Any, batch: int, names: tuple[str, ...], repeats: int) -> dict
                 facts["twin predicts the same"] = agreement(twin, net.graph, x)
                 calls[name] = torch_call(twin, x, batch)
         times = interleaved.interleaved(calls, repeats)
-        alone = interleaved.interleaved({n: c for n, c in calls.items() if not n.startswith("lava")}, repeats, time.process_time)
+        alone = interleaved.interleaved({n: c for n, c in calls.items() if n not in networks}, repeats, time.process_time)
+        for name, network in networks.items():
+            alone |= interleaved.interleaved({name: calls[name]}, repeats, interleaved.processor(network.pulses.pids()))
     ms = {n: 1000 * interleaved.median(t) / count for n, t in times.items()}
     ratios = {n: interleaved.ratio(times, n, "int") for n in times} if "int" in times else {}
     return {"ms_per_image": ms, "images_per_s": {n: 1000 / v for n, v in ms.items()}, "times_int": ratios, "left_out": left_out,
@@ -162,6 +164,21 @@ def show(rows: dict[str, Any]) -> None:
     for name, row in rows.items():
         for batch, found in row["batches"].items():
             table.add_row(name, batch, *(f"{found['images_per_s'][n]:.0f}" if n in found["images_per_s"] else "-" for n in names))
+    cli.console.print(table)
+    shown = [n for n in names if n.startswith("lava")]
+    if shown and all("int" in b["times_int_processor"] for r in rows.values() for b in r["batches"].values()):
+        _show_processor(rows, shown)
+
+
+def _show_processor(rows: dict[str, Any], names: list[str]) -> None:
+    """Processor time of all Lava processes together over the integer engine's: other programs on the machine change it less."""
+    table = Table(box=None, pad_edge=False, title="processor time over int's, all processes together", title_justify="left")
+    for title in ("net", "batch", *(GATES_INSIDE if n == "lava chip" else n for n in names)):
+        table.add_column(title, justify="left" if title == "net" else "right")
+    for name, row in rows.items():
+        for batch, found in row["batches"].items():
+            ratios = found["times_int_processor"]
+            table.add_row(name, batch, *(f"{ratios[n]:.2f}" if n in ratios else "-" for n in names))
     cli.console.print(table)
 
 

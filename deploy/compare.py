@@ -40,7 +40,8 @@ class Args:
     batch: int | None = None
     """Samples in flight; 8 on Lava, 64 on the reference."""
     protocol: Literal["async", "loihi"] | None = None
-    """async: each process at its own pace; loihi: all in step. Left out: async, or loihi with --timing loihi."""
+    """async: each process at its own pace, the whole run in one Lava step; loihi: all in step, one Lava step for each timestep.
+    Left out: async, or loihi with --timing loihi."""
     patience: float = 7.0
     """Seconds without any progress after which the process that hangs is named and all is stopped."""
     json: bool = False

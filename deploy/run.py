@@ -45,7 +45,8 @@ class Args:
     batch: int | None = None
     """Samples in flight: 64 on the reference, 8 in each of two groups on Lava."""
     protocol: Literal["async", "loihi"] | None = None
-    """async: each process at its own pace; loihi: all in step. Left out: async, or loihi with --timing loihi."""
+    """async: each process at its own pace, the whole run in one Lava step; loihi: all in step, one Lava step for each timestep.
+    Left out: async, or loihi with --timing loihi."""
     patience: float = 7.0
     """Seconds without any progress after which the process that hangs is named and all is stopped."""
     trace: bool = False

@@ -93,7 +93,7 @@ def test_a_message_holds_ops_at_different_timesteps():
     now = Chunk(np.array([0, 2]), np.array([7, 3]), np.array([1, 4]), {"a": np.array([[1, 0], [1, 1]])})
     later = Chunk(np.array([1]), np.array([5]), np.array([2]), {"c": np.array([[0, 1]])})
     message = frames.write(8, {"a": now, "c": later, "d": now})
-    assert message.nbytes == frames.nbytes and message.dtype == np.uint8
+    assert message.nbytes < frames.nbytes and message.dtype == np.uint8  # what does not fire takes no room
     flags, found = frames.read(message)
     assert flags == 8 and found.keys() == {"a", "c"}
     for name, want in (("a", now), ("c", later)):
@@ -109,9 +109,9 @@ def test_an_op_that_fails_is_named():
 def test_a_killed_process_is_named():
     graph: Graph = halting_graph(order="rectangle")
     network = Network(graph, "block", 4, "loihi", PATIENCE_S, schedule(graph, "pipelined"))
-    pid = {n: p for p, n in network.pulses.pids().items()}["block2"]
+    pid = {n: p for p, n in network.pulses.pids().items()}["block1"]
     killer = threading.Timer(0.7, os.kill, (pid, signal.SIGKILL))
     killer.start()
-    with pytest.raises(DeployError, match="process block2: was killed by SIGKILL"):
+    with pytest.raises(DeployError, match="process block1: was killed by SIGKILL"):
         network.run(halting_input(9000))
     killer.join()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from spikegate.deploy.network.staging import work_of
 from spikegate.graph.ir import Graph
 
 Groups = dict[str, list[str]]
@@ -13,7 +14,7 @@ def joined(graph: Graph, groups: Groups, most: int) -> Groups:
     `groups` come after what they receive from, and so do the result's. Where fewer runs of blocks lie between gates than `most`, the one
     with the most work is cut at the border between blocks that makes the longer part shortest.
     """
-    work = {name: sum(graph.ops[n].dense_ops for n in ops) for name, ops in groups.items()}
+    work = {name: sum(work_of(graph, n) for n in ops) for name, ops in groups.items()}
     runs: list[list[str]] = [[]]
     for name, ops in groups.items():
         if _decides(graph, ops):
@@ -32,10 +33,10 @@ def joined(graph: Graph, groups: Groups, most: int) -> Groups:
 
 def _decides(graph: Graph, ops: list[str]) -> bool:
     """Whether a group is a gate or the exit."""
-    return all(graph.ops[n].gates_tokens or graph.ops[n].kind == "exit_gate" for n in ops)
+    return all(graph.ops[n].gates_tokens or graph.ops[n].kind in ("exit_gate", "timestep_gate") for n in ops)
 
 
-def _total(work: dict[str, int], run: list[str]) -> int:
+def _total(work: dict[str, float], run: list[str]) -> float:
     return sum(work[name] for name in run)
 
 

@@ -12,6 +12,7 @@ from spikegate.graph.ir import INPUT, DeployError, Graph, Payload, delayed
 
 MAPPINGS = ("op", "block", "chip")
 INJECTOR = "injector"
+MASKS = "timestep_gates"
 DONE = "done"
 PORTS = 8  # output ports of a process, at most: one for each set of signals that some process reads
 
@@ -49,11 +50,11 @@ class Plan:
 def partition(graph: Graph, mapping: str, most: int = 1, rows: int = 0) -> dict[str, list[str]]:
     """Ops of each process, in graph order.
 
-    ``op``: one process per op. ``block``: every gate that is not named as part of a block is a process of its own, and so is the exit;
-    the blocks between two gates share a process, in up to `most` processes (`joining`). A block is the ops with the same name before the
-    first dot; so are the ops before the first one. A block whose later ops need what another process makes of its earlier ones (a gate
-    in its midst) goes on as a block of its own, ``<block>.2`` and so on. ``chip``: the whole net, gates inside, in one process, or in up
-    to `most` with equal shares of the work (`staging`).
+    ``op``: one process per op. ``block``: every gate of tokens is a process of its own, and so is the exit; all timestep gates, which read
+    nothing but the timestep, share one; the blocks between two gates share a process, in up to `most` processes (`joining`). A block is
+    the ops with the same name before the first dot; so are the ops before the first one. A block whose later ops need what another
+    process makes of its earlier ones (a gate in its midst) goes on as a block of its own, ``<block>.2`` and so on. ``chip``: the whole
+    net, gates inside, in one process, or in up to `most` with equal shares of the work (`staging`).
 
     Raises
     ------
@@ -72,10 +73,12 @@ def partition(graph: Graph, mapping: str, most: int = 1, rows: int = 0) -> dict[
             group = name
         elif op.kind == "readout":
             group = "readout"
-        elif "." in name:
-            group, in_blocks = name.split(".")[0], True
+        elif op.kind == "timestep_gate":
+            group = MASKS
         elif op.gates_tokens or op.kind == "exit_gate":
             group = name
+        elif "." in name:
+            group, in_blocks = name.split(".")[0], True
         else:
             group = name if in_blocks else "embedding"
         while group in (INJECTOR, INPUT):

@@ -66,9 +66,14 @@ class PortTotal:
 
 @dataclass
 class Messages:
-    """All messages of a run, in the order of their ports."""
+    """All messages of a run."""
 
     sent: list[Sent] = field(default_factory=list)
+
+    def order(self, processes: list[str]) -> None:
+        """Sort by sender, in the order of `processes`, then by port and number."""
+        place = {name: k for k, name in enumerate(processes)}
+        self.sent.sort(key=lambda m: (place[m.sender], m.port, m.number))
 
     def ports(self) -> list[PortTotal]:
         """Totals of each port."""
@@ -91,6 +96,6 @@ class Messages:
     def save(self, path: Path) -> None:
         """Write the lines as CSV."""
         with atomic(path) as part, part.open("w", newline="") as f:
-            writer = csv.writer(f)
+            writer = csv.writer(f, lineterminator="\n")
             writer.writerow(COLUMNS)
             writer.writerows(self.lines())

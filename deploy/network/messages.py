@@ -7,6 +7,7 @@ receiver checks that all its messages carry the same one. A row without events h
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,22 +31,20 @@ def dtype_of(payload: Payload) -> np.dtype:
 
 @dataclass(frozen=True)
 class Field:
-    """A signal in a message: spikes take a bit each, other values the `dtype`."""
+    """A signal in a message: spikes take a bit each, other values the `dtype`. `values` and bytes are those of a row with events."""
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype
     binary: bool
+    values: int
+    row_bytes: int
 
-    @property
-    def values(self) -> int:
-        """Of one row."""
-        return int(np.prod(self.shape))
-
-    @property
-    def row_bytes(self) -> int:
-        """Payload of a row with events."""
-        return -(-self.values // 8) if self.binary else self.values * self.dtype.itemsize
+    @classmethod
+    def of(cls, name: str, shape: tuple[int, ...], payload: Payload) -> Field:
+        """The field of a signal with this payload."""
+        dtype, values, binary = dtype_of(payload), math.prod(shape), payload.low == 0 and payload.high == 1
+        return cls(name, shape, dtype, binary, values, -(-values // 8) if binary else values * dtype.itemsize)
 
 
 class Layout:
@@ -62,7 +61,7 @@ class Layout:
     def __init__(self, sender: str, slots: int, signals: dict[str, Signal], span: int = 1) -> None:
         self.sender, self.span = sender, span
         self.slots = slots = slots * span
-        fields = [Field(n, shape, dtype_of(p), p.low == 0 and p.high == 1) for n, (shape, p) in signals.items()]
+        fields = [Field.of(n, shape, payload) for n, (shape, payload) in signals.items()]
         self.fields = sorted(fields, key=lambda f: -f.dtype.itemsize)  # so that each is aligned
         self.common = 4 * (1 + 2 * slots)  # bytes of the part of the header that messages of one timestep share
         self.head = self.common + 4 * slots * len(fields)
@@ -102,12 +101,13 @@ class Layout:
         head[1 + slots :][at] = chunk.t
         used = self.head
         for k, f in enumerate(self.fields, 2):
-            value, size = chunk.signals[f.name], f.dtype.itemsize
+            value = chunk.signals[f.name]
             rows = np.ascontiguousarray(value, np.int32).reshape(len(at), f.values)
             events = head[1 + k * slots :]
             if f.binary:
                 used = packed_bits(rows, at, events, self._room, used)
             else:
+                size = f.dtype.itemsize
                 limits = np.iinfo(f.dtype)
                 used = size * packed_values(rows, at, events, self._views[f.dtype.type], used // size, limits.min, limits.max)
             if used < 0:
@@ -124,7 +124,7 @@ class Layout:
         """Flags, places of the occupied rows, and their chunk without signals."""
         head = message[: self.common].view(np.int32)
         sample, t = head[1 : 1 + self.slots], head[1 + self.slots :]
-        rows = np.flatnonzero(sample != EMPTY)
+        rows = (sample != EMPTY).nonzero()[0]
         slots = rows if self.span == 1 else np.unique(rows // self.span)
         span = len(rows) // max(1, len(slots))
         return int(head[0]), rows, Chunk(slots, sample[rows].astype(np.int64), t[rows].astype(np.int64), {}, span)
@@ -140,10 +140,11 @@ class Layout:
         head, found, used = message[: self.head].view(np.int32), {}, self.head
         for k, f in enumerate(self.fields, 2):
             out = np.empty((len(rows), f.values), np.int32)
-            events, size = head[1 + k * self.slots :], f.dtype.itemsize
+            events = head[1 + k * self.slots :]
             if f.binary:
                 used = unpacked_bits(message, rows, events, out, used)
             else:
+                size = f.dtype.itemsize
                 typed = message[: len(message) // size * size].view(f.dtype)
                 used = size * unpacked_values(typed, rows, events, out, used // size)
             found[f.name] = out.reshape(len(rows), *f.shape)

@@ -51,7 +51,8 @@ class Network:
     graph : the integer graph
     mapping : "op", "block" or "chip", see `mapping.partition`
     batch : samples of a group, each in its own slot; `GROUPS` groups are in flight, one where a single process holds the net
-    protocol : "async" (each process at its own pace) or "loihi" (one chip step per timestep, all in step)
+    protocol : "async" (each process at its own pace, all runs in one Lava step) or "loihi" (all in step, one Lava step for each
+        timestep of a group)
     patience_s : after so many seconds without any progress the process that the others wait for is named and all is stopped
     schedule : None for algorithmic timing, one Lava step per timestep; else one Lava step is one chip step of this schedule
     stages : most processes that mapping "chip" cuts the net into, and "block" its blocks; None: one for each core, but no more than
@@ -77,7 +78,8 @@ class Network:
         most = stages or (usable_cores() if free_running(graph) else min(GROUPS, usable_cores()))
         self.plans: dict[str, Any]
         if schedule is None:
-            self.plans = maps.plan(graph, mapping, batch, span_of(graph, batch), most, thrifty=stages is None)
+            span = span_of(graph, batch) if protocol == "async" else 1  # a Lava step is a timestep
+            self.plans = maps.plan(graph, mapping, batch, span, most, thrifty=stages is None)
         else:
             self.plans = chip_mapping.plan(schedule, mapping, batch)
         self.one_process = schedule is None and protocol == "async" and len(self.plans) == 2
@@ -227,6 +229,7 @@ class Network:
                 raise
         if self._trace:
             self.messages = collector.messages
+            self.messages.order(list(self.plans))
         return collector.record(labels)
 
     def _collector(self, samples: int, spikes: bool) -> Collector | ChipCollector:

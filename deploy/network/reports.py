@@ -33,12 +33,12 @@ class Reporter:
     def __init__(self, graph: Graph, names: list[str], pipe: Connection) -> None:
         self.graph, self.names, self.pipe = graph, names, pipe
         self.log: Log | None = None
-        self._chunks: list[tuple[Chunk, np.ndarray | None, Signals, np.ndarray | None]] = []
+        self._chunks: list[tuple[np.ndarray, np.ndarray, np.ndarray | None, Signals, np.ndarray | None]] = []
         self._bytes, self._sent = 0, 0.0
 
     def add(self, chunk: Chunk, events: np.ndarray | None, signals: Signals, done: np.ndarray | None) -> None:
         """Report a chunk: events [ops, counters, rows], outputs [A, *shape], which samples are done (where it is decided)."""
-        self._chunks.append((chunk, events, signals, done))
+        self._chunks.append((chunk.sample, chunk.t, events, signals, done))  # not the chunk: its signals' memory is used again
         self._bytes += sum(v.nbytes for v in signals.values())
         if self._bytes > HOLD_BYTES or time.monotonic() - self._sent > HOLD_S:
             self.flush()
@@ -47,7 +47,7 @@ class Reporter:
         """Send what is buffered."""
         if not self._chunks:
             return
-        chunks, counts, signals, dones = zip(*self._chunks)
+        samples, timesteps, counts, signals, dones = zip(*self._chunks)
         outputs: dict[str, Any] = {}
         for name in signals[0]:
             value = np.concatenate([s[name] for s in signals])
@@ -55,9 +55,9 @@ class Reporter:
             outputs[name] = np.packbits(value) if op is not None and op.payload.binary else value
         events = narrow(np.concatenate(counts, 2)) if self.names else None
         done = None if dones[0] is None else np.concatenate(dones)
-        sample, t = np.concatenate([b.sample for b in chunks]), np.concatenate([b.t for b in chunks])
+        sample, t = np.concatenate(samples), np.concatenate(timesteps)
         sent = [] if self.log is None else self.log.take()
-        self.pipe.send_bytes(pickle.dumps((sample, t, len(chunks), events, outputs, done, sent), protocol=5))
+        self.pipe.send_bytes(pickle.dumps((sample, t, len(samples), events, outputs, done, sent), protocol=5))
         self._chunks, self._bytes, self._sent = [], 0, time.monotonic()
 
     def fail(self, where: str, problem: str, hint: str) -> None:

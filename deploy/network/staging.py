@@ -61,7 +61,7 @@ class _Work:
     def __init__(self, graph: Graph, message: float) -> None:
         self.names, self.message = list(graph.ops), message
         place = {n: i for i, n in enumerate(self.names)}
-        self.own = np.array([_work(graph, n) for n in self.names])
+        self.own = np.array([work_of(graph, n) for n in self.names])
         self.edges: list[tuple[str, int, int, float]] = []  # signal, place of its source (-1: the injector), of its reader, its work
         for edge in graph.edges:
             values = VALUE * float(np.prod(graph.shape_of(edge.source)))
@@ -77,7 +77,7 @@ class _Work:
         return float(self.own[a:b].sum()) + sum(received.values()) + sum(sent.values()) + (0.0 if alone else self.message)
 
 
-def _work(graph: Graph, name: str) -> float:
+def work_of(graph: Graph, name: str) -> float:
     """Accumulates of one op at a usual activity, and its updates."""
     op = graph.ops[name]
     payloads = [graph.payload_of(e.source) for edges in graph.sources(name).values() for e in edges]

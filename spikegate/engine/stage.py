@@ -17,6 +17,7 @@ from spikegate.neurons.cuba import report
 Signals = dict[str, np.ndarray]
 COLUMN = {counter: k for k, counter in enumerate(COUNTERS)}
 NOTHING = np.zeros(0, np.int32)
+ALONE = 16  # rows from which on copying an op's inputs takes longer than calling it without the interpreter
 
 
 @dataclass
@@ -58,12 +59,15 @@ class Stage:
         fanout = [sum(getattr(graph.ops[e.target], "copies", 1) for e in graph.consumers(n)) for n in names]
         self._fanout = np.array(fanout, np.int64)[:, None]
         program = program_of(graph, names)
-        worthwhile = program.interpreted > max(1, len(names) // 2)  # outputs of other ops are copied into the interpreter's memory
+        worthwhile = program.interpreted > len(names) // 2  # outputs of other ops are copied into the interpreter's memory
+        if len(names) == 1:
+            worthwhile = worthwhile and width * span < ALONE
         self.program = program if worthwhile and program.work * width * span < SMALL else None
         self._scratch = self._words = np.zeros(0, np.int32)
         self.lasting = True  # if False, the next chunk reuses the memory of this one's signals
         self._apart = [n for n in names if self.program is None or not self.program.states[n]]  # ops whose state is not in `_all`
-        self._all, self.state = self._room(width)  # set to 0 at a sample's first timestep
+        self._all, self.state = self._room(width)  # set to 0 at a sample's first timestep, too
+        self._all[...] = 0
 
     def _room(self, width: int) -> tuple[np.ndarray, dict[str, dict[str, np.ndarray]]]:
         """(one array with the state of the program's ops, state by op) for so many slots; the first is not initialised."""
