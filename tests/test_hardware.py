@@ -13,7 +13,7 @@ from spikegate.command import cli
 from spikegate.engine.integer import run
 from spikegate.formats.netx.graph_file import write_graph
 from spikegate.graph.ir import COUNTERS, DeployError, Graph
-from spikegate.hw_sim import place, validate
+from spikegate.hw_sim import place
 from spikegate.hw_sim.chip import pilotnet
 from spikegate.hw_sim.chip.groups import Group, Projection
 from spikegate.hw_sim.chip.hardware import on_chip, to_json
@@ -23,8 +23,8 @@ from spikegate.hw_sim.chip.workload import Workload, workload_of
 from spikegate.hw_sim.energy.cost_tables import CostTable, load_table, load_tables, names
 from spikegate.hw_sim.energy.ledger import NetInfo
 from spikegate.hw_sim.energy.pricing import price
+from spikegate.hw_sim.measurements.pilotnet import cores_by_layer
 from spikegate.hw_sim.on_cores import coarser, truncated
-from spikegate.hw_sim.public_measurements import cores_by_layer, pilotnet_checks
 from tests.graphs import halting_graph, halting_input
 from tests.run_folder import adaptive_graph, record_of, write_export
 
@@ -181,21 +181,8 @@ def test_spikformer_of_the_paper_at_one_rate():
 
 
 @pytest.mark.skipif(pilotnet.find() is None, reason="lava-dl's test files are not installed")
-def test_pilotnet_agrees_with_its_public_measurement():
-    checks = {c.name: c for c in pilotnet_checks()}
-    assert all(c.holds for c in checks.values()), [c for c in checks.values() if not c.holds]
-    assert checks["cores"].ours == 74 and checks["cores of the SDNN sister"].ours == 61
+def test_pilotnet_takes_the_cores_of_the_compile_log():
     assert all(ours == log for ours, log in cores_by_layer().values())
-
-
-@pytest.mark.skipif(pilotnet.find() is None, reason="lava-dl's test files are not installed")
-def test_validate_fails_where_a_figure_misses(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["validate.py", "--json"])
-    monkeypatch.setitem(pilotnet.MEASURED, "cores", 75.0)
-    with pytest.raises(SystemExit) as e:
-        cli.run(validate.main)
-    assert e.value.code == 1
-    assert [c["holds"] for c in json.loads(capsys.readouterr().out) if c["name"] == "cores"] == [False]
 
 
 def export(tmp_path, graph: Graph, *, events: bool):
