@@ -73,7 +73,7 @@ class Check:
     def within(self, tolerance: float) -> bool:
         """Whether ours is the measured figure up to a factor of 1 + tolerance."""
         slack = 1 + tolerance + 1e-12
-        return self.measured / slack <= self.ours <= self.measured * slack
+        return bool(self.measured / slack <= self.ours <= self.measured * slack)
 
     def to_json(self) -> dict[str, Any]:
         own = {k: v for k, v in vars(self).items() if k not in ("source", "assumed")}
