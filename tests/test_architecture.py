@@ -20,7 +20,7 @@ FLOORS = (
     "train/settings", "train/layers", "train/models", "train",
     "convert/checks", "convert/spikingjelly", "convert",
     "deploy/lava", "deploy/lava_processes", "deploy/network", "deploy",
-    "hw_sim/energy", "hw_sim/chip", "hw_sim/tables", "hw_sim/page", "hw_sim/sanafe", "hw_sim",
+    "hw_sim/energy", "hw_sim/chip", "hw_sim/tables", "hw_sim/measurements", "hw_sim/page", "hw_sim/sanafe", "hw_sim",
     "spikegate/api", "spikegate/installation", "front", "bench",
 )  # fmt: skip
 STAGES = ("train", "convert", "deploy", "hw_sim")

@@ -104,6 +104,11 @@ def test_the_waterfall_ends_where_the_net_is_and_halted_visits_are_counted(share
     before_exit = np.arange(1, spared.shape[1] + 1) <= on.exit_step[:, None]
     visits = saving["energy"]["loihi2-pilotnet"]["halted_visits_pj"]
     assert visits == pytest.approx(66.5 * spared[before_exit].sum() / IMAGES) and visits > 0
+    whole = saving["energy"]["loihi2-pilotnet"]
+    assert whole["saved_pj"]["value"] == pytest.approx(whole["before_pj"] - whole["after_pj"] - visits)
+    assert whole["saved_pj"]["low"] < whole["saved_pj"]["value"] < whole["saved_pj"]["high"]
+    assert whole["saved_if_skipped_pj"]["value"] == pytest.approx(whole["before_pj"] - whole["after_pj"])
+    assert "if they are not visited" in (shared / "both/report.html").read_text()
     assert saving["energy"]["paper45"]["halted_visits_pj"] is None  # this table has no price of an update
 
 

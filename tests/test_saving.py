@@ -52,6 +52,33 @@ def test_rows_of_energy_add_up_to_the_difference_of_the_totals(runs):
         assert sum(saving.rows_pj(table).values()) == pytest.approx(before - after)
 
 
+def test_visits_to_halted_neurons_are_in_the_saving_and_beside_it_are_not(runs):
+    on, off, static, record, _ = runs
+    saving = split(on, off, static, record.exit_step)
+    table = load_table("loihi1-davies")
+    before, after = saving.ends_pj(table)
+    visits = saving.halted_visits_pj(table)
+    assert visits > 0 and saving.saved(table, visited=False).value == pytest.approx(before - after)
+    assert saving.saved(table).value == pytest.approx(before - after - visits)
+    unknown = split(on, None, static, record.exit_step)  # how many they are takes a run without halting
+    assert unknown.halted_visits_pj(table) is None and unknown.saved(table) == unknown.saved(table, visited=False)
+
+
+def test_both_nets_are_priced_alike_at_each_end_of_a_bands_prices():
+    """Ends of a difference are differences of ends: what the two nets share cancels out, whatever it costs."""
+    table = load_table("loihi2-pilotnet")
+    groups = np.zeros((1, 1, 3, len(QUANTITIES)), np.int64)
+    other = groups.copy()
+    groups[0, 0, 1, SYNOP], other[0, 0, 1, SYNOP] = 1000, 990
+    groups[0, 0, 1, QUANTITIES.index("neuron_update_inactive")] = other[0, 0, 1, QUANTITIES.index("neuron_update_inactive")] = 500
+    static, on = (Ledger([], [], np.zeros(0), np.zeros(0), g, 0) for g in (groups, other))
+    saved = split(on, None, static, np.array([1])).saved(table)
+    assert (saved.value, saved.low, saved.high) == pytest.approx((252, 242, 262)) and saved.excludes_zero
+    other[0, 0, 1, QUANTITIES.index("neuron_update_inactive")] += 4  # 10 synapses against 4 updates: the sign depends on the prices
+    doubtful = split(Ledger([], [], np.zeros(0), np.zeros(0), other, 0), None, static, np.array([1])).saved(table)
+    assert (doubtful.low, doubtful.high) == pytest.approx((242 - 4 * 81, 262 - 4 * 52)) and not doubtful.excludes_zero
+
+
 def test_random_ledgers_add_up_too(rng):
     for _ in range(20):
         groups = rng.integers(0, 10**9, (3, 5, 3, 3, len(QUANTITIES)))

@@ -13,28 +13,13 @@ from spikegate.hw_sim.chip.latency import Latency
 from spikegate.hw_sim.chip.mapping import Mapping
 from spikegate.hw_sim.chip.noc import Load, route
 from spikegate.hw_sim.chip.placement import Placement
-from spikegate.hw_sim.energy.cost_tables import HOST, INACTIVE, PLACED, QUANTITIES, CostTable, Price
+from spikegate.hw_sim.energy.band import Band
+from spikegate.hw_sim.energy.cost_tables import HOST, INACTIVE, PLACED, QUANTITIES, CostTable
 from spikegate.hw_sim.energy.ledger import quantities
 from spikegate.hw_sim.energy.pricing import COMPONENT_OF, unpriced
 
 STATE_BYTES = 3  # a 24-bit membrane
-COMPONENTS = ("synapses", "attention", "neurons", "packets", "hops", "gates", "memory")
-SIDES = ("value", "low", "high")
-
-
-@dataclass(frozen=True)
-class Band:
-    """An energy in pJ with the ends that the prices' bands give."""
-
-    value: float = 0.0
-    low: float = 0.0
-    high: float = 0.0
-
-    def __add__(self, other: Band) -> Band:
-        return Band(self.value + other.value, self.low + other.low, self.high + other.high)
-
-    def to_json(self) -> dict[str, float]:
-        return {"value": self.value, "low": self.low, "high": self.high}
+COMPONENTS = ("synapses", "attention", "neurons", "idle visits", "packets", "hops", "gates", "memory")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,11 +28,10 @@ class PlacedEnergy:
 
     Attributes
     ----------
-    components : `COMPONENTS` -> Band; they add up to `dynamic`
+    components : `COMPONENTS` -> Band; they add up to `dynamic`. "idle visits" are those of neurons that are not updated: every mapped
+        neuron is visited in every chip step, those of halted tokens and, with `wait`, those whose turn it is not
     ops_pj : float64 [T, groups], the events' own energy (no packets, hops or memory)
     static : of all chips over an inference, None where the table has no static power for this chip
-    residual : what is to be added if the chip visits every mapped neuron in every chip step: those of halted tokens and,
-        with `wait`, those whose turn it is not. Not part of `dynamic`
     host_pj : the host's embedding; None if it has no price. Host I/O has none in any table
     unpriced : counter -> mean events without a price
     """
@@ -56,7 +40,6 @@ class PlacedEnergy:
     components: dict[str, Band]
     ops_pj: np.ndarray
     static: Band | None
-    residual: Band
     host_pj: float | None
     unpriced: dict[str, float]
     left_out: list[str] = field(default_factory=list)
@@ -70,16 +53,27 @@ class PlacedEnergy:
         return sum(self.components.values(), Band())
 
     @property
+    def idle_visits(self) -> Band:
+        return self.components["idle visits"]
+
+    @property
+    def dynamic_if_skipped(self) -> Band:
+        """Dynamic energy of a chip that does not visit neurons that are not updated."""
+        return self.dynamic - self.idle_visits
+
+    @property
     def total(self) -> Band | None:
         """Dynamic and static; None (refused) if events have no price, if there is no static power, or if the table only counts."""
-        return None if self.unpriced or self.static is None or self.counts_only else self.dynamic + self.static
+        if self.unpriced or self.static is None or self.counts_only:
+            return None
+        return self.dynamic.ordered + self.static  # static power has a band of its own
 
     @property
     def label(self) -> str:
         return self.table.label
 
     def to_json(self) -> dict[str, Any]:
-        total = self.total
+        total, skipped = self.total, None if self.counts_only else self.dynamic_if_skipped.to_json()
         reason = (
             f"no price for {', '.join(self.unpriced)}" if self.unpriced
             else "counts only" if self.counts_only else "no static power for this chip in this table" if self.static is None else ""
@@ -88,7 +82,8 @@ class PlacedEnergy:
             "label": self.label, "dynamic_pj": None if self.counts_only else self.dynamic.to_json(),
             "components_pj": {n: b.to_json() for n, b in self.components.items()}, "partial": bool(self.unpriced),
             "static_pj": None if self.static is None else self.static.to_json(), "total_pj": None if total is None else total.to_json(),
-            "total_refused": reason, "residual_visits_pj": self.residual.to_json(), "host_embedding_pj": self.host_pj, "host_io_pj": None,
+            "total_refused": reason, "idle_visits_pj": self.idle_visits.to_json(),
+            "dynamic_if_skipped_pj": skipped, "host_embedding_pj": self.host_pj, "host_io_pj": None,
             "unpriced_events": self.unpriced, "left_out": self.left_out, "ops_pj": self.ops_pj.sum(0).tolist(),
             "timesteps_pj": self.ops_pj.sum(1).tolist(),
         }
@@ -105,8 +100,8 @@ def price_placed(mapping: Mapping, placement: Placement, table: CostTable, times
     sums = events.sum((0, 1))
     for q, number in zip(QUANTITIES, sums):
         component = {"messages": "packets"}.get(COMPONENT_OF.get(q, "neurons"), COMPONENT_OF.get(q, "neurons"))
-        out[component] += _band(_price(table, q), number)
-    out["packets"] += _band(table.prices.get("message"), load.packets)
+        out[component] += _band(table, _name(table, q), number)
+    out["packets"] += _band(table, "message", load.packets)
     out["hops"] += _hops(mapping, placement, table, load, traffic)
     out["memory"] += _memory(mapping, table)
     missing = unpriced(sums, host_macs, table)
@@ -121,8 +116,8 @@ def price_placed(mapping: Mapping, placement: Placement, table: CostTable, times
         left.append("delay lines")
     host = None if HOST not in table.prices else host_macs * table.prices[HOST].pj
     static = None if times is None else _static(mapping, table, times)
-    residual = _band(_price(table, INACTIVE), max(0.0, spare))
-    return PlacedEnergy(table, out, events @ weights, static, residual, host, missing, left)
+    out["idle visits"] += _band(table, _name(table, INACTIVE), max(0.0, spare))
+    return PlacedEnergy(table, out, events @ weights, static, host, missing, left)
 
 
 def host_io(mapping: Mapping) -> dict[str, float]:
@@ -135,23 +130,21 @@ def host_io(mapping: Mapping) -> dict[str, float]:
     return {"events_in": float(received[fed].sum()), "words_out": float(sent[last].sum())}
 
 
-def _price(table: CostTable, quantity: str) -> Price | None:
-    counter = "neuron_update" if quantity.startswith("neuron_update") else quantity
-    return table.prices.get(quantity) or table.prices.get(counter)
+def _name(table: CostTable, quantity: str) -> str:
+    """The entry that prices a quantity: active and inactive updates may share one."""
+    return quantity if quantity in table.prices or not quantity.startswith("neuron_update") else "neuron_update"
 
 
-def _band(price: Price | None, number: float) -> Band:
-    if price is None:
-        return Band()
-    low, high = price.band
-    return Band(*(number * v * price.factor for v in (price.value, low, high)))
+def _band(table: CostTable, name: str, number: float) -> Band:
+    price = table.prices.get(name) or table.placed.get(name)
+    return Band() if price is None else Band(number * price.pj, *(number * v for v in table.ends_pj(name)))
 
 
 def _hops(mapping: Mapping, placement: Placement, table: CostTable, load: Load, traffic: np.ndarray) -> Band:
-    band = _band(table.placed.get("hop_x"), load.hops_x) + _band(table.placed.get("hop_y"), load.hops_y)
+    band = _band(table, "hop_x", load.hops_x) + _band(table, "hop_y", load.hops_y)
     if "bit_hop" in table.placed:
         bits = np.array([g.payload_bits for g in mapping.work.groups])[mapping.group_of]
-        band += _band(table.placed["bit_hop"], route(placement.mesh, placement.slots, traffic * bits[:, None]).hops)
+        band += _band(table, "bit_hop", route(placement.mesh, placement.slots, traffic * bits[:, None]).hops)
     return band
 
 
@@ -165,7 +158,7 @@ def _memory(mapping: Mapping, table: CostTable) -> Band:
     updates = counts[:, COUNTERS.index("neuron_update")]
     weights = float(adds @ np.interp(mapping.words * 8, size, pj))
     states = float((adds + updates) @ np.interp(mapping.neurons * STATE_BYTES, size, pj))
-    return _band(table.placed.get("weight_access"), weights) + _band(table.placed.get("state_access"), states)
+    return _band(table, "weight_access", weights) + _band(table, "state_access", states)
 
 
 def _static(mapping: Mapping, table: CostTable, times: Latency) -> Band | None:

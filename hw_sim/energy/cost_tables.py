@@ -73,6 +73,7 @@ class CostTable(BaseModel):
 
     `placed` prices what exists only on cores (`PLACED`). `memory_pj` are points (bytes, pJ) of one 64-bit access, for tables whose price
     of `weight_access` and `state_access` is a number of accesses. `chips` are the profiles whose static power belongs to this table.
+    `against` names prices that are low where the others are high, because one measurement set their sum.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -85,6 +86,7 @@ class CostTable(BaseModel):
     placed: dict[str, Price] = {}
     memory_pj: list[tuple[float, float]] = []
     chips: list[Text] = []
+    against: list[Text] = []
     leaves_out: dict[Text, Text]
 
     @model_validator(mode="after")
@@ -102,6 +104,9 @@ class CostTable(BaseModel):
             raise ValueError(f"placed.{strange[0]} is unknown; there is {', '.join(PLACED)}")
         if any(n.endswith("_access") for n in self.placed) != bool(self.memory_pj):
             raise ValueError("memory_pj and the prices of accesses go together")
+        unknown = [n for n in self.against if n not in self.prices and n not in self.placed]
+        if unknown:
+            raise ValueError(f"against names {unknown[0]}, which has no price")
         halves = [n for n in (ACTIVE, INACTIVE) if n in self.prices]
         if len(halves) == 1 or (halves and "neuron_update" in self.prices):
             raise ValueError(f"price either neuron_update, or both {ACTIVE} and {INACTIVE}")
@@ -115,6 +120,12 @@ class CostTable(BaseModel):
     @property
     def counts_only(self) -> bool:
         return not self.prices
+
+    def ends_pj(self, name: str) -> tuple[float, float]:
+        """A price in pJ at the low and at the high end of this table's bands; the other way round for those that go `against` the rest."""
+        price = self.prices.get(name) or self.placed[name]
+        low, high = (v * price.factor for v in price.band)
+        return (high, low) if name in self.against else (low, high)
 
     def pj(self, quantity: str) -> float | None:
         """Price of a quantity (`QUANTITIES` or `HOST`) in pJ; 0 if the table leaves it out with a reason; None if it does not know it."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from spikegate.engine.record import Record
 from spikegate.graph.ir import COUNTERS
+from spikegate.hw_sim.energy.band import Band
 from spikegate.hw_sim.energy.cost_tables import ACTIVE, HOST, INACTIVE, QUANTITIES, CostTable
 from spikegate.hw_sim.energy.ledger import Ledger, NetInfo, book
 
@@ -31,6 +32,7 @@ class Energy:
     ----------
     work_pj, gates_pj : float64 [T, ops, COUNTERS], the chip's work without the gates' own, and the gates' own
     host_pj : the host's embedding, executed once
+    chip : all chip energy with the ends of its band
     chip_per_sample_pj : float64 [N], each sample's chip energy, gates included
     unpriced : counter -> mean events per inference that the table neither prices nor says that it leaves out
     """
@@ -42,6 +44,7 @@ class Energy:
     host_pj: float
     chip_per_sample_pj: np.ndarray
     unpriced: dict[str, float]
+    chip: Band
 
     @property
     def energy_pj(self) -> np.ndarray:
@@ -88,6 +91,19 @@ def weights_pj(table: CostTable) -> np.ndarray:
     return np.array([table.pj(q) or 0.0 for q in QUANTITIES])
 
 
+def band_pj(events: np.ndarray, table: CostTable) -> Band:
+    """Energy of events [QUANTITIES], with what it is at either end of the prices' bands."""
+    ends = np.array([_ends(table, q) for q in QUANTITIES])
+    return Band(float(events @ weights_pj(table)), float(events @ ends[:, 0]), float(events @ ends[:, 1]))
+
+
+def _ends(table: CostTable, quantity: str) -> tuple[float, float]:
+    """Price of a quantity at either end; active and inactive updates may share an entry."""
+    counter = "neuron_update" if quantity in (ACTIVE, INACTIVE) else quantity
+    name = quantity if quantity in table.prices else counter
+    return table.ends_pj(name) if name in table.prices else (0.0, 0.0)
+
+
 def unpriced(events: np.ndarray, host_macs: float, table: CostTable) -> dict[str, float]:
     """Counters with events [QUANTITIES] (or host MACs) that the table neither prices nor lists under `leaves_out`."""
     missing: dict[str, float] = {}
@@ -111,6 +127,7 @@ def price_ledger(ledger: Ledger, table: CostTable) -> Energy:
         host_pj=ledger.host_macs * (table.pj(HOST) or 0.0),
         chip_per_sample_pj=ledger.groups.sum((1, 2)) @ weights,
         unpriced=unpriced(ledger.total / n, ledger.host_macs, table),
+        chip=band_pj(ledger.total / n, table),
     )
 
 

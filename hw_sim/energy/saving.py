@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from spikegate.graph.ir import DeployError
+from spikegate.hw_sim.energy.band import Band
 from spikegate.hw_sim.energy.cost_tables import ACTIVE, INACTIVE, QUANTITIES, CostTable
 from spikegate.hw_sim.energy.ledger import Ledger
-from spikegate.hw_sim.energy.pricing import unpriced, weights_pj
+from spikegate.hw_sim.energy.pricing import band_pj, unpriced, weights_pj
 
 ROWS = {
     "embedding_once": "embedding once",
@@ -53,15 +54,33 @@ class Saving:
         return float(self.before @ weights) / self.samples, float(self.after @ weights) / self.samples
 
     def halted_visits_pj(self, table: CostTable) -> float | None:
-        """What a chip adds per inference that visits the neurons of halted tokens, idle, up to the sample's exit. Not part of the rows.
+        """What visits to the neurons of halted tokens cost per inference, idle, up to the sample's exit. Not part of the rows.
 
         None where the table has no price of an idle update, or no run without halting tells how many there are.
         """
+        number = self._halted_visits(table)
+        return None if number is None else number * (table.pj(INACTIVE) or 0.0)
+
+    def saved(self, table: CostTable, *, visited: bool = True) -> Band:
+        """Chip energy saved per inference, both nets priced alike at each end of the prices' bands.
+
+        The neurons of halted tokens are visited, idle, where their number and price are known; `visited` False counts them as skipped.
+        """
+        whole = band_pj((self.before - self.after) / self.samples, table)
+        number = self._halted_visits(table) if visited else None
+        if number is None:
+            return whole
+        idle = np.zeros(len(QUANTITIES))
+        idle[QUANTITIES.index(INACTIVE)] = number
+        return whole - band_pj(idle, table)
+
+    def _halted_visits(self, table: CostTable) -> float | None:
+        """Idle visits per inference; see `halted_visits_pj`."""
         row = next((self.rows[n] for n in ("token_halting", "halting_and_masks", "timestep_masks") if n in self.rows), None)
         if row is None or "neuron_update" in table.leaves_out or table.pj(INACTIVE) is None:
             return None
         spared = int(row[QUANTITIES.index(ACTIVE)] + row[QUANTITIES.index(INACTIVE)])
-        return max(0, spared) * (table.pj(INACTIVE) or 0.0) / self.samples
+        return max(0, spared) / self.samples
 
     def unpriced(self, table: CostTable) -> dict[str, float]:
         """Counters, with events per inference of both nets, that the table cannot price."""

@@ -93,6 +93,7 @@ def _energy(energy: Energy) -> dict[str, Any]:
     return {
         "host_pj": energy.host_pj,
         "chip_pj": energy.chip_pj,
+        "chip_band_pj": energy.chip.to_json(),
         "total_pj": energy.total_pj,
         "components_pj": energy.components_pj,
         "left_out": energy.left_out,
@@ -140,6 +141,8 @@ def _saving(saving: Saving, tables: list[CostTable]) -> dict[str, Any]:
             "after_pj": after,
             "rows_pj": saving.rows_pj(table),
             "halted_visits_pj": saving.halted_visits_pj(table),
+            "saved_pj": saving.saved(table).to_json(),
+            "saved_if_skipped_pj": saving.saved(table, visited=False).to_json(),
             "unpriced_events": saving.unpriced(table),
         }
     return {

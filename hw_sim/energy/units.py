@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from spikegate.hw_sim.energy.band import Band
+
 STEPS = ((1e12, "J"), (1e9, "mJ"), (1e6, "uJ"), (1e3, "nJ"), (1.0, "pJ"))
 
 
@@ -26,6 +28,14 @@ def energy_text(pj: float) -> str:
     """An energy in pJ as text: 1,234,000 -> '1.23 uJ'."""
     factor, unit = unit_for(float(f"{pj:.3g}"))
     return f"{digits(pj / factor)} {unit}"
+
+
+def band_text(band: Band) -> str:
+    """An energy with its band where it has one."""
+    band = band.ordered
+    if band.low == band.high:
+        return energy_text(band.value)
+    return f"{energy_text(band.value)} ({energy_text(band.low)} to {energy_text(band.high)})"
 
 
 def count_text(value: float) -> str:

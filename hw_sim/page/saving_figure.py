@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spikegate.hw_sim.energy.cost_tables import CostTable
 from spikegate.hw_sim.energy.saving import ROWS
-from spikegate.hw_sim.energy.units import energy_text, share_text, unit_for
+from spikegate.hw_sim.energy.units import band_text, energy_text, share_text, unit_for
 from spikegate.hw_sim.page.figure import Figure
 from spikegate.hw_sim.page.run_view import RunView
 from spikegate.hw_sim.page.svg import WIDTH, Canvas, axis, ident
@@ -19,7 +19,7 @@ MEANING = {
     "gates": "what halting itself costs: gates, messages to them, held values",
     "unsplit": "halting and backbone together; a run with --halt off tells them apart",
 }
-HALTED = "halted neurons, if visited"
+HALTED = "halted neurons, visited"
 
 
 def waterfall(view: RunView, table: CostTable) -> Figure | None:
@@ -38,8 +38,10 @@ def waterfall(view: RunView, table: CostTable) -> Figure | None:
                      sign + energy_text(abs(value))))
         level -= value
     bars.append((view.label, 0.0, after, "main", energy_text(after)))
+    level = after + (residual or 0.0)
     if residual:
-        bars.append((HALTED, after, after + residual, "open", "+" + energy_text(residual)))
+        bars.insert(-1, (HALTED, after, level, "spent", "+" + energy_text(residual)))
+        bars[-1] = (view.label, 0.0, level, "main", energy_text(level))
     top = max(high for _, _, high, _, _ in bars) or 1.0
     factor, unit = unit_for(top)
     c = Canvas(0)
@@ -56,18 +58,24 @@ def waterfall(view: RunView, table: CostTable) -> Figure | None:
     axis(c, 0, width, top / factor, 12, y - 3, f"chip energy per inference in {unit} (estimate)")
     c.height = y + 25
     name = f"saving-{ident(view.label)}-{ident(table.name)}"
-    says = f"Chip energy (estimate) from {view.baseline} to {view.label}, {share_text(after - before, before) or 'no change'} in all."
+    saved = saving.saved(table)
+    share = share_text(-saved.value, before) or "no change"
+    says = f"Chip energy (estimate) from {view.baseline} to {view.label}, {share if saved.excludes_zero else 'no sure change'} in all"
+    says += f"; saved: {band_text(saved)}." if saved.low != saved.high else "."
     if residual:
-        says += " The dashed bar comes on top if the chip visits the neurons of what is halted or masked (mute) instead of skipping them."
+        skipped = share_text(after - before, before) or "no change"
+        says += f" The neurons of what is halted or masked are visited (mute). If they are not visited: {energy_text(after)}, {skipped}."
     elif residual is None:
         reason = "how many they are takes a run with --halt off" if "unsplit" in rows else "this table has no price of a neuron's update"
         says += f" What visiting the neurons of what is halted would cost is not known here: {reason}."
-    alt = f"Waterfall from {energy_text(before)} to {energy_text(after)}: " + "; ".join(f"{b[0]} {b[4]}" for b in bars[1:-1]) + "."
+    alt = f"Waterfall from {energy_text(before)} to {energy_text(level)}: " + "; ".join(f"{b[0]} {b[4]}" for b in bars[1:-1]) + "."
     data = [[view.baseline, energy_text(before), "", "the baseline"]]
     data += [[ROWS[k], energy_text(-v), share_text(-v, before), MEANING[k]] for k, v in rows.items()]
-    data.append([view.label, energy_text(after), share_text(after - before, before), "all rows together; exact, as integers"])
     if residual is not None:
-        data.append([HALTED, energy_text(residual), share_text(residual, before), "not in the sum: halted neurons count as skipped"])
+        data.append([HALTED, energy_text(residual), share_text(residual, before), "a chip visits every mapped neuron"])
+    data.append([view.label, energy_text(level), share_text(level - before, before), "all rows together"])
+    if residual:
+        data.append(["if they are not visited", energy_text(after), share_text(after - before, before), "without the row of visits"])
     missing = saving.unpriced(table)
     note = f"Partial: no price for {', '.join(missing)}." if missing else ""
     return Figure(name, table.label, says, c.svg(name, alt), ["", "energy, or change", "of the baseline", "what it is"], data, note)

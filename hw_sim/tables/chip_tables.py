@@ -9,9 +9,9 @@ from rich.table import Table
 from spikegate.hw_sim.chip import delays
 from spikegate.hw_sim.chip.fit import RESOURCES, utilisation
 from spikegate.hw_sim.chip.hardware import Hardware
-from spikegate.hw_sim.chip.placed_energy import Band, PlacedEnergy, host_io
+from spikegate.hw_sim.chip.placed_energy import PlacedEnergy, host_io
 from spikegate.hw_sim.energy.cost_tables import HOST
-from spikegate.hw_sim.energy.units import count_text, digits, energy_text
+from spikegate.hw_sim.energy.units import band_text, count_text, digits, energy_text
 
 TIME_STEPS = ((1e9, "s"), (1e6, "ms"), (1e3, "us"), (1.0, "ns"))
 SHOWN = 12  # violations
@@ -21,13 +21,6 @@ def time_text(ns: float) -> str:
     """A time in ns as text: 1234 -> '1.23 us'."""
     factor, unit = next(((f, u) for f, u in TIME_STEPS if ns >= f), TIME_STEPS[-1])
     return f"{digits(ns / factor)} {unit}"
-
-
-def band_text(band: Band) -> str:
-    """An energy with its band where it has one."""
-    if band.low == band.high:
-        return energy_text(band.value)
-    return f"{energy_text(band.value)} ({energy_text(band.low)} to {energy_text(band.high)})"
 
 
 def fit_line(hw: Hardware) -> str:
@@ -59,23 +52,24 @@ def utilisation_table(hw: Hardware) -> Table:
 def energy_table(hw: Hardware) -> Table:
     """One row per cost table."""
     out = Table(title=f"energy per inference, {hw.title}", title_justify="left", caption_justify="left")
-    for column in ("cost table", "dynamic", "static", "total", "host embedding", "if idle neurons are visited"):
+    for column in ("cost table", "dynamic", "static", "total", "host embedding", "dynamic if idle neurons are not visited"):
         out.add_column(column, justify="left" if column == "cost table" else "right")
     for e in hw.energies:
         out.add_row(*energy_cells(e))
-    out.caption = "dynamic: events, packets and hops. Last column: to be added if the chip visits every mapped neuron in every chip step"
+    out.caption = "dynamic: events, packets, hops, and visits to every mapped neuron in every chip step; last column: without the idle ones"
     return out
 
 
 def energy_cells(e: PlacedEnergy) -> list[str]:
-    """Cost table, dynamic, static, total, host, and what visiting idle neurons would add, as text."""
+    """Cost table, dynamic, static, total, host, and dynamic energy without visits to idle neurons, as text."""
     if e.counts_only:
         return [e.label, "counts only", "", "", "", ""]
     total = "refused: no price for " + ", ".join(e.unpriced) if e.unpriced else "no static power" if e.total is None else band_text(e.total)
     host = "left out" if HOST not in e.table.prices else energy_text(e.host_pj or 0.0)
     static = "left out" if e.static is None else band_text(e.static)
-    idle = "left out" if "neuron_update" in e.table.leaves_out else energy_text(e.residual.value)
-    return [e.label, ("partial: " if e.unpriced else "") + band_text(e.dynamic), static, total, host, idle]
+    mark = "partial: " if e.unpriced else ""
+    idle = "visits left out" if "neuron_update" in e.table.leaves_out else mark + band_text(e.dynamic_if_skipped)
+    return [e.label, mark + band_text(e.dynamic), static, total, host, idle]
 
 
 def time_lines(hw: Hardware) -> list[str]:

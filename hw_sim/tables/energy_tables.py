@@ -7,11 +7,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from spikegate.data.shipped import images_text
+from spikegate.hw_sim.energy.band import Band
 from spikegate.hw_sim.energy.cost_tables import CostTable
 from spikegate.hw_sim.energy.pricing import COMPONENTS
 from spikegate.hw_sim.energy.saving import ROWS, Saving
 from spikegate.hw_sim.energy.summary import LABELS, Estimate, Priced, neurobench
-from spikegate.hw_sim.energy.units import count_text, digits, energy_text, share_text
+from spikegate.hw_sim.energy.units import band_text, count_text, digits, energy_text, share_text
 
 
 def partial_text(unpriced: dict[str, float]) -> str:
@@ -28,15 +29,27 @@ def energy_table(e: Estimate, table: CostTable) -> Table:
     energies = [n.energy[table.name] for n in e.nets.values()]
     for component in COMPONENTS[:-1]:
         out.add_row(component, *("left out" if component in x.left_out else energy_text(x.components_pj[component]) for x in energies))
-    out.add_section()
     mark = ["partial: " if x.partial else "" for x in energies]
-    out.add_row("chip", *(m + energy_text(x.chip_pj) for m, x in zip(mark, energies)), style="bold")
+    idle = [halted_visits(e, n, table) for n in e.nets]
+    if any(idle):
+        out.add_row("halted neurons, visited", *(band_text(b) if b.value else "" for b in idle))
+    out.add_section()
+    out.add_row("chip", *(m + band_text(x.chip + b) for m, x, b in zip(mark, energies, idle)), style="bold")
+    if any(idle):
+        out.add_row("chip, if they are not visited", *(m + band_text(x.chip) for m, x in zip(mark, energies)))
     out.add_row("host embedding", *("left out" if "host" in x.left_out else energy_text(x.host_pj) for x in energies))
-    out.add_row("total", *(m + energy_text(x.total_pj) for m, x in zip(mark, energies)))
+    out.add_row("total", *(m + energy_text(x.total_pj + b.value) for m, x, b in zip(mark, energies, idle)))
     missing = {k: v for x in energies for k, v in x.unpriced.items()}
     if missing:
         out.caption = f"partial: {partial_text(missing)}"
     return out
+
+
+def halted_visits(e: Estimate, net: str, table: CostTable) -> Band:
+    """What visits to the halted neurons of a net cost; nothing for one that halts none, or where they are not known."""
+    if net != "adaptive" or e.saving is None:
+        return Band()
+    return e.saving.saved(table, visited=False) - e.saving.saved(table)
 
 
 def saving_table(saving: Saving, tables: list[CostTable]) -> Table:
@@ -51,10 +64,22 @@ def saving_table(saving: Saving, tables: list[CostTable]) -> Table:
     def cells(values: list[float]) -> list[str]:
         return [text for value, (before, _) in zip(values, ends) for text in (energy_text(value), share_text(value, before))]
 
+    def whole(bands: list[Band]) -> list[str]:
+        """A saving with its band; a share only where the band leaves no doubt of the sign."""
+        shares = [share_text(b.value, before) if b.excludes_zero else "within the band" for b, (before, _) in zip(bands, ends)]
+        return [text for band, share in zip(bands, shares) for text in (band_text(band), share)]
+
     for name in saving.rows:
         out.add_row(ROWS[name], *cells([r[name] for r in rows]))
     out.add_section()
-    out.add_row("saved in all", *cells([before - after for before, after in ends]), style="bold")
+    idle = [saving.halted_visits_pj(t) for t in tables]
+    if any(idle):
+        out.add_row("halted neurons, visited", *cells([-(v or 0.0) for v in idle]))
+    out.add_row("saved in all", *whole([saving.saved(t) for t in tables]), style="bold")
+    if any(idle):
+        out.add_row("saved, if they are not visited", *whole([saving.saved(t, visited=False) for t in tables]))
+    elif all(v is None for v in idle):
+        out.caption = "visits to halted neurons are not in it: these tables have no price of them, or a run with --halt off is missing"
     return out
 
 
