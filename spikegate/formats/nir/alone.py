@@ -20,7 +20,7 @@ ENOUGH, CLEARLY = 0.999, 0.001  # shares of spikes: where the search is not begu
 def drives(fit: Fitted, run: FloatRun) -> Iterator[np.ndarray]:
     """What the integer synapses bring in each timestep, mantissas [n, size]."""
     for t in range(run.answer.shape[1]):
-        yield sum(applied(m, run.arriving(u, t)) + b for m, u, b in zip(fit.maps, fit.units.terms, fit.biases))  # type: ignore[misc]
+        yield sum(applied(m, run.arriving(u, t)) + b for m, u, b in zip(fit.maps, fit.units.terms, fit.biases))
 
 
 def spikes_alone(fit: Fitted, run: FloatRun) -> tuple[np.ndarray, int]:
