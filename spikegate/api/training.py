@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from spikegate.api.net import Net, load
 from spikegate.command.extras import needs
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 def fit(settings: str | Path | dict[str, Any], output: str | Path | None = None) -> Path:
@@ -57,7 +54,7 @@ def export(run: str | Path, output: str | Path | None = None, *, exit_drop: floa
 
 
 def import_spikingjelly(
-    model: nn.Module, output: str | Path, data: str | dict[str, Any] = "digits", *, timesteps: int | None = None,
+    model: Any, output: str | Path, data: str | dict[str, Any] = "digits", *, timesteps: int | None = None,
     form: Literal["image", "sequence", "step"] | None = None, mean: tuple[float, ...] = (0.0,), std: tuple[float, ...] = (1.0,),
     epochs: int = 0,
 ) -> Net:
@@ -65,6 +62,7 @@ def import_spikingjelly(
 
     Parameters
     ----------
+    model : torch.nn.Module
     output : run folder; the export goes to output/export, the report with accuracies and layers to output/import.json
     data : data set by name, or as a mapping with name and path; validation images calibrate, test images score
     timesteps : T, where the model does not fix it itself

@@ -41,11 +41,11 @@ class Slots:
 
     def taken(self, most: int) -> list[int]:
         """Numbers of the next samples, fewer than `most` only if there are no more."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} has no samples")
 
     def values(self, sample: np.ndarray, t: np.ndarray) -> np.ndarray:
         """What the net receives at timestep t of each sample, int32 [rows, *input_shape], an array of its own."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} has no samples")
 
     def chunk(self, feedback: Signals | None = None) -> Chunk:
         """The next timesteps of the slots; `feedback` holds the delayed sources' last outputs, rows as in the previous chunk."""
