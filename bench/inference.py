@@ -67,7 +67,8 @@ def main() -> None:
         for batch in args.batches:
             interleaved.progress(f"{name}, batch {batch}")
             found[str(batch)] = measured(net, batch, args.contestants, args.repeats)
-        rows[name] = {"batches": found, "adaptive": net.adaptive, "repeats": args.repeats, "machine": interleaved.machine()}
+        rows[name] = {"batches": found, "adaptive": net.adaptive, "repeats": args.repeats, "machine": interleaved.machine(),
+                      "gates_inside": ["lava chip"]}
         rows[name]["targets"] = targets(name, rows[name])
         path = interleaved.keep("inference", name, rows[name], args.output)
     if args.json:
@@ -148,7 +149,8 @@ def targets(name: str, row: dict[str, Any]) -> list[dict[str, Any]]:
         ratios, alone = part.get("times_int", {}), part.get("times_int_processor", {})
         for mapping, most in mappings.items():
             if f"lava {mapping}" in ratios:
-                what = f"{name}, batch {batch}: Lava {mapping}'s time over int's"
+                inside = " (gates inside)" if mapping == "chip" else ""
+                what = f"{name}, batch {batch}: Lava {mapping}'s time{inside} over int's"
                 found.append(verdict(what, ratios[f"lava {mapping}"], most, most=True))
         if SPIKINGJELLY in alone and row["adaptive"]:  # both on one thread: the processor's time, which other programs change less
             found.append(verdict(f"{name}, batch {batch}: SpikingJelly's time over int's", alone[SPIKINGJELLY], least))
