@@ -17,6 +17,7 @@ from spikegate.files import atomic
 from spikegate.formats.manifest import read_manifest
 from spikegate.formats.netx.graph_file import read_graph
 from spikegate.graph.ir import DeployError, Graph
+from spikegate.hw_sim import by_image
 from spikegate.hw_sim.chip import ledger_file
 from spikegate.hw_sim.chip.groups import Group
 from spikegate.hw_sim.chip.hardware import Hardware, on_chip, to_json
@@ -68,7 +69,7 @@ def of_paper(name: str, rate: float, timesteps: int) -> Placeable:
 
 
 def run(net: Placeable, chip: str, costs: list[str], output: Path | None, *, schedule: str = "auto", placement: str = "optimised",
-        sweep: str = "none", as_json: bool = False, noc: str = "none") -> Path:
+        sweep: str = "none", as_json: bool = False, noc: str = "none", images: int = 0) -> Path:
     """Place a net and write RUN/report/hardware.json, with events also ledger.json; returns the folder.
 
     Raises
@@ -88,6 +89,10 @@ def run(net: Placeable, chip: str, costs: list[str], output: Path | None, *, sch
         if net.run is None:
             raise DeployError("--noc", "has no events to replay", "name a run with recorded events: python deploy/run.py RUN --target int")
         figures["network_detail"] = simulated = detailed.detailed(net.run, hw, tables, noc)
+    if images:
+        if net.run is None or images < 0:
+            raise DeployError("--by-image", "needs recorded events and a number of images", "python deploy/run.py RUN --target int")
+        figures["by_image"] = by_image.of_run(net.run, hw, images)
     if rows:
         figures["sweep"] = {"over": sweep, "rows": rows}
     write(folder, figures)
@@ -101,6 +106,8 @@ def run(net: Placeable, chip: str, costs: list[str], output: Path | None, *, sch
         return folder
     cli.console.print(net.title, markup=False)
     show(hw, cli.console)
+    if images:
+        by_image.show(figures["by_image"], cli.console)
     if simulated is not None:
         detailed.show(simulated, cli.console)
     if rows:

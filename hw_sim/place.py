@@ -37,6 +37,8 @@ class Args:
     """Repeat with other neurons per core, fewer timesteps, or coarser weights, and print one line for each."""
     noc: Literal["none", "sanafe", "sanafe-loihi"] = "none"
     """Replay one image in SANA-FE, where packets wait for each other: with the chip profile's figures, or with SANA-FE's own of Loihi."""
+    by_image: int = 0
+    """Time so many images one by one, each with its own packets: true percentiles of latency and traffic."""
     paper: str | None = None
     """Instead of a run: shapes from a paper, spikformer-<blocks>-<width>, with one firing rate everywhere."""
     rate: float = 0.15
@@ -56,7 +58,7 @@ def main() -> None:
 
     net: Placeable = of_run(args.run) if args.paper is None else of_paper(args.paper, args.rate, args.timesteps)
     run(net, args.chip, args.costs, args.output, schedule=args.schedule, placement=args.placement, sweep=args.sweep, as_json=args.json,
-        noc=args.noc)
+        noc=args.noc, images=args.by_image)
 
 
 if __name__ == "__main__":
