@@ -50,7 +50,8 @@ def checks() -> list[Check]:
         Check(SOURCE, "dynamic power of one more branch of 10 x 256", "mW", slope, SLOPE_MW, 1.0, "Loihi 1's published prices",
               low=low, high=high),
         Check(SOURCE, "dynamic energy per inference", "uJ", whole, WHOLE_UJ, 0.30,
-              "Loihi 1's published prices; 70 mW of processors as the paper names them", ("first layer's input left out",), least, most, fitted=True),
+              "Loihi 1's published prices; 70 mW of processors as the paper names them", ("first layer's input left out",),
+              least, most, fitted=True),
         Check(SOURCE, "idle power", "mW", background.static_mw_per_chip("keywords"), background.STATIC_MW["keywords"], 1.0,
               "RelNet and 32 chips, leaving this one out", ("one chip is powered",)),
     ]
