@@ -135,7 +135,7 @@ def full(wheel, tmp_path_factory) -> Path:
 def test_with_all_extras_lava_and_training_work(full, folder):
     where = good(full, "python", "-c", "import spikegate; print(spikegate.__file__)", cwd=folder)
     assert str(full.parent) in where
-    assert "lava, chip mapping" in good(full, "spikegate", "run", "zoo:stas-digits", "--data", "test:4", cwd=folder)
+    assert "lava, block mapping" in good(full, "spikegate", "run", "zoo:stas-digits", "--data", "test:4", cwd=folder)
     tiny = ["--data.limit-train", "100", "--model.name", "stas", "--model.dim", "16", "--model.depth", "1", "--model.heads", "2",
             "--model.timesteps", "2", "--train.epochs", "1"]  # fmt: skip
     good(full, "spikegate", "train", "--output", "runs/tiny", *tiny, cwd=folder)

@@ -29,7 +29,7 @@ def check(chain: Chain, path) -> None:
     chain.export(path)
     graph = read_graph(path, payload=Payload(-(1 << 20), 1 << 20) if chain.graded > 1 else Payload(0, 1))
     graph.timesteps = chain.timesteps
-    ours = layer_outputs(graph, integer.run(graph, chain.one_process, spikes=True))
+    ours = layer_outputs(graph, integer.run(graph, chain.fed, spikes=True))
     assert len(ours) == len(chain.outputs) == len(chain.computing)
     for k, (got, want, block) in enumerate(zip(ours, chain.outputs, chain.computing)):
         want = chain.scaled(want, block)
