@@ -75,7 +75,7 @@ def lively(name: str, **change):
         net(x)
     for module in net.modules():
         if isinstance(module, FoldedNorm):
-            module.var.clamp_(min=float(module.gamma.abs().max()) ** 2 / 9)  # keeps folded weights inside their 8 bits
+            module.var.clamp_(min=float(module.gamma.detach().abs().max()) ** 2 / 9)  # keeps folded weights inside their 8 bits
             module.beta.data += module.gamma.data
         if isinstance(module, TimestepMask):
             module.score.data[1 if "fc1" in module.name else 2] = -1.0

@@ -113,7 +113,7 @@ def test_blocks_of_neurons_equal_the_loop_in_64_bits(n, v_decay, i_decay, curren
 @pytest.mark.parametrize("current, what", [(1 << 17, "current u"), ((1 << 17) - 1, "voltage v")])
 def test_a_block_tells_its_overflow_by_register(current, what):
     neuron, x = Leaky(4096, 2048, 64), np.full((1, 1, 1), current, np.int64)
-    for call in (lambda: neuron.step(neuron.state((1, 1, 1)), x, 4095), lambda: neuron.sweep(neuron.state((1, 1, 1)), x, 4095, 1)):
+    for call in (lambda: neuron.step(neuron.state((1, 1, 1)), x, 4095), lambda: neuron.steps(neuron.state((1, 1, 1)), x, 4095, 1)):
         with pytest.raises(RegisterOverflow, match=what):
             call()
 
@@ -125,7 +125,7 @@ def test_a_sent_voltage_clips_at_both_ends():
     try:
         for sign in (1, -1):
             x = np.full((2, 1, 1), sign * most, np.int64)
-            swept, _ = neuron.sweep(neuron.state((1, 1, 1)), x, sign * 4095, 2)
+            swept, _ = neuron.steps(neuron.state((1, 1, 1)), x, sign * 4095, 2)
             assert swept.ravel().tolist() == [sign * (LIMIT - 1)] * 2
             assert neuron.step(neuron.state((1, 1, 1)), x[:1], sign * 4095).item() == sign * (LIMIT - 1)
     finally:

@@ -60,7 +60,7 @@ def test_torch_int_and_lava_agree(runs, mapping):
 
 
 def test_the_static_net_agrees_on_the_whole_test_set(runs):
-    assert "360 images" in command(runs, "deploy/compare.py", "runs/static", "--data", "test", "--targets", "torch,int")
+    assert "360 test images" in command(runs, "deploy/compare.py", "runs/static", "--data", "test", "--targets", "torch,int")
 
 
 def test_calibrated_exits_agree_too(runs):

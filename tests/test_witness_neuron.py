@@ -68,7 +68,7 @@ def test_cuba_is_lavas_lif(lif, i_decay, v_decay, vth, seed, reach, quiet):
     Strict.raises = False
     try:
         every, _ = swept_in_one(n, swept, x, bias)
-        blocks, _ = block.sweep(kept_in_one, x, bias, STEPS)
+        blocks, _ = block.steps(kept_in_one, x, bias, STEPS)
         for t in range(STEPS):
             lava.a_in.values = x[t].astype(np.int32)
             lava.run_spk()
@@ -93,7 +93,7 @@ def test_cuba_is_lavas_lif(lif, i_decay, v_decay, vth, seed, reach, quiet):
 
 def swept_in_one(n: Cuba, state: dict[str, np.ndarray], x: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """All timesteps in one call."""
-    return n.sweep(state, x.astype(np.int32), bias.astype(np.int32), span=len(x))
+    return n.steps(state, x.astype(np.int32), bias.astype(np.int32), span=len(x))
 
 
 def test_spikes_reset_the_voltage_at_once_and_leave_the_current(lif):
