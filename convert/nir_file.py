@@ -10,6 +10,7 @@ import numpy as np
 from spikegate.command import cli
 from spikegate.command.extras import needs
 from spikegate.command.runs import ROOT, find_export, in_zoo
+from spikegate.data.array_file import load_array
 from spikegate.errors import DeployError
 from spikegate.files import atomic
 from spikegate.formats.netx.graph_file import read_graph, write_graph
@@ -66,10 +67,7 @@ def _samples(given: str | None) -> np.ndarray | float | None:
             return float(given)
         except ValueError:
             raise DeployError("--calibrate", f"{given!r} is neither a .npy file nor a number", "give samples, or a share as 0.1") from None
-    try:
-        return np.asarray(np.load(given, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as e:
-        raise DeployError("--calibrate", f"{given} is no .npy array ({e})", "write it with numpy.save") from None
+    return load_array(Path(given))
 
 
 def export_nir(run: Path | None, output: Path | None = None, *, as_json: bool = False) -> Path:

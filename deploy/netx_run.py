@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from spikegate.command import cli
+from spikegate.data.array_file import load_array
 from spikegate.deploy import traffic
 from spikegate.deploy.bundle import spike_bytes
 from spikegate.deploy.inference import PATIENCE_S, SPIKES_MAX, bar
@@ -24,23 +25,6 @@ from spikegate.ops.block_input import BlockInput
 
 TIMESTEPS_MAX = 1 << 16
 LAVA = ("mapping", "gates", "protocol")  # what is None for another target
-
-
-def load_array(path: Path) -> np.ndarray:
-    """Integers of a .npy file, int32; whole numbers stored as floats or bools count as integers."""
-    if not path.is_file():
-        raise DeployError(str(path), "no such file", "give the input as a .npy array")
-    try:
-        x = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as e:
-        raise DeployError(str(path), f"is no .npy array ({e})", "write it with numpy.save") from None
-    if not isinstance(x, np.ndarray) or x.dtype.kind not in "biuf" or not x.size:
-        raise DeployError(str(path), "holds no numbers", "write one array with numpy.save")
-    if x.dtype.kind == "f" and (not np.isfinite(x).all() or (x != np.round(x)).any()):
-        raise DeployError(str(path), "holds fractions or NaN, a chip takes integers", "give spikes, graded events, or an image times 64")
-    if np.abs(x.astype(np.float64)).max() >= 1 << 23:
-        raise DeployError(str(path), "holds values of more than 24 bits", "scale it down")
-    return x.astype(np.int32)
 
 
 def placed(x: np.ndarray, graph: Graph) -> np.ndarray:

@@ -108,6 +108,9 @@ def test_a_nir_file_becomes_a_net_that_runs(tmp_path):
 
     graph = net(np.random.default_rng(3))
     write_nir(graph, tmp_path / "small.nir")
+    np.save(tmp_path / "half.npy", np.full((2, 3, 4), 0.5))
+    refused = spikegate("import", "nir", tmp_path / "small.nir", "--output", tmp_path / "no", "--calibrate", tmp_path / "half.npy")
+    assert refused.returncode == 1 and "holds fractions" in refused.stderr and not (tmp_path / "no").exists()
     out = spikegate("import", "nir", tmp_path / "small.nir", "--output", tmp_path / "small", "--json")
     assert out.returncode == 0, out.stderr
     facts = json.loads(out.stdout)
