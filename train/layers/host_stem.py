@@ -11,7 +11,7 @@ from spikegate.train.layers.dynamics import levels, straight_round
 from spikegate.train.layers.folding import FoldedNorm
 from spikegate.train.layers.products import map_conv
 
-FINE_BITS = 8  # weights are held on a grid of about 2^-8 of the layer's unit
+FINE_BITS = {"weight": 8, "row": 6}  # weights are held on a grid of about 2^-8 or 2^-6 of the layer's unit, by what bounds them
 
 
 class HostStem(nn.Module):

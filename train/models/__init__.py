@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from spikegate.graph.ir import DeployError
+from spikegate.train.layers.conv import SpikingConv
 from spikegate.train.models.net import Net
 from spikegate.train.settings.config import MODELS
 
@@ -24,4 +25,8 @@ def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: 
     if config.name not in MODELS:
         raise DeployError("model.name", f"unknown model {config.name!r}", f"use one of {', '.join(MODELS)}")
     make: Callable[..., Net] = import_module(f"spikegate.train.models.{config.name}").build
-    return make(config, image_shape, classes, levels)
+    net = make(config, image_shape, classes, levels)
+    for twin in net.named.values():
+        if isinstance(twin, SpikingConv):
+            twin.norm.drive(2 * config.drive)
+    return net

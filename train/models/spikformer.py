@@ -30,7 +30,7 @@ def direct_coding(config: Any, image_shape: tuple[int, int, int], levels: int, c
     """A net whose host stem sends currents that `sps.encode` turns into spikes, the same current every timestep."""
     stem = HostStem(
         image_shape[0], channels, 3, image_shape[1:], config.stem_stride, pixels=levels,
-        unit=1 / MANT, gain=THRESHOLD / 2, low=-CURRENT, high=CURRENT - 1,
+        unit=1 / MANT, gain=THRESHOLD * config.drive, low=-CURRENT, high=CURRENT - 1,
     )  # fmt: skip
     net = Net(stem, timesteps, image_shape)
     wiring = Wiring(net, config)
