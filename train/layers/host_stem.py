@@ -54,6 +54,12 @@ class HostStem(nn.Module):
         self.phase = "float"
 
     @property
+    def out_shape(self) -> tuple[int, int]:
+        """(positions, channels) of what it sends."""
+        h, w = ((g + 2 * self.padding - k) // self.stride + 1 for g, k in zip(self.grid, self.conv.kernel_size))
+        return h * w, self.conv.out_channels
+
+    @property
     def step(self) -> float:
         """What one unit of the integer sum is worth, in SLAYER units."""
         return self.unit / (1 << self.shift)
@@ -77,5 +83,4 @@ class HostStem(nn.Module):
     @property
     def macs(self) -> int:
         """Multiply-accumulates for one image."""
-        h, w = ((g + 2 * self.padding - k) // self.stride + 1 for g, k in zip(self.grid, self.conv.kernel_size))
-        return h * w * self.conv.weight.numel()
+        return self.out_shape[0] * self.conv.weight.numel()
