@@ -64,13 +64,13 @@ def calibrate_margin(graph: Graph, inputs: np.ndarray, drop: float) -> np.ndarra
 
 
 def with_shifts(images: np.ndarray) -> np.ndarray:
-    """Images uint8 [N, C, H, W] and their copies moved by one pixel in eight directions, zero filled, [9 N, C, H, W].
+    """Images uint8 [N, ..., H, W] and their copies moved by one pixel in eight directions, zero filled, [9 N, ..., H, W].
 
     A small validation split says too little of rare cases; what training draws from at random stands in for them.
     """
-    framed = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)))
-    h, w = images.shape[2:]
-    return np.concatenate([framed[:, :, y : y + h, x : x + w] for y in range(3) for x in range(3)])
+    framed = np.pad(images, [(0, 0)] * (images.ndim - 2) + [(1, 1)] * 2)
+    h, w = images.shape[-2:]
+    return np.concatenate([framed[..., y : y + h, x : x + w] for y in range(3) for x in range(3)])
 
 
 def _gate(graph: Graph) -> str:

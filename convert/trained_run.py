@@ -14,8 +14,9 @@ from spikegate.convert.calibrate import ENOUGH, calibrate_margin, with_margin, w
 from spikegate.convert.checks.audit import OpAudit, audit
 from spikegate.convert.checks.listing import audit_table, op_rows, op_table
 from spikegate.engine.integer import run as run_int
-from spikegate.formats.host import Host, write_host
-from spikegate.formats.manifest import write_manifest
+from spikegate.formats.event_host import EMBEDDING, open_host
+from spikegate.formats.host import write_host
+from spikegate.formats.manifest import WRITTEN, write_manifest
 from spikegate.formats.netx.graph_file import is_stock_chain, read_graph, write_graph
 from spikegate.graph import credit
 from spikegate.graph.ir import DeployError, Graph
@@ -52,15 +53,17 @@ def export(run: Path | None, output: Path | None, *, exit_drop: float | None = N
     done = write_export(folder, output, exit_drop=exit_drop)
     _print(done.graph, done.host_macs, done.audit, as_json)
     if not as_json:
-        cli.console.print(
-            f"embedding exact: sums below {done.bound:,} < 2^24; torch, ONNX and the file agree on {done.checked} validation images"
-        )
+        agree = f"torch, ONNX and the file agree on {done.checked} validation images"
+        if not done.host_macs:
+            agree = f"torch and the file agree on {done.checked} validation recordings"
+        cli.console.print((f"embedding exact: sums below {done.bound:,} < 2^24; " if done.host_macs else "") + agree)
         if done.calibrated:
             gate = done.graph.ops[done.graph.only("exit_gate")[0]]
             margins = [int(m) for m in gate.margin[:-1]]  # type: ignore[attr-defined]
             count = f"{done.calibrated:,}" + (" (with shifted copies)" if done.shifted else "")
             cli.console.print(f"exit margins at timesteps 1..{len(margins)}: {margins}, calibrated on {count} validation images")
-        cli.console.print(f"wrote {done.folder}/model.net, embedding.onnx, manifest.json; next: python deploy/run.py")
+        files = ", ".join(("model.net", EMBEDDING, "manifest.json") if done.host_macs else ("model.net", "manifest.json"))
+        cli.console.print(f"wrote {done.folder}/{files}; next: python deploy/run.py")
     return done.folder
 
 
@@ -73,6 +76,7 @@ def write_export(folder: Path, output: Path | None = None, *, exit_drop: float |
         No run, broken design rules (all listed), an embedding that is not exact, an op that multiplies, any divergence.
     """
     from spikegate.train.data import load
+    from spikegate.train.layers.host_stem import HostStem
     from spikegate.train.restore import load_run
     from spikegate.train.tracing import set_margin
 
@@ -83,21 +87,9 @@ def write_export(folder: Path, output: Path | None = None, *, exit_drop: float |
     out = output or folder / "export"
     splits = load(config.data)
     images = splits.validation.x[:CHECKED].numpy()
-    weight, bias = (v.detach().numpy().astype(np.int64) for v in stem.folded())
-    bound = write_host(
-        out / "embedding.onnx",
-        weight=weight,
-        bias=bias,
-        shift=stem.shift,
-        low=stem.low,
-        high=stem.high,
-        stride=stem.stride,
-        padding=stem.padding,
-        image_shape=net.image_shape,
-        pixels=stem.pixels,
-    )
+    bound = _write_embedding(net, out) if isinstance(stem, HostStem) else 0
     graph.meta = {"model": config.model.name, "dataset": splits.name, "classes": splits.classes}
-    host = Host(out / "embedding.onnx")
+    host = open_host(out, graph, {"image_shape": net.image_shape})
     if exit_drop is not None:
         whole = splits.validation.x.numpy()
         whole = whole if len(whole) >= ENOUGH else with_shifts(whole)
@@ -122,6 +114,7 @@ def write_export(folder: Path, output: Path | None = None, *, exit_drop: float |
             "image_shape": list(net.image_shape),
             "host_macs": stem.macs,
             "host_bound": bound,
+            "recording_ms": None if splits.recorded is None else round(splits.recorded.milliseconds, 3),
             "dense_ops": {n: op.dense_ops for n, op in graph.ops.items()},
             "embedding_ops": embedding_ops(graph),
             "gates": credit.gates(graph),
@@ -131,9 +124,20 @@ def write_export(folder: Path, output: Path | None = None, *, exit_drop: float |
             "ops": op_rows(graph),
             "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in rows],
         },
+        tuple(name for name in WRITTEN if name != EMBEDDING or isinstance(stem, HostStem)),
     )
     calibrated = 0 if exit_drop is None else len(whole)
     return Exported(out, graph, stem.macs, bound, rows, len(images), calibrated, calibrated > len(splits.validation))
+
+
+def _write_embedding(net: Any, out: Path) -> int:
+    """Write the host's convolution; the bound of its sums."""
+    stem = net.stem
+    weight, bias = (v.detach().numpy().astype(np.int64) for v in stem.folded())
+    return write_host(
+        out / EMBEDDING, weight=weight, bias=bias, shift=stem.shift, low=stem.low, high=stem.high, stride=stem.stride,
+        padding=stem.padding, image_shape=net.image_shape, pixels=stem.pixels,
+    )
 
 
 def embedding_ops(graph: Graph) -> list[str]:
@@ -154,6 +158,8 @@ def _prove(net: Any, graph: Graph, images: np.ndarray, embedded: np.ndarray) -> 
 
     with torch.no_grad():
         expected = net.stem(torch.from_numpy(images)).int().numpy()
+    if expected.ndim == 4:
+        expected = expected.swapaxes(0, 1)  # a recording's timesteps
     if not np.array_equal(expected, embedded):
         n = int((expected != embedded).sum())
         raise DeployError(
@@ -181,6 +187,7 @@ def _print(graph: Graph, macs: int, rows: Any, as_json: bool) -> None:
         )
         return
     cli.console.print(op_table(graph))
-    cli.console.print(f"host: embedding, {macs:,} MACs per image, not on chip")
+    host = f"embedding, {macs:,} MACs per image, not on chip" if macs else "nothing to compute; the first convolution is on chip"
+    cli.console.print(f"host: {host}")
     if rows is not None:
         cli.console.print(audit_table(rows))

@@ -67,7 +67,7 @@ def fit(config: Config) -> Path:
     parameters = net.parameter_count
     console.print(
         f"{run}: {config.model.name}, {parameters:,} parameters, {splits.name} ({len(splits.train):,} train, "
-        f"{len(splits.validation):,} validation, {len(splits.test):,} test images)"
+        f"{len(splits.validation):,} validation, {len(splits.test):,} test {splits.noun})"
         + (f", resumed after epoch {state.epoch}" if state.epoch else ""), markup=False, soft_wrap=True,
     )
     saved = state.epoch

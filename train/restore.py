@@ -22,7 +22,7 @@ class Facts:
 
     config_hash: str
     dataset: str
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     classes: list[str]
     levels: int
 

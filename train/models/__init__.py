@@ -12,13 +12,13 @@ from spikegate.train.models.net import Net
 from spikegate.train.settings.config import MODELS
 
 
-def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: int) -> Net:
+def build(config: Any, image_shape: tuple[int, ...], classes: int, levels: int) -> Net:
     """Build the model that `config.name` names.
 
     Parameters
     ----------
     config : train.config.ModelConfig
-    image_shape : (channels, height, width)
+    image_shape : (channels, height, width), of event recordings (timesteps, 2, height, width)
     classes : number of classes
     levels : largest pixel value
     """

@@ -9,41 +9,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import tyro
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from spikegate.data.parts import EVENT_SETS, IMAGE_SETS
 from spikegate.errors import DeployError
+from spikegate.train.settings.data_config import DataConfig, Section
 from spikegate.train.settings.later import LATER
 
-DATASETS = ("digits", "fashion", "cifar10", "cifar100", "npz", "folder")
+DATASETS = (*IMAGE_SETS, *EVENT_SETS)
 MODELS = ("spikformer", "at_snn", "dts_vit", "stas", "stmixer", "qkformer", "msvit", "spike_driven")
 # What the published systems switch on; any backbone takes any of them.
 ADAPTIVE = {"at_snn": ("halting", "merge"), "dts_vit": ("mask",), "stas": ("halting",)}
 # Settings that may differ between two runs of the same training: they change where and how fast it runs, not what it trains.
 FREE = ("data.path", "train.threads", "train.eval_batch")
-
-
-class Section(BaseModel):
-    """Unknown keys, infinities and nan are refused."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-class DataConfig(Section):
-    """Which images, and how they are split and varied."""
-
-    name: Literal["digits", "fashion", "cifar10", "cifar100", "npz", "folder"] = Field("digits", description="data set")
-    path: Path | None = Field(None, description="local copy: an npz file, a folder with train/ and test/, or the downloaded files")
-    validation: float = Field(0.1, ge=0.01, le=0.5, description="share of the training images kept for validation")
-    seed: int = Field(0, ge=0, description="seed of the validation split")
-    augment: bool | None = Field(None, description="random shifts (and flips for photographs); None: the data set's own default")
-    flip: bool | None = Field(None, description="mirror half of the augmented images; None: for fashion, cifar10 and cifar100")
-    limit_train: int | None = Field(None, ge=1, description="train on this many images only, equally many per class; None: all")
-
-    @model_validator(mode="after")
-    def _own_default(self) -> DataConfig:
-        if self.augment is None:
-            self.augment = self.name not in ("npz", "folder")
-        return self
 
 
 class HaltingConfig(Section):
@@ -168,6 +146,17 @@ class Config(Section):
     def _one_distillation(self) -> Config:
         if self.train.teacher is not None and self.model.modules:
             raise ValueError("train.teacher and model.modules are two kinds of distillation; choose one")
+        return self
+
+    @model_validator(mode="after")
+    def _one_frame_each(self) -> Config:
+        if self.data.name not in EVENT_SETS:
+            return self
+        if self.data.frames not in (None, self.model.timesteps):
+            raise ValueError(f"data.frames is {self.data.frames}, model.timesteps {self.model.timesteps}: leave data.frames out")
+        if self.train.float_timesteps not in (None, self.model.timesteps):
+            raise ValueError("train.float_timesteps: recordings run all their timesteps in every phase; leave it out")
+        self.data.frames = self.model.timesteps
         return self
 
     def facts(self) -> dict[str, dict[str, Any]]:

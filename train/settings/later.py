@@ -8,6 +8,9 @@ from typing import Any
 # whatever the default is now.
 LATER: dict[str, Any] = {
     "data.flip": None,
+    "data.frames": None,
+    "data.bin_by": "time",
+    "data.most": 1,
     "train.start": None,
     "train.teacher": None,
     "train.distill": 0.5,
