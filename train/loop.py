@@ -22,7 +22,7 @@ from spikegate.train.evaluate import evaluate
 from spikegate.train.journal import Journal
 from spikegate.train.layers.timestep_gate import keep_open
 from spikegate.train.models.net import Net
-from spikegate.train.optimize import learning_rate, make_optimizer, set_rate
+from spikegate.train.optimize import learning_rate, make_optimizer, set_rate, settle_heads
 from spikegate.train.restore import Facts, save_weights, start_from
 from spikegate.train.settings.config import Config, flat
 from spikegate.train.settings.options import of_run, write_yaml
@@ -112,6 +112,8 @@ def _epoch(
     """Train one epoch and validate; updates `state`, which then holds one more row of history."""
     settings, number, phase = config.train, state.epoch + 1, phase_of(state.epoch, config)
     start = time.perf_counter()
+    if config.model.head_start == "linear" and phase == "deployed" and state.epoch and phase_of(state.epoch - 1, config) == "float":
+        settle_heads(net, optimizer)
     net.set_phase(phase)
     net.float_timesteps = float_timesteps(state.epoch, config)
     net.train()
