@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 
 from spikegate.graph.ir import DeployError, Op
+from spikegate.neurons import resets
 from spikegate.neurons.cuba import Cuba
 from spikegate.ops.conv import Conv
 from spikegate.ops.dense import Dense
@@ -102,6 +103,8 @@ def write_stock_layer(layers: h5py.Group, op: Op, in_shape: tuple[int, ...]) -> 
     group.create_dataset("weight", data=weight.astype(np.int32), compression="gzip")
     group["bias"] = op.bias.astype(np.int32)  # type: ignore[attr-defined]
     neuron: Cuba = op.neuron  # type: ignore[attr-defined]
+    if not resets.stock(neuron):
+        raise DeployError(f"layer/{index}", "has a soft reset or several levels, which stock NetX cannot say", "export the net with its graph")
     for key, value in (
         ("type", "CUBA"),
         ("iDecay", neuron.i_decay),
