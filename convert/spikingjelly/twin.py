@@ -34,13 +34,13 @@ class _Spend(torch.autograd.Function):
     def forward(ctx: Any, above: torch.Tensor, width: float, step: float, levels: int) -> torch.Tensor:
         ctx.save_for_backward(above)
         ctx.constants = width, step, levels
-        return sum((above > k * step).to(above.dtype) for k in range(levels))
+        return torch.stack([(above > k * step).to(above.dtype) for k in range(levels)]).sum(0)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
         (above,), (width, step, levels) = ctx.saved_tensors, ctx.constants
-        slopes = (1 / (1 + (math.pi * (above - k * step) / width) ** 2) / width for k in range(levels))
-        return grad * sum(slopes), None, None, None
+        slopes = torch.stack([1 / (1 + (math.pi * (above - k * step) / width) ** 2) / width for k in range(levels)])
+        return grad * slopes.sum(0), None, None, None
 
 
 class _Fire(torch.autograd.Function):

@@ -74,9 +74,9 @@ _many_keep, _some_keep = updating(32, False), updating(8, False)
 def update_voltages(acc, up, v, n, v_keep, rule, fires, out):
     """Voltages ``v = dec(v) + 2^up acc`` of n neurons, and their spikes; all are addresses of int32 [n].
 
-    Returns how many neurons fire, and in how many blocks a voltage was clipped. `rule` as of `neurons.cuba.Cuba.rule`. `v_keep` below 4096 is 4096 minus the decay: |v| is multiplied by
-    ``v_keep / 4096``. From 4096 on, the voltage is shifted right by ``v_keep - 4096``.
-    """
+    Returns how many neurons fire, and in how many blocks a voltage was clipped. `rule` as of `neurons.cuba.Cuba.rule`.
+    `v_keep` below 4096 is 4096 minus the decay: |v| is multiplied by ``v_keep / 4096``; from 4096 on, the voltage is shifted right by
+    ``v_keep - 4096``.
     k, found, theta, step = 0, np.int64(0), np.int32(rule[0]), np.int32(rule[1])
     if v_keep >= np.int32(4096):
         while k + 32 <= n:

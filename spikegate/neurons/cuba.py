@@ -146,7 +146,7 @@ class Cuba:
         hold: np.ndarray | None = None,
         span: int = 1,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """`step` over `span` timesteps of each sample, compiled: spikes like `current` [samples * span, ..., n] and how many neurons fire by row.
+        """`step` over `span` timesteps of each sample, compiled: spikes like `current` [samples * span, ..., n], how many fire by row.
 
         `credit` [samples * span, positions]: where it is not above 0 nothing is computed and nothing sent. `hold` bool [samples * span].
         """

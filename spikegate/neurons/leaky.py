@@ -38,7 +38,8 @@ class Leaky(Neuron):
         v_t = \mathrm{clip}(\mathrm{dec}(v_{t-1}, d) + (u_t + 2^6 b) 2^{-e}), \quad s_t = [v_t > 2^6 \vartheta]
 
     ``e`` (`weight_exp`) is SLAYER's WgtScaleBatchNorm, which stock NetX ignores. `output` "voltage" sends v (SLAYER's Affine) and
-    never resets. `reset`, `v_step` and `levels` as of `spikegate.neurons.cuba.Cuba`. Source: lava-nc 0.10.0, ``proc/lif/models.py``; lava-dl 0.6.0, ``slayer/neuron/cuba.py``.
+    never resets. `reset`, `v_step` and `levels` as of `spikegate.neurons.cuba.Cuba`. Source: lava-nc 0.10.0,
+    ``proc/lif/models.py``; lava-dl 0.6.0, ``slayer/neuron/cuba.py``.
     """
 
     kind: ClassVar[str] = "CUBA"

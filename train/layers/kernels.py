@@ -65,7 +65,8 @@ def several_spikes(u, bound, step, levels, spikes, left):  # type: ignore[no-unt
 def forward(x, v, scale, shift, keep, theta, step, levels, exact, modes, alive, waits, spikes):  # type: ignore[no-untyped-def]
     """Write `spikes`, update the voltages `v` [rows, channels] in place, return the number of spikes.
 
-    `step` 0: a spike sets the voltage to 0; else it takes `step`, and up to `levels` spikes leave in a timestep. `exact` rounds the decayed voltage towards zero as the chip does. `modes` [T]: RUNS, HELD or IDLE. `alive` [T, rows]
+    `step` 0: a spike sets the voltage to 0; else it takes `step`, and up to `levels` spikes leave in a timestep. `exact` rounds the
+    decayed voltage towards zero as the chip does. `modes` [T]: RUNS, HELD or IDLE. `alive` [T, rows]
     multiplies the spikes (empty: all live). Where `waits` [T, rows] is set (empty: nowhere) the voltage stays as it was.
     """
     steps, rows, channels = spikes.shape

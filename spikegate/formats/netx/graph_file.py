@@ -63,7 +63,7 @@ def write_graph(graph: Graph, path: Path) -> None:
             layers["0"]["shape"] = np.array([graph.input_shape[-1], *grid] if len(graph.input_shape) == 2 else graph.input_shape)
         else:
             _text(layers.create_group("0"), "type", "concat")
-            layers["0"].attrs["note"] = "this net has branches, attention, gates or soft resets: load it with Spikegate, not with stock netx"
+            layers["0"].attrs["note"] = "this net has branches, attention, gates or soft resets: load it with Spikegate, not stock netx"
         root = f.create_group("graph")
         root.attrs.update(
             schema=SCHEMA,
@@ -185,10 +185,12 @@ def _read_neuron(group: h5py.Group, field: str, where: str) -> Neuron:
 
 
 def _read_cuba(group: h5py.Group, field: str) -> Cuba:
-    given = {p: group.attrs[f"{field}.{p.name}"] for p in dataclasses.fields(Cuba) if f"{field}.{p.name}" in group.attrs}
-    if len([p for p in given if p.name in CUBA]) < len(CUBA):
-        raise KeyError(f"{field} lacks one of {', '.join(CUBA)}")
-    return Cuba(**{p.name: str(v) if p.type == "str" else int(v) for p, v in given.items()})
+    values: dict[str, Any] = {}
+    for part in dataclasses.fields(Cuba):
+        key = f"{field}.{part.name}"
+        if key in group.attrs or part.name in CUBA:
+            values[part.name] = str(group.attrs[key]) if part.type == "str" else int(group.attrs[key])
+    return Cuba(**values)
 
 
 def _read_fields(group: h5py.Group, cls: type[Op], where: str) -> Op:
