@@ -77,6 +77,7 @@ def update_voltages(acc, up, v, n, v_keep, rule, fires, out):
     Returns how many neurons fire, and in how many blocks a voltage was clipped. `rule` as of `neurons.cuba.Cuba.rule`.
     `v_keep` below 4096 is 4096 minus the decay: |v| is multiplied by ``v_keep / 4096``; from 4096 on, the voltage is shifted right by
     ``v_keep - 4096``.
+    """
     k, found, theta, step = 0, np.int64(0), np.int32(rule[0]), np.int32(rule[1])
     if v_keep >= np.int32(4096):
         while k + 32 <= n:
