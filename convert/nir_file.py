@@ -17,13 +17,14 @@ from spikegate.formats.netx.graph_file import read_graph, write_graph
 
 
 def import_nir(file: Path, output: Path | None = None, timesteps: int | None = None, *, dt: float | None = None,
-               calibrate: str | None = None, as_json: bool = False) -> Path:
+               calibrate: str | None = None, reset: str = "zero", levels: int = 1, as_json: bool = False) -> Path:
     """Write the net of a NIR file as OUTPUT/model.net, what the import changed as OUTPUT/import.json; returns model.net.
 
     Parameters
     ----------
     timesteps, dt : of a sample; from the file where it says so
     calibrate : a .npy file of samples, or a share of spikes as a number
+    reset, levels : what a spike did to the voltage in the model, and how many a timestep holds: `spikegate.formats.nir.soft`
 
     Raises
     ------
@@ -37,7 +38,8 @@ def import_nir(file: Path, output: Path | None = None, timesteps: int | None = N
     with needs("NIR"):
         from spikegate.formats.nir import importer
 
-        graph, report = importer.import_nir(file, timesteps=timesteps, dt=dt, calibrate=_samples(calibrate))
+        graph, report = importer.import_nir(file, timesteps=timesteps, dt=dt, calibrate=_samples(calibrate), reset=reset,
+                                            levels=levels)
     net = (output or ROOT / file.stem) / "model.net"
     write_graph(graph, net)
     with atomic(net.with_name("import.json")) as part:
