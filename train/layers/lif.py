@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from spikegate.neurons.cuba import Cuba
 from spikegate.ops.lif import Lif
 from spikegate.train.layers.base import Moment, Twin, fire
 from spikegate.train.layers.conv import HALF
@@ -24,4 +23,4 @@ class Encoder(Twin):
         return fire(self, now.total(inputs["x"]), self.neuron, HALF, inputs, now, scale=torch.tensor([1 / MANT]))
 
     def to_op(self) -> Lif:
-        return Lif(shape=self.shape, neuron=Cuba(4096, HALF, int(self.neuron.threshold * MANT)))
+        return Lif(shape=self.shape, neuron=self.cuba(self.neuron.threshold, HALF))

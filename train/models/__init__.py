@@ -24,4 +24,7 @@ def build(config: Any, image_shape: tuple[int, ...], classes: int, levels: int) 
     if config.name not in MODELS:
         raise DeployError("model.name", f"unknown model {config.name!r}", f"use one of {', '.join(MODELS)}")
     make: Callable[..., Net] = import_module(f"spikegate.train.models.{config.name}").build
-    return make(config, image_shape, classes, levels)
+    net = make(config, image_shape, classes, levels)
+    for twin in net.named.values():
+        twin.reset = config.reset
+    return net

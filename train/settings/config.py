@@ -97,6 +97,7 @@ class ModelConfig(Section):
     stem_channels: int = Field(16, ge=1, le=512, description="channels of the host's convolution")
     stem_stride: int = Field(1, ge=1, le=4, description="stride of the host's convolution, in pixels")
     attention_threshold: int = Field(2, ge=1, le=4096, description="threshold of the attention neurons, in spike counts")
+    reset: Literal["zero", "subtract"] = Field("zero", description="what a spike does to the voltage: set to 0, or subtract the threshold")
     embedding_levels: int = Field(3, ge=1, le=255, description="largest value of a graded event of the embedding (stas)")
     embedding: Literal["small", "published"] = Field("small", description="patch splitting: the small form, or all stages as published")
     pooling: Literal["stride", "or"] = Field("stride", description="halve a map by a stride of 2, or by an OR over its spikes (max-pool)")

@@ -18,6 +18,7 @@ import numpy as np
 
 from spikegate.files import atomic
 from spikegate.graph.ir import INPUT, DeployError, Graph
+from spikegate.neurons import resets
 from spikegate.neurons.cuba import DECAY_ONE, Cuba
 from spikegate.synapses.synapse import pair
 
@@ -37,6 +38,7 @@ def to_nir(graph: Graph) -> Any:
     import nir
 
     lacking = [f"{n} ({op.kind})" for n, op in graph.ops.items() if op.kind not in WRITERS]
+    lacking += [f"{n} (soft reset)" for n, op in graph.ops.items() if not resets.stock(getattr(op, "neuron", Cuba()))]
     lacking += [f"{e.target} (fed back, halted or masked)" for e in graph.edges if e.delay or e.slot in GATING]
     lacking += [f"{n} (reads a stream)" for n in graph.only("readout") if {"current", "direct"} & {*graph.sources(n)}]
     lacking += [f"{n} (early exit)" for n, op in graph.ops.items() if getattr(op, "policy", "fixed_window") != "fixed_window"]
