@@ -43,6 +43,15 @@ def count_text(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 or not value else digits(value)
 
 
+def saving_text(saved: Band, before: Band) -> str:
+    """A change in per cent of the baseline with its band ('-52 % (-54 % to -49 %)'), or that its band holds zero."""
+    if not saved.excludes_zero:
+        return "no sure change" if saved.value or saved.low != saved.high else "no change"
+    share = (Band() - saved).relative_to(before).ordered
+    ends = [f"{'+' if v > 0 else ''}{digits(v)} %" for v in (share.value, share.low, share.high)]
+    return ends[0] if ends[1] == ends[2] else f"{ends[0]} ({ends[1]} to {ends[2]})"
+
+
 def share_text(part: float, whole: float) -> str:
     """Percentage with three significant digits and sign; empty if there is nothing to compare with."""
     return f"{'+' if part > 0 else ''}{digits(100 * part / whole)} %" if whole else ""
