@@ -70,7 +70,7 @@ def test_what_something_else_reads_or_a_gate_silences_stays_a_replay():
 
 def test_an_old_export_is_rewritten_and_proven(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DeployError, match="nothing to rewrite|no replay"):
+    with pytest.raises(DeployError, match="has no replay"):
         rewrite(Path("zoo:spikformer-digits"), Path("again"))
     with pytest.raises(DeployError, match="--output"):
         rewrite(Path("zoo:spikformer-digits"), None)

@@ -31,11 +31,10 @@ def energy_text(pj: float) -> str:
 
 
 def band_text(band: Band) -> str:
-    """An energy with its band where it has one."""
+    """An energy with its band where it has one that can be seen in so many digits."""
     band = band.ordered
-    if band.low == band.high:
-        return energy_text(band.value)
-    return f"{energy_text(band.value)} ({energy_text(band.low)} to {energy_text(band.high)})"
+    value, low, high = (energy_text(v) for v in (band.value, band.low, band.high))
+    return value if value == low == high else f"{value} ({low} to {high})"
 
 
 def count_text(value: float) -> str:
