@@ -25,8 +25,9 @@ class Args:
     """Run folder; the newest one if left out."""
     output: Path | None = None
     """Where to write; RUN/export if left out."""
-    format: Literal["netx", "nir"] = "netx"
-    """nir: write what was exported before (or zoo:<name>) as a NIR file, to --output; RUN/export/model.nir if left out."""
+    format: Literal["netx", "nir", "bias"] = "netx"
+    """nir: write what was exported before (or zoo:<name>) as a NIR file, to --output; RUN/export/model.nir if left out.
+    bias: write an export of before 0.3, whose image is replayed in every timestep, with the image as biases instead, to --output."""
     exit_drop: float | None = None
     """Calibrate the exit gate's margins: share of the validation answers that may change by it. Left out: no margin."""
     dry_run: bool = False
@@ -42,6 +43,11 @@ def main() -> None:
         from spikegate.convert.nir_file import export_nir
 
         export_nir(args.run, args.output, as_json=args.json)
+        return
+    if args.format == "bias":
+        from spikegate.convert.bias_form import rewrite
+
+        rewrite(args.run, args.output, as_json=args.json)
         return
     from spikegate.convert.trained_run import export
 
