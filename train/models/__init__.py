@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from spikegate.graph.ir import DeployError
+from spikegate.train.layers.conv import SpikingConv
 from spikegate.train.models.net import Net
 from spikegate.train.settings.config import MODELS
 
@@ -27,4 +28,6 @@ def build(config: Any, image_shape: tuple[int, ...], classes: int, levels: int) 
     net = make(config, image_shape, classes, levels)
     for twin in net.named.values():
         twin.reset = config.reset
+        if isinstance(twin, SpikingConv):
+            twin.norm.drive(2 * config.drive)
     return net

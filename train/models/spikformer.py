@@ -35,7 +35,7 @@ def direct_coding(config: Any, image_shape: tuple[int, ...], levels: int, channe
         return event_coding(config, image_shape, levels, channels)
     stem = HostStem(
         image_shape[0], channels, 3, map_size(image_shape), config.stem_stride, pixels=levels,
-        unit=1 / MANT, gain=THRESHOLD / 2, low=-CURRENT, high=CURRENT - 1,
+        unit=1 / MANT, gain=THRESHOLD * config.drive, low=-CURRENT, high=CURRENT - 1, bound=config.stem_bound,
     )  # fmt: skip
     net = Net(stem, timesteps, image_shape)
     wiring = Wiring(net, config)

@@ -34,7 +34,8 @@ def build(config: Any, image_shape: tuple[int, ...], classes: int, levels: int) 
     high = config.embedding_levels
     channels = config.dim // 8 if published else config.stem_channels
     stem = HostStem(
-        image_shape[0], channels, 3, map_size(image_shape), config.stem_stride, pixels=levels, unit=1.0, gain=1.0, low=0, high=high
+        image_shape[0], channels, 3, map_size(image_shape), config.stem_stride, pixels=levels, unit=1.0, gain=1.0, low=0, high=high,
+        bound=config.stem_bound,
     )
     net = Net(stem, config.timesteps, image_shape)
     source = "input"

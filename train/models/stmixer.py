@@ -74,7 +74,7 @@ def from_image(
     short = max(1, config.dim // 8 // fold**2)
     stem = HostStem(
         image_shape[0], main + short, 3, map_size(image_shape), config.stem_stride, pixels=levels,
-        unit=1 / MANT, gain=THRESHOLD / 2, low=-CURRENT, high=CURRENT - 1,
+        unit=1 / MANT, gain=THRESHOLD / 2, low=-CURRENT, high=CURRENT - 1, bound=config.stem_bound,
     )  # fmt: skip
     net = Net(stem, config.timesteps, image_shape)
     wiring, tokens, dim = Wiring(net, config), grid[0] * grid[1], config.dim
