@@ -8,7 +8,7 @@ from __future__ import annotations
 from spikegate.kernels import gather, scatter
 from spikegate.kernels.compiling import compiled
 
-EXTERNAL, FIRE, ATTEND, GATE, REPLAY, THRESHOLDS, READ, EXIT, LIF = range(9)
+EXTERNAL, FIRE, ATTEND, GATE, REPLAY, THRESHOLDS, READ, EXIT, LIF, BIASED = range(10)
 KIND, OP, NUMBER, OUT, SIZE, CREDIT, TOKENS, ACTIVITY, ARGS = range(9)  # columns of the table; CREDIT is -1 without a credit
 SOURCES, LINK, POSITIONS, CHANNELS, CAP, TOTAL, LISTS, OFFSETS, EVENTS = range(9)  # columns of the merges; CAP 0: codes
 MERGE, FAN, STARTS, TARGETS, ENDS, JOINED, WEIGHT, LINES, LANES, BOUND, SHARE, REACH, OUTPUTS, SYNAPSES = range(14)  # of synapses

@@ -16,6 +16,7 @@ from spikegate.kernels.instructions import (
     ARGS,
     ATTEND,
     BIAS,
+    BIASED,
     CREDIT,
     EVENTS,
     EXIT,
@@ -244,6 +245,23 @@ def lif(row, rows, span, words, scratch, state, w32, merges, links, merge_stats,
 
 
 @compiled
+def biased(row, rows, span, t, words, scratch, state, w32, merges, links, merge_stats, events, flags):
+    """`biased`: merge, positions, channels, biases, room for them by row; then neurons."""
+    positions, channels, counts = row[ARGS + 1], row[ARGS + 2], events[row[OP]]
+    kept, x = tensor(state, row[ARGS + 3], rows // span, positions, channels), tensor(scratch, row[ARGS + 4], rows, positions, channels)
+    for m in range(rows):
+        if t[m] == 1:
+            given = total(row[ARGS], rows, merges, links, words, scratch, merge_stats)
+            came = matrix(scratch, merges[row[ARGS], EVENTS], rows, positions)
+            kept[m // span] = given[m]
+            counts[SPIKE_IN, m] = counts[SYNOP, m] = came[m].sum()
+        x[m] = kept[m // span]
+        counts[UPDATE, m] = row[SIZE]
+    none = np.empty((0, 0), np.int32)
+    return update_neurons(row, ARGS + 5, rows, span, x, none, words, state, w32, flags, counts[SPIKE_OUT])
+
+
+@compiled
 def interpret(
     table, begin, rows, span, t, words, scratch, state, w16, w32, w64, merges, links, merge_stats, events, flags, activity, cell):
     """Run the instructions from `begin` on; returns the first one that was not done, or the length of the table.
@@ -270,6 +288,8 @@ def interpret(
             exit_decision(row, rows, t, words, w64, events)
         elif kind == LIF:
             done = lif(row, rows, span, words, scratch, state, w32, merges, links, merge_stats, events, flags)
+        elif kind == BIASED:
+            done = biased(row, rows, span, t, words, scratch, state, w32, merges, links, merge_stats, events, flags)
         else:
             done = False
         if not done:

@@ -82,7 +82,7 @@ def grid_of(graph: Graph, name: str) -> Grid:
         if hasattr(reader, "grid"):
             wanted: Grid = reader.grid
             return wanted
-        if reader.kind in ("inject", "lif", "membrane") and name in (INPUT, *graph.only("inject")):
+        if reader.kind in ("inject", "biased", "lif", "membrane") and name in (INPUT, *graph.only("inject")):
             return grid_of(graph, edge.target)
     positions = graph.shape_of(name)[0]
     for edges in (graph.sources(name) if op is not None else {}).values():
@@ -166,6 +166,10 @@ def _inject(op: Any, before: np.ndarray, after: np.ndarray) -> list[Any]:
     return [nir.Scale(np.ones(tuple(after)), metadata={"low": op.low, "high": op.high})]
 
 
+def _biased(op: Any, before: np.ndarray, after: np.ndarray) -> list[Any]:
+    return [*_inject(op, before, after), *_lif(op, before, after)]
+
+
 def _max_pool(op: Any, before: np.ndarray, after: np.ndarray) -> list[Any]:
     import nir
 
@@ -187,6 +191,7 @@ def _exit(op: Any, before: np.ndarray, after: np.ndarray) -> list[Any]:
 
 
 WRITERS: dict[str, Callable[[Any, np.ndarray, np.ndarray], list[Any]]] = {
-    "inject": _inject, "lif": _lif, "conv": _conv, "dense": _dense, "current": _current, "membrane": _lif, "max_pool": _max_pool,
+    "inject": _inject, "biased": _biased, "lif": _lif, "conv": _conv, "dense": _dense, "current": _current, "membrane": _lif,
+    "max_pool": _max_pool,
     "readout": _readout, "exit_gate": _exit,
 }  # fmt: skip
