@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from spikegate.errors import DeployError
+from spikegate.fidelity import APPROXIMATE, EXACT
 from spikegate.formats.nir.alone import best
 from spikegate.formats.nir.arranging import arranged
 from spikegate.formats.nir.building import Building
@@ -22,7 +23,7 @@ from spikegate.formats.nir.measuring import measure, samples
 from spikegate.formats.nir.placed import Placed
 from spikegate.formats.nir.plan import SPIKES, SUM, Plan
 from spikegate.formats.nir.reading import read_file, unfolded
-from spikegate.formats.nir.report import APPROXIMATE, EXACT, LayerReport, Report
+from spikegate.formats.nir.report import LayerReport, Report
 from spikegate.formats.nir.soft import ZERO, Reset
 from spikegate.formats.nir.units import Units, of_head, of_layer
 from spikegate.formats.nir.walking import plan_of

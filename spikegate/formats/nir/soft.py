@@ -45,4 +45,4 @@ def reset_of(name: str, node: Any, told: Reset) -> Reset:
     try:
         return Reset(str(kind), int(levels))
     except DeployError as e:
-        raise DeployError(name, f"its metadata: {e.where} {e.what}", e.hint) from None
+        raise DeployError(name, f"its metadata: {e.where} {e.problem}", e.hint) from None
