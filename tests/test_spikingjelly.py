@@ -20,8 +20,8 @@ from spikingjelly.activation_based import functional, layer, neuron
 
 from spikegate.convert.spikingjelly.importing import Pixels, import_model
 from spikegate.convert.spikingjelly.loading import load_model
+from spikegate.convert.spikingjelly.models import read
 from spikegate.convert.spikingjelly.reporting import float_answers
-from spikegate.convert.spikingjelly.tracing import read
 from spikegate.convert.spikingjelly.twin import trace_graph
 from spikegate.engine import integer
 from spikegate.formats.host import Host

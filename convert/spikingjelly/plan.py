@@ -111,7 +111,11 @@ class Synapses:
         for y in range(0, reach[0] + 1, self.stride):
             for x in range(0, reach[1] + 1, self.stride):
                 weight[:, :, y : y + kh, x : x + kw] += self.weight / (kernel[0] * kernel[1])
-        return dataclasses.replace(self, weight=weight, stride=self.stride * stride, smooth=self.smooth or kernel != (1, 1))
+        bias = self.bias
+        if bias.ndim > 1:
+            bias = np.lib.stride_tricks.sliding_window_view(bias, kernel, (1, 2))[:, ::stride, ::stride].mean((-1, -2))
+        smooth = self.smooth or kernel != (1, 1)
+        return dataclasses.replace(self, weight=weight, bias=bias, stride=self.stride * stride, smooth=smooth)
 
 
 def after_average(weight: np.ndarray, padding: tuple[int, int], kernel: int, stride: int) -> tuple[np.ndarray, tuple[int, int]]:
