@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from spikegate.convert.spikingjelly.gating import met
 from spikegate.convert.spikingjelly.plan import IMAGE, Head, HeadPart, Refused, Synapses
 from spikegate.convert.spikingjelly.reading import kind_of
 from spikegate.convert.spikingjelly.signals import Beside, Current, Logits, Node, Signal, Spikes
@@ -18,6 +19,7 @@ def head_of(reader: Any, x: Signal) -> Head:
     if x.index.dim() not in (2, 3):
         raise Refused(f"the output has shape {tuple(x.index.shape)}", "return class scores [B, classes] or [T, B, classes]")
     ids, base, scale = members(x)
+    base = met(reader, Signal(base, ids)).node
     rows = rows_of(ids.reshape(-1, *ids.shape[-2:]), base.size, reader.batch, reader.timesteps)
     whole = rows.merged or (isinstance(base, Logits) and base.merged) or (isinstance(base, Current) and base.constant)
     if not torch.equal(rows.which, torch.arange(len(rows.which))):

@@ -52,7 +52,8 @@ def affine(s: Synapses, pixels: RawPixels) -> tuple[np.ndarray, np.ndarray]:
     if pixels.shift.any():
         more = _constant(s, pixels.shift) if any(s.padding) else (s.weight * pixels.shift[:, None, None]).sum((1, 2, 3))
         wide = max(more.ndim, bias.ndim)
-        bias = sum(v.reshape(*v.shape, *[1] * (wide - v.ndim)) for v in (more, bias))
+        more, bias = (v.reshape(*v.shape, *[1] * (wide - v.ndim)) for v in (more, bias))
+        bias = bias + more
     return weight, bias
 
 

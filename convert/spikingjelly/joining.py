@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import torch
 
 from spikegate.convert.spikingjelly import mixing
 from spikegate.convert.spikingjelly.plan import Refused
 from spikegate.convert.spikingjelly.reading import as_current, kind_of
-from spikegate.convert.spikingjelly.signals import Beside, Current, Mixed, Signal, Spikes, alike
+from spikegate.convert.spikingjelly.signals import Beside, Current, Mixed, Reduced, Signal, Spikes, alike
 
 NAMES = ("cat", "stack", "hstack", "vstack", "dstack")
 
@@ -19,6 +22,8 @@ def join(name: str, parts: list[Signal], axis: int, shape: torch.Size) -> Signal
     if all(alike(n, nodes[0]) for n in nodes):
         index = [p.index for p in parts]
         return Signal(nodes[0], torch.stack(index, axis) if stacked else torch.cat(index, axis))
+    if all(isinstance(n, Reduced) for n in nodes) and all(_same_sums(n, nodes[0]) for n in nodes):
+        return _sums(parts, stacked, axis)
     if all(isinstance(n, Mixed) for n in nodes):
         index = [p.index for p in parts]
         moved = torch.stack(index, axis) if stacked else torch.cat(index, axis)
@@ -31,6 +36,31 @@ def join(name: str, parts: list[Signal], axis: int, shape: torch.Size) -> Signal
         node = Beside(joined.node.positions, joined.node.channels, joined.node.grid, tuple(nodes))  # type: ignore[arg-type]
         return Signal(node, joined.index)
     return _channels([as_current(p) for p in parts], axis, len(shape))
+
+
+def _same_sums(a: Any, b: Any) -> bool:
+    return alike(a.base, b.base) and (a.scale, a.window, a.grid, a.channels) == (b.scale, b.window, b.grid, b.channels)
+
+
+def _sums(parts: list[Signal], stacked: bool, axis: int) -> Signal:
+    """Sums of one map's elements, as a loop over timesteps makes them one by one; those over windows are numbered as maps are."""
+    first: Any = parts[0].node
+    tables, index, at = [], [], 0
+    for p in parts:
+        table = p.node.table  # type: ignore[attr-defined]
+        tables.append(table)
+        index.append(p.index if first.window else p.index + at)
+        at += len(table)
+    if len({t.shape[1] for t in tables}) > 1:
+        raise Refused("joins sums over different numbers of elements", "join sums that are alike")
+    whole = torch.cat(tables)
+    if first.window:
+        whole = torch.zeros(max(map(len, tables)), whole.shape[1], dtype=torch.int64)
+        for i, table in zip(index, tables):
+            rows = i.reshape(-1)
+            whole[rows] = table[rows]
+    moved = torch.stack(index, axis) if stacked else torch.cat(index, axis)
+    return Signal(dataclasses.replace(first, table=whole), moved)
 
 
 def _channels(parts: list[Signal], axis: int, dims: int) -> Signal:

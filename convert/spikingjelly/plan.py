@@ -113,7 +113,7 @@ class Synapses:
                 weight[:, :, y : y + kh, x : x + kw] += self.weight / (kernel[0] * kernel[1])
         bias = self.bias
         if bias.ndim > 1:
-            bias = np.lib.stride_tricks.sliding_window_view(bias, kernel, (1, 2))[:, ::stride, ::stride].mean((-1, -2))
+            bias = np.lib.stride_tricks.sliding_window_view(bias, kernel, axis=(1, 2))[:, ::stride, ::stride].mean((-1, -2))  # type: ignore
         smooth = self.smooth or kernel != (1, 1)
         return dataclasses.replace(self, weight=weight, bias=bias, stride=self.stride * stride, smooth=smooth)
 

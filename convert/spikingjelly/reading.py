@@ -30,12 +30,10 @@ def sources_of(node: Node) -> tuple[str, ...]:
     raise Refused(f"takes {kind_of(node)}", NEURONS_BETWEEN)
 
 
-def fed_by(base: Node, weight: np.ndarray, bias: np.ndarray, groups: int = 1) -> list[tuple[tuple[str, ...], np.ndarray, np.ndarray]]:
+def fed_by(base: Node, weight: np.ndarray, bias: np.ndarray) -> list[tuple[tuple[str, ...], np.ndarray, np.ndarray]]:
     """What feeds a linear map with these weights [out, in, ...]: (sources, weights, bias) for each part of spikes side by side."""
     if not isinstance(base, Beside):
         return [(sources_of(base), weight, bias)]
-    if groups > 1:
-        raise Refused("a grouped convolution of spikes side by side", "convolve each by itself, without groups")
     found, at = [], 0
     for part in base.parts:
         found.append((part.sources, weight[:, at : at + part.channels], bias if not at else np.zeros_like(bias)))
@@ -73,7 +71,9 @@ def conv(x: Signal, weight: np.ndarray, bias: np.ndarray, stride: int, padding: 
             raise Refused("a padded convolution of averages whose windows do not tile the map", "use windows that tile it, or no padding")
         weight, padding = after_average(weight, padding, kernel, apart)
         weight, step = weight * (node.scale * kernel**2), stride * apart
-    fed = fed_by(base, weight, bias, groups)
+    if isinstance(base, Beside) and groups > 1:
+        weight, groups = Synapses((), weight, bias, base.grid, groups=groups).rows(np.arange(len(weight))).weight, 1
+    fed = fed_by(base, weight, bias)
     if bases is None:
         raise Refused("its input is not in order", ORDER)
     inputs = tuple(seen(base, Synapses(sources, w, b, base.grid, step, padding, groups, name)) for sources, w, b in fed)
@@ -177,7 +177,9 @@ def padded(x: Signal, pads: tuple[int, int, int, int], shape: torch.Size) -> Sig
     """Maps with a border of zeros."""
     node = x.node
     bases = map_bases(x.index.reshape(-1, *x.index.shape[-3:]), node) if x.index.dim() > 2 else None
-    if bases is None or not isinstance(node, Spikes | Image | Reduced | Beside) or min(pads) < 0:
+    if bases is None:
+        raise Refused("puts a border around maps that are not in order", ORDER)
+    if not isinstance(node, Spikes | Image | Reduced | Beside) or min(pads) < 0:
         raise Refused(f"puts a border around {kind_of(node)}", "pad whole maps of spikes or the image, on all sides by 0 or more")
     h, w = shape[-2:]
     around = Padded(h * w, node.channels, (h, w), node, pads)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from spikegate.convert.spikingjelly.gating import met
 from spikegate.convert.spikingjelly.plan import Refused, Synapses
 from spikegate.convert.spikingjelly.reading import NEURONS_BETWEEN, fed_by, kind_of, seen
 from spikegate.convert.spikingjelly.signals import Beside, Complement, Current, Image, Logits, Met, Node, Reduced, Signal, Spikes, numbers
@@ -76,6 +77,7 @@ def linear(reader: Any, x: Signal, weight: np.ndarray, bias: np.ndarray | None) 
         inputs = tuple(seen(node, Synapses(sources, w, b, node.grid, name=reader.where)) for sources, w, b in fed)
         return Signal(Current(node.positions, out, node.grid, inputs), start // node.channels * out + torch.arange(out))
     ids, base, scale = members(x)
+    base = met(reader, Signal(base, ids)).node
     if not isinstance(base, Spikes | Current | Image | Beside):
         raise Refused(f"takes {kind_of(base)}", NEURONS_BETWEEN)
     rows = rows_of(ids.reshape(-1, *ids.shape[-2:]), base.size, reader.batch, reader.timesteps)

@@ -15,10 +15,11 @@ from torch.nn.functional import max_pool2d
 from spikegate.convert.spikingjelly import firing, functions, naming, nodes
 from spikegate.convert.spikingjelly.head import head_of
 from spikegate.convert.spikingjelly.moves import MOVES
-from spikegate.convert.spikingjelly.plan import Layer, Neurons, Plan, Pool, Problem, Refused
+from spikegate.convert.spikingjelly.plan import FloatNeuron, Layer, Neurons, Plan, Pool, Problem, Refused
 from spikegate.convert.spikingjelly.signals import Image, Signal, Spikes, alike, numbers, unknown
 from spikegate.convert.spikingjelly.watching import Calls, Marks, around_modules, tensors_in, users_line
 
+STAND_IN = FloatNeuron(0.5, 0.5, 1.0)  # for neurons that are refused
 NAMES_OF_OPS = ("readout", "exit", "image")  # of the graph
 MODULE_HINTS = {
     "LayerNorm": "it needs statistics of each input; train with BatchNorm, which folds into the weights",
@@ -149,17 +150,22 @@ class Reader:
                 return result
             self.calls[path] += 1
             signal = given[0]
+            neuron, apart = STAND_IN, None
+            multi = nodes.multi_step(m)
             try:
                 if why := self.why_not[path]:
                     raise why
                 if not isinstance(result, torch.Tensor) or len(given) > 1:
                     raise Refused("takes or returns several tensors", "use it as a layer: one tensor in, spikes out")
-                multi = nodes.multi_step(m)
                 neuron, apart = nodes.numbers_of(m, result.shape[1:] if multi else result.shape)
-                out = firing.fire(self, signal, neuron, apart, multi) if signal.known else unknown(result.shape)
-                if isinstance(out.node, Spikes):
+            except Refused as e:  # listed; reading goes on with other neurons in its place
+                self.refuse(e.what, e.hint)
+            try:
+                out = firing.fire(self, signal, neuron, apart, multi) if signal.known else unknown(signal.index.shape)
+                for t in tensors_in(result):
+                    self.assign(t, out if t.shape == out.index.shape else unknown(t.shape))
+                if isinstance(out.node, Spikes) and isinstance(result, torch.Tensor):
                     self.keep(out, result)
-                self.assign(result, out)
             except Refused as e:
                 self.refuse(e.what, e.hint)
                 self._go_on(signal, result)

@@ -21,14 +21,20 @@ from torch._ops import OpOverload
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 SOURCES = ("torch", "spikegate", "spikingjelly", "contextlib", "functools")  # packages whose lines are not the user's
 STOP = "spikegate.convert.spikingjelly.tracing"  # whose `run` calls the model
 
 
 def tensors_in(value: Any) -> list[torch.Tensor]:
-    return [v for v in tree_leaves(value) if isinstance(v, torch.Tensor)]
+    """Tensors in nested tuples, lists and dicts, in order."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, tuple | list):
+        return []
+    return [t for v in value for t in tensors_in(v)]
 
 
 class Marks(TorchDispatchMode):
