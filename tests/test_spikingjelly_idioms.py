@@ -398,7 +398,6 @@ NODES = {
     "KLIF": (neuron.KLIFNode, {}, "KLIFNode is not supported: it scales"),
     "QIF": (neuron.QIFNode, {}, "QIFNode is not supported: .*square"),
     "infinite": (neuron.IFNode, {"v_threshold": float("inf")}, "threshold is inf"),
-    "soft": (neuron.IFNode, {"v_reset": None}, "soft reset"),
     "below": (neuron.IFNode, {"v_threshold": -0.5}, "not above v_reset"),
 }  # fmt: skip
 

@@ -67,7 +67,7 @@ class Random(nn.Module):
         return m
 
     def node(self) -> nn.Module:
-        reset = self.pick(0.0, 0.0, 0.0, -0.3, None if self.rng.random() < 0.1 else 0.0)
+        reset = self.pick(0.0, 0.0, 0.0, -0.3, None)
         common = {"v_threshold": float(self.rng.uniform(0.3, 1.2)), "v_reset": reset, "step_mode": self.mode}
         kind = self.pick("if", "lif", "plif", "slow", "exp" if self.rng.random() < 0.05 else "if")
         if kind == "if":
@@ -224,7 +224,7 @@ def scores(plan: Plan, images: torch.Tensor) -> torch.Tensor:
             x = sum(product(s, now) for s in op.inputs)
             v = op.neuron.keep * state.get(name, torch.zeros_like(x)) + op.neuron.gain * x
             now[name] = (v >= op.neuron.threshold - 1e-9).double()
-            state[name] = v * (1 - now[name])
+            state[name] = v - op.neuron.threshold * now[name] if op.neuron.soft else v * (1 - now[name])
         for p in plan.head.parts:
             total += sum(now[n] for n in p.sources).flatten(2).transpose(1, 2).flatten(1) @ torch.from_numpy(p.weight).flatten(1).T
         total += torch.from_numpy(plan.head.bias)

@@ -219,6 +219,9 @@ def _gate(x: Signal, neuron: FloatNeuron) -> Signal:
         raise Refused(f"neurons on sums of {kind_of(node.base)}", "sum spikes")
     if isinstance(node.base, Spikes) and len(node.base.sources) != 1:
         raise Refused("neurons on sums of several layers' spikes", "put neurons on the sum first")
+    if neuron.soft:
+        what = "neurons with soft reset on counts of spikes: what is above the threshold stays"
+        raise Refused(what, "use a hard reset (v_reset=0.) there")
     counts = neuron.drive / node.scale
     if counts > 1:
         raise Refused(f"neurons that need a count of {counts:g} spikes", "use a threshold that one spike reaches (0.5 with tau 2): an OR")

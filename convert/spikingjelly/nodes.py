@@ -26,7 +26,6 @@ FREE = {
     "__parameters__",
     "__orig_bases__",
 }  # what a subclass may bring without being another neuron
-SOFT = "train with v_reset=0. (hard reset), the chip's reset"
 START = "leave set_reset_value('v', ...) out: the chip's neurons start at reset"
 LINEAR = "the chip's neuron is linear: train with LIFNode"
 REASONS = {
@@ -86,31 +85,32 @@ def numbers_of(m: Any, where_one: torch.Size) -> tuple[FloatNeuron, torch.Tensor
     Raises Refused for what the chip's neuron lacks.
     """
     name = _theirs(m)[0].__name__.removeprefix("MultiStep")
-    if m.v_reset is None:
-        raise Refused("soft reset (v_reset=None) subtracts the threshold, the chip's neuron resets to 0", SOFT)
-    start = getattr(m, "_memories_rv", {}).get("v", m.v_reset)
-    if not isinstance(start, torch.Tensor) and not isinstance(m.v_reset, torch.Tensor) and start != m.v_reset:
-        raise Refused(f"starts at v = {start}, not at v_reset = {m.v_reset}", START)
+    soft = m.v_reset is None
+    rest = 0.0 if soft else m.v_reset
+    start = getattr(m, "_memories_rv", {}).get("v", rest)
+    if not isinstance(start, torch.Tensor) and not isinstance(rest, torch.Tensor) and start != rest:
+        raise Refused(f"starts at v = {start}, not at {'0' if soft else f'v_reset = {rest}'}", START)
     if isinstance(start, torch.Tensor):
         raise Refused("starts at a tensor of voltages", START)
-    above = torch.as_tensor(m.v_threshold).detach().double() - torch.as_tensor(m.v_reset).detach().double()
+    above = torch.as_tensor(m.v_threshold).detach().double() - torch.as_tensor(rest).detach().double()
     if not bool(torch.isfinite(above).all()):
         raise Refused(f"its threshold is {_short(m.v_threshold)}", "a threshold must be a finite number")
     if bool((above <= 0).any()):
-        raise Refused(f"threshold {_short(m.v_threshold)} is not above v_reset {_short(m.v_reset)}", "such neurons fire all the time")
+        what = f"threshold {_short(m.v_threshold)} is not above {'0' if soft else f'v_reset {_short(rest)}'}"
+        raise Refused(what, "such neurons fire all the time")
     apart = None
     if above.numel() > 1 and bool((above != above.flatten()[0]).any()):
         apart = above.broadcast_to(where_one)
     threshold = 1.0 if apart is not None else float(above.flatten()[0])
     if name in ("IFNode", "SimpleIFNode"):
-        return FloatNeuron(1.0, 1.0, threshold), apart
+        return FloatNeuron(1.0, 1.0, threshold, soft), apart
     given = m.w if name == "ParametricLIFNode" else m.tau
     if torch.as_tensor(given).numel() > 1:
         raise Refused("has a time constant for each channel", "train one for each layer: a layer on chip has one decay")
     rate = float(given.detach().double().sigmoid()) if name == "ParametricLIFNode" else 1.0 / float(given)
     if not (math.isfinite(rate) and 0 < rate <= 1):
         raise Refused(f"its time constant is {_short(given)}", "tau must be at least 1")
-    return FloatNeuron(1.0 - rate, rate if getattr(m, "decay_input", True) else 1.0, threshold), apart
+    return FloatNeuron(1.0 - rate, rate if getattr(m, "decay_input", True) else 1.0, threshold, soft), apart
 
 
 def _short(v: Any) -> str:

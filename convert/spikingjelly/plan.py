@@ -35,7 +35,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class FloatNeuron:
-    r"""``v = keep v + gain x``, fires where ``v >= threshold``, then v = 0.
+    r"""``v = keep v + gain x``, fires where ``v >= threshold``, then v = 0, or, with a `soft` reset, v - threshold.
 
     SpikingJelly's LIF has keep 1 - 1/tau and gain 1/tau (1 without decay_input); IF has 1 and 1. A hard reset to another
     value than 0 is the same neuron with v, and so the threshold, counted from there: it also leaks to that value.
@@ -44,6 +44,7 @@ class FloatNeuron:
     keep: float
     gain: float
     threshold: float
+    soft: bool = False
 
     @property
     def drive(self) -> float:

@@ -92,7 +92,7 @@ def _differing(drive: torch.Tensor, theirs: torch.Tensor, neuron: FloatNeuron | 
     for x, fired in zip(drive, theirs):
         v = neuron.keep * v + neuron.gain * x
         wrong += int((((v >= neuron.threshold).double() != fired) & ((v - neuron.threshold).abs() > near)).sum())
-        v = v * (1 - fired)
+        v = v - neuron.threshold * fired if neuron.soft else v * (1 - fired)
     return wrong
 
 
