@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from rich.table import Table
-from torch import fx, nn
+from torch import nn
 
 from spikegate.convert.spikingjelly.plan import Plan
-from spikegate.convert.spikingjelly.tracing import Reader, reset, shaped
+from spikegate.convert.spikingjelly.running import recorded, reset, shaped
 from spikegate.engine import integer
 from spikegate.graph.ir import INPUT, Graph
 
@@ -35,21 +35,12 @@ class LayerReport:
     alone: float
 
 
-def float_spikes(traced: fx.GraphModule, images: torch.Tensor, form: str, timesteps: int) -> dict[str, np.ndarray]:
+def float_spikes(model: nn.Module, images: torch.Tensor, form: str, timesteps: int) -> dict[str, np.ndarray]:
     """Spikes of every layer of the plan, uint8 [N, T, positions, channels]."""
     found: dict[str, list[np.ndarray]] = {}
     for start in range(0, len(images), TRACKED):
-        part = images[start : start + TRACKED]
-        reset(traced)
-        steps: dict[str, list[np.ndarray]] = {}
-        with torch.no_grad():
-            for _ in range(timesteps if form == "step" else 1):
-                reader = Reader(traced, len(part), collect=True)
-                reader.run(shaped(part, form, timesteps))
-                for name, spikes in reader.spikes.items():
-                    steps.setdefault(name, []).append(spikes)
-        for name, parts in steps.items():
-            found.setdefault(name, []).append(np.concatenate(parts).swapaxes(0, 1))
+        for name, spikes in recorded(model, images[start : start + TRACKED], form, timesteps)[1].items():
+            found.setdefault(name, []).append(spikes.swapaxes(0, 1))
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
