@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import tyro
 
 from spikegate.command import cli
+from spikegate.command.refusals import reported
 
 
 @dataclass
@@ -49,8 +50,9 @@ def main() -> None:
         sys.exit(2)
     from spikegate.convert.nir_file import import_nir
 
-    import_nir(args.file, args.output, args.timesteps, dt=args.dt, calibrate=args.calibrate, reset=args.reset, levels=args.levels,
-               as_json=args.json)
+    with reported(args.json):
+        import_nir(args.file, args.output, args.timesteps, dt=args.dt, calibrate=args.calibrate, reset=args.reset, levels=args.levels,
+                   as_json=args.json)
 
 
 if __name__ == "__main__":

@@ -157,6 +157,7 @@ COMMANDS = {
     "convert/export.py": "output",
     "convert/from_spikingjelly.py": "output",
     "convert/from_nir.py": "output",
+    "convert/from_framework.py": "output",
     "deploy/run.py": "mapping",
     "deploy/compare.py": "targets",
     "hw_sim/estimate.py": "costs",

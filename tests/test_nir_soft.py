@@ -214,3 +214,29 @@ class TestSinabs:
         assert report.layers[0].fidelity == APPROXIMATE and "lower bound" in report.layers[0].notes[-1]
         with pytest.raises(DeployError, match="tau_syn"):
             import_framework(t.nn.Sequential(t.nn.Linear(8, 4), sl.LIF(tau_mem=5.0, tau_syn=3.0)), t.zeros(1, 5, 8), 5, 0.5)
+
+
+def test_the_command_imports_a_model(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("snntorch")
+    import json
+    import sys
+
+    from spikegate.convert import from_framework
+    from spikegate.formats.netx.graph_file import read_graph
+
+    text = "import torch, snntorch\ndef make():\n    torch.manual_seed(0)\n    return torch.nn.Sequential(torch.nn.Linear(8, 6), " \
+           "snntorch.Leaky(beta=0.5, init_hidden=True, output=True){})\n"  # fmt: skip
+    (tmp_path / "mine.py").write_text(text.format(""))
+    (tmp_path / "other.py").write_text(text.format(", torch.nn.ReLU()"))
+    argv = ["x", f"{tmp_path}/mine.py:make", "--shape", "1", "8", "--timesteps", "10", "--output", f"{tmp_path}/out", "--json"]
+    monkeypatch.setattr(sys, "argv", argv)
+    from_framework.main()
+    said = json.loads(capsys.readouterr().out)
+    assert said["report"]["layers"][0]["fidelity"] in WORDS and said["report"]["source_sums"] > 0.9
+    assert read_graph(tmp_path / "out" / "model.net").timesteps == 10
+    assert json.loads((tmp_path / "out" / "import.json").read_text())["fidelity"] in WORDS
+    monkeypatch.setattr(sys, "argv", [argv[0], f"{tmp_path}/other.py:make", *argv[2:]])
+    with pytest.raises(DeployError):
+        from_framework.main()
+    said = json.loads(capsys.readouterr().out)
+    assert said["fidelity"] == "unsupported" and said["layers"][0]["hint"]
