@@ -14,7 +14,6 @@ from spikegate.train.layers.dynamics import MANT, straight_round
 from spikegate.train.layers.folding import BIAS_LIMIT, integers
 from spikegate.train.layers.slayer_import import slayer
 
-
 SMALLER = 16  # a head that starts as torch.nn.Linear does leaves its weights room to grow within their 8 bits
 
 
