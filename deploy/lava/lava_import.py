@@ -43,7 +43,7 @@ try:
         from lava.magma.core.process.message_interface_enum import ActorType
         from lava.magma.core.process.ports.ports import InPort, OutPort
         from lava.magma.core.process.process import AbstractProcess, ProcessServer
-        from lava.magma.core.process.variable import Var
+        from lava.magma.core.process.variable import Var  # noqa: F401  for the processes of lava_processes/
         from lava.magma.core.resources import CPU
         from lava.magma.core.run_conditions import RunContinuous, RunSteps
         from lava.magma.core.run_configs import RunConfig

@@ -35,6 +35,7 @@ class Layer:
         self.axon = late if isinstance(late, AxonDelay) and not rows else None
         self.axon_state = self.axon.state(1) if self.axon else {}
         self.delay = late.delay if isinstance(late, AxonDelay) and self.axon is None else None  # stock's: of what the synapses deliver
+        self.neurons = np.arange(self.op.out_shape[-1])
         depth = 1 if self.delay is None else int(self.delay.max()) + 1
         parts = 2 if self.neuron is not None and self.neuron.complex else 1
         self.pending = np.zeros((depth, parts, 1, *self.op.out_shape), np.int64)
@@ -86,8 +87,7 @@ class Layer:
         if self.delay is None:
             self.pending[self.now] += sums
         else:
-            for d in np.unique(self.delay):
-                self.pending[(self.now + d) % len(self.pending)][..., self.delay == d] += sums[..., self.delay == d]
+            self.pending[(self.now + self.delay) % len(self.pending), 0, 0, self.neurons] += sums.ravel()
 
 
 def shifted(sums: np.ndarray, exponent: int) -> np.ndarray:
