@@ -15,7 +15,6 @@ from spikegate.graph.ir import DeployError
 from spikegate.neurons.cuba import Strict
 from tests.slayer_chains import Chain
 
-
 SEED = 0
 
 
@@ -69,8 +68,7 @@ def test_a_script_that_reads_and_sets_vars_sees_what_it_sees_in_stock(path):
 
 
 def test_state_is_one_array_with_the_layers_own(path):
-    file, chain = path
-    layer = build(str(file), None, 0, 0, None, None, 0, 6).layers[0]
+    layer = build(str(path[0]), None, 0, 0, None, None, 0, 6).layers[0]
     opened = OpenState(layer)
     start = opened.initial()
     assert {"u", "v", "vth", "du", "dv", "bias_mant"} == set(start)
