@@ -18,6 +18,7 @@ from spikegate.deploy.bundle import Bundle, load_images, open_export, spike_byte
 from spikegate.deploy.network.message_log import Messages
 from spikegate.deploy.targets import Progress, Target
 from spikegate.deploy.timing import Timing, described, timing_of
+from spikegate.deploy.warming import warm
 from spikegate.engine.record import Record
 from spikegate.files import atomic
 from spikegate.graph.ir import DeployError
@@ -84,7 +85,7 @@ def deploy(export: Path | None = None, *, data: str | None = None, data_path: Pa
         print_(f"  chip steps         {facts['mean_chip_steps']:.1f} per inference ({described(facts)})", soft_wrap=True)
         if facts["void_timesteps"]:
             print_(f"  under way at exit  {facts['void_timesteps']:,} timesteps, {facts['void_events']:,} chip events", soft_wrap=True)
-    print_(f"  speed              {facts['images_per_s']:.1f} inferences/s")
+    print_(f"  speed              {facts['images_per_s']:.1f} inferences/s, after {facts['compile_s']:.1f} s for the compiled kernels")
     if messages is not None:
         traffic.show(messages)
     print_(f"wrote {folder}/{', '.join(written)}", soft_wrap=True)
@@ -120,6 +121,7 @@ def infer(bundle: Bundle, images: np.ndarray, labels: np.ndarray | None = None, 
     at = at or timing_of(graph)
     embedded = bundle.host.encode(images)
     folder = trained_in(bundle.folder) if target == "torch" else run_of(bundle.folder)
+    compiled = warm(graph, embedded) if target != "torch" else 0.0
     with Target(target, graph, folder, batch=batch, patience_s=patience, trace=trace is not None, **at.options) as chosen:
         start = time.perf_counter()
         found = chosen.run(images, embedded, labels, spikes=spikes, progress=progress)
@@ -131,7 +133,7 @@ def infer(bundle: Bundle, images: np.ndarray, labels: np.ndarray | None = None, 
         "samples": list(range(len(images))), "dataset": bundle.manifest["dataset"], "target": target,
         "timing": "algorithmic" if at.schedule is None else "loihi", "mapping": at.mapping if target == "lava" else None,
         "gates": at.gates if target == "lava" else None, "protocol": at.protocol if target == "lava" else None, "halt": halt,
-        "images_per_s": len(images) / seconds,
+        "images_per_s": len(images) / seconds, "compile_s": compiled,
         "name": bundle.manifest["name"], "model": bundle.manifest["model"],
     }
     return found

@@ -161,7 +161,8 @@ class Builder:
         elif kind == "spiking_attention":
             counts = int(rng.integers(1, 4)) * 8 - 1
             op = OPS[kind](n, c, HEADS, 3, Cuba(4096, 2048, counts), str(rng.choice(["kv", "qk"])))
-            slots = {s: self.sources(self.bits, 1) for s in "qkv"}
+            relay = OPS["relay"]((n, c), 1)  # an attention takes what dead tokens cannot send
+            slots = {s: [self.add("relay", relay, slots={"x": self.sources(self.bits, 1)}, alive=True)] for s in "qkv"}
         else:
             heads = {"qk_token_gate": (HEADS,), "multiscale_gate": (HEADS, int(rng.integers(1, 3)))}.get(kind, ())
             op = OPS[kind](n, c, *heads)

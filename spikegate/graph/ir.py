@@ -39,6 +39,7 @@ from spikegate.graph.signals import per_sample as per_sample
 from spikegate.graph.signals import summed as summed
 from spikegate.graph.signals import total as total
 from spikegate.graph.signals import updates as updates
+from spikegate.graph.silence import silence_problems
 from spikegate.kernels.counters import COUNTERS as COUNTERS
 
 INPUT = "input"  # name of the host's signal
@@ -235,7 +236,7 @@ class Graph:
 
     def check(self) -> None:
         """Raise one DeployError that lists every broken design rule of the graph, each with its op and its hint."""
-        found = [*self._problems(), *clock_problems(self.ops, self.edges, self.timesteps)]
+        found = [*self._problems(), *clock_problems(self.ops, self.edges, self.timesteps), *silence_problems(self.ops, self.edges)]
         if len(found) == 1:
             raise DeployError(*found[0])
         if found:
