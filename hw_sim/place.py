@@ -35,8 +35,9 @@ class Args:
     """Cost tables, by name or as paths of YAML files."""
     sweep: Literal["none", "neurons", "timesteps", "bits"] = "none"
     """Repeat with other neurons per core, fewer timesteps, or coarser weights, and print one line for each."""
-    noc: Literal["none", "sanafe", "sanafe-loihi"] = "none"
-    """Replay one image in SANA-FE, where packets wait for each other: with the chip profile's figures, or with SANA-FE's own of Loihi."""
+    noc: Literal["none", "queues", "sanafe", "sanafe-loihi"] = "none"
+    """Replay one image with packets that wait for each other: by our own queues, or in SANA-FE with the chip profile's figures, or with
+    SANA-FE's own of Loihi."""
     by_image: int = 0
     """Time so many images one by one, each with its own packets: true percentiles of latency and traffic."""
     paper: str | None = None

@@ -104,14 +104,18 @@ def noc_lines(hw: Hardware) -> list[str]:
 
 
 def delay_text(hw: Hardware) -> list[str]:
-    """What waits for its readers; nothing where all comes in time."""
-    found = delays.to_json(hw.mapping.work, hw.schedule, hw.chip)
+    """What waits for its readers, and where; nothing where all comes in time."""
+    found = delays.to_json(hw.work, hw.schedule, hw.chip)
     if not found["values"]:
         return []
+    places = [d["place"] for d in found["sources"].values()]
+    parts = [f"{places.count(p)} in {p}" for p in ("axon delays", "relay neurons") if p in places]
+    parts += ["the host's integers are sent when they are needed"] if "host" in places else []
+    relays = f" ({found['relay_neurons']:,} neurons, placed and priced)" if found["relay_neurons"] else ""
     return [
-        f"Delay lines ({hw.schedule}), neither placed nor priced: {found['values']:,} values, {found['bits']:,} bits, up to "
-        f"{found['steps']} chip steps, behind {len(found['sources'])} ops; as relay neurons they would take "
-        f"{found['cores_as_relay_neurons']} more cores."
+        f"Delay lines ({hw.schedule}): {found['values']:,} values, {found['bits']:,} bits, up to {found['steps']} chip steps, behind "
+        f"{len(places)} ops: {'; '.join(parts)}{relays}. Axons of {hw.chip.name} delay up to {found['axon_delay']} steps, at no price "
+        "that is known."
     ]
 
 
