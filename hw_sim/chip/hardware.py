@@ -9,6 +9,7 @@ import numpy as np
 
 from spikegate.graph.ir import COUNTERS
 from spikegate.hw_sim.chip import delays
+from spikegate.hw_sim.chip.beside import beside
 from spikegate.hw_sim.chip.fit import RESOURCES, Violation, limits, used, utilisation, violations
 from spikegate.hw_sim.chip.latency import Latency, latency, schedule_for
 from spikegate.hw_sim.chip.mapping import Mapping, map_to
@@ -81,6 +82,7 @@ def to_json(hw: Hardware) -> dict[str, Any]:
         "ledger": _ledger(hw) if ran else None, "time": None if hw.times is None else hw.times.to_json(),
         "delay_lines": delays.to_json(hw.work, hw.schedule, hw.chip),
         "energy": {e.table.name: e.to_json() for e in hw.energies}, "host_io": host_io(mapping) if ran else None,
+        "beside": None if hw.times is None else beside(mapping, hw.times).to_json(),
         "names": {"neurobench": NEUROBENCH, "loihi_profiler": LOIHI},
         "activity": "recorded" if len(work.recorded) == len(work.groups) else "spread evenly where it was not recorded",
     }

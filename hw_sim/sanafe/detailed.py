@@ -1,4 +1,4 @@
-"""One image of a run with packets that wait for each other, by our own queues or by SANA-FE: time of every chip step, beside that without."""
+"""One image of a run with packets that wait for each other, by our own queues or by SANA-FE: time of every chip step."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ MOST_NEURONS = 250_000
 LEFT_OUT = (
     "events from the host", "payloads: a graded event is one packet",
     "which event an attention, a gate or a graded value works for: such accumulates are spread over the events that reach a core",
-    "delays of axons: an event is received when it is sent, also where its reader computes later", "the pause between chips beyond their hops",
+    "delays of axons: an event is received when it is sent, also where its reader computes later",
+    "the pause between chips beyond their hops",
 )
 
 
@@ -64,7 +65,8 @@ def detailed(run: Path | None, hw: Hardware, tables: list[CostTable], which: str
     if differ:
         raise DeployError("--noc", f"SANA-FE and the ledger disagree on {', '.join(differ)}", "please report it with this net")
     return {
-        "simulator": "own queues" if which == QUEUES else f"SANA-FE {version}", "figures_of": label, "time_queues_s": waits.time_s, "image": int(index[middle]), "schedule": schedule,
+        "simulator": "own queues" if which == QUEUES else f"SANA-FE {version}", "figures_of": label,
+        "time_queues_s": waits.time_s, "image": int(index[middle]), "schedule": schedule,
         "chip_steps": replay.steps, "packets": theirs.packets, "hops": theirs.hops, "accumulates": theirs.events,
         "time_simple_s": ours.time_s, "time_detailed_s": theirs.time_s, "step_detailed_s": theirs.step_s.tolist(),
         "energy_j": {"synapse": theirs.synapse, "soma": theirs.soma, "network": theirs.network}, "left_out": list(LEFT_OUT),
@@ -86,7 +88,8 @@ def show(found: dict[str, Any], console: Console) -> None:
         f"{found['hops']:,} hops, as counted here"
     )
     if found["simulator"].startswith("SANA-FE"):
-        text += f"; by our own queues {time_text(found['time_queues_s'] * 1e9)} ({100 * (found['time_queues_s'] * 1e9 / waiting - 1):+.2f} %)"
+        own = found["time_queues_s"] * 1e9
+        text += f"; by our own queues {time_text(own)} ({100 * (own / waiting - 1):+.2f} %)"
     console.print(text, soft_wrap=True, markup=False)
     console.print(f"  not in it: {'; '.join(found['left_out'])}", soft_wrap=True, markup=False, style="dim")
 

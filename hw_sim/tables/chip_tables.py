@@ -7,9 +7,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from spikegate.hw_sim.chip import delays
+from spikegate.hw_sim.chip.beside import AtRate, at_rate, beside
 from spikegate.hw_sim.chip.fit import RESOURCES, utilisation
 from spikegate.hw_sim.chip.hardware import Hardware
 from spikegate.hw_sim.chip.placed_energy import PlacedEnergy, host_io
+from spikegate.hw_sim.energy.band import Band
 from spikegate.hw_sim.energy.cost_tables import HOST
 from spikegate.hw_sim.energy.units import band_text, count_text, digits, energy_text
 
@@ -119,6 +121,39 @@ def delay_text(hw: Hardware) -> list[str]:
     ]
 
 
+def beside_lines(hw: Hardware) -> list[str]:
+    """What is in no total, as bands: embedded processors, writing the host's values; and the barriers' part of the static energy."""
+    if hw.times is None:
+        return []
+    found = beside(hw.mapping, hw.times)
+    texts = [("embedded processors", found.processors), ("writing the host's values", found.host_io)]
+    known = [f"{name} {band_text(band)}" for name, band in texts if band is not None]
+    lines = [f"beside the totals, per inference (bands): {'; '.join(known)}"] if known else []
+    if found.barrier is not None:
+        lines.append(f"in the static energy: {band_text(found.barrier)} fall into barriers")
+    return lines
+
+
+def power_text(band: Band) -> str:
+    """A power in W with its band."""
+    return band_text(Band(*(1e12 * v for v in (band.value, band.low, band.high)))).replace("J", "W")
+
+
+def rates(hw: Hardware, rate: float) -> dict[str, AtRate]:
+    """Cost table -> the net at so many inferences a second, where the table has a total; see `at_rate` for what is refused."""
+    assert hw.times is not None
+    found = {e.table.name: at_rate(e, hw.mapping, hw.times, rate) for e in hw.energies}
+    return {n: r for n, r in found.items() if r is not None}
+
+
+def rate_lines(hw: Hardware, rate: float) -> list[str]:
+    """A line for each cost table with a total."""
+    return [
+        f"at {digits(rate)} inferences a second, {name} (estimate): {power_text(r.power)}, {band_text(r.energy)} an inference, chip busy "
+        f"{digits(100 * r.busy)} % of the time" for name, r in rates(hw, rate).items()
+    ] or ["at a frame rate: none of these cost tables has a total for this chip"]
+
+
 def sure_lines(hw: Hardware) -> list[str]:
     """How sure the figures are: evidence of what enters."""
     chip = hw.chip
@@ -150,5 +185,7 @@ def show(hw: Hardware, console: Console) -> None:
         io = host_io(hw.mapping)
         events, words = count_text(io["events_in"]), count_text(io["words_out"])
         console.print(f"host I/O, not priced by any table: {events} events in, {words} words out per inference")
+        for line in beside_lines(hw):
+            console.print(line, markup=False, soft_wrap=True)
     for line in sure_lines(hw):
         console.print(line, markup=False, style="dim", soft_wrap=True)
