@@ -11,6 +11,7 @@ import numpy as np
 from rich import progress as rich
 
 from spikegate.command import cli
+from spikegate.command.folder_lock import alone_in
 from spikegate.command.runs import run_of, trained_in
 from spikegate.data.shipped import parse_data
 from spikegate.deploy import traffic
@@ -46,7 +47,7 @@ def deploy(export: Path | None = None, *, data: str | None = None, data_path: Pa
     Raises
     ------
     DeployError
-        No export, unknown data, a process that failed, too many spikes to record.
+        No export, unknown data, a process that failed, too many spikes to record, another command that writes into the same folder.
     """
     parse_data(data or "test")
     bundle = open_export(export)
@@ -56,15 +57,15 @@ def deploy(export: Path | None = None, *, data: str | None = None, data_path: Pa
     spikes = record == "spikes"
     at = timing_of(graph, timing, schedule, mapping, protocol)
     messages = Messages() if trace else None
-    with bar(f"{target}, {split}", len(images)) as progress:
+    folder = output or run_of(bundle.folder) / "deploy"
+    with alone_in(folder), bar(f"{target}, {split}", len(images)) as progress:
         found = infer(bundle, images, labels, target=target, at=at, halt=halt, spikes=spikes, batch=batch, patience=patience,
                       trace=messages, progress=lambda n: progress.advance(progress.task_ids[0], n))
-    found.meta |= {"split": split, "shipped": opened.shipped, "data_path": str(data_path) if data_path else None}
-    found.meta |= recording_time(bundle.manifest, found)
-    folder = output or run_of(bundle.folder) / "deploy"
-    written = write(folder, found, images, spikes)
-    if messages is not None:
-        written.append(traffic.save(folder, messages, halt))
+        found.meta |= {"split": split, "shipped": opened.shipped, "data_path": str(data_path) if data_path else None}
+        found.meta |= recording_time(bundle.manifest, found)
+        written = write(folder, found, images, spikes)
+        if messages is not None:
+            written.append(traffic.save(folder, messages, halt))
     facts = summary(found) | {"mean_layer_timesteps": mean_layer_timesteps(graph)}
     if messages is not None:
         facts["ports"] = traffic.facts(messages)

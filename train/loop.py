@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from spikegate.command.cli import console
+from spikegate.command.folder_lock import alone_in
 from spikegate.engine.memory import keep_memory
 from spikegate.graph.ir import DeployError
 from spikegate.train import models
@@ -71,7 +72,7 @@ def fit(config: Config) -> Path:
         + (f", resumed after epoch {state.epoch}" if state.epoch else ""), markup=False, soft_wrap=True,
     )
     saved = state.epoch
-    with Journal(run, config.train.epochs, state, parameters) as journal:
+    with alone_in(run), Journal(run, config.train.epochs, state, parameters) as journal:
         try:
             while state.epoch < config.train.epochs:
                 _epoch(net, optimizer, splits, config, state, journal, teacher)
