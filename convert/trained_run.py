@@ -14,6 +14,7 @@ from spikegate.convert.calibrate import ENOUGH, calibrate_margin, with_margin, w
 from spikegate.convert.checks.audit import OpAudit, audit
 from spikegate.convert.checks.listing import audit_table, op_rows, op_table
 from spikegate.engine.integer import run as run_int
+from spikegate.files import together
 from spikegate.formats.host import Host, write_host
 from spikegate.formats.manifest import write_manifest
 from spikegate.formats.netx.graph_file import is_stock_chain, read_graph, write_graph
@@ -84,54 +85,55 @@ def write_export(folder: Path, output: Path | None = None, *, exit_drop: float |
     splits = load(config.data)
     images = splits.validation.x[:CHECKED].numpy()
     weight, bias = (v.detach().numpy().astype(np.int64) for v in stem.folded())
-    bound = write_host(
-        out / "embedding.onnx",
-        weight=weight,
-        bias=bias,
-        shift=stem.shift,
-        low=stem.low,
-        high=stem.high,
-        stride=stem.stride,
-        padding=stem.padding,
-        image_shape=net.image_shape,
-        pixels=stem.pixels,
-    )
-    graph.meta = {"model": config.model.name, "dataset": splits.name, "classes": splits.classes}
-    host = Host(out / "embedding.onnx")
-    if exit_drop is not None:
-        whole = splits.validation.x.numpy()
-        whole = whole if len(whole) >= ENOUGH else with_shifts(whole)
-        graph = with_margin(graph, calibrate_margin(graph, host.encode(whole), exit_drop))
-        set_margin(net, graph.ops[graph.only("exit_gate")[0]].margin)  # type: ignore[attr-defined]
-    write_graph(graph, out / "model.net")
-    embedded = host.encode(images)
-    _prove(net, read_graph(out / "model.net"), images, embedded)
-    rows = audit(graph, embedded)
-    write_manifest(
-        out,
-        {
-            "name": folder.name,
-            "model": config.model.name,
-            "dataset": splits.name,
-            "data": config.data.model_dump(mode="json"),
-            "classes": len(splits.classes),
-            "labels": splits.classes,
-            "timesteps": graph.timesteps,
-            "halting": exit_drop is not None or any(op.halting for op in graph.ops.values()),
-            "grid": token_grid(graph),
-            "image_shape": list(net.image_shape),
-            "host_macs": stem.macs,
-            "host_bound": bound,
-            "dense_ops": {n: op.dense_ops for n, op in graph.ops.items()},
-            "embedding_ops": embedding_ops(graph),
-            "gates": credit.gates(graph),
-            "exit_drop": exit_drop,
-            "stock_netx": is_stock_chain(graph),
-            "parameters": net.parameter_count,
-            "ops": op_rows(graph),
-            "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in rows],
-        },
-    )
+    with together(out, "manifest.json") as part:
+        bound = write_host(
+            part / "embedding.onnx",
+            weight=weight,
+            bias=bias,
+            shift=stem.shift,
+            low=stem.low,
+            high=stem.high,
+            stride=stem.stride,
+            padding=stem.padding,
+            image_shape=net.image_shape,
+            pixels=stem.pixels,
+        )
+        graph.meta = {"model": config.model.name, "dataset": splits.name, "classes": splits.classes}
+        host = Host(part / "embedding.onnx")
+        if exit_drop is not None:
+            whole = splits.validation.x.numpy()
+            whole = whole if len(whole) >= ENOUGH else with_shifts(whole)
+            graph = with_margin(graph, calibrate_margin(graph, host.encode(whole), exit_drop))
+            set_margin(net, graph.ops[graph.only("exit_gate")[0]].margin)  # type: ignore[attr-defined]
+        write_graph(graph, part / "model.net")
+        embedded = host.encode(images)
+        _prove(net, read_graph(part / "model.net"), images, embedded)
+        rows = audit(graph, embedded)
+        write_manifest(
+            part,
+            {
+                "name": folder.name,
+                "model": config.model.name,
+                "dataset": splits.name,
+                "data": config.data.model_dump(mode="json"),
+                "classes": len(splits.classes),
+                "labels": splits.classes,
+                "timesteps": graph.timesteps,
+                "halting": exit_drop is not None or any(op.halting for op in graph.ops.values()),
+                "grid": token_grid(graph),
+                "image_shape": list(net.image_shape),
+                "host_macs": stem.macs,
+                "host_bound": bound,
+                "dense_ops": {n: op.dense_ops for n, op in graph.ops.items()},
+                "embedding_ops": embedding_ops(graph),
+                "gates": credit.gates(graph),
+                "exit_drop": exit_drop,
+                "stock_netx": is_stock_chain(graph),
+                "parameters": net.parameter_count,
+                "ops": op_rows(graph),
+                "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in rows],
+            },
+        )
     calibrated = 0 if exit_drop is None else len(whole)
     return Exported(out, graph, stem.macs, bound, rows, len(images), calibrated, calibrated > len(splits.validation))
 
