@@ -1,4 +1,4 @@
-"""Images for training as tensors, drawn in batches that depend on seed, epoch and batch number alone."""
+"""Images and event recordings for training as tensors, drawn in batches that depend on seed, epoch and batch number alone."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from spikegate.data.parts import Part, load_parts
+from spikegate.data.arrays import Recorded
+from spikegate.data.parts import Part, binning_of, load_parts
 from spikegate.train.augment import Augment
 from spikegate.train.settings.config import DataConfig
 
 
 @dataclass
 class Images:
-    """Pixels `x` uint8 [N, C, H, W] and labels `y` int64 [N]."""
+    """Pixels `x` uint8 [N, C, H, W], or frames of events uint8 [N, T, 2, H, W], and labels `y` int64 [N]."""
 
     x: torch.Tensor
     y: torch.Tensor
@@ -47,7 +48,7 @@ class Images:
 
 @dataclass
 class Splits:
-    """The three parts, class names by label, and the largest pixel value `levels` (digits 16, else 255)."""
+    """The three parts, class names by label, the largest pixel value `levels`, and what is known of event recordings."""
 
     name: str
     train: Images
@@ -56,23 +57,29 @@ class Splits:
     classes: list[str]
     levels: int
     augment: Augment | None
+    recorded: Recorded | None = None
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width)"""
-        c, h, w = self.train.x.shape[1:]
-        return c, h, w
+    def noun(self) -> str:
+        """What a sample is called, in the plural; of recordings also the share of events that binning leaves out."""
+        return "images" if self.recorded is None else f"recordings; {self.recorded.left_out:.1%} of the events left out by data.most"
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(channels, height, width), of event recordings (timesteps, 2, height, width)"""
+        return tuple(self.train.x.shape[1:])
 
 
 def load(config: DataConfig) -> Splits:
     """The data set that `config` names, see `spikegate.data.parts.load_parts`."""
-    parts = load_parts(config.name, config.path, validation=config.validation, seed=config.seed, limit_train=config.limit_train)
+    parts = load_parts(config.name, config.path, validation=config.validation, seed=config.seed, limit_train=config.limit_train,
+                       binning=binning_of(config.model_dump()))
     train, validation, test = (_tensors(p) for p in (parts.train, parts.validation, parts.test))
     augment = None
     if config.augment:
         flip = config.name in ("fashion", "cifar10", "cifar100") if config.flip is None else config.flip
-        augment = Augment(shift=max(1, min(train.x.shape[2:]) // 8), flip=flip)
-    return Splits(parts.name, train, validation, test, parts.classes, parts.levels, augment)
+        augment = Augment(shift=max(1, min(train.x.shape[-2:]) // 8), flip=flip)
+    return Splits(parts.name, train, validation, test, parts.classes, parts.levels, augment, parts.recorded)
 
 
 def _tensors(part: Part) -> Images:

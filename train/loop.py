@@ -25,7 +25,7 @@ from spikegate.train.models.net import Net
 from spikegate.train.optimize import learning_rate, make_optimizer, set_rate
 from spikegate.train.restore import Facts, save_weights, start_from
 from spikegate.train.settings.config import Config, flat
-from spikegate.train.settings.options import from_yaml, write_yaml
+from spikegate.train.settings.options import of_run, write_yaml
 from spikegate.train.settings.runfolder import CHECKPOINT, CONFIG, WEIGHTS, claim, find_unfinished
 from spikegate.train.teacher import Teacher, load_teacher
 
@@ -50,7 +50,6 @@ def fit(config: Config) -> Path:
     for seed in (random.seed, np.random.seed, torch.manual_seed):
         seed(config.train.seed)
     net = models.build(config.model, splits.image_shape, len(splits.classes), splits.levels)
-    net.float_timesteps = config.train.float_timesteps or net.timesteps
     net.set_precision(config.train.precision)
     teacher = load_teacher(config.train.teacher, config.train.distill, splits) if config.train.teacher is not None else None
     run = resumed or claim(config.output, f"{config.data.name}-{config.model.name}")
@@ -68,7 +67,7 @@ def fit(config: Config) -> Path:
     parameters = net.parameter_count
     console.print(
         f"{run}: {config.model.name}, {parameters:,} parameters, {splits.name} ({len(splits.train):,} train, "
-        f"{len(splits.validation):,} validation, {len(splits.test):,} test images)"
+        f"{len(splits.validation):,} validation, {len(splits.test):,} test {splits.noun})"
         + (f", resumed after epoch {state.epoch}" if state.epoch else ""), markup=False, soft_wrap=True,
     )
     saved = state.epoch
@@ -93,8 +92,18 @@ def fit(config: Config) -> Path:
 
 def phase_of(epoch: int, config: Config) -> str:
     """Phase of an epoch counted from 0; the last one is always as deployed."""
-    first = min(int(config.train.float_share * config.train.epochs), config.train.epochs - 1)
-    return "float" if epoch < first else "deployed"
+    return "float" if epoch < _float_epochs(config) else "deployed"
+
+
+def float_timesteps(epoch: int, config: Config) -> int:
+    """Timesteps of a float epoch: `train.float_timesteps`, but in the last ones those of the model, so that norms know them."""
+    full = round(config.train.full_share * config.train.epochs)
+    few = config.train.float_timesteps or config.model.timesteps
+    return few if epoch < _float_epochs(config) - full else config.model.timesteps
+
+
+def _float_epochs(config: Config) -> int:
+    return min(int(config.train.float_share * config.train.epochs), config.train.epochs - 1)
 
 
 def _epoch(
@@ -104,6 +113,7 @@ def _epoch(
     settings, number, phase = config.train, state.epoch + 1, phase_of(state.epoch, config)
     start = time.perf_counter()
     net.set_phase(phase)
+    net.float_timesteps = float_timesteps(state.epoch, config)
     net.train()
     steps = splits.train.count(settings.batch_size)
     journal.epoch(number, phase, steps)
@@ -144,7 +154,7 @@ def _epoch(
 
 def _same_training(config: Config, run: Path) -> None:
     """Refuse to resume with other settings than the run was begun with."""
-    begun, now = from_yaml(run / CONFIG).decisive(), config.decisive()
+    begun, now = of_run(run).decisive(), config.decisive()
     odd = [f"{key} was {begun.get(key)}, now {now.get(key)}" for key in sorted(flat(begun) | flat(now)) if begun.get(key) != now.get(key)]
     if odd:
         raise DeployError(str(run), f"begun with other settings: {'; '.join(odd)}", "leave these settings out, or start a new run")

@@ -145,13 +145,13 @@ def find_static(net: Measured, given: Path | None) -> Measured | None:
 
 
 def read_images(net: Measured, at_most: int = 8) -> np.ndarray | None:
-    """The first images of the record, uint8 [n, C, H, W], where the deployment kept them."""
+    """The first images or recordings of the record, uint8 [n, *image_shape], where the deployment kept them."""
     path = net.run / "deploy" / "images.npz"
     if not path.is_file():
         return None
     again = f"python deploy/run.py {net.run}"
     with arrays.opened(path, again, "holds no images") as f:
         images = f["images"]
-    if images.ndim != 4 or images.dtype != np.uint8 or list(images.shape[1:]) != list(net.manifest["image_shape"]):
+    if images.dtype != np.uint8 or list(images.shape[1:]) != list(net.manifest["image_shape"]):
         raise DeployError(str(path), f"images of shape {list(images.shape)} do not fit this export", again)
     return images[: min(at_most, len(net.record.counts))]

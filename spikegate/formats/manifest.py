@@ -14,7 +14,8 @@ from spikegate.reading import limits
 from spikegate.reading.text import LONGEST_NAME, read_json
 
 SCHEMA = 1
-WRITTEN = ("model.net", "embedding.onnx")  # what an export consists of besides; a net may bring its test images, too
+EMBEDDING = "embedding.onnx"
+WRITTEN = ("model.net", EMBEDDING)  # what an export consists of besides; a net may bring its test images, too
 AGAIN = "export the run again: python convert/export.py"
 MOST = 1 << 53  # counts of operations; JSON's numbers are exact up to here
 LONGEST_TEXT = 2_000
@@ -51,12 +52,15 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {  # what each must be, a
     "timesteps": (_whole(1, 4096), "a whole number from 1 to 4096"),
     "halting": (lambda v: isinstance(v, bool), "true or false"),
     "grid": (_list_of(_whole(1, 1 << 16), 2), "[height, width]"),
-    "image_shape": (_list_of(_whole(1, 1 << 16), 3), "[channels, height, width]"),
+    "image_shape": (
+        lambda v: _list_of(_whole(1, 1 << 16))(v) and len(v) in (3, 4),
+        "[channels, height, width], or [timesteps, polarities, height, width]",
+    ),
     "host_macs": (_whole(0), "a whole number"),
     "dense_ops": (_mapping_to(_whole(0)), "a mapping from ops to whole numbers"),
     "embedding_ops": (_list_of(_text), "a list of ops"),
     "gates": (_list_of(_text), "a list of ops"),
-    "sha256": (lambda v: _mapping_to(_digest)(v) and set(WRITTEN) <= set(v), f"the SHA-256 of {' and '.join(WRITTEN)}"),
+    "sha256": (lambda v: _mapping_to(_digest)(v) and "model.net" in v, "the SHA-256 of the export's files"),
 }
 OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
     "parameters": (_whole(0), "a whole number"),
@@ -96,6 +100,7 @@ def read_manifest(folder: Path, verify: bool = True) -> dict[str, Any]:
         raise DeployError(str(path), f"lacks {', '.join(missing)}", AGAIN)
     wrong = [f"{k} is not {said}" for k, (fit, said) in (FIELDS | OPTIONAL).items() if k in content and not fit(content[k])]
     wrong += [] if wrong or len(content["labels"]) == content["classes"] else ["labels are not as many as classes"]
+    wrong += [] if wrong or len(content["image_shape"]) == 4 or EMBEDDING in content["sha256"] else [f"sha256 lacks {EMBEDDING}"]
     wrong += [f"{k} holds a text that cannot be shown" for k in content if not all(map(_shown, _texts(content[k])))]
     if wrong:
         raise DeployError(str(path), "; ".join(wrong), AGAIN)

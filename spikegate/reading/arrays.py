@@ -25,8 +25,8 @@ DAMAGE = (OSError, EOFError, ValueError, LookupError, TypeError, ArithmeticError
           RecursionError, NotImplementedError, zipfile.BadZipFile, zlib.error)  # fmt: skip
 
 
-def read_npy(path: Path, hint: str) -> np.ndarray:
-    """The array of a .npy file: numbers, bools or text.
+def read_npy(path: Path, hint: str, records: bool = False) -> np.ndarray:
+    """The array of a .npy file: numbers, bools or text; with `records` also rows of named numbers.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def read_npy(path: Path, hint: str) -> np.ndarray:
             if f.read(2) == b"PK":
                 raise DeployError(str(path), "is a .npz archive, not one .npy array", hint)
             f.seek(0)
-            return _array(f, str(path), size, hint)
+            return _array(f, str(path), size, hint, records)
     except OSError as e:
         raise DeployError(str(path), f"cannot be read ({e.strerror or e})", hint) from None
 
@@ -100,13 +100,14 @@ def opened(path: Path, hint: str, problem: str = "cannot be read as npz") -> Ite
         yield Archive(archive, str(path), size, hint)
 
 
-def _array(f: IO[bytes], where: str, size: int, hint: str) -> np.ndarray:
+def _array(f: IO[bytes], where: str, size: int, hint: str, records: bool = False) -> np.ndarray:
     """The array of an open .npy file of `size` bytes."""
     try:
         shape, fortran, dtype, start = header(f)
     except ValueError as e:
         raise DeployError(where, f"is no .npy array ({e})", hint) from None
-    if dtype.kind not in KINDS or dtype.hasobject:
+    rows = records and dtype.names is not None and all(dtype[n].kind in "biuf" and not dtype[n].shape for n in dtype.names)
+    if (dtype.kind not in KINDS and not rows) or dtype.hasobject:
         raise DeployError(where, f"holds {dtype}, not numbers or text", hint)
     claimed = math.prod(shape) * dtype.itemsize
     if any(n < 0 for n in shape) or claimed > size - start:

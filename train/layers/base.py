@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from spikegate.graph.ir import HOLD, MUTE, OPEN, SKIP, Op
+from spikegate.neurons.cuba import DECAY_ONE, Cuba
+from spikegate.neurons.resets import SUBTRACT, ZERO
 from spikegate.train.layers import kernels
-from spikegate.train.layers.dynamics import neurons
+from spikegate.train.layers.dynamics import MANT, neurons
 
 PHASES = ("float", "deployed")
 
@@ -65,6 +67,8 @@ class Twin(nn.Module):
     once = False
     halts = False  # takes part from phase ``deployed`` on
     gates_tokens = False  # its signal is the credit of each token
+    reset = ZERO  # of its neurons; with SUBTRACT a spike takes the threshold from the voltage
+    levels = 1  # most spikes that such a neuron sends in a timestep
 
     if TYPE_CHECKING:  # torch types every unknown attribute of a module as Tensor or Module, methods of subclasses included
 
@@ -84,6 +88,10 @@ class Twin(nn.Module):
     def halved(self) -> bool:
         """Whether products take bfloat16 operands now."""
         return self.in_bfloat16 and self.training
+
+    def cuba(self, threshold: float, decay: int) -> Cuba:
+        """The chip's neurons of this twin; `threshold` in SLAYER units."""
+        return Cuba(DECAY_ONE, decay, round(threshold * MANT), self.reset, levels=self.levels)
 
     def prepare(self) -> None:
         """Called once before each forward pass: fold and quantise what stays the same for all timesteps."""
@@ -139,7 +147,8 @@ def fire(
         waits = (inputs["alive"].detach() <= 0).expand(current.shape[:-1])
     v = now.state.get(twin.name)
     spikes, now.state[twin.name], events = neurons(
-        current, v, decay, neuron.threshold, twin.deployed, alive=alive, modes=modes, waits=waits, **more
+        current, v, decay, neuron.threshold, twin.deployed, alive=alive, modes=modes, waits=waits,
+        step=neuron.threshold if twin.reset == SUBTRACT else 0.0, levels=twin.levels, **more,
     )
     spikes.events = events  # type: ignore[attr-defined]
     return spikes

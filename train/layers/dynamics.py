@@ -20,7 +20,7 @@ MANT = 64.0  # SLAYER's w_scale: weights, biases, thresholds are integers / 64
 
 class _Lif(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, v, scale, shift, alive, norm, keep, threshold, exact, modes, waits, alpha, steps):
+    def forward(ctx, x, v, scale, shift, alive, norm, keep, threshold, reset, exact, modes, waits, alpha, steps):
         ctx.set_materialize_grads(False)
         shape = (steps, *x.shape[1:])
         channels = shape[-1]
@@ -42,7 +42,7 @@ class _Lif(torch.autograd.Function):
         lives = EMPTY if alive is None else alive.detach().contiguous().numpy().reshape(steps, -1)
         kinds = np.zeros(steps, np.int8) if modes is None else np.asarray(modes, np.int8)
         waiting = NOWHERE if waits is None else waits.contiguous().numpy().reshape(steps, -1)
-        settings = np.float32(keep), np.float32(threshold), bool(exact), kinds, lives, waiting
+        settings = np.float32(keep), np.float32(threshold), np.float32(reset[0]), int(reset[1]), bool(exact), kinds, lives, waiting
         out = spikes.numpy().reshape(steps, -1, channels)
         count = kernels.forward(x3, state.numpy().reshape(-1, channels), a, b, *settings, out)
         ctx.save_for_backward(x, v, scale)
@@ -82,7 +82,7 @@ class _Lif(torch.autograd.Function):
             _summed(weighted, scale) if need[2] else None,
             torch.from_numpy(plain).float() if need[3] else None,
             torch.from_numpy(to_alive).reshape(shape[:-1]) if need[4] else None,
-            *[None] * 8,
+            *[None] * 9,
         )
 
 
@@ -119,8 +119,10 @@ def neurons(
     modes: Sequence[int] | None = None,
     waits: torch.Tensor | None = None,
     alpha: float = 2.0,
+    step: float = 0.0,
+    levels: int = 1,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    r"""Leaky integrate-and-fire with full current decay and hard reset, on the currents ``scale x + shift``.
+    r"""Leaky integrate-and-fire with full current decay, on the currents ``scale x + shift``; hard reset, with `step` soft reset.
 
     .. math:: v_t = \mathrm{trunc}(v_{t-1} (1 - d / 4096)) + x_t, \quad s_t = [v_t > \vartheta], \quad v_t \leftarrow v_t (1 - s_t)
 
@@ -136,6 +138,7 @@ def neurons(
     norm : a `FoldedNorm`: normalise `x` with the batch's statistics, keep running ones; `scale` and `shift` are then gamma and beta
     alive : float [T, ...], multiplies the spikes
     modes : what the neurons do in each timestep: `kernels.RUNS`, `kernels.HELD` (they neither fire nor reset), `kernels.IDLE` (nothing)
+    step, levels : soft reset: what each of up to `levels` spikes of a timestep takes from the voltage; 0: the voltage is set to 0
     waits : bool [T, ...], where the neurons' spikes count but their voltage stays as it was before the timestep
 
     Returns
@@ -147,7 +150,7 @@ def neurons(
     steps = len(x)
     if steps > 1 and x.stride(0) == 0 and norm is None:
         x = x[:1]
-    return _Lif.apply(x, v, scale, shift, alive, norm, 1.0 - decay / STATE, threshold, exact, modes, waits, alpha, steps)
+    return _Lif.apply(x, v, scale, shift, alive, norm, 1.0 - decay / STATE, threshold, (step, levels), exact, modes, waits, alpha, steps)
 
 
 class _AliveBit(torch.autograd.Function):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import h5py
@@ -17,6 +18,7 @@ from spikegate.reading import limits
 from spikegate.reading.numbers import integer, integers
 from spikegate.reading.text import json_value, text
 
+CUBA = ("i_decay", "v_decay", "vth")  # fields of a neuron that every file has
 DAMAGED = "the file is damaged; export it again"
 SIZES = ("shape", "grid", "stride", "dilation", "kernel", "groups", "channels", "tokens", "heads", "classes", "timesteps", "outputs",
          "fold", "count", "copies")  # fmt: skip  # 1 or more
@@ -53,8 +55,7 @@ def read_fields(group: h5py.Group, cls: type[Op], where: str) -> Op:
         if kind.startswith("np."):
             values[name] = read_array(group, name, where)
         elif kind == "Cuba":
-            parts = [p.name for p in dataclasses.fields(Cuba)]
-            values[name] = Cuba(**{p: integer(_attribute(group, f"{name}.{p}", where), f"{here}.{p}") for p in parts})
+            values[name] = Cuba(**_parts(group, name, where, Cuba, CUBA))
         elif kind == "Neuron":
             values[name] = _neuron(group, name, where)
         elif kind == "str":
@@ -86,8 +87,17 @@ def _neuron(group: h5py.Group, field: str, where: str) -> Neuron:
     kind = text(_attribute(group, f"{field}.kind", where), f"{where}@{field}.kind")
     if kind not in NEURONS:
         raise DeployError(where, f"neuron of unknown type {kind!r}", f"known types: {', '.join(NEURONS)}")
+    needed = [p.name for p in dataclasses.fields(NEURONS[kind]) if p.default is dataclasses.MISSING]  # type: ignore[arg-type]
+    return NEURONS[kind](**_parts(group, field, where, NEURONS[kind], needed))
+
+
+def _parts(group: h5py.Group, field: str, where: str, cls: Any, needed: Sequence[str]) -> dict[str, Any]:
+    """A neuron's fields; those that are not `needed` may be missing, as in files of before they existed."""
     values: dict[str, Any] = {}
-    for part in dataclasses.fields(NEURONS[kind]):  # type: ignore[arg-type]
-        value, here = _attribute(group, f"{field}.{part.name}", where), f"{where}@{field}.{part.name}"
-        values[part.name] = text(value, here) if part.type == "str" else integers(value, here) if np.ndim(value) else integer(value, here)
-    return NEURONS[kind](**values)
+    for part in dataclasses.fields(cls):
+        key, here = f"{field}.{part.name}", f"{where}@{field}.{part.name}"
+        if key in group.attrs or part.name in needed:
+            value = _attribute(group, key, where)
+            read = text if part.type == "str" else integers if np.ndim(value) else integer
+            values[part.name] = read(value, here)
+    return values

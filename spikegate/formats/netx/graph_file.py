@@ -21,6 +21,7 @@ from spikegate.formats.netx.chain import read_chain
 from spikegate.formats.netx.fields import DAMAGED, edges, read_fields, sizes
 from spikegate.formats.netx.stock import read_stock_layer, write_stock_layer
 from spikegate.graph.ir import INPUT, OPS, DeployError, Graph, Op, Payload, load_ops
+from spikegate.neurons import resets
 from spikegate.neurons.base import SPIKE, Neuron
 from spikegate.neurons.cuba import Cuba
 from spikegate.reading import hdf5
@@ -31,12 +32,17 @@ SCHEMA = 1
 STOCK_KINDS = ("conv", "dense")
 
 
+def is_stock(op: Op) -> bool:
+    """Whether an op is a layer that stock NetX has; none of those subtracts at a spike."""
+    return op.kind in STOCK_KINDS and resets.stock(op.neuron)  # type: ignore[attr-defined]
+
+
 def is_stock_chain(graph: Graph) -> bool:
     """Whether stock NetX can run the whole graph: binary conv and dense, each fed by the one before alone."""
     previous = INPUT
     for name, op in graph.ops.items():
         sources = graph.sources(name)
-        if op.kind not in STOCK_KINDS or list(sources) != ["x"] or [(e.source, e.delay) for e in sources["x"]] != [(previous, 0)]:
+        if not is_stock(op) or list(sources) != ["x"] or [(e.source, e.delay) for e in sources["x"]] != [(previous, 0)]:
             return False
         previous = name
     return graph.input_payload.binary and bool(graph.ops)
@@ -65,7 +71,7 @@ def _image(graph: Graph) -> bytes:
             layers["0"]["shape"] = np.array([graph.input_shape[-1], *grid] if len(graph.input_shape) == 2 else graph.input_shape)
         else:
             _text(layers.create_group("0"), "type", "concat")
-            layers["0"].attrs["note"] = "this net has branches, attention or gates: load it with Spikegate, not with stock netx"
+            layers["0"].attrs["note"] = "this net has branches, attention, gates or soft resets: load it with Spikegate, not stock netx"
         root = f.create_group("graph")
         root.attrs.update(
             schema=SCHEMA,
@@ -78,7 +84,7 @@ def _image(graph: Graph) -> bytes:
             group = root.create_group(f"ops/{i:05d}")
             fed = [[e.source, e.slot, e.delay] for e in graph.edges if e.target == name]
             group.attrs.update(name=name, kind=op.kind, sources=json.dumps(fed))
-            if op.kind in STOCK_KINDS:
+            if is_stock(op):
                 group.attrs["layer"] = write_stock_layer(layers, op, graph.shape_of(graph.sources(name)["x"][0].source))
                 if hasattr(op, "grid"):
                     group.attrs["grid"] = op.grid
