@@ -21,7 +21,7 @@ from spikegate.deploy.targets import Progress, Target
 from spikegate.deploy.timing import Timing, described, timing_of
 from spikegate.deploy.warming import warm
 from spikegate.engine.record import Record
-from spikegate.files import atomic
+from spikegate.files import atomic, write_npz
 from spikegate.graph.ir import DeployError
 from spikegate.graph.masks import mean_layer_timesteps
 
@@ -159,8 +159,7 @@ def write(folder: Path, record: Record, images: np.ndarray, spikes: bool) -> lis
     if spikes:
         names.insert(2, f"spikes{mark}.npz")
         record.save_spikes(folder / names[2])
-    with atomic(folder / "images.npz") as part:
-        np.savez_compressed(part, images=images[:SHOWN])
+    write_npz(folder / "images.npz", images=images[:SHOWN])
     result = {**summary(record), "prediction": record.prediction.tolist(), "exit_step": record.exit_step.tolist()}
     if "chip_steps" in record.meta:
         result["chip_steps"] = record.meta["chip_steps"]

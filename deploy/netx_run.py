@@ -22,7 +22,7 @@ from spikegate.deploy.timing import timing_of
 from spikegate.deploy.warming import warm
 from spikegate.engine.graded import count, multiplying
 from spikegate.engine.record import Record
-from spikegate.files import atomic
+from spikegate.files import atomic, write_npz
 from spikegate.formats.netx.graph_file import read_graph
 from spikegate.graph.ir import COUNTERS, DeployError, Graph, Payload
 from spikegate.neurons.leaky import VOLTAGE, Leaky
@@ -184,8 +184,7 @@ def write(folder: Path, record: Record, facts: dict[str, Any], last: str, keep_a
     """Write the files, each atomically; returns their names."""
     names = ["result.json", "events.npz", "outputs.npz"] + (["spikes.npz"] if keep_all else [])
     record.save(folder / names[1])
-    with atomic(folder / names[2]) as part:
-        np.savez_compressed(part, outputs=record.spikes[last], total=record.logits)
+    write_npz(folder / names[2], outputs=record.spikes[last], total=record.logits)
     if keep_all:
         record.save_spikes(folder / names[3])
     with atomic(folder / names[0]) as part:

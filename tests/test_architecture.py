@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # From the ground up. A folder may import what stands before it, and itself; files of a stage's own folder stand above its rooms.
 FLOORS = (
-    "spikegate", "spikegate/command", "spikegate/kernels", "spikegate/graph", "spikegate/synapses", "spikegate/neurons",
+    "spikegate", "spikegate/reading", "spikegate/command", "spikegate/kernels",
+    "spikegate/graph", "spikegate/synapses", "spikegate/neurons",
     "spikegate/ops/base", "spikegate/ops", "spikegate/engine", "spikegate/engine/chip_time", "spikegate/data", "spikegate/formats",
     "spikegate/formats/netx", "spikegate/formats/nir",
     "train/settings", "train/layers", "train/models", "train",
