@@ -21,7 +21,8 @@ class Encoder(Twin):
         self.neuron = slayer.neuron.cuba.Neuron(threshold, 1.0, 0.5)
 
     def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
-        return fire(self, now.total(inputs["x"]), self.neuron, HALF, inputs, now, scale=torch.tensor([1 / MANT]))
+        x = now.total(inputs["x"])
+        return fire(self, x, self.neuron, HALF, inputs, now, scale=torch.full((1,), 1 / MANT, device=x.device))
 
     def to_op(self) -> Lif:
         return Lif(shape=self.shape, neuron=Cuba(4096, HALF, int(self.neuron.threshold * MANT)))
