@@ -18,10 +18,18 @@ MODELS = ("spikformer", "at_snn", "dts_vit", "stas", "stmixer", "qkformer", "msv
 # What the published systems switch on; any backbone takes any of them.
 ADAPTIVE = {"at_snn": ("halting", "merge"), "dts_vit": ("mask",), "stas": ("halting",)}
 # Settings that may differ between two runs of the same training: they change where and how fast it runs, not what it trains.
-FREE = ("data.path", "train.threads", "train.eval_batch")
+FREE = ("data.path", "train.threads", "train.eval_batch", "train.device", "train.graphs")
 # Settings that came later, with the value that stands for "as before": then they decide nothing, so that older runs keep their hash.
 LATER: dict[str, Any] = {
     "data.flip": None,
+    "data.rand_augment": 0,
+    "data.cutout": 0,
+    "data.mixup": 0.0,
+    "data.cutmix": 0.0,
+    "data.mix_share": 1.0,
+    "data.stream": False,
+    "train.accumulate": 1,
+    "train.ema": 0.0,
     "train.start": None,
     "train.teacher": None,
     "train.distill": 0.5,
@@ -63,12 +71,20 @@ class DataConfig(Section):
     seed: int = Field(0, ge=0, description="seed of the validation split")
     augment: bool | None = Field(None, description="random shifts (and flips for photographs); None: the data set's own default")
     flip: bool | None = Field(None, description="mirror half of the augmented images; None: for fashion, cifar10 and cifar100")
+    rand_augment: int = Field(0, ge=0, le=4, description="changes of RandAugment that an augmented image gets (0: none)")
+    cutout: int = Field(0, ge=0, le=512, description="side of a square that augmented images lose, in pixels (0: none)")
+    mixup: float = Field(0.0, ge=0, le=8, description="mixup of images and labels: Beta(a, a) of the shares (0: none)")
+    cutmix: float = Field(0.0, ge=0, le=8, description="CutMix, likewise")
+    mix_share: float = Field(1.0, gt=0, le=1, description="share of the batches that are mixed, if any")
+    stream: bool = Field(False, description="read a folder's images from disk batch by batch, for sets that do not fit into memory")
     limit_train: int | None = Field(None, ge=1, description="train on this many images only, equally many per class; None: all")
 
     @model_validator(mode="after")
     def _own_default(self) -> DataConfig:
         if self.augment is None:
             self.augment = self.name not in ("npz", "folder")
+        if self.stream and self.name != "folder":
+            raise ValueError("data.stream reads folders: data.name folder with data.path")
         return self
 
 
@@ -151,9 +167,14 @@ class TrainConfig(Section):
     seed: Annotated[int, tyro.conf.arg(aliases=["--seed"])] = Field(0, ge=0, lt=2**32, description="seed of weights and order")
     float_share: float = Field(0.5, ge=0, lt=1, description="share of the epochs before weights, neurons and halting are as deployed")
     float_timesteps: int | None = Field(None, ge=1, le=16, description="timesteps of the float epochs; None: those of the model")
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="operands of the products in training; bfloat16 pays on CPUs that have it; what is deployed stays exact"
+    device: str = Field("auto", description="auto (a GPU if there is one), cpu, cuda or cuda:N; with torchrun each process takes its own")
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="operands of the products in training; 16 bits pay on GPUs, bfloat16 on CPUs that have it; what is deployed "
+        "stays exact"
     )
+    accumulate: int = Field(1, ge=1, le=1024, description="passes that a step's images are split into, where memory is short")
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of an average of the weights that is validated and kept (0: the weights)")
+    graphs: bool = Field(True, description="on one GPU, replay each step as one CUDA graph; the same numbers, less time between kernels")
     ponder: float = Field(3.0, ge=0, le=1000, description="weight in the loss of the mean share of alive (block, timestep, token) cells")
     start: Path | None = Field(None, description="finished run whose weights training starts from; None: random weights")
     teacher: Path | None = Field(None, description="finished run whose answers are part of the target (distillation); None: labels alone")
@@ -176,16 +197,19 @@ class Config(Section):
     train: TrainConfig = Field(default_factory=TrainConfig, description="training")
     output: Path | None = Field(None, description="run folder to write; None: the next free runs/<data>-<model>-<k>")
     resume: bool | Path = Field(False, description="go on with the newest unfinished run, or with the run folder named")
+    profile: bool = Field(False, description="write a trace of a few steps of each phase into the run folder (for ui.perfetto.dev)")
 
     @model_validator(mode="after")
     def _one_distillation(self) -> Config:
         if self.train.teacher is not None and self.model.modules:
             raise ValueError("train.teacher and model.modules are two kinds of distillation; choose one")
+        if self.train.batch_size < 2 * self.train.accumulate:
+            raise ValueError("train.accumulate leaves less than two images to a pass; choose a larger train.batch_size")
         return self
 
     def facts(self) -> dict[str, dict[str, Any]]:
-        """The sections as plain YAML types, without `output` and `resume`."""
-        return self.model_dump(mode="json", exclude={"output", "resume"})
+        """The sections as plain YAML types, without `output`, `resume` and `profile`."""
+        return self.model_dump(mode="json", exclude={"output", "resume", "profile"})
 
     def decisive(self) -> dict[str, Any]:
         """Dotted key -> value of all settings that decide the weights."""
