@@ -77,7 +77,7 @@ def test_float_training_does_use_bfloat16():
     layer.name = "layer"
     x = (torch.rand(2, 4, 9, 8) < 0.5).float()
     seen = []
-    for layer.half in (None, torch.bfloat16):
+    for layer.operands in (None, torch.bfloat16):
         layer.prepare()
         seen.append(map_conv(x, layer.weight, None, (3, 3), 1, 0, half=layer.halved, exact=False))
     assert not torch.equal(*seen) and torch.allclose(*seen, rtol=0.03, atol=0.05)

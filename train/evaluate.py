@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from spikegate.train.data import Images, part_of
+from spikegate.train.images import Images, part_of
 from spikegate.train.models.net import Net
 from spikegate.train.parallel import summed
 

@@ -17,8 +17,9 @@ from spikegate.graph.ir import DeployError
 from spikegate.train import devices, models, parallel
 from spikegate.train.backends import ranks
 from spikegate.train.checkpoint import State, load_checkpoint, save_checkpoint
-from spikegate.train.data import Splits, load
+from spikegate.train.data import load
 from spikegate.train.evaluate import evaluate
+from spikegate.train.images import Splits
 from spikegate.train.journal import Journal, Listener
 from spikegate.train.optimize import fuse, learning_rate, make_optimizer, set_rate
 from spikegate.train.profiling import traced

@@ -12,8 +12,8 @@ from spikegate.command.cli import console
 from spikegate.train import parallel
 from spikegate.train.backends import ranks
 from spikegate.train.criterion import loss_of
-from spikegate.train.data import parts_of
 from spikegate.train.ema import Average
+from spikegate.train.images import parts_of
 from spikegate.train.layers.timestep_gate import keep_open
 from spikegate.train.loss_scale import LossScale
 from spikegate.train.models.net import Net

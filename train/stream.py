@@ -13,7 +13,7 @@ from spikegate.data import folder
 from spikegate.data.split import stratified
 from spikegate.graph.ir import DeployError
 from spikegate.train.augment import Augment
-from spikegate.train.data import Batch, Images, Splits, changes_of
+from spikegate.train.images import Batch, Images, Splits, changes_of
 from spikegate.train.mixing import Mix
 from spikegate.train.settings.config import DataConfig
 

@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy, kl_div
 
 from spikegate.graph.ir import DeployError
-from spikegate.train.data import Splits
+from spikegate.train.images import Splits
 from spikegate.train.models.net import Net
 from spikegate.train.restore import load_run, read_facts
 

@@ -134,8 +134,8 @@ def backward(
         else:
             v = tl.zeros([BR, BC], tl.float32)
         x = tl.load(X + at, mask=inside, other=0.0).to(tl.float32)
-        us = ()
-        xs = ()
+        us: Any = ()
+        xs: Any = ()
         for t in tl.static_range(STEPS):
             if SEVERAL and t > 0:
                 x = tl.load(X + t * size + at, mask=inside, other=0.0).to(tl.float32)

@@ -77,7 +77,7 @@ class Twin(nn.Module):
         super().__init__()
         self.name = ""
         self.phase = "float"
-        self.half: torch.dtype | None = None  # type of the products' operands in training where that is cheaper; None: float32
+        self.operands: torch.dtype | None = None  # type of the products' operands in training where that is cheaper; None: float32
 
     @property
     def deployed(self) -> bool:
@@ -86,7 +86,7 @@ class Twin(nn.Module):
     @property
     def halved(self) -> torch.dtype | None:
         """Type of the products' operands now, None: float32."""
-        return self.half if self.training else None
+        return self.operands if self.training else None
 
     def prepare(self) -> None:
         """Called once before each forward pass: fold and quantise what stays the same for all timesteps."""

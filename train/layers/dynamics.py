@@ -34,7 +34,7 @@ def neurons(
     keep_v: bool = True,
     counts: bool = True,
     dtype: torch.dtype = torch.float32,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, Any, Any]:
     r"""Leaky integrate-and-fire with full current decay and hard reset, on the currents ``scale x + shift``.
 
     .. math:: v_t = \mathrm{trunc}(v_{t-1} (1 - d / 4096)) + x_t, \quad s_t = [v_t > \vartheta], \quad v_t \leftarrow v_t (1 - s_t)

@@ -105,7 +105,7 @@ class Net(nn.Module):
         """``float32``, or ``bfloat16`` or ``float16``: faster products in training where the device has them. What is deployed stays
         exact, evaluation is always float32."""
         for twin in self.named.values():
-            twin.half = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+            twin.operands = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
 
     def forward(self, x: torch.Tensor) -> Output:
         """Run uint8 images [batch, channels, height, width] over all timesteps of the phase."""
