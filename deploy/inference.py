@@ -59,6 +59,7 @@ def deploy(export: Path | None = None, *, data: str | None = None, data_path: Pa
         found = infer(bundle, images, labels, target=target, at=at, halt=halt, spikes=spikes, batch=batch, patience=patience,
                       trace=messages, progress=lambda n: progress.advance(progress.task_ids[0], n))
     found.meta |= {"split": split, "shipped": opened.shipped, "data_path": str(data_path) if data_path else None}
+    found.meta |= recording_time(bundle.manifest, found)
     folder = output or run_of(bundle.folder) / "deploy"
     written = write(folder, found, images, spikes)
     if messages is not None:
@@ -74,7 +75,8 @@ def deploy(export: Path | None = None, *, data: str | None = None, data_path: Pa
     print_(f"{bundle.manifest['model']} on {opened.described} ({where}, halting {halt})", soft_wrap=True)
     print_(f"  accuracy           {100 * facts['accuracy']:.2f} %")
     print_(f"  mean tokens        {100 * facts['mean_tokens']:.1f} %")
-    print_(f"  mean timesteps     {facts['mean_timesteps']:.2f} of {graph.timesteps}")
+    heard = f" ({facts['mean_recording_ms']:.0f} of {facts['recording_ms']:.0f} ms)" if facts.get("recording_ms") else ""
+    print_(f"  mean timesteps     {facts['mean_timesteps']:.2f} of {graph.timesteps}{heard}")
     if facts["mean_layer_timesteps"] is not None:
         print_(f"  masked layers      {facts['mean_layer_timesteps']:.2f} of {graph.timesteps} timesteps open")
     print_(f"  chip events        {facts['chip_events_per_inference']:,.0f} per inference")
@@ -87,6 +89,14 @@ def deploy(export: Path | None = None, *, data: str | None = None, data_path: Pa
         traffic.show(messages)
     print_(f"wrote {folder}/{', '.join(written)}", soft_wrap=True)
     return folder
+
+
+def recording_time(manifest: dict[str, Any], record: Record) -> dict[str, Any]:
+    """Of nets that take event recordings: mean duration of a recording, and of the part of it that was run; milliseconds."""
+    whole = manifest.get("recording_ms")
+    if whole is None or manifest["data"].get("bin_by") != "time":
+        return {}
+    return {"recording_ms": whole, "mean_recording_ms": whole * record.mean_timesteps / manifest["timesteps"]}
 
 
 def infer(bundle: Bundle, images: np.ndarray, labels: np.ndarray | None = None, *, target: str = "int", at: Timing | None = None,

@@ -72,7 +72,9 @@ class Builder:
 
     def cuba(self) -> Cuba:
         kept = int(self.rng.choice([4096, 4096, 1000]))
-        return Cuba(kept, int(self.rng.choice([2048, 4096, 300, 0] if kept == 4096 else [2048, 4096])), int(self.rng.integers(1, 120)))
+        leak, vth = int(self.rng.choice([2048, 4096, 300, 0] if kept == 4096 else [2048, 4096])), int(self.rng.integers(1, 120))
+        soft = self.rng.random() < 0.3
+        return Cuba(kept, leak, vth, "subtract", int(self.rng.choice([0, vth, 3, 150]))) if soft else Cuba(kept, leak, vth)
 
     def encoder(self, signed: bool) -> None:
         shape = self.tokens, self.channels

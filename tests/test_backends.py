@@ -31,6 +31,8 @@ FORMS = {
     "waiting": {"waits": True, "alive": True, "shift": True},
     "waiting words": {"waits": True, "modes": (HELD, RUNS, RUNS, IDLE), "alive": True, "norm": True},
     "chunk": {"v": True, "shift": True},
+    "soft reset": {"step": 4.0, "shift": True, "alive": True, "modes": (RUNS, HELD, RUNS, IDLE)},
+    "soft reset, several spikes": {"step": 1.5, "levels": 3, "v": True, "alive": True, "waits": True},
 }
 
 
@@ -55,7 +57,7 @@ def case(form: dict, exact: bool) -> dict:
         given["alive"] = torch.tensor(rng.random((STEPS, ROWS)) < 0.7, **kind).requires_grad_()
     if form.get("waits"):
         given["waits"] = torch.tensor(rng.random((STEPS, ROWS)) < 0.3)
-    given["modes"] = form.get("modes")
+    given |= {k: form[k] for k in ("modes", "step", "levels") if k in form}
     return given
 
 
@@ -63,6 +65,7 @@ def run(backend: str, form: dict, exact: bool) -> tuple[list, list, FoldedNorm |
     given = case(form, exact)
     x = given["x"].expand(STEPS, -1, -1) if form.get("expanded") else given["x"]
     more = {k: given.get(k) for k in ("scale", "shift", "norm", "alive", "waits", "modes")}
+    more |= {k: given[k] for k in ("step", "levels") if k in given}
     with using(backend):
         spikes, v, count = neurons(x, given.get("v"), 2048, 4.0, exact, **more)
         rng = np.random.default_rng(5)

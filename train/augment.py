@@ -1,4 +1,7 @@
-"""Random changes of whole batches of uint8 images, on their device; all chance is drawn on the host, so it is the same everywhere."""
+"""Random changes of whole batches of uint8 images, or of event recordings (all frames of one alike), on their device.
+
+All chance is drawn on the host, so that it is the same everywhere.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +27,14 @@ class Augment:
     cutout: int = 0
 
     def __call__(self, x: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-        """New uint8 [B, C, H, W], the same for equal `x` and equally seeded `rng`."""
+        """New uint8 [B, ..., H, W], the same for equal `x` and equally seeded `rng`."""
         return self.of(x, rng, len(x), np.arange(len(x)))
 
     def of(self, x: torch.Tensor, rng: np.random.Generator, batch: int, at: np.ndarray) -> torch.Tensor:
         """The same for images `x` that stand at positions `at` of a batch of `batch` images."""
-        size, (height, width) = len(x), x.shape[2:]
+        shape = x.shape
+        size, height, width = len(x), *shape[-2:]
+        x = x.reshape(size, -1, height, width)
 
         def there(drawn: np.ndarray) -> torch.Tensor:
             return torch.from_numpy(drawn[at]).to(x.device, non_blocking=True)
@@ -48,4 +53,4 @@ class Augment:
             lines = [torch.arange(side, device=x.device).view(shape) for side, shape in ((height, (1, -1, 1)), (width, (1, 1, -1)))]
             hole = [(line - m >= -(self.cutout // 2)) & (line - m < self.cutout - self.cutout // 2) for line, m in zip(lines, middle)]
             out = out * ~(hole[0] & hole[1]).unsqueeze(1)
-        return out
+        return out.reshape(shape)

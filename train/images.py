@@ -1,4 +1,4 @@
-"""Images for training as tensors, drawn in batches that depend on seed, epoch and batch number alone."""
+"""Images and event recordings for training as tensors, drawn in batches that depend on seed, epoch and batch number alone."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from spikegate.data.arrays import Recorded
 from spikegate.train import devices
 from spikegate.train.augment import Augment
 from spikegate.train.backends import ranks
 from spikegate.train.mixing import Mix
-from spikegate.train.settings.config import DataConfig
+from spikegate.train.settings.data_config import DataConfig
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass
 class Images:
-    """Pixels `x` uint8 [N, C, H, W] and labels `y` int64 [N], in the memory of one device; batches are drawn there."""
+    """Pixels `x` uint8 [N, C, H, W], or frames of events uint8 [N, T, 2, H, W], and labels `y` int64 [N], on one device."""
 
     x: torch.Tensor
     y: torch.Tensor
@@ -91,7 +92,7 @@ def parts_of(size: int, passes: int) -> list[np.ndarray]:
 
 @dataclass
 class Splits:
-    """The three parts, class names by label, and the largest pixel value `levels` (digits 16, else 255)."""
+    """The three parts, class names by label, the largest pixel value `levels`, and what is known of event recordings."""
 
     name: str
     train: Images
@@ -101,12 +102,17 @@ class Splits:
     levels: int
     augment: Augment | None
     mix: Mix | None = None
+    recorded: Recorded | None = None
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width)"""
-        c, h, w = self.train.x.shape[1:]
-        return c, h, w
+    def noun(self) -> str:
+        """What a sample is called, in the plural; of recordings also the share of events that binning leaves out."""
+        return "images" if self.recorded is None else f"recordings; {self.recorded.left_out:.1%} of the events left out by data.most"
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(channels, height, width), of event recordings (timesteps, 2, height, width)"""
+        return tuple(self.train.x.shape[1:])
 
     def move(self, device: torch.device) -> None:
         """Bring the parts into a device's memory, as far as they fit; the others' batches are brought one by one."""

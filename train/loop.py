@@ -25,7 +25,7 @@ from spikegate.train.optimize import fuse, learning_rate, make_optimizer, set_ra
 from spikegate.train.profiling import traced
 from spikegate.train.restore import Facts, save_weights, start_from
 from spikegate.train.settings.config import Config, TrainConfig, flat
-from spikegate.train.settings.options import from_yaml, write_yaml
+from spikegate.train.settings.options import of_run, write_yaml
 from spikegate.train.settings.runfolder import CHECKPOINT, CONFIG, WEIGHTS, claim, find_unfinished
 from spikegate.train.step import LOSS, RIGHT, Step
 from spikegate.train.teacher import load_teacher
@@ -67,7 +67,6 @@ def _fit(config: Config, device: torch.device) -> Path:
     for seed in (random.seed, np.random.seed, torch.manual_seed):
         seed(config.train.seed)
     net = models.build(config.model, splits.image_shape, len(splits.classes), splits.levels)
-    net.float_timesteps = config.train.float_timesteps or net.timesteps
     net.set_precision(config.train.precision)
     net.counting = bool(config.train.activity)
     teacher = load_teacher(config.train.teacher, config.train.distill, splits, device) if config.train.teacher is not None else None
@@ -93,7 +92,7 @@ def _fit(config: Config, device: torch.device) -> Path:
     parameters = net.parameter_count
     console.print(
         f"{run}: {config.model.name}, {parameters:,} parameters, {splits.name} ({len(splits.train):,} train, "
-        f"{len(splits.validation):,} validation, {len(splits.test):,} test images), {_where(device)}"
+        f"{len(splits.validation):,} validation, {len(splits.test):,} test {splits.noun}), {_where(device)}"
         + (f", resumed after epoch {state.epoch}" if state.epoch else ""), markup=False, soft_wrap=True,
     )
     saved = state.epoch
@@ -121,8 +120,18 @@ def _fit(config: Config, device: torch.device) -> Path:
 
 def phase_of(epoch: int, config: Config) -> str:
     """Phase of an epoch counted from 0; the last one is always as deployed."""
-    first = min(int(config.train.float_share * config.train.epochs), config.train.epochs - 1)
-    return "float" if epoch < first else "deployed"
+    return "float" if epoch < _float_epochs(config) else "deployed"
+
+
+def float_timesteps(epoch: int, config: Config) -> int:
+    """Timesteps of a float epoch: `train.float_timesteps`, but in the last ones those of the model, so that norms know them."""
+    full = round(config.train.full_share * config.train.epochs)
+    few = config.train.float_timesteps or config.model.timesteps
+    return few if epoch < _float_epochs(config) - full else config.model.timesteps
+
+
+def _float_epochs(config: Config) -> int:
+    return min(int(config.train.float_share * config.train.epochs), config.train.epochs - 1)
 
 
 def _epoch(step: Step, splits: Splits, config: Config, state: State, journal: Listener, run: Path) -> None:
@@ -131,6 +140,7 @@ def _epoch(step: Step, splits: Splits, config: Config, state: State, journal: Li
     start = time.perf_counter()
     devices.forget_peak(device)
     net.set_phase(phase)
+    net.float_timesteps = float_timesteps(state.epoch, config)
     net.train()
     first = not state.history or state.history[-1]["phase"] != phase
     if first:
@@ -192,7 +202,7 @@ def _where(device: torch.device) -> str:
 
 def _same_training(config: Config, run: Path) -> None:
     """Refuse to resume with other settings than the run was begun with."""
-    begun, now = from_yaml(run / CONFIG).decisive(), config.decisive()
+    begun, now = of_run(run).decisive(), config.decisive()
     odd = [f"{key} was {begun.get(key)}, now {now.get(key)}" for key in sorted(flat(begun) | flat(now)) if begun.get(key) != now.get(key)]
     if odd:
         raise DeployError(str(run), f"begun with other settings: {'; '.join(odd)}", "leave these settings out, or start a new run")

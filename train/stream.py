@@ -15,7 +15,7 @@ from spikegate.graph.ir import DeployError
 from spikegate.train.augment import Augment
 from spikegate.train.images import Batch, Images, Splits, changes_of
 from spikegate.train.mixing import Mix
-from spikegate.train.settings.config import DataConfig
+from spikegate.train.settings.data_config import DataConfig
 
 READERS, AHEAD = 8, 2  # threads that decode; batches that are made ready while one is trained on
 

@@ -144,7 +144,7 @@ def find_static(net: Measured, given: Path | None) -> Measured | None:
 
 
 def read_images(net: Measured, at_most: int = 8) -> np.ndarray | None:
-    """The first images of the record, uint8 [n, C, H, W], where the deployment kept them."""
+    """The first images or recordings of the record, uint8 [n, *image_shape], where the deployment kept them."""
     path = net.run / "deploy" / "images.npz"
     if not path.is_file():
         return None
@@ -154,6 +154,6 @@ def read_images(net: Measured, at_most: int = 8) -> np.ndarray | None:
             images = f["images"]
     except UNREADABLE as e:
         raise DeployError(str(path), f"holds no images ({e})", again) from None
-    if images.ndim != 4 or images.dtype != np.uint8 or list(images.shape[1:]) != list(net.manifest["image_shape"]):
+    if images.dtype != np.uint8 or list(images.shape[1:]) != list(net.manifest["image_shape"]):
         raise DeployError(str(path), f"images of shape {list(images.shape)} do not fit this export", again)
     return images[: min(at_most, len(net.record.counts))]

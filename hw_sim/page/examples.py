@@ -11,7 +11,7 @@ import numpy as np
 
 from spikegate.data.shipped import open_images
 from spikegate.engine import integer
-from spikegate.formats.host import Host
+from spikegate.formats.event_host import open_host
 from spikegate.graph.ir import COUNTERS, DeployError, Graph
 from spikegate.hw_sim.energy.measured import UNREADABLE, Measured, read_images
 
@@ -92,7 +92,7 @@ def run_again(net: Measured, graph: Graph, index: np.ndarray, images: np.ndarray
         An embedding or a net that cannot be run.
     """
     try:
-        embedded = Host(net.export / "embedding.onnx").encode(images)
+        embedded = open_host(net.export, graph, net.manifest).encode(images)
     except DeployError:
         raise
     except Exception as e:  # onnxruntime's own errors share no base class

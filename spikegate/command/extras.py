@@ -37,6 +37,8 @@ OPTIONAL = (
     Optional("spikingjelly", "spikingjelly", "build the models that import spikingjelly reads", extra("spikingjelly")),
     Optional("nir", "nir", "import nir, export --format nir", extra("nir")),
     Optional("sanafe", "sanafe", "place --noc (GPL-3)", extra("sanafe")),
+    Optional("tonic", "tonic", "event recordings: nmnist, dvsgesture, cifar10dvs, .bin files", extra("events")),
+    Optional("expelliarmus", "expelliarmus", "event recordings in .dat and .raw files", extra("events")),
     Optional("neurobench", "neurobench", "count the same net with NeuroBench", extra("neurobench")),
 )
 

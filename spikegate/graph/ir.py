@@ -107,6 +107,10 @@ class Op:
         """What a delayed edge from this op carries before the first timestep."""
         return np.zeros((batch, *self.out_shape), np.int32)
 
+    def latch(self, state: State, inputs: Inputs, t: np.ndarray, span: int = 1) -> Counts:
+        """Keep what arrives for the whole sample, and count it; the engine calls it under a timestep mask, for skipped timesteps, too."""
+        return {}
+
     def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         """One timestep. `t` [batch] counts from 1 in each sample; `state` is updated in place."""
         raise TypeError(f"{type(self).__name__} has no semantics")

@@ -13,6 +13,7 @@ from spikegate.graph.ir import (
     Examples,
     Inputs,
     Op,
+    Payload,
     Payloads,
     Problems,
     Shapes,
@@ -68,6 +69,10 @@ class SpikingAttention(Op):
     @property
     def out_shape(self) -> tuple[int, ...]:
         return self.tokens, self.channels
+
+    @property
+    def payload(self) -> Payload:
+        return self.neuron.payload
 
     @property
     def size(self) -> Size:
@@ -141,7 +146,7 @@ class SpikingAttention(Op):
             "spike_in": nonzero(inputs[s] for s in "qkv"),
             "attention_ac": (meet + add).astype(np.int64),
             "neuron_update": living * self.channels,
-            "spike_out": per_sample(out),
+            "spike_out": per_sample(out != 0),
         }
 
     def advance(self, state: State, inputs: Inputs, t: np.ndarray, span: int = 1) -> tuple[np.ndarray, Counts]:

@@ -14,7 +14,7 @@ from spikegate.train.backends.seam import Lif
 
 class _Neurons(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, v, scale, shift, alive, norm, keep, threshold, exact, modes, waits, alpha, steps):
+    def forward(ctx, x, v, scale, shift, alive, norm, lif, modes, waits, steps):
         ctx.set_materialize_grads(False)
         shape = (steps, *x.shape[1:])
         channels = shape[-1]
@@ -36,11 +36,12 @@ class _Neurons(torch.autograd.Function):
         lives = EMPTY if alive is None else alive.detach().contiguous().numpy().reshape(steps, -1)
         kinds = np.zeros(steps, np.int8) if modes is None else modes.numpy().astype(np.int8)
         waiting = NOWHERE if waits is None else waits.contiguous().numpy().reshape(steps, -1)
-        settings = np.float32(keep), np.float32(threshold), bool(exact), kinds, lives, waiting
+        form = np.float32(lif.keep), np.float32(lif.threshold), np.float32(lif.step), lif.levels, lif.exact
+        settings = *form, kinds, lives, waiting
         out = spikes.numpy().reshape(steps, -1, channels)
         fired = kernels.forward(x3, state.numpy().reshape(-1, channels), a, b, *settings, out)
         ctx.save_for_backward(x, v, scale)
-        ctx.constants = a, b, settings, np.float32(alpha), gain, offset, shape, count
+        ctx.constants = a, b, settings, np.float32(lif.alpha), gain, offset, shape, count
         return spikes, state, torch.tensor(fired, dtype=torch.float32)
 
     @staticmethod
@@ -76,7 +77,7 @@ class _Neurons(torch.autograd.Function):
             _summed(weighted, scale) if need[2] else None,
             torch.from_numpy(plain).float() if need[3] else None,
             torch.from_numpy(to_alive).reshape(shape[:-1]) if need[4] else None,
-            *[None] * 8,
+            *[None] * 5,
         )
 
 
@@ -120,4 +121,4 @@ class Compiled(Plain):
         dtype: torch.dtype,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """See `seam.Backend`; signals are float32."""
-        return _Neurons.apply(x, v, scale, shift, alive, norm, lif.keep, lif.threshold, lif.exact, modes, waits, lif.alpha, steps)
+        return _Neurons.apply(x, v, scale, shift, alive, norm, lif, modes, waits, steps)

@@ -95,12 +95,13 @@ class Plain:
                 kept = kept + (torch.trunc(kept * STATE) / STATE - kept).detach()
             u = kept + current[t if len(current) > 1 else 0]
             s = _Fires.apply(u, lif)
-            if modes is None:
-                after = u * (1 - s.detach())
-            else:
-                runs, idle = modes[t] == RUNS, modes[t] == IDLE
-                s = s * runs
-                after = torch.where(idle, before, u * (1 - s.detach()))
+            for k in range(1, lif.levels):
+                s = s + _Fires.apply(u - k * lif.step, lif)
+            if modes is not None:
+                s = s * (modes[t] == RUNS)
+            after = u - lif.step * s.detach() if lif.step else u * (1 - s.detach())
+            if modes is not None:
+                after = torch.where(modes[t] == IDLE, before, after)
             spikes.append(s if alive is None else s * alive[t].unsqueeze(-1))
             before = after if waits is None else torch.where(waits[t].unsqueeze(-1), before, after)
         out = torch.stack(spikes).to(dtype)

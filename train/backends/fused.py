@@ -77,8 +77,9 @@ class _Neurons(torch.autograd.Function):
         count = torch.empty(grid, device=device) if counts else None
         theta, low, high = (lif.threshold, 0.0, 0.0) if ladder is None else (1 / ladder[0], *map(float, ladder[1:]))
         triton_neurons.forward[grid](
-            x3, v_, a, b, alive_, waits_, modes, spikes, state, count, rows, channels, lif.keep, theta, low, high,
-            STEPS=steps, SEVERAL=len(x) > 1, HAS_V=v is not None, KEEP_V=keep_v, EXACT=lif.exact, HAS_A=has_a, HAS_B=has_b,
+            x3, v_, a, b, alive_, waits_, modes, spikes, state, count, rows, channels, lif.keep, theta, lif.step, low, high,
+            STEPS=steps, SOFT=lif.step > 0, MOST=lif.levels,
+            SEVERAL=len(x) > 1, HAS_V=v is not None, KEEP_V=keep_v, EXACT=lif.exact, HAS_A=has_a, HAS_B=has_b,
             HAS_ALIVE=alive is not None, HAS_WAITS=waits is not None, HAS_MODES=modes is not None, COUNTS=counts,
             LEVELS=ladder is not None, BR=br, BC=bc,
         )  # fmt: skip
@@ -107,8 +108,9 @@ class _Neurons(torch.autograd.Function):
         def sweep(add: bool, write: bool) -> None:
             triton_neurons.backward[(p, blocks)](
                 x3, v, a, b, alive, waits, modes, grad_s, grad_count, grad_v, mean, slope, rest, to_x, to_v, to_alive, part,
-                rows, p, channels, lif.keep, theta, lif.alpha, low, high,
-                STEPS=steps, SEVERAL=len(x3) > 1, HAS_V=v is not None, EXACT=lif.exact, HAS_A=has_a, HAS_B=has_b,
+                rows, p, channels, lif.keep, theta, lif.step, lif.alpha, low, high,
+                STEPS=steps, SOFT=lif.step > 0, MOST=lif.levels,
+                SEVERAL=len(x3) > 1, HAS_V=v is not None, EXACT=lif.exact, HAS_A=has_a, HAS_B=has_b,
                 HAS_ALIVE=alive is not None, HAS_WAITS=waits is not None, HAS_MODES=modes is not None,
                 HAS_GCOUNT=grad_count is not None, HAS_GV=grad_v is not None, NORM=norm, SUMS=add, WRITE=write and to_x is not None,
                 TO_V=write and to_v is not None, TO_ALIVE=write and to_alive is not None, LEVELS=levels, BR=br, BC=bc,

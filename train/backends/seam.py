@@ -14,12 +14,15 @@ STATE = 4096.0  # SLAYER's s_scale: states are integers / 4096
 @dataclass(frozen=True)
 class Lif:
     """Constants of a layer's neurons: factor kept of the voltage, threshold, whether the decayed voltage is rounded towards zero as
-    the chip does (the deployed form), width of the arctan surrogate in 1 / threshold."""
+    the chip does (the deployed form), width of the arctan surrogate in 1 / threshold, and what each of up to `levels` spikes of a timestep
+    takes from the voltage (`step`; 0: a spike sets it to 0)."""
 
     keep: float
     threshold: float
     exact: bool
     alpha: float = 2.0
+    step: float = 0.0
+    levels: int = 1
 
 
 class Backend(Protocol):

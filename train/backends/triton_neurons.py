@@ -6,6 +6,8 @@ two (the deployed form: scale 1 or a power of two), results equal the compiled C
 
 from __future__ import annotations
 
+from typing import Any
+
 import triton
 import triton.language as tl
 
@@ -21,9 +23,26 @@ def _u(v, x, a, b, keep, EXACT: tl.constexpr):
 
 
 @triton.jit
+def _sent(u, theta, step, SOFT: tl.constexpr, MOST: tl.constexpr):
+    """Spikes of neurons at potential `u`, and the voltage after them: 0, or with SOFT less `step` for each of up to MOST spikes."""
+    fires = u > theta
+    s = fires.to(tl.float32)
+    if SOFT:
+        after = tl.where(fires, u - step, u)
+        for _ in range(1, MOST):
+            fires = after > theta
+            s += fires.to(tl.float32)
+            after = tl.where(fires, after - step, after)
+    else:
+        after = tl.where(fires, 0.0, u)
+    return s, after
+
+
+@triton.jit
 def forward(
-    X, V, A, B, ALIVE, WAITS, MODES, S, VOUT, COUNT, n_rows, C, keep, theta, low, high,
-    STEPS: tl.constexpr, SEVERAL: tl.constexpr, HAS_V: tl.constexpr, KEEP_V: tl.constexpr, EXACT: tl.constexpr,
+    X, V, A, B, ALIVE, WAITS, MODES, S, VOUT, COUNT, n_rows, C, keep, theta, step, low, high,
+    STEPS: tl.constexpr, SOFT: tl.constexpr, MOST: tl.constexpr,
+    SEVERAL: tl.constexpr, HAS_V: tl.constexpr, KEEP_V: tl.constexpr, EXACT: tl.constexpr,
     HAS_A: tl.constexpr, HAS_B: tl.constexpr, HAS_ALIVE: tl.constexpr, HAS_WAITS: tl.constexpr, HAS_MODES: tl.constexpr,
     COUNTS: tl.constexpr, LEVELS: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr,
 ):
@@ -60,16 +79,14 @@ def forward(
             s = tl.minimum(tl.maximum(tl.floor((x * a + b) * theta), low), high)
         else:
             u = _u(v, x, a, b, keep, EXACT)
-            fires = u > theta
-            after = tl.where(fires, 0.0, u)
+            s, after = _sent(u, theta, step, SOFT, MOST)
             if HAS_MODES:
                 mode = tl.load(MODES + t)
-                fires = fires & (mode == 0)
+                s = tl.where(mode == 0, s, 0.0)
                 after = tl.where(mode == 0, after, tl.where(mode == 1, u, v))
             if HAS_WAITS:
                 after = tl.where(tl.load(WAITS + t * rows + r, mask=here, other=0)[:, None] != 0, v, after)
             v = after
-            s = fires.to(tl.float32)
             if HAS_ALIVE:
                 s = s * tl.load(ALIVE + t * rows + r, mask=here, other=0.0).to(tl.float32)[:, None]
         s = tl.where(inside, s, 0.0)
@@ -85,8 +102,9 @@ def forward(
 @triton.jit(do_not_specialize=["P"])
 def backward(
     X, V, A, B, ALIVE, WAITS, MODES, GRAD, GCOUNT, GV, OFFSET, SLOPE, REST, OUT, OUTV, OUTALIVE, PART,
-    n_rows, P, C, keep, theta, alpha, low, high,
-    STEPS: tl.constexpr, SEVERAL: tl.constexpr, HAS_V: tl.constexpr, EXACT: tl.constexpr,
+    n_rows, P, C, keep, theta, step, alpha, low, high,
+    STEPS: tl.constexpr, SOFT: tl.constexpr, MOST: tl.constexpr,
+    SEVERAL: tl.constexpr, HAS_V: tl.constexpr, EXACT: tl.constexpr,
     HAS_A: tl.constexpr, HAS_B: tl.constexpr, HAS_ALIVE: tl.constexpr, HAS_WAITS: tl.constexpr, HAS_MODES: tl.constexpr,
     HAS_GCOUNT: tl.constexpr, HAS_GV: tl.constexpr, NORM: tl.constexpr, SUMS: tl.constexpr, WRITE: tl.constexpr,
     TO_V: tl.constexpr, TO_ALIVE: tl.constexpr, LEVELS: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr,
@@ -143,7 +161,7 @@ def backward(
                 u = x * a + b
             else:
                 u = _u(v, x, a, b, keep, EXACT)
-                after = tl.where(u > theta, 0.0, u)
+                sent, after = _sent(u, theta, step, SOFT, MOST)
                 if HAS_MODES:
                     mode = tl.load(MODES + t)
                     after = tl.where(mode == 0, after, tl.where(mode == 1, u, v))
@@ -163,10 +181,10 @@ def backward(
             u = us[STEPS - 1 - back]
             ds = tl.load(GRAD + t * size + at, mask=inside, other=0.0).to(tl.float32) + more
             if TO_ALIVE:
-                fires = u > theta
+                sent, after = _sent(u, theta, step, SOFT, MOST)
                 if HAS_MODES:
-                    fires = fires & (tl.load(MODES + t) == 0)
-                felt = tl.sum(tl.where(fires & inside, ds, 0.0), 1)
+                    sent = tl.where(tl.load(MODES + t) == 0, sent, 0.0)
+                felt = tl.sum(tl.where(inside, ds * sent, 0.0), 1)
                 tl.store(OUTALIVE + (t * rows + r) * (C // BC) + cb, felt, mask=here)
             if LEVELS:
                 level = u * theta
@@ -175,16 +193,23 @@ def backward(
                 if HAS_ALIVE:
                     ds = ds * tl.load(ALIVE + t * rows + r, mask=here, other=0.0).to(tl.float32)[:, None]
                 z = (u - theta) * width
-                out = height / (1.0 + z * z) * ds
+                rise = height / (1.0 + z * z)
+                for k in range(1, MOST):
+                    z = (u - theta - k * step) * width
+                    rise += height / (1.0 + z * z)
+                out = rise * ds
+                passes = u <= theta
+                if SOFT:
+                    passes = u == u
                 if HAS_MODES:
                     mode = tl.load(MODES + t)
                     out = tl.where(mode == 0, out, 0.0)
-                    du = out + tl.where((u <= theta) | (mode == 1), g, 0.0)
+                    du = out + tl.where(passes | (mode == 1), g, 0.0)
                     waiting = mode == 2
                     du = tl.where(waiting, out, du)
                     nxt = tl.where(waiting, g, du * keep)
                 else:
-                    du = out + tl.where(u <= theta, g, 0.0)
+                    du = out + tl.where(passes, g, 0.0)
                     nxt = du * keep
                 if HAS_WAITS:
                     idle = tl.load(WAITS + t * rows + r, mask=here, other=0)[:, None] != 0

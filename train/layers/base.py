@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 from spikegate.graph.ir import HOLD, MUTE, OPEN, SKIP, Op
+from spikegate.neurons.cuba import DECAY_ONE, Cuba
+from spikegate.neurons.resets import SUBTRACT, ZERO
 from spikegate.train.backends.seam import HELD, IDLE, RUNS
-from spikegate.train.layers.dynamics import neurons
+from spikegate.train.layers.dynamics import MANT, neurons
 
 PHASES = ("float", "deployed")
 
@@ -68,6 +70,8 @@ class Twin(nn.Module):
     once = False
     halts = False  # takes part from phase ``deployed`` on
     gates_tokens = False  # its signal is the credit of each token
+    reset = ZERO  # of its neurons; with SUBTRACT a spike takes the threshold from the voltage
+    levels = 1  # most spikes that such a neuron sends in a timestep
 
     if TYPE_CHECKING:  # torch types every unknown attribute of a module as Tensor or Module, methods of subclasses included
 
@@ -87,6 +91,10 @@ class Twin(nn.Module):
     def halved(self) -> torch.dtype | None:
         """Type of the products' operands now, None: float32."""
         return self.operands if self.training else None
+
+    def cuba(self, threshold: float, decay: int) -> Cuba:
+        """The chip's neurons of this twin; `threshold` in SLAYER units."""
+        return Cuba(DECAY_ONE, decay, round(threshold * MANT), self.reset, levels=self.levels)
 
     def prepare(self) -> None:
         """Called once before each forward pass: fold and quantise what stays the same for all timesteps."""
@@ -143,6 +151,7 @@ def fire(
     v = now.state.get(twin.name)
     spikes, now.state[twin.name], events = neurons(
         current, v, decay, neuron.threshold, twin.deployed, alive=alive, modes=modes, waits=waits,
+        step=neuron.threshold if twin.reset == SUBTRACT else 0.0, levels=twin.levels,
         keep_v=now.first + now.steps <= now.timesteps, counts=now.counting, dtype=signal_type(twin, current.device), **more,
     )  # fmt: skip
     if now.counting:
@@ -152,7 +161,7 @@ def fire(
 
 def signal_type(twin: Twin, device: torch.device) -> torch.dtype:
     """Type of a twin's spikes: on a GPU that of the products' operands, which holds bits and the sums of up to 256 of them exactly."""
-    return twin.halved or torch.float32 if device.type == "cuda" else torch.float32
+    return twin.halved or torch.float32 if device.type == "cuda" and twin.levels == 1 else torch.float32
 
 
 MODES = {OPEN: RUNS, MUTE: RUNS, HOLD: HELD, SKIP: IDLE}

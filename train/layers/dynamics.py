@@ -31,11 +31,13 @@ def neurons(
     modes: Sequence[int] | torch.Tensor | None = None,
     waits: torch.Tensor | None = None,
     alpha: float = 2.0,
+    step: float = 0.0,
+    levels: int = 1,
     keep_v: bool = True,
     counts: bool = True,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[torch.Tensor, Any, Any]:
-    r"""Leaky integrate-and-fire with full current decay and hard reset, on the currents ``scale x + shift``.
+    r"""Leaky integrate-and-fire with full current decay, on the currents ``scale x + shift``; hard reset, with `step` soft reset.
 
     .. math:: v_t = \mathrm{trunc}(v_{t-1} (1 - d / 4096)) + x_t, \quad s_t = [v_t > \vartheta], \quad v_t \leftarrow v_t (1 - s_t)
 
@@ -51,6 +53,7 @@ def neurons(
     norm : a `FoldedNorm`: normalise `x` with the batch's statistics, keep running ones; `scale` and `shift` are then gamma and beta
     alive : float [T, ...], multiplies the spikes
     modes : what the neurons do in each timestep: `seam.RUNS`, `seam.HELD` (they neither fire nor reset), `seam.IDLE` (nothing)
+    step, levels : soft reset: what each of up to `levels` spikes of a timestep takes from the voltage; 0: the voltage is set to 0
     waits : bool [T, ...], where the neurons' spikes count but their voltage stays as it was before the timestep
     keep_v, counts : whether the last voltage and the number of spikes are needed; a backend may leave out what is not (None)
     dtype : type of the spikes; the processor's are float32
@@ -66,7 +69,7 @@ def neurons(
         x = x[:1]
     if modes is not None:
         modes = torch.as_tensor(modes, dtype=torch.int32, device=x.device)
-    lif = Lif(1.0 - decay / STATE, float(threshold), bool(exact), alpha)
+    lif = Lif(1.0 - decay / STATE, float(threshold), bool(exact), alpha, float(step), int(levels))
     more = {"scale": scale, "shift": shift, "norm": norm, "alive": alive, "modes": modes, "waits": waits}
     return backend_for(x.device).neurons(x, v, lif, steps, **more, keep_v=keep_v, counts=counts, dtype=dtype)
 

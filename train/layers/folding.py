@@ -30,11 +30,18 @@ class FoldedNorm(nn.Module):
 
     def __init__(self, channels: int, gain: float, momentum: float = 0.1) -> None:
         super().__init__()
+        self.start = float(gain)  # gamma at the start: what gamma and beta are measured by
         self.gamma = nn.Parameter(torch.full((channels,), float(gain)))
         self.beta = nn.Parameter(torch.zeros(channels))
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("var", torch.ones(channels))
         self.momentum, self.eps = momentum, 1e-5
+
+    def drive(self, share: float) -> None:
+        """Start with `share` times the gain."""
+        self.start *= share
+        with torch.no_grad():
+            self.gamma.mul_(share)
 
     def normalise(self, y: torch.Tensor) -> torch.Tensor:
         """Normalise [..., channels] with batch statistics in training, with running ones in evaluation."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from spikegate.neurons.cuba import Cuba
 from spikegate.ops.spiking_attention import SpikingAttention
 from spikegate.train.backends.choose import backend_for
 from spikegate.train.layers.base import Moment, Twin, alive_mask, fire
@@ -37,5 +36,5 @@ class Attention(Twin):
         return fire(self, y, self.neuron, HALF, inputs, now, scale=unit, alive=alive)
 
     def to_op(self) -> SpikingAttention:
-        neuron = Cuba(4096, HALF, round(self.neuron.threshold * MANT))
+        neuron = self.cuba(self.neuron.threshold, HALF)
         return SpikingAttention(self.tokens, self.channels, self.heads, EXPONENT, neuron, self.order)

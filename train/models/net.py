@@ -14,6 +14,7 @@ from spikegate.graph import credit
 from spikegate.graph.ir import INPUT, Edge, Graph, Payload
 from spikegate.train.layers.base import PHASES, Moment, Twin, total
 from spikegate.train.layers.current import Branch
+from spikegate.train.layers.event_input import EventInput
 from spikegate.train.layers.exit_gate import Exit
 from spikegate.train.layers.host_stem import HostStem
 from spikegate.train.layers.readout import Head
@@ -40,9 +41,9 @@ class Output:
 
 
 class Net(nn.Module):
-    """Host stem, then twins in order. `add` connects them exactly as `spikegate.graph.ir.Graph.add` does for ops."""
+    """Host stem, or event input, then twins in order. `add` connects them exactly as `spikegate.graph.ir.Graph.add` does for ops."""
 
-    def __init__(self, stem: HostStem, timesteps: int, image_shape: tuple[int, int, int]) -> None:
+    def __init__(self, stem: HostStem | EventInput, timesteps: int, image_shape: tuple[int, ...]) -> None:
         super().__init__()
         self.stem, self.timesteps, self.image_shape = stem, timesteps, image_shape
         self.counting = True  # whether passes count accumulates (`Output.activity`); off, it is 0
@@ -108,7 +109,7 @@ class Net(nn.Module):
             twin.operands = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
 
     def forward(self, x: torch.Tensor) -> Output:
-        """Run uint8 images [batch, channels, height, width] over all timesteps of the phase."""
+        """Run uint8 images [batch, channels, height, width], or frames [batch, T, 2, height, width], over all timesteps of the phase."""
         collected: dict[str, list[torch.Tensor]] = {}
         work: list[torch.Tensor] = []
         aside: list[Any] = list(self.modules_aside) if self.training else []
@@ -145,10 +146,10 @@ class Net(nn.Module):
         chunk = 1 if any(e.delay for edges in wiring.values() for e in edges) else self.span
         state: dict = {}
         fed_back: Signals = {}
-        embedded = self.stem(x)
+        embedded, stepwise = self.stem(x), isinstance(self.stem, EventInput)
         for first in range(1, self.span + 1, chunk):
             now = Moment(first, chunk, self.span, state, [] if work is None else work, len(x), self.counting and work is not None)
-            signals: Signals = {INPUT: embedded}
+            signals: Signals = {INPUT: embedded[first - 1 : first - 1 + chunk] if stepwise else embedded}
             for name, edges in wiring.items():
                 twin = self.twin(name)
                 if twin.once and first > 1:
@@ -199,14 +200,10 @@ class Net(nn.Module):
 
     def graph(self) -> Graph:
         """The deployed integers as a graph of ops, same names and wiring."""
-        h, w = self.stem.grid
-        positions = ((h + 2 * self.stem.padding - self.stem.conv.kernel_size[0]) // self.stem.stride + 1) * (
-            (w + 2 * self.stem.padding - self.stem.conv.kernel_size[1]) // self.stem.stride + 1
-        )
         return Graph(
             ops={n: t.to_op() for n, t in self.named.items()},
             edges=list(self.edges),
             timesteps=self.timesteps,
-            input_shape=(positions, self.stem.conv.out_channels),
+            input_shape=self.stem.out_shape,
             input_payload=Payload(self.stem.low, self.stem.high),
         )

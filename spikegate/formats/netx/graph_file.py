@@ -20,11 +20,18 @@ from spikegate.files import atomic
 from spikegate.formats.netx.chain import read_chain
 from spikegate.formats.netx.stock import MAX_ELEMENTS, read_array, read_stock_layer, write_stock_layer
 from spikegate.graph.ir import INPUT, OPS, DeployError, Edge, Graph, Op, Payload, load_ops
+from spikegate.neurons import resets
 from spikegate.neurons.base import NEURONS, SPIKE, Neuron
 from spikegate.neurons.cuba import Cuba
 
 SCHEMA = 1
 STOCK_KINDS = ("conv", "dense")
+CUBA = ("i_decay", "v_decay", "vth")  # fields of a neuron that every file has
+
+
+def is_stock(op: Op) -> bool:
+    """Whether an op is a layer that stock NetX has; none of those subtracts at a spike."""
+    return op.kind in STOCK_KINDS and resets.stock(op.neuron)  # type: ignore[attr-defined]
 
 
 def is_stock_chain(graph: Graph) -> bool:
@@ -32,7 +39,7 @@ def is_stock_chain(graph: Graph) -> bool:
     previous = INPUT
     for name, op in graph.ops.items():
         sources = graph.sources(name)
-        if op.kind not in STOCK_KINDS or list(sources) != ["x"] or [(e.source, e.delay) for e in sources["x"]] != [(previous, 0)]:
+        if not is_stock(op) or list(sources) != ["x"] or [(e.source, e.delay) for e in sources["x"]] != [(previous, 0)]:
             return False
         previous = name
     return graph.input_payload.binary and bool(graph.ops)
@@ -56,7 +63,7 @@ def write_graph(graph: Graph, path: Path) -> None:
             layers["0"]["shape"] = np.array([graph.input_shape[-1], *grid] if len(graph.input_shape) == 2 else graph.input_shape)
         else:
             _text(layers.create_group("0"), "type", "concat")
-            layers["0"].attrs["note"] = "this net has branches, attention or gates: load it with Spikegate, not with stock netx"
+            layers["0"].attrs["note"] = "this net has branches, attention, gates or soft resets: load it with Spikegate, not stock netx"
         root = f.create_group("graph")
         root.attrs.update(
             schema=SCHEMA,
@@ -69,7 +76,7 @@ def write_graph(graph: Graph, path: Path) -> None:
             group = root.create_group(f"ops/{i:05d}")
             edges = [[e.source, e.slot, e.delay] for e in graph.edges if e.target == name]
             group.attrs.update(name=name, kind=op.kind, sources=json.dumps(edges))
-            if op.kind in STOCK_KINDS:
+            if is_stock(op):
                 group.attrs["layer"] = write_stock_layer(layers, op, graph.shape_of(graph.sources(name)["x"][0].source))
                 if hasattr(op, "grid"):
                     group.attrs["grid"] = op.grid
@@ -170,9 +177,20 @@ def _read_neuron(group: h5py.Group, field: str, where: str) -> Neuron:
         raise DeployError(where, f"neuron of unknown type {kind!r}", f"known types: {', '.join(NEURONS)}")
     values: dict[str, Any] = {}
     for part in dataclasses.fields(NEURONS[kind]):  # type: ignore[arg-type]
-        value = group.attrs[f"{field}.{part.name}"]
-        values[part.name] = str(value) if part.type == "str" else np.asarray(value, np.int32) if np.ndim(value) else int(value)
+        key = f"{field}.{part.name}"
+        if key in group.attrs or part.default is dataclasses.MISSING:
+            value = group.attrs[key]
+            values[part.name] = str(value) if part.type == "str" else np.asarray(value, np.int32) if np.ndim(value) else int(value)
     return NEURONS[kind](**values)
+
+
+def _read_cuba(group: h5py.Group, field: str) -> Cuba:
+    values: dict[str, Any] = {}
+    for part in dataclasses.fields(Cuba):
+        key = f"{field}.{part.name}"
+        if key in group.attrs or part.name in CUBA:
+            values[part.name] = str(group.attrs[key]) if part.type == "str" else int(group.attrs[key])
+    return Cuba(**values)
 
 
 def _read_fields(group: h5py.Group, cls: type[Op], where: str) -> Op:
@@ -185,7 +203,7 @@ def _read_fields(group: h5py.Group, cls: type[Op], where: str) -> Op:
         if kind.startswith("np."):
             values[f.name] = read_array(group, f.name, where)
         elif kind == "Cuba":
-            values[f.name] = Cuba(**{p.name: int(group.attrs[f"{f.name}.{p.name}"]) for p in dataclasses.fields(Cuba)})
+            values[f.name] = _read_cuba(group, f.name)
         elif kind == "Neuron":
             values[f.name] = _read_neuron(group, f.name, where)
         elif f.name not in group.attrs:

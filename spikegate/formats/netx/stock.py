@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 
 from spikegate.graph.ir import DeployError, Op
+from spikegate.neurons import resets
 from spikegate.neurons.cuba import Cuba
 from spikegate.ops.conv import Conv
 from spikegate.ops.dense import Dense
@@ -102,6 +103,8 @@ def write_stock_layer(layers: h5py.Group, op: Op, in_shape: tuple[int, ...]) -> 
     group.create_dataset("weight", data=weight.astype(np.int32), compression="gzip")
     group["bias"] = op.bias.astype(np.int32)  # type: ignore[attr-defined]
     neuron: Cuba = op.neuron  # type: ignore[attr-defined]
+    if not resets.stock(neuron):
+        raise DeployError(f"layer/{index}", "has a soft reset or several levels, unknown to stock NetX", "export the net with its graph")
     for key, value in (
         ("type", "CUBA"),
         ("iDecay", neuron.i_decay),
@@ -125,7 +128,8 @@ def _neuron(group: h5py.Group, where: str) -> Cuba:
         raise DeployError(
             f"{where}/neuron", "has a weight exponent, which stock NetX ignores", "train with mean-only normalisation or fold it"
         )
-    return Cuba(*(_number(neuron, key, f"{where}/neuron") for key in ("iDecay", "vDecay", "vThMant")))
+    i_decay, v_decay, vth = (_number(neuron, key, f"{where}/neuron") for key in ("iDecay", "vDecay", "vThMant"))
+    return Cuba(i_decay, v_decay, vth)
 
 
 def read_stock_layer(group: h5py.Group, where: str, *, grid: tuple[int, ...] = (), in_shape: tuple[int, ...] | None = None) -> Op:
