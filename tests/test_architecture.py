@@ -18,7 +18,7 @@ FLOORS = (
     "spikegate/graph", "spikegate/synapses", "spikegate/neurons",
     "spikegate/ops/base", "spikegate/ops", "spikegate/engine", "spikegate/engine/chip_time", "spikegate/data", "spikegate/formats",
     "spikegate/formats/netx", "spikegate/formats/nir",
-    "train/settings", "train/layers", "train/models", "train",
+    "train/settings", "train/backends", "train/layers", "train/models", "train",
     "convert/checks", "convert/frameworks", "convert/spikingjelly", "convert",
     "deploy/lava", "deploy/lava_processes", "deploy/network", "deploy",
     "hw_sim/energy", "hw_sim/chip", "hw_sim/tables", "hw_sim/measurements", "hw_sim/page", "hw_sim/sanafe", "hw_sim",
