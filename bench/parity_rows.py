@@ -13,8 +13,9 @@ from torch.nn.functional import avg_pool2d, cross_entropy
 
 from bench.jelly_twin import Jelly
 from spikegate.train import models
-from spikegate.train.data import Images, Splits, load
+from spikegate.train.data import load
 from spikegate.train.evaluate import evaluate
+from spikegate.train.images import Images, Splits
 from spikegate.train.optimize import learning_rate, make_optimizer, set_rate, settle_heads
 from spikegate.train.settings.config import Config, check, defaults, merge
 from spikegate.train.settings.later import LATER

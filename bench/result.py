@@ -13,7 +13,8 @@ from spikegate.graph.masks import mean_layer_timesteps
 def result_of(folder: Path) -> dict[str, Any]:
     """Figures of a run, means over the test set.
 
-    ``energy`` and ``saving`` are pJ per inference by cost table, chip and host apart; ``saving.rows_pj`` split the chip's difference
+    ``energy`` and ``saving`` are pJ per inference by cost table, chip and host apart, visits to idle neurons in the chip's and
+    ``chip_if_skipped_pj`` without them; ``saving.rows_pj`` split the chip's difference
     to the twin (`spikegate.hw_sim.energy.saving`). ``mean_layer_timesteps`` is None without timestep masks.
     """
     metrics, manifest = _read(folder / "metrics.json"), _read(folder / "export" / "manifest.json")
@@ -46,7 +47,8 @@ def result_of(folder: Path) -> dict[str, Any]:
 
 
 def _energy(net: dict[str, Any]) -> dict[str, Any]:
-    return {name: {k: e[k] for k in ("chip_pj", "host_pj", "partial")} for name, e in net["energy"].items()}
+    kept = ("chip_pj", "host_pj", "partial", "chip_band_pj", "chip_if_skipped_pj", "idle_visits_known")
+    return {name: {k: e[k] for k in kept if k in e} for name, e in net["energy"].items()}
 
 
 def _saving(figures: dict[str, Any]) -> dict[str, Any] | None:

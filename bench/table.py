@@ -12,6 +12,7 @@ from rich.table import Table
 
 from bench.claims import Claim, Result, total_pj
 from bench.plan import Plan, Row
+from spikegate.hw_sim.energy.cost_tables import IDLE, load_table
 from spikegate.hw_sim.energy.units import digits, energy_text
 
 NONE = "-"
@@ -53,23 +54,44 @@ WORK = (
 )
 
 
+def visited(result: Result, table: str) -> bool:
+    """Whether a result's energy by a table has the visits to idle neurons in it, or the table has no price of any."""
+    return bool(result["energy"][table].get("idle_visits_known")) or not load_table(table).pj(IDLE)
+
+
+def skipped_pj(result: Result, table: str) -> float:
+    """Chip energy of a chip that does not visit idle neurons; results of before visits were counted have no other."""
+    energy = result["energy"][table]
+    return energy["chip_if_skipped_pj"]["value"] if "chip_if_skipped_pj" in energy else energy["chip_pj"]
+
+
 def energy_columns(tables: Sequence[str]) -> list[Column]:
-    """Chip and host energy by each cost table, and the whole as a share of the twin's."""
+    """Chip and host energy by each cost table, and the whole as a share of the twin's, with visits to idle neurons and without."""
     found = []
     for name in tables:
         def chip(r: Result, _: Result | None, name: str = name) -> float | None:
-            return r["energy"][name]["chip_pj"] if name in r["energy"] else None
+            return r["energy"][name]["chip_pj"] if name in r["energy"] and visited(r, name) else None
+
+        def skipped(r: Result, _: Result | None, name: str = name) -> float | None:
+            return skipped_pj(r, name) if name in r["energy"] else None
 
         def host(r: Result, _: Result | None, name: str = name) -> float | None:
             return r["energy"][name]["host_pj"] if name in r["energy"] else None
 
         def ratio(r: Result, twin: Result | None, name: str = name) -> float | None:
-            return total_pj(r, name) / total_pj(twin, name) if twin and name in r["energy"] and name in twin["energy"] else None
+            both = twin and name in r["energy"] and name in twin["energy"] and visited(r, name) and visited(twin, name)
+            return total_pj(r, name) / total_pj(twin, name) if twin and both else None
 
-        found += [
-            Column(f"{name}: chip", chip, energy_text), Column("host", host, energy_text),
-            Column("of its twin", ratio, lambda v: f"{100 * v:.0f} %", True),
-        ]  # fmt: skip
+        def without(r: Result, twin: Result | None, name: str = name) -> float | None:
+            if not twin or name not in r["energy"] or name not in twin["energy"]:
+                return None
+            ends = [skipped_pj(x, name) + x["energy"][name]["host_pj"] for x in (r, twin)]
+            return ends[0] / ends[1]
+
+        share = "of its twin", lambda v: f"{100 * v:.0f} %", True
+        found += [Column(f"{name}: chip", chip, energy_text), Column("host", host, energy_text), Column(share[0], ratio, *share[1:])]
+        if load_table(name).pj(IDLE):
+            found += [Column("chip, if idle neurons are not visited", skipped, energy_text), Column("of its twin", without, *share[1:])]
     return found
 
 
@@ -133,6 +155,10 @@ def markdown_tables(found: Sequence[Line], tables: Sequence[str]) -> str:
     there = [line for line in found if line.pairs]
     missing = [f"`{line.row.name}`" for line in found if not line.pairs]
     parts = [markdown(there, WORK), markdown(there, energy_columns(tables), policy=False)] if there else []
+    old = [f"`{line.row.name}`" for line in there if not all(visited(r, t) for r, _ in line.pairs for t in tables if t in r["energy"])]
+    if len(old) == len(there) and old:
+        old = ["all of them"]
+    parts += [f"Measured before visits to idle neurons were counted: {', '.join(old)}."] if old else []
     parts += [f"Not measured yet: {', '.join(missing)}."] if missing else []
     return "\n\n".join([*parts, *([exactness(there)] if there else [])])
 

@@ -37,12 +37,12 @@ class FloatTwin(nn.Module):
             key = name.replace(".", "/")
             if op.kind in ("conv", "level_conv"):
                 self.convs[key] = convolution(op)
-            if op.kind in ("conv", "lif", "spiking_attention"):
+            if op.kind in ("conv", "lif", "biased", "spiking_attention"):
                 if (op.neuron.i_decay, op.neuron.v_decay) != (4096, 2048):  # type: ignore[attr-defined]
                     raise DeployError(name, "has neurons of another kind", "the float twin knows tau 2")
                 theta = op.neuron.vth / (1 << getattr(op, "exponent", 0)) + 0.01  # type: ignore[attr-defined]  # strict against SpikingJelly's >=
                 self.lifs[key] = neuron.LIFNode(2.0, decay_input=False, v_threshold=theta, v_reset=0.0, step_mode="m")
-            elif op.kind not in ("level_conv", "inject", "readout", "exit_gate"):
+            elif op.kind not in ("level_conv", "inject", "biased", "readout", "exit_gate"):
                 raise DeployError(name, f"kind {op.kind} has no float twin", "give a Spikformer or STAS net")
         head = self.graph.ops[self.graph.only("readout")[0]]
         self.head = nn.Parameter(torch.from_numpy(head.weight.transpose(0, 2, 1).astype(np.float32)), requires_grad=False)  # type: ignore[attr-defined]
@@ -63,6 +63,8 @@ class FloatTwin(nn.Module):
                 found[name] = torch.clamp(torch.floor(self.convs[key](x) / op.theta), 0, op.levels)  # type: ignore[attr-defined]
             elif op.kind == "inject":
                 found[name] = x.expand(steps, *x.shape)
+            elif op.kind == "biased":
+                found[name] = self.lifs[key](x.expand(steps, *x.shape))
             elif op.kind == "lif":
                 found[name] = self.lifs[key](x)
             elif op.kind == "conv":

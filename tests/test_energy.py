@@ -8,7 +8,7 @@ import yaml
 
 from spikegate.engine.record import Record
 from spikegate.graph.ir import COUNTERS, DeployError
-from spikegate.hw_sim.energy.cost_tables import EVIDENCE, FOLDER, HOST, QUANTITIES, CostTable, load_table, load_tables, names
+from spikegate.hw_sim.energy.cost_tables import COLUMNS, EVIDENCE, FOLDER, HOST, QUANTITIES, CostTable, load_table, load_tables, names
 from spikegate.hw_sim.energy.ledger import NetInfo, book, quantities
 from spikegate.hw_sim.energy.pricing import COMPONENTS, price, price_ledger
 from spikegate.hw_sim.energy.published import conv_macs, formula_mj, spikformer_macs
@@ -66,12 +66,12 @@ def test_paper_energies_equal_a_hand_computation():
     energy = price(tiny_record(), INFO, load_table("paper45"))
     assert energy.chip_pj == pytest.approx(2 * 0.9 * (100 + 20 + 7 + 4 + 6 + 9))
     assert energy.gates_total_pj == pytest.approx(2 * 0.9 * (7 + 4 + 9))
-    assert energy.left_out == ["neurons", "messages"]
+    assert energy.left_out == ["neurons", "idle visits", "messages"]
 
 
 def test_energy_by_op_timestep_and_counter():
     energy = price(tiny_record(), INFO, load_table("loihi1-davies"))
-    assert energy.energy_pj.shape == (2, 4, len(COUNTERS))
+    assert energy.energy_pj.shape == (2, 4, len(COLUMNS))
     conv, synop = 0, COUNTERS.index("synop")
     assert energy.energy_pj[0, conv, synop] == pytest.approx(23.6 * 100)  # both samples
     assert energy.energy_pj[1, conv, synop] == pytest.approx(23.6 * 200 / 2)  # one of two samples, twice as much

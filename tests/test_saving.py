@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from spikegate.graph.ir import DeployError
-from spikegate.hw_sim.energy.cost_tables import QUANTITIES, load_table
+from spikegate.graph.ir import COUNTERS, DeployError
+from spikegate.hw_sim.energy.cost_tables import IDLE, QUANTITIES, load_table
 from spikegate.hw_sim.energy.ledger import Ledger, NetInfo, book, quantities
 from spikegate.hw_sim.energy.pricing import price_ledger
 from spikegate.hw_sim.energy.saving import split
@@ -18,7 +18,9 @@ SYNOP = QUANTITIES.index("synop")
 
 
 def info_of(graph, *embedding: str) -> NetInfo:
-    return NetInfo(embedding_ops=frozenset(embedding), sources={n: [e.source for e in graph.edges if e.target == n] for n in graph.ops})
+    sources = {n: [e.source for e in graph.edges if e.target == n] for n in graph.ops}
+    neurons = {n: op.size.neurons for n, op in graph.ops.items()}
+    return NetInfo(embedding_ops=frozenset(embedding), sources=sources, neurons=neurons)
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +54,34 @@ def test_rows_of_energy_add_up_to_the_difference_of_the_totals(runs):
         assert sum(saving.rows_pj(table).values()) == pytest.approx(before - after)
 
 
-def test_visits_to_halted_neurons_are_in_the_saving_and_beside_it_are_not(runs):
+def test_visits_to_idle_neurons_are_in_the_saving_and_beside_it_are_not(runs):
     on, off, static, record, _ = runs
-    saving = split(on, off, static, record.exit_step)
     table = load_table("loihi1-davies")
-    before, after = saving.ends_pj(table)
-    visits = saving.halted_visits_pj(table)
-    assert visits > 0 and saving.saved(table, visited=False).value == pytest.approx(before - after)
-    assert saving.saved(table).value == pytest.approx(before - after - visits)
-    unknown = split(on, None, static, record.exit_step)  # how many they are takes a run without halting
-    assert unknown.halted_visits_pj(table) is None and unknown.saved(table) == unknown.saved(table, visited=False)
+    for saving in (split(on, off, static, record.exit_step), split(on, None, static, record.exit_step)):
+        graph, idle = adaptive_graph(), 0
+        for i, op in enumerate(graph.ops.values()):  # by hand: every neuron in every timestep that runs, less the updates
+            idle += (record.exit_step * op.size.neurons).sum() - record.counts[:, :, i, COUNTERS.index("neuron_update")].sum()
+        assert idle > 0 and saving.after[QUANTITIES.index(IDLE)] == idle
+        (before, after), skipped = saving.ends_pj(table), saving.ends_pj(table, visited=False)
+        assert after == pytest.approx(skipped[1] + 52 * idle / saving.samples)
+        assert saving.saved(table).value == pytest.approx(before - after)
+        assert saving.saved(table, visited=False).value == pytest.approx(skipped[0] - skipped[1])
+        assert saving.rows_pj(table)["idle_visits"] == pytest.approx(before - after - skipped[0] + skipped[1])
+        assert not any(row[QUANTITIES.index(IDLE)] for name, row in saving.rows.items() if name != "idle_visits")
+    unknown = split(book(record, NetInfo()), off, static, record.exit_step)  # nobody said how many neurons there are
+    assert not unknown.visits and "idle_visits" not in unknown.rows and unknown.saved(table) == unknown.saved(table, visited=False)
+
+
+def test_embedding_once_is_credited_to_nets_that_embed_once_alone(runs):
+    on, off, static, record, _ = runs
+    assert "embedding_once" in split(on, off, static, record.exit_step).rows
+    later = static.groups.copy()
+    later[:, :, 0] //= 2  # this one embeds in every timestep, too, and fires less
+    also = dataclasses.replace(off, groups=later + 0)
+    rows = split(also, also, static, np.full(len(record.exit_step), 4)).rows
+    assert "embedding_once" not in rows and rows["embedding_difference"][SYNOP] > 0
+    rows = split(dataclasses.replace(on, groups=later), None, static, record.exit_step).rows
+    assert "embedding_once" not in rows and "embedding_difference" in rows
 
 
 def test_both_nets_are_priced_alike_at_each_end_of_a_bands_prices():
@@ -84,7 +104,8 @@ def test_random_ledgers_add_up_too(rng):
         groups = rng.integers(0, 10**9, (3, 5, 3, 3, len(QUANTITIES)))
         on, off, static = (Ledger([], [], np.zeros(0), np.zeros(0), g, 0) for g in groups)
         saving = split(on, off, static, rng.integers(1, 4, 5))
-        assert np.array_equal(sum(saving.rows.values()), static.total - on.total)
+        events = [q != IDLE for q in QUANTITIES]  # whose visits were not known
+        assert np.array_equal(sum(saving.rows.values())[events], (static.total - on.total)[events])
 
 
 def test_token_and_timestep_halting_are_told_apart_by_the_exit(runs):
@@ -106,8 +127,9 @@ def test_embedding_and_backbone_rows(runs):
     saving = split(on, off, static, record.exit_step)
     ops = dict(zip(static.ops, static.work.sum(0)))
     embedding = ops["inject"] + ops["sps.conv"] - off.work[:, off.ops.index("inject")].sum(0)
+    embedding, other = (np.where(np.array(QUANTITIES) == IDLE, 0, x) for x in (embedding, static.total - off.total))
     assert np.array_equal(saving.rows["embedding_once"], embedding) and embedding[SYNOP] > 0
-    body = static.total - off.total - embedding - static.gates.sum((0, 1)) + off.gates.sum((0, 1))
+    body = other - embedding - static.gates.sum((0, 1)) + off.gates.sum((0, 1))
     assert np.array_equal(saving.rows["backbone_difference"], body)
 
 

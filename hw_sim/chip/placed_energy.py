@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 
 from spikegate.graph.ir import COUNTERS, INPUT
-from spikegate.hw_sim.chip.delays import delay_lines
 from spikegate.hw_sim.chip.latency import Latency
 from spikegate.hw_sim.chip.mapping import Mapping
 from spikegate.hw_sim.chip.noc import Load, route
 from spikegate.hw_sim.chip.placement import Placement
 from spikegate.hw_sim.energy.band import Band
-from spikegate.hw_sim.energy.cost_tables import HOST, INACTIVE, PLACED, QUANTITIES, CostTable
+from spikegate.hw_sim.energy.cost_tables import HOST, IDLE, PLACED, QUANTITIES, UPDATES, CostTable
 from spikegate.hw_sim.energy.ledger import quantities
 from spikegate.hw_sim.energy.pricing import COMPONENT_OF, unpriced
 
@@ -97,10 +96,13 @@ def price_placed(mapping: Mapping, placement: Placement, table: CostTable, times
     traffic = mapping.traffic.sum(0)
     load = route(placement.mesh, placement.slots, traffic)
     out = dict.fromkeys(COMPONENTS, Band())
-    sums = events.sum((0, 1))
+    waits = times is not None and times.schedule == "wait"
+    waiting = work.depth if waits else work.interval  # chip steps from one timestep to the next
+    spare = float((waiting * work.visits.sum() - work.count("neuron_update").sum()) / max(1, work.samples))
+    sums = np.where(np.array(QUANTITIES) == IDLE, max(0.0, spare), events.sum((0, 1)))
     for q, number in zip(QUANTITIES, sums):
-        component = {"messages": "packets"}.get(COMPONENT_OF.get(q, "neurons"), COMPONENT_OF.get(q, "neurons"))
-        out[component] += _band(table, _name(table, q), number)
+        component = COMPONENT_OF["neuron_update" if q in UPDATES else q]
+        out["packets" if component == "messages" else component] += _band(table, table.entry(q), number)
     out["packets"] += _band(table, "message", load.packets)
     out["hops"] += _hops(mapping, placement, table, load, traffic)
     out["memory"] += _memory(mapping, table)
@@ -108,15 +110,9 @@ def price_placed(mapping: Mapping, placement: Placement, table: CostTable, times
     if load.packets and table.pj("message") is None:
         missing["message"] = load.packets
     weights = np.array([table.pj(q) or 0.0 for q in QUANTITIES])
-    waits = times is not None and times.schedule == "wait"
-    waiting = work.depth if waits else work.interval  # chip steps from one timestep to the next
-    spare = float((waiting * work.visits.sum() - work.count("neuron_update").sum()) / max(1, work.samples))
     left = [n for n in (*COUNTERS, HOST) if n in table.leaves_out] + [n for n in PLACED if n not in table.placed]
-    if times is not None and delay_lines(work, times.schedule):
-        left.append("delay lines")
     host = None if HOST not in table.prices else host_macs * table.prices[HOST].pj
     static = None if times is None else _static(mapping, table, times)
-    out["idle visits"] += _band(table, _name(table, INACTIVE), max(0.0, spare))
     return PlacedEnergy(table, out, events @ weights, static, host, missing, left)
 
 
@@ -128,11 +124,6 @@ def host_io(mapping: Mapping) -> dict[str, float]:
     last = [i for i, g in enumerate(work.groups) if g.name not in read]
     received, sent = (work.mean[..., COUNTERS.index(c)].sum(0) for c in ("spike_in", "spike_out"))
     return {"events_in": float(received[fed].sum()), "words_out": float(sent[last].sum())}
-
-
-def _name(table: CostTable, quantity: str) -> str:
-    """The entry that prices a quantity: active and inactive updates may share one."""
-    return quantity if quantity in table.prices or not quantity.startswith("neuron_update") else "neuron_update"
 
 
 def _band(table: CostTable, name: str, number: float) -> Band:

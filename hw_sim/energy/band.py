@@ -36,3 +36,7 @@ class Band:
     def to_json(self) -> dict[str, float]:
         band = self.ordered
         return {"value": band.value, "low": band.low, "high": band.high}
+
+    def relative_to(self, whole: Band) -> Band:
+        """This as a share of `whole` in per cent, both at the same end of the prices: what they share cancels out."""
+        return Band(*(100 * a / b if b else 0.0 for a, b in ((self.value, whole.value), (self.low, whole.low), (self.high, whole.high))))

@@ -13,7 +13,10 @@ from spikegate.graph.ir import COUNTERS, DeployError
 
 FOLDER = Path(__file__).parent / "costs"
 ACTIVE, INACTIVE = "neuron_update_active", "neuron_update_inactive"
-QUANTITIES = (*(c for c in COUNTERS if c != "neuron_update"), INACTIVE, ACTIVE)  # what a price can be multiplied by
+IDLE = "idle_visit"  # a visit to a neuron that is not updated: of a halted token, or of an op that has no work in this timestep
+UPDATES = (INACTIVE, ACTIVE)  # the two kinds of `neuron_update`
+QUANTITIES = (*(c for c in COUNTERS if c != "neuron_update"), *UPDATES, IDLE)  # what a price can be multiplied by
+COLUMNS = (*COUNTERS, IDLE)  # the same with one column for all updates
 HOST = "host_mac"
 GRADED = "graded_mac"  # a synaptic event that multiplies: foreign nets alone have any
 PRICEABLE = (*COUNTERS, INACTIVE, ACTIVE, HOST, GRADED)
@@ -129,11 +132,20 @@ class CostTable(BaseModel):
 
     def pj(self, quantity: str) -> float | None:
         """Price of a quantity (`QUANTITIES` or `HOST`) in pJ; 0 if the table leaves it out with a reason; None if it does not know it."""
-        counter = "neuron_update" if quantity in (ACTIVE, INACTIVE) else quantity
-        for name in (quantity, counter):
-            if name in self.prices:
-                return self.prices[name].pj
-        return 0.0 if counter in self.leaves_out else None
+        name = self.entry(quantity)
+        if name in self.prices:
+            return self.prices[name].pj
+        return 0.0 if counter_of(quantity) in self.leaves_out else None
+
+    def entry(self, quantity: str) -> str:
+        """The entry that prices a quantity: updates of both kinds may share one, and an idle visit costs an inactive update."""
+        name = INACTIVE if quantity == IDLE else quantity
+        return name if name in self.prices else counter_of(quantity)
+
+
+def counter_of(quantity: str) -> str:
+    """The counter that a quantity is a part of; a table that leaves updates out leaves idle visits out as well."""
+    return "neuron_update" if quantity in (*UPDATES, IDLE) else quantity
 
 
 class UniqueKeys(yaml.SafeLoader):

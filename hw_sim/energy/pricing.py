@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from spikegate.engine.record import Record
-from spikegate.graph.ir import COUNTERS
 from spikegate.hw_sim.energy.band import Band
-from spikegate.hw_sim.energy.cost_tables import ACTIVE, HOST, INACTIVE, QUANTITIES, CostTable
+from spikegate.hw_sim.energy.cost_tables import COLUMNS, HOST, IDLE, QUANTITIES, UPDATES, CostTable, counter_of
 from spikegate.hw_sim.energy.ledger import Ledger, NetInfo, book
 
-COMPONENTS = ("synapses", "attention", "neurons", "messages", "gates", "host")
+COMPONENTS = ("synapses", "attention", "neurons", "idle visits", "messages", "gates", "host")
 COMPONENT_OF = {
     "synop": "synapses",
     "spike_in": "messages",
@@ -21,6 +20,7 @@ COMPONENT_OF = {
     "spike_out": "messages",
     "message": "messages",
     "gate_update": "gates",
+    IDLE: "idle visits",
 }
 
 
@@ -30,9 +30,12 @@ class Energy:
 
     Attributes
     ----------
-    work_pj, gates_pj : float64 [T, ops, COUNTERS], the chip's work without the gates' own, and the gates' own
+    work_pj, gates_pj : float64 [T, ops, COLUMNS], the chip's work without the gates' own, and the gates' own
     host_pj : the host's embedding, executed once
-    chip : all chip energy with the ends of its band
+    chip : all chip energy with the ends of its band; visits to idle neurons are in it
+    skipped : the same on a chip that does not visit neurons that have nothing to update
+    visits_known : whether the number of idle visits is known; else both are the same
+    bands : component -> its energy with the ends of its band (`COMPONENTS` without the host)
     chip_per_sample_pj : float64 [N], each sample's chip energy, gates included
     unpriced : counter -> mean events per inference that the table neither prices nor says that it leaves out
     """
@@ -45,10 +48,13 @@ class Energy:
     chip_per_sample_pj: np.ndarray
     unpriced: dict[str, float]
     chip: Band
+    skipped: Band
+    visits_known: bool
+    bands: dict[str, Band]
 
     @property
     def energy_pj(self) -> np.ndarray:
-        """Chip energy by timestep, op and counter, gates included, float64 [T, ops, COUNTERS]."""
+        """Chip energy by timestep, op and column, gates included, float64 [T, ops, COLUMNS]."""
         return self.work_pj + self.gates_pj
 
     @property
@@ -59,6 +65,13 @@ class Energy:
     def gates_total_pj(self) -> float:
         """What halting itself costs."""
         return float(self.gates_pj.sum())
+
+    @property
+    def total(self) -> Band:
+        """Chip and host; the host's price has its own band, taken at the same end."""
+        low, high = (self.table.ends_pj(HOST) if HOST in self.table.prices else (0.0, 0.0))
+        macs = self.host_pj / self.table.prices[HOST].pj if self.host_pj else 0.0
+        return self.chip.ordered + Band(self.host_pj, macs * low, macs * high)
 
     @property
     def total_pj(self) -> float:
@@ -72,18 +85,14 @@ class Energy:
     @property
     def left_out(self) -> list[str]:
         """Components of which the table says that it has no price for any of their events; their 0 is no measurement."""
-        listed = [c for c in COMPONENTS[:-1] if all(n in self.table.leaves_out for n, to in COMPONENT_OF.items() if to == c)]
+        missing = {c: [n for n, to in COMPONENT_OF.items() if to == c] for c in COMPONENTS[:-1]}
+        listed = [c for c, parts in missing.items() if all(counter_of(n) in self.table.leaves_out for n in parts)]
         return listed + ["host"] * (HOST in self.table.leaves_out)
 
     @property
     def components_pj(self) -> dict[str, float]:
         """Energy by `COMPONENTS`; they add up to `total_pj`."""
-        out = dict.fromkeys(COMPONENTS, 0.0)
-        for i, counter in enumerate(COUNTERS):
-            out[COMPONENT_OF[counter]] += float(self.work_pj[..., i].sum())
-        out["gates"] += self.gates_total_pj
-        out["host"] = self.host_pj
-        return out
+        return {**{n: b.value for n, b in self.bands.items()}, "host": self.host_pj}
 
 
 def weights_pj(table: CostTable) -> np.ndarray:
@@ -98,9 +107,8 @@ def band_pj(events: np.ndarray, table: CostTable) -> Band:
 
 
 def _ends(table: CostTable, quantity: str) -> tuple[float, float]:
-    """Price of a quantity at either end; active and inactive updates may share an entry."""
-    counter = "neuron_update" if quantity in (ACTIVE, INACTIVE) else quantity
-    name = quantity if quantity in table.prices else counter
+    """Price of a quantity at either end."""
+    name = table.entry(quantity)
     return table.ends_pj(name) if name in table.prices else (0.0, 0.0)
 
 
@@ -109,7 +117,7 @@ def unpriced(events: np.ndarray, host_macs: float, table: CostTable) -> dict[str
     missing: dict[str, float] = {}
     for quantity, number in zip((*QUANTITIES, HOST), (*events, host_macs)):
         if number and table.pj(quantity) is None:
-            counter = "neuron_update" if quantity in (ACTIVE, INACTIVE) else quantity
+            counter = counter_of(quantity)
             missing[counter] = missing.get(counter, 0.0) + float(number)
     return missing
 
@@ -118,7 +126,8 @@ def price_ledger(ledger: Ledger, table: CostTable) -> Energy:
     """Price summed-up events; see `price`."""
     weights = weights_pj(table)
     n = max(1, ledger.samples)
-    work, gates = (_by_counter(events * weights / n) for events in (ledger.work, ledger.gates))
+    work, gates = (_by_column(events * weights / n) for events in (ledger.work, ledger.gates))
+    total = ledger.total / n
     return Energy(
         table=table,
         ops=ledger.ops,
@@ -126,9 +135,25 @@ def price_ledger(ledger: Ledger, table: CostTable) -> Energy:
         gates_pj=gates,
         host_pj=ledger.host_macs * (table.pj(HOST) or 0.0),
         chip_per_sample_pj=ledger.groups.sum((1, 2)) @ weights,
-        unpriced=unpriced(ledger.total / n, ledger.host_macs, table),
-        chip=band_pj(ledger.total / n, table),
+        unpriced=unpriced(total, ledger.host_macs, table),
+        chip=band_pj(total, table),
+        skipped=band_pj(without_visits(total), table),
+        visits_known=ledger.visits,
+        bands=_components(ledger, table),
     )
+
+
+def without_visits(events: np.ndarray) -> np.ndarray:
+    """Events [..., QUANTITIES] as a chip has them that does not visit idle neurons."""
+    return np.where(np.array([q == IDLE for q in QUANTITIES]), 0, events)
+
+
+def _components(ledger: Ledger, table: CostTable) -> dict[str, Band]:
+    """Energy by component of the chip, each with its band; the bands of a table's parts add up end by end."""
+    work, gates = (x.sum((0, 1)) / max(1, ledger.samples) for x in (ledger.work, ledger.gates))
+    of = np.array([COMPONENT_OF["neuron_update" if q in UPDATES else q] for q in QUANTITIES])
+    bands = {c: band_pj(np.where(of == c, work, 0), table) for c in COMPONENTS[:-1]}
+    return bands | {"gates": bands["gates"] + band_pj(gates, table)}
 
 
 def price(record: Record, info: NetInfo, table: CostTable) -> Energy:
@@ -136,10 +161,10 @@ def price(record: Record, info: NetInfo, table: CostTable) -> Energy:
     return price_ledger(book(record, info), table)
 
 
-def _by_counter(energy_pj: np.ndarray) -> np.ndarray:
-    """[..., QUANTITIES] -> [..., COUNTERS]: active and inactive updates are one counter."""
+def _by_column(energy_pj: np.ndarray) -> np.ndarray:
+    """[..., QUANTITIES] -> [..., COLUMNS]: active and inactive updates are one column."""
     columns = []
-    for counter in COUNTERS:
-        parts = (ACTIVE, INACTIVE) if counter == "neuron_update" else (counter,)
+    for column in COLUMNS:
+        parts = UPDATES if column == "neuron_update" else (column,)
         columns.append(sum(energy_pj[..., QUANTITIES.index(q)] for q in parts))
     return np.stack(columns, -1)

@@ -10,7 +10,7 @@ import numpy as np
 from spikegate.command.runs import named
 from spikegate.engine.record import Record
 from spikegate.graph.ir import COUNTERS
-from spikegate.hw_sim.energy.cost_tables import ACTIVE, INACTIVE, QUANTITIES, CostTable
+from spikegate.hw_sim.energy.cost_tables import ACTIVE, COLUMNS, INACTIVE, QUANTITIES, CostTable
 from spikegate.hw_sim.energy.ledger import Ledger, book
 from spikegate.hw_sim.energy.measured import Measured
 from spikegate.hw_sim.energy.pricing import Energy, price_ledger
@@ -94,13 +94,16 @@ def _energy(energy: Energy) -> dict[str, Any]:
         "host_pj": energy.host_pj,
         "chip_pj": energy.chip_pj,
         "chip_band_pj": energy.chip.to_json(),
+        "chip_if_skipped_pj": energy.skipped.to_json(),
+        "idle_visits_known": energy.visits_known,
         "total_pj": energy.total_pj,
         "components_pj": energy.components_pj,
+        "components_band_pj": {n: b.to_json() for n, b in energy.bands.items()},
         "left_out": energy.left_out,
         "partial": energy.partial,
         "unpriced_events": energy.unpriced,
         "chip_per_sample_pj": {"p5": p5, "p50": p50, "p95": p95},
-        "ops_pj": {n: dict(zip(COUNTERS, row)) for n, row in zip(energy.ops, energy.energy_pj.sum(0).tolist())},
+        "ops_pj": {n: dict(zip(COLUMNS, row)) for n, row in zip(energy.ops, energy.energy_pj.sum(0).tolist())},
         "timesteps_pj": energy.energy_pj.sum((1, 2)).tolist(),
     }
 
@@ -135,12 +138,16 @@ def _saving(saving: Saving, tables: list[CostTable]) -> dict[str, Any]:
 
     energy = {}
     for table in tables:
-        before, after = saving.ends_pj(table)
+        before, after = saving.ends(table)
+        skipped = saving.ends(table, visited=False)
         energy[table.name] = {
-            "before_pj": before,
-            "after_pj": after,
+            "before_pj": before.value,
+            "after_pj": after.value,
             "rows_pj": saving.rows_pj(table),
-            "halted_visits_pj": saving.halted_visits_pj(table),
+            "rows_band_pj": {n: b.to_json() for n, b in saving.bands(table).items()},
+            "idle_visits_known": saving.visits,
+            "before_if_skipped_pj": skipped[0].value,
+            "after_if_skipped_pj": skipped[1].value,
             "saved_pj": saving.saved(table).to_json(),
             "saved_if_skipped_pj": saving.saved(table, visited=False).to_json(),
             "unpriced_events": saving.unpriced(table),

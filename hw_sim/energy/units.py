@@ -31,16 +31,24 @@ def energy_text(pj: float) -> str:
 
 
 def band_text(band: Band) -> str:
-    """An energy with its band where it has one."""
+    """An energy with its band where it has one that can be seen in so many digits."""
     band = band.ordered
-    if band.low == band.high:
-        return energy_text(band.value)
-    return f"{energy_text(band.value)} ({energy_text(band.low)} to {energy_text(band.high)})"
+    value, low, high = (energy_text(v) for v in (band.value, band.low, band.high))
+    return value if value == low == high else f"{value} ({low} to {high})"
 
 
 def count_text(value: float) -> str:
     """A mean number of events: whole from 100 upwards."""
     return f"{value:,.0f}" if abs(value) >= 100 or not value else digits(value)
+
+
+def saving_text(saved: Band, before: Band) -> str:
+    """A change in per cent of the baseline with its band ('-52 % (-54 % to -49 %)'), or that its band holds zero."""
+    if not saved.excludes_zero:
+        return "no sure change" if saved.value or saved.low != saved.high else "no change"
+    share = (Band() - saved).relative_to(before).ordered
+    ends = [f"{'+' if v > 0 else ''}{digits(v)} %" for v in (share.value, share.low, share.high)]
+    return ends[0] if ends[1] == ends[2] else f"{ends[0]} ({ends[1]} to {ends[2]})"
 
 
 def share_text(part: float, whole: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from spikegate.hw_sim.chip import hardware
-from spikegate.hw_sim.energy.cost_tables import ACTIVE, INACTIVE, QUANTITIES, CostTable
+from spikegate.hw_sim.energy.cost_tables import QUANTITIES, UPDATES, CostTable, counter_of
 from spikegate.hw_sim.energy.ledger import Ledger
 from spikegate.hw_sim.energy.pricing import COMPONENT_OF
 from spikegate.hw_sim.energy.summary import to_json
@@ -65,16 +65,14 @@ def _events(write: Any, label: str, ledger: Ledger, part: str, tables: list[Cost
         for t in range(len(events)):
             for k in np.flatnonzero(events[t, i]):
                 quantity, number = QUANTITIES[k], float(events[t, i, k])
-                counter = "neuron_update" if quantity in (ACTIVE, INACTIVE) else quantity
-                component = "gates" if part == "gates" else COMPONENT_OF[counter]
+                component = "gates" if part == "gates" else COMPONENT_OF["neuron_update" if quantity in UPDATES else quantity]
                 write([label, op, kind, t + 1, component, quantity, number, *(_cell(table, quantity, number) for table in tables)])
 
 
 def _cell(table: CostTable, quantity: str, number: float) -> float | str:
     """Energy of so many events; empty where the table has no price, also where it says why."""
-    counter = "neuron_update" if quantity in (ACTIVE, INACTIVE) else quantity
     pj = table.pj(quantity)
-    return "" if pj is None or counter in table.leaves_out else number * pj
+    return "" if pj is None or counter_of(quantity) in table.leaves_out else number * pj
 
 
 def cores_csv(views: list[RunView]) -> str:

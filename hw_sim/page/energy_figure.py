@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from spikegate.graph.ir import COUNTERS
-from spikegate.hw_sim.energy.cost_tables import CostTable
+from spikegate.hw_sim.energy.cost_tables import COLUMNS, CostTable
 from spikegate.hw_sim.energy.pricing import COMPONENT_OF, COMPONENTS, Energy
-from spikegate.hw_sim.energy.units import energy_text, unit_for
+from spikegate.hw_sim.energy.units import band_text, energy_text, unit_for
 from spikegate.hw_sim.page.figure import Figure
 from spikegate.hw_sim.page.run_view import Row
 from spikegate.hw_sim.page.svg import WIDTH, Canvas, axis, ident, wide
-from spikegate.hw_sim.tables.energy_tables import partial_text
+from spikegate.hw_sim.tables.energy_tables import component_text, partial_text
 
 LABEL, BAR = 104.0, 96.0  # width of the op names and of their bars
 CELL = 15.0
@@ -21,7 +20,7 @@ def by_component(rows: list[Row], table: CostTable) -> Figure:
     """One bar a net, split by component; the host's embedding apart."""
     energies = [(r.label, r.net.energy[table.name]) for r in rows]
     used = [n for n in COMPONENTS if any(e.components_pj[n] for _, e in energies)]
-    top = max((e.total_pj for _, e in energies), default=0.0)
+    top = max((e.total.high for _, e in energies), default=0.0)
     factor, unit = unit_for(top)
     c = Canvas(0)
     y = c.legend((n, n) for n in used) + 2
@@ -35,19 +34,22 @@ def by_component(rows: list[Row], table: CostTable) -> Figure:
             c.rect(x, y + 15, w, 14, name, tip=f"{label}, {name}: {energy_text(value)}")
             x += w
         c.text(x + 4, y + 26, energy_text(e.total_pj), "b")
+        if top and e.total.low != e.total.high:
+            c.line(width * e.total.low / top, y + 31.5, width * e.total.high / top, y + 31.5, "edge")
         y += 38
     axis(c, 0, width, top / factor, first, y - 4, f"energy per inference in {unit} (estimate)")
     c.height = y + 24
-    parts = "; ".join(f"{label}: {energy_text(e.total_pj)}" for label, e in energies)
+    parts = "; ".join(f"{label}: {band_text(e.total)}" for label, e in energies)
     left = sorted({n for _, e in energies for n in e.left_out})
     missing = {k: v for _, e in energies for k, v in e.unpriced.items()}
-    says = "Mean estimated energy of one inference, chip and host embedding, by what it is spent on."
+    says = "Mean estimated energy of one inference, chip and host embedding, by what it is spent on"
+    says += "; a line below a bar is the band of the whole." if any(e.total.low != e.total.high for _, e in energies) else "."
     if left:
         says += f" This table has no price for {', '.join(left)}: their bars are missing, not small."
-    columns = ["", *COMPONENTS[:-1], "chip", "host", "total"]
+    columns = ["", *COMPONENTS[:-1], "chip", "chip, if idle neurons are not visited", "host", "total"]
     data = [
-        [label, *("left out" if n in e.left_out else energy_text(e.components_pj[n]) for n in COMPONENTS[:-1]), energy_text(e.chip_pj),
-         "left out" if "host" in e.left_out else energy_text(e.host_pj), energy_text(e.total_pj)]
+        [label, *(component_text(e, n) for n in COMPONENTS[:-1]), band_text(e.chip), band_text(e.skipped),
+         "left out" if "host" in e.left_out else energy_text(e.host_pj), band_text(e.total)]
         for label, e in energies
     ]
     name = f"energy-{ident(table.name)}"
@@ -59,7 +61,7 @@ def by_component(rows: list[Row], table: CostTable) -> Figure:
 def components_of(e: Energy) -> np.ndarray:
     """Chip energy in pJ by timestep, op and component (without the host), float64 [T, ops, COMPONENTS - 1]."""
     out = np.zeros((*e.work_pj.shape[:2], len(COMPONENTS) - 1))
-    for i, counter in enumerate(COUNTERS):
+    for i, counter in enumerate(COLUMNS):
         out[..., COMPONENTS.index(COMPONENT_OF[counter])] += e.work_pj[..., i]
     out[..., COMPONENTS.index("gates")] += e.gates_pj.sum(2)
     return out

@@ -11,14 +11,15 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from spikegate.data.shipped import images_text
+from spikegate.fidelity import told
 from spikegate.hw_sim.chip.placed_energy import host_io
 from spikegate.hw_sim.energy.cost_tables import EVIDENCE, CostTable
-from spikegate.hw_sim.energy.units import band_text, count_text, digits, energy_text, share_text
+from spikegate.hw_sim.energy.units import band_text, count_text, digits, saving_text
 from spikegate.hw_sim.page import core_map, energy_figure, halting_figure, halting_maps, latency_figure, raster, saving_figure
 from spikegate.hw_sim.page.figure import Figure
 from spikegate.hw_sim.page.run_view import Row, RunView, rows
-from spikegate.hw_sim.tables.chip_tables import energy_cells, fit_line, noc_lines, sure_lines, time_text
-from spikegate.hw_sim.tables.energy_tables import fact_rows, halted_visits, partial_text
+from spikegate.hw_sim.tables.chip_tables import beside_lines, energy_cells, fit_line, noc_lines, sure_lines, time_text
+from spikegate.hw_sim.tables.energy_tables import SKIPPED, fact_rows, partial_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -69,6 +70,7 @@ def render(views: list[RunView], tables: list[CostTable], sections: Sections, co
         labels=[r.label for r in side_by_side],
         facts=fact_rows([r.net for r in side_by_side]) + _energies(side_by_side, tables),
         exact=[_exact(s) for s in views],
+        imported=[(s.label, [_imported(r) for r in s.imported]) for s in views if s.imported],
         figures=sections,
         maps=[m for s in views if (m := halting_maps.maps(s)) is not None],
         placed=[_placed(s) for s in views if s.hardware is not None],
@@ -91,15 +93,13 @@ def _card(s: RunView, tables: list[CostTable]) -> dict[str, Any]:
     facts.append(("timesteps", f"{record.mean_timesteps:.2f}", f"of {record.counts.shape[1]}, mean"))
     for table in tables:
         e = s.main.energy[table.name]
-        idle = halted_visits(s.estimate, s.estimate.main, table)
         remark = "partial, " if e.partial else ""
         remark += f"chip, {table.name}, estimate"
         if s.estimate.saving is not None:
-            before, after = s.estimate.saving.ends_pj(table)
-            saved = s.estimate.saving.saved(table)
-            remark += f"; {share_text(-saved.value, before) if saved.excludes_zero else 'no sure change'} against {s.baseline}"
-            remark += f"; {energy_text(after)} if halted neurons are not visited" if idle.value else ""
-        facts.append(("energy per inference", band_text(e.chip + idle), remark))
+            saving = s.estimate.saving
+            remark += f"; {saving_text(saving.saved(table), saving.ends(table)[0])} against {s.baseline}"
+        remark += f"; {band_text(e.skipped)} if idle neurons are not visited" if e.skipped != e.chip else ""
+        facts.append(("energy per inference", band_text(e.chip), remark))
     if s.hardware is not None:
         m = s.hardware.mapping
         facts.append(("cores", str(m.cores), f"{m.chips} chip{'s' if m.chips > 1 else ''}, {s.hardware.title}"
@@ -121,11 +121,24 @@ def _notes(views: list[RunView]) -> list[str]:
 
 
 def _energies(side_by_side: list[Row], tables: list[CostTable]) -> list[tuple[str, list[str]]]:
-    def cell(row: Row, table: CostTable) -> str:
-        e = row.net.energy[table.name]
-        return ("partial: " if e.partial else "") + energy_text(e.chip_pj)
+    def cells(table: CostTable, which: str) -> list[str]:
+        energies = [r.net.energy[table.name] for r in side_by_side]
+        return [("partial: " if e.partial else "") + band_text(getattr(e, which)) for e in energies]
 
-    return [(f"chip energy, {t.label.replace(' (estimate)', '')} (estimate)", [cell(r, t) for r in side_by_side]) for t in tables]
+    out = []
+    for t in tables:
+        name = f"{t.label.replace(' (estimate)', '')} (estimate)"
+        out.append((f"chip energy, {name}", cells(t, "chip")))
+        if out[-1][1] != cells(t, "skipped"):
+            out.append((f"{SKIPPED}, {name}", cells(t, "skipped")))
+    return out
+
+
+def _imported(row: dict[str, Any]) -> tuple[str, str, str]:
+    """A layer of an import: name, fidelity with the measured agreement, what changed."""
+    share = row.get("agreement")
+    word = told(str(row["fidelity"]), float(share) if isinstance(share, int | float) else float("nan"))
+    return str(row.get("name", "")), word, "; ".join(map(str, row.get("notes", [])))
 
 
 def _exact(s: RunView) -> dict[str, str]:
@@ -154,7 +167,7 @@ def _placed(s: RunView) -> dict[str, Any]:
     host = f"host I/O is counted, not priced by any table: {count_text(io['events_in'])} events in, {count_text(io['words_out'])} words out"
     return {
         "label": s.label, "fit": fit_line(hw), "rows": [energy_cells(e) for e in hw.energies],
-        "lines": [line[:1].upper() + line[1:].rstrip(".") + "." for line in (*noc_lines(hw), *sure_lines(hw), host)],
+        "lines": [line[:1].upper() + line[1:].rstrip(".") + "." for line in (*noc_lines(hw), *beside_lines(hw), *sure_lines(hw), host)],
     }
 
 

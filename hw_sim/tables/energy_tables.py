@@ -9,10 +9,12 @@ from rich.table import Table
 from spikegate.data.shipped import images_text
 from spikegate.hw_sim.energy.band import Band
 from spikegate.hw_sim.energy.cost_tables import CostTable
-from spikegate.hw_sim.energy.pricing import COMPONENTS
+from spikegate.hw_sim.energy.pricing import COMPONENTS, Energy
 from spikegate.hw_sim.energy.saving import ROWS, Saving
 from spikegate.hw_sim.energy.summary import LABELS, Estimate, Priced, neurobench
 from spikegate.hw_sim.energy.units import band_text, count_text, digits, energy_text, share_text
+
+SKIPPED = "chip, if idle neurons are not visited"
 
 
 def partial_text(unpriced: dict[str, float]) -> str:
@@ -28,58 +30,51 @@ def energy_table(e: Estimate, table: CostTable) -> Table:
         out.add_column(LABELS[name], justify="right")
     energies = [n.energy[table.name] for n in e.nets.values()]
     for component in COMPONENTS[:-1]:
-        out.add_row(component, *("left out" if component in x.left_out else energy_text(x.components_pj[component]) for x in energies))
+        out.add_row(component, *(component_text(x, component) for x in energies))
     mark = ["partial: " if x.partial else "" for x in energies]
-    idle = [halted_visits(e, n, table) for n in e.nets]
-    if any(idle):
-        out.add_row("halted neurons, visited", *(band_text(b) if b.value else "" for b in idle))
     out.add_section()
-    out.add_row("chip", *(m + band_text(x.chip + b) for m, x, b in zip(mark, energies, idle)), style="bold")
-    if any(idle):
-        out.add_row("chip, if they are not visited", *(m + band_text(x.chip) for m, x in zip(mark, energies)))
+    out.add_row("chip", *(m + band_text(x.chip) for m, x in zip(mark, energies)), style="bold")
+    if any(x.chip != x.skipped for x in energies):
+        out.add_row(SKIPPED, *(m + band_text(x.skipped) for m, x in zip(mark, energies)))
     out.add_row("host embedding", *("left out" if "host" in x.left_out else energy_text(x.host_pj) for x in energies))
-    out.add_row("total", *(m + energy_text(x.total_pj + b.value) for m, x, b in zip(mark, energies, idle)))
+    out.add_row("total", *(m + band_text(x.total) for m, x in zip(mark, energies)))
     missing = {k: v for x in energies for k, v in x.unpriced.items()}
     if missing:
         out.caption = f"partial: {partial_text(missing)}"
     return out
 
 
-def halted_visits(e: Estimate, net: str, table: CostTable) -> Band:
-    """What visits to the halted neurons of a net cost; nothing for one that halts none, or where they are not known."""
-    if net != "adaptive" or e.saving is None:
-        return Band()
-    return e.saving.saved(table, visited=False) - e.saving.saved(table)
+def component_text(e: Energy, component: str) -> str:
+    """A component's energy with its band, or why there is none."""
+    if component in e.left_out:
+        return "left out"
+    return "not known" if component == "idle visits" and not e.visits_known else band_text(e.bands[component])
 
 
 def saving_table(saving: Saving, tables: list[CostTable]) -> Table:
     """The split, in energy by each table and as a share of the baseline's chip energy."""
     out = Table(title=f"chip energy saved against {LABELS[saving.baseline]}, per inference", title_justify="left", caption_justify="left")
     out.add_column("")
-    rows, ends = [saving.rows_pj(t) for t in tables], [saving.ends_pj(t) for t in tables]
+    rows, ends = [saving.bands(t) for t in tables], [saving.ends(t) for t in tables]
     for table in tables:
         out.add_column(escape(table.label) + (" (partial)" if saving.unpriced(table) else ""), justify="right")
         out.add_column("", justify="right")
 
-    def cells(values: list[float]) -> list[str]:
-        return [text for value, (before, _) in zip(values, ends) for text in (energy_text(value), share_text(value, before))]
-
-    def whole(bands: list[Band]) -> list[str]:
+    def cells(bands: list[Band], wholes: list[Band]) -> list[str]:
         """A saving with its band; a share only where the band leaves no doubt of the sign."""
-        shares = [share_text(b.value, before) if b.excludes_zero else "within the band" for b, (before, _) in zip(bands, ends)]
+        shares = [share_text(b.value, w.value) if b.excludes_zero else "within the band" if b.value else "" for b, w in zip(bands, wholes)]
         return [text for band, share in zip(bands, shares) for text in (band_text(band), share)]
 
     for name in saving.rows:
-        out.add_row(ROWS[name], *cells([r[name] for r in rows]))
+        out.add_row(ROWS[name], *cells([r[name] for r in rows], [before for before, _ in ends]))
     out.add_section()
-    idle = [saving.halted_visits_pj(t) for t in tables]
-    if any(idle):
-        out.add_row("halted neurons, visited", *cells([-(v or 0.0) for v in idle]))
-    out.add_row("saved in all", *whole([saving.saved(t) for t in tables]), style="bold")
-    if any(idle):
-        out.add_row("saved, if they are not visited", *whole([saving.saved(t, visited=False) for t in tables]))
-    elif all(v is None for v in idle):
-        out.caption = "visits to halted neurons are not in it: these tables have no price of them, or a run with --halt off is missing"
+    out.add_row("saved in all", *cells([saving.saved(t) for t in tables], [before for before, _ in ends]), style="bold")
+    if any(saving.visits_priced(t) for t in tables):
+        skipped = [saving.ends(t, visited=False) for t in tables]
+        out.add_row(f"saved, {SKIPPED[6:]}", *cells([before - after for before, after in skipped], [before for before, _ in skipped]))
+    else:
+        reason = "these tables have no price of them" if saving.visits else "the exports do not say how many neurons there are"
+        out.caption = f"visits to idle neurons are not in it: {reason}"
     return out
 
 

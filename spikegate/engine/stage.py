@@ -186,6 +186,7 @@ class Stage:
     def _masked(self, i: int, inputs: Inputs, chunk: Chunk, state: dict[str, np.ndarray]) -> np.ndarray:
         """An op under a timestep mask: where a timestep is skipped nothing is computed and the state stays."""
         op = self.ops[self.names[i]]
+        self._book(i, slice(None), op.latch(state, inputs, chunk.t, chunk.span))
         out = np.zeros((len(chunk.t), *op.out_shape), np.int32)
         for k in range(chunk.span):
             word = inputs["open"][k :: chunk.span, 0]

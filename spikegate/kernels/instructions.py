@@ -8,11 +8,11 @@ from __future__ import annotations
 from spikegate.kernels import gather, scatter
 from spikegate.kernels.compiling import compiled
 
-EXTERNAL, FIRE, ATTEND, GATE, REPLAY, THRESHOLDS, READ, EXIT, LIF = range(9)
+EXTERNAL, FIRE, ATTEND, GATE, REPLAY, THRESHOLDS, READ, EXIT, LIF, BIASED = range(10)
 KIND, OP, NUMBER, OUT, SIZE, CREDIT, TOKENS, ACTIVITY, ARGS = range(9)  # columns of the table; CREDIT is -1 without a credit
 SOURCES, LINK, POSITIONS, CHANNELS, CAP, TOTAL, LISTS, OFFSETS, EVENTS = range(9)  # columns of the merges; CAP 0: codes
 MERGE, FAN, STARTS, TARGETS, ENDS, JOINED, WEIGHT, LINES, LANES, BOUND, SHARE, REACH, OUTPUTS, SYNAPSES = range(14)  # of synapses
-U, V, I_KEEP, V_KEEP, THETA, BIAS = range(6)  # of neurons
+U, V, I_KEEP, V_KEEP, THETA, STEP, LEVELS, BIAS = range(8)  # of neurons
 DONE, HIGH, LOW, UNITS = range(4)  # columns of `merge_stats`: how far a merge is computed (MERGED, LISTED), `Merged`'s statistics
 MERGED, LISTED = 1, 2
 MOST_ADDS = 1 << 20  # up to so many adds stay in the interpreter, whatever the share of active inputs: leaving it costs as much

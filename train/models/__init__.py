@@ -27,6 +27,7 @@ def build(config: Any, image_shape: tuple[int, ...], classes: int, levels: int) 
     make: Callable[..., Net] = import_module(f"spikegate.train.models.{config.name}").build
     net = make(config, image_shape, classes, levels)
     for twin in net.named.values():
+        twin.reset = config.reset
         if isinstance(twin, SpikingConv):
             twin.norm.drive(2 * config.drive)
     return net

@@ -1,7 +1,7 @@
 """Spikformer (Zhou et al., ICLR 2023, arXiv 2209.15425): the static baseline.
 
 SPS, then blocks of spiking self-attention and MLP with SEW residuals. The first convolution is the host's (its integers
-are replayed as a constant current every timestep, direct coding), the others spike on chip. `model.embedding`
+are biases of the first neurons, a constant current in every timestep: direct coding), the others spike on chip. `model.embedding`
 ``published`` is SPS stage by stage: four convolutions of dim / 8, / 4, / 2 and dim channels (the first is the host's),
 max-pool after the third and the fourth, position convolution. ``small`` keeps one convolution with its halving. Max-pool
 of spikes is an OR (`model.pooling` or); a stride of 2 in its place is the small nets' default. The head reads every
@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from spikegate.train.layers.biased import BiasEncoder
 from spikegate.train.layers.conv import SpikingConv
 from spikegate.train.layers.dynamics import MANT
 from spikegate.train.layers.event_input import EventInput
 from spikegate.train.layers.host_stem import HostStem
-from spikegate.train.layers.inject import Replay
-from spikegate.train.layers.lif import Encoder
 from spikegate.train.models.encoder import add_encoder, halve, map_size, token_grid
 from spikegate.train.models.halting import TokenHalting
 from spikegate.train.models.net import Net
@@ -28,7 +27,7 @@ THRESHOLD = 4.0
 
 
 def direct_coding(config: Any, image_shape: tuple[int, ...], levels: int, channels: int, timesteps: int) -> tuple[Net, Wiring]:
-    """A net whose host stem sends currents that `sps.encode` turns into spikes, the same current every timestep.
+    """A net whose host stem sends integers that `sps.encode` keeps as biases of its neurons, the same current every timestep.
 
     Event recordings, `image_shape` (timesteps, channels, height, width), need no host: `sps.encode` is their first convolution, on chip.
     """
@@ -41,8 +40,7 @@ def direct_coding(config: Any, image_shape: tuple[int, ...], levels: int, channe
     net = Net(stem, timesteps, image_shape)
     wiring = Wiring(net, config)
     shape = (halve(image_shape[1], config.stem_stride) * halve(image_shape[2], config.stem_stride), channels)
-    net.add("sps.replay", Replay(shape, -CURRENT, CURRENT - 1), x="input")
-    wiring.neurons("sps.encode", Encoder(shape, THRESHOLD), x="sps.replay")
+    wiring.neurons("sps.encode", BiasEncoder(shape, THRESHOLD, -CURRENT, CURRENT - 1), x="input")
     return net, wiring
 
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 from typing import Any
 
 from spikegate.graph.ir import DeployError
+from spikegate.train.layers.biased import BiasEncoder
 from spikegate.train.layers.conv import SpikingConv
 from spikegate.train.layers.dynamics import MANT
 from spikegate.train.layers.host_stem import HostStem
 from spikegate.train.layers.inject import Replay
-from spikegate.train.layers.lif import Encoder
 from spikegate.train.layers.route import HostChannels
 from spikegate.train.layers.surrogate_module import SurrogateModule
 from spikegate.train.layers.token_mix import TokenMixer
@@ -81,8 +81,7 @@ def from_image(
     positions = stem_grid[0] * stem_grid[1]
     net.add("sps.main", HostChannels(stem_grid, 0, main, main, -CURRENT, CURRENT - 1), x="input")
     net.add("sps.short", HostChannels(stem_grid, main, short, dim, -CURRENT, CURRENT - 1, fold), x="input")
-    net.add("sps.replay", Replay((positions, main), -CURRENT, CURRENT - 1), x="sps.main")
-    wiring.neurons("sps.encode", Encoder((positions, main), THRESHOLD), x="sps.replay")
+    wiring.neurons("sps.encode", BiasEncoder((positions, main), THRESHOLD, -CURRENT, CURRENT - 1), x="sps.main")
     halting = TokenHalting.of(net, config, tokens, config.depth)
     alive, delayed = halting.embedding if halting else ({}, [])
     net.add("sps.hold", Replay((tokens, dim), -CURRENT, CURRENT - 1), x="sps.short", delayed=delayed, **alive)
