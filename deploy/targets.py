@@ -74,6 +74,9 @@ class Target:
             return self._torch(images, embedded)
 
     def _torch(self, images: np.ndarray, embedded: np.ndarray) -> Record:
+        if self.graph.only("contrast_gate"):
+            hint = "compare the other targets: --targets int,lava; the net that it was made from equals torch"
+            raise DeployError("target torch", "the net was pruned after its training, torch has no such form", hint)
         if (self.run_folder / IMPORTED).is_file():  # its torch form is the graph's own twin
             from spikegate.convert.spikingjelly.twin import trace_graph
 
