@@ -13,7 +13,7 @@ import numpy as np
 from spikegate.files import atomic
 from spikegate.graph.ir import COUNTERS, DeployError
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass
@@ -103,14 +103,16 @@ class Record:
         return events
 
     def save(self, path: Path) -> None:
-        """Write everything but the spikes to an npz, atomically."""
+        """Write everything but the spikes to an npz, atomically; of the counts those columns (op, counter) that hold any."""
+        used = self.counts.any((0, 1))
         with atomic(path) as part:
             _write(part, {
                 "schema": SCHEMA,
                 "ops": self.ops,
                 "kinds": self.kinds,
                 "counters": COUNTERS,
-                "counts": narrow(self.counts),
+                "used": used,
+                "counts": narrow(self.counts[:, :, used]),
                 "exit_step": self.exit_step,
                 "logits": self.logits,
                 "gates": np.array(self.gates, dtype="U"),
@@ -133,11 +135,15 @@ class Record:
         hint = "run deploy/run.py again to write it"
         try:
             with np.load(path, allow_pickle=False) as f:
-                if int(f["schema"]) != SCHEMA or list(f["counters"]) != list(COUNTERS):
+                if int(f["schema"]) not in (1, SCHEMA) or list(f["counters"]) != list(COUNTERS):
                     raise DeployError(str(path), f"event record of schema {int(f['schema'])}, this version reads {SCHEMA}", hint)
                 shape = tuple(f["alive_shape"])
                 alive = np.unpackbits(f["alive"], count=int(np.prod(shape))).reshape(shape).astype(bool)
                 labels, counts = f["labels"], f["counts"]
+                if "used" in f:
+                    whole = np.zeros((*counts.shape[:2], *f["used"].shape), np.int64)
+                    whole[:, :, f["used"]] = counts
+                    counts = whole
                 return cls(
                     ops=[str(n) for n in f["ops"]],
                     kinds=[str(k) for k in f["kinds"]],
@@ -166,9 +172,9 @@ def narrow(values: np.ndarray) -> np.ndarray:
 
 
 def _write(path: Path, arrays: dict[str, Any]) -> None:
-    """An npz, compressed as little as it can be, activity not at all: numpy's own level takes longer than many a run."""
+    """An npz, compressed as little as it can be, counts and activity not at all: that would take longer than many a run."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, value in arrays.items():
-            entry = zipfile.ZipInfo(f"{name}.npy") if name.startswith("activity/") else f"{name}.npy"
+            entry = zipfile.ZipInfo(f"{name}.npy") if name == "counts" or name.startswith("activity/") else f"{name}.npy"
             with archive.open(entry, "w", force_zip64=True) as f:
                 np.save(f, np.asanyarray(value), allow_pickle=False)

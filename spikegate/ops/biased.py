@@ -68,7 +68,7 @@ class Biased(Op):
         """Register ranges, and shapes and ranges that fit."""
         yield from self.neuron.problems()
         if self.neuron.i_decay != DECAY_ONE:
-            yield f"neurons keep a current (i_decay {self.neuron.i_decay})", "a bias goes to the voltage: use i_decay 4096, or inject and lif"
+            yield f"neurons keep a current (i_decay {self.neuron.i_decay})", "biases go to the voltage: use i_decay 4096, or inject and lif"
         for shape in shapes.get("x", []):
             if shape != self.out_shape:
                 yield f"input has shape {shape}, the neurons {self.out_shape}", "they are fed one to one"

@@ -189,6 +189,7 @@ def _exit(op: Any, before: np.ndarray, after: np.ndarray) -> list[Any]:
 
 
 WRITERS: dict[str, Callable[[Any, np.ndarray, np.ndarray], list[Any]]] = {
-    "inject": _inject, "biased": _biased, "lif": _lif, "conv": _conv, "dense": _dense, "current": _current, "membrane": _lif, "max_pool": _max_pool,
+    "inject": _inject, "biased": _biased,
+    "lif": _lif, "conv": _conv, "dense": _dense, "current": _current, "membrane": _lif, "max_pool": _max_pool,
     "readout": _readout, "exit_gate": _exit,
 }  # fmt: skip
