@@ -141,9 +141,10 @@ def priced(folder: Path) -> dict[str, Any]:
 
 
 def of_zoo(net: Any, repeats: int) -> dict[str, Any]:
-    from spikegate.formats.host import Host
+    from spikegate.formats.event_host import open_host
+    from spikegate.formats.manifest import read_manifest
 
-    host = Host(net.folder / "embedding.onnx")
+    host = open_host(net.folder, net.graph, read_manifest(net.folder))
     return recording(net.graph, lambda: host.encode(net.images), repeats)
 
 

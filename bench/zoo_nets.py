@@ -10,7 +10,7 @@ import numpy as np
 
 from spikegate.command.runs import ZOO
 from spikegate.data.shipped import open_images
-from spikegate.formats.host import Host
+from spikegate.formats.event_host import open_host
 from spikegate.formats.manifest import read_manifest
 from spikegate.formats.netx.graph_file import read_graph
 from spikegate.graph.ir import DeployError, Graph
@@ -43,6 +43,7 @@ def load(name: str, images: int) -> ZooNet:
     known = sorted(p.name for p in ZOO.iterdir() if (p / "model.net").is_file())
     if name not in known:
         raise DeployError(name, "no such net in the zoo", f"there are {', '.join(known)}")
-    found = open_images(folder, read_manifest(folder)).x
+    manifest, graph = read_manifest(folder), read_graph(folder / "model.net")
+    found = open_images(folder, manifest).x
     found = found[np.arange(images) % len(found)]
-    return ZooNet(name, folder, read_graph(folder / "model.net"), found, Host(folder / "embedding.onnx").encode(found))
+    return ZooNet(name, folder, graph, found, open_host(folder, graph, manifest).encode(found))

@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 
 from spikegate.command import cli
+from spikegate.command.folder_lock import alone_in
 from spikegate.command.runs import find_run
 from spikegate.convert.calibrate import ENOUGH, calibrate_margin, with_margin, with_shifts
 from spikegate.convert.checks.audit import OpAudit, audit
 from spikegate.convert.checks.listing import audit_table, op_rows, op_table
+from spikegate.convert.guarantee import CONFIDENCE, Guarantee, guaranteed_margin
 from spikegate.engine.integer import run as run_int
-from spikegate.formats.host import Host, write_host
-from spikegate.formats.manifest import write_manifest
+from spikegate.files import together
+from spikegate.formats.event_host import EMBEDDING, open_host
+from spikegate.formats.host import write_host
+from spikegate.formats.manifest import WRITTEN, write_manifest
 from spikegate.formats.netx.graph_file import is_stock_chain, read_graph, write_graph
 from spikegate.graph import credit
 from spikegate.graph.ir import DeployError, Graph
@@ -36,9 +40,11 @@ class Exported:
     checked: int
     calibrated: int = 0
     shifted: bool = False
+    guarantee: Guarantee | None = None
 
 
-def export(run: Path | None, output: Path | None, *, exit_drop: float | None = None, dry_run: bool = False, as_json: bool = False) -> Path:
+def export(run: Path | None, output: Path | None, *, exit_drop: float | None = None, exit_risk: float | None = None,
+           exit_confidence: float = CONFIDENCE, dry_run: bool = False, as_json: bool = False) -> Path:
     """Export the run and print what was written, or with `dry_run` what would be; returns the export folder. See `write_export`."""
     folder = find_run(run)
     if dry_run:
@@ -49,22 +55,30 @@ def export(run: Path | None, output: Path | None, *, exit_drop: float | None = N
         graph.check()
         _print(graph, net.stem.macs, None, as_json)
         return folder
-    done = write_export(folder, output, exit_drop=exit_drop)
+    with alone_in(output or folder / "export"):
+        done = write_export(folder, output, exit_drop=exit_drop, exit_risk=exit_risk, exit_confidence=exit_confidence)
     _print(done.graph, done.host_macs, done.audit, as_json)
     if not as_json:
-        cli.console.print(
-            f"embedding exact: sums below {done.bound:,} < 2^24; torch, ONNX and the file agree on {done.checked} validation images"
-        )
+        agree = f"torch, ONNX and the file agree on {done.checked} validation images"
+        if not done.host_macs:
+            agree = f"torch and the file agree on {done.checked} validation recordings"
+        cli.console.print((f"embedding exact: sums below {done.bound:,} < 2^24; " if done.host_macs else "") + agree)
         if done.calibrated:
             gate = done.graph.ops[done.graph.only("exit_gate")[0]]
             margins = [int(m) for m in gate.margin[:-1]]  # type: ignore[attr-defined]
             count = f"{done.calibrated:,}" + (" (with shifted copies)" if done.shifted else "")
             cli.console.print(f"exit margins at timesteps 1..{len(margins)}: {margins}, calibrated on {count} validation images")
-        cli.console.print(f"wrote {done.folder}/model.net, embedding.onnx, manifest.json; next: python deploy/run.py")
+        if done.guarantee is not None:
+            g = done.guarantee
+            cli.console.print(f"guarantee: with confidence {g.confidence:g}, at most {g.risk:.2%} of the answers change "
+                              f"({g.changed} of the {g.tested} validation images that tested the margins did)", soft_wrap=True)
+        files = ", ".join(("model.net", EMBEDDING, "manifest.json") if done.host_macs else ("model.net", "manifest.json"))
+        cli.console.print(f"wrote {done.folder}/{files}; next: python deploy/run.py")
     return done.folder
 
 
-def write_export(folder: Path, output: Path | None = None, *, exit_drop: float | None = None) -> Exported:
+def write_export(folder: Path, output: Path | None = None, *, exit_drop: float | None = None, exit_risk: float | None = None,
+                 exit_confidence: float = CONFIDENCE) -> Exported:
     """Export a finished run and prove on validation images that file and torch agree; nothing is printed.
 
     Raises
@@ -72,7 +86,10 @@ def write_export(folder: Path, output: Path | None = None, *, exit_drop: float |
     DeployError
         No run, broken design rules (all listed), an embedding that is not exact, an op that multiplies, any divergence.
     """
+    if exit_drop is not None and exit_risk is not None:
+        raise DeployError("--exit-risk", "and --exit-drop are two ways to calibrate the same gate", "give one of them")
     from spikegate.train.data import load
+    from spikegate.train.layers.host_stem import HostStem
     from spikegate.train.restore import load_run
     from spikegate.train.tracing import set_margin
 
@@ -83,57 +100,65 @@ def write_export(folder: Path, output: Path | None = None, *, exit_drop: float |
     out = output or folder / "export"
     splits = load(config.data)
     images = splits.validation.x[:CHECKED].numpy()
+    whole, guarantee = None, None
+    with together(out, "manifest.json") as part:
+        bound = _write_embedding(net, part) if isinstance(stem, HostStem) else 0
+        graph.meta = {"model": config.model.name, "dataset": splits.name, "classes": splits.classes}
+        host = open_host(part, graph, {"image_shape": net.image_shape})
+        if exit_drop is not None:
+            whole = splits.validation.x.numpy()
+            whole = whole if len(whole) >= ENOUGH else with_shifts(whole)
+            graph = with_margin(graph, calibrate_margin(graph, host.encode(whole), exit_drop))
+        if exit_risk is not None:
+            whole = splits.validation.x.numpy()
+            guarantee = guaranteed_margin(graph, host.encode(whole), exit_risk, exit_confidence)
+            graph = with_margin(graph, guarantee.margin)
+        if whole is not None:
+            set_margin(net, graph.ops[graph.only("exit_gate")[0]].margin)  # type: ignore[attr-defined]
+        write_graph(graph, part / "model.net")
+        embedded = host.encode(images)
+        _prove(net, read_graph(part / "model.net"), images, embedded)
+        rows = audit(graph, embedded)
+        write_manifest(
+            part,
+            {
+                "name": folder.name,
+                "model": config.model.name,
+                "dataset": splits.name,
+                "data": config.data.model_dump(mode="json"),
+                "classes": len(splits.classes),
+                "labels": splits.classes,
+                "timesteps": graph.timesteps,
+                "halting": whole is not None or any(op.halting for op in graph.ops.values()),
+                "grid": token_grid(graph),
+                "image_shape": list(net.image_shape),
+                "host_macs": stem.macs,
+                "host_bound": bound,
+                "recording_ms": None if splits.recorded is None else round(splits.recorded.milliseconds, 3),
+                "dense_ops": {n: op.dense_ops for n, op in graph.ops.items()},
+                "embedding_ops": embedding_ops(graph),
+                "gates": credit.gates(graph),
+                "exit_drop": exit_drop,
+                "exit_guarantee": None if guarantee is None else guarantee.facts,
+                "stock_netx": is_stock_chain(graph),
+                "parameters": net.parameter_count,
+                "ops": op_rows(graph),
+                "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in rows],
+            },
+            tuple(name for name in WRITTEN if name != EMBEDDING or isinstance(stem, HostStem)),
+        )
+    calibrated = 0 if whole is None else len(whole)
+    return Exported(out, graph, stem.macs, bound, rows, len(images), calibrated, calibrated > len(splits.validation), guarantee)
+
+
+def _write_embedding(net: Any, out: Path) -> int:
+    """Write the host's convolution; the bound of its sums."""
+    stem = net.stem
     weight, bias = (v.detach().numpy().astype(np.int64) for v in stem.folded())
-    bound = write_host(
-        out / "embedding.onnx",
-        weight=weight,
-        bias=bias,
-        shift=stem.shift,
-        low=stem.low,
-        high=stem.high,
-        stride=stem.stride,
-        padding=stem.padding,
-        image_shape=net.image_shape,
-        pixels=stem.pixels,
+    return write_host(
+        out / EMBEDDING, weight=weight, bias=bias, shift=stem.shift, low=stem.low, high=stem.high, stride=stem.stride,
+        padding=stem.padding, image_shape=net.image_shape, pixels=stem.pixels,
     )
-    graph.meta = {"model": config.model.name, "dataset": splits.name, "classes": splits.classes}
-    host = Host(out / "embedding.onnx")
-    if exit_drop is not None:
-        whole = splits.validation.x.numpy()
-        whole = whole if len(whole) >= ENOUGH else with_shifts(whole)
-        graph = with_margin(graph, calibrate_margin(graph, host.encode(whole), exit_drop))
-        set_margin(net, graph.ops[graph.only("exit_gate")[0]].margin)  # type: ignore[attr-defined]
-    write_graph(graph, out / "model.net")
-    embedded = host.encode(images)
-    _prove(net, read_graph(out / "model.net"), images, embedded)
-    rows = audit(graph, embedded)
-    write_manifest(
-        out,
-        {
-            "name": folder.name,
-            "model": config.model.name,
-            "dataset": splits.name,
-            "data": config.data.model_dump(mode="json"),
-            "classes": len(splits.classes),
-            "labels": splits.classes,
-            "timesteps": graph.timesteps,
-            "halting": exit_drop is not None or any(op.halting for op in graph.ops.values()),
-            "grid": token_grid(graph),
-            "image_shape": list(net.image_shape),
-            "host_macs": stem.macs,
-            "host_bound": bound,
-            "dense_ops": {n: op.dense_ops for n, op in graph.ops.items()},
-            "embedding_ops": embedding_ops(graph),
-            "gates": credit.gates(graph),
-            "exit_drop": exit_drop,
-            "stock_netx": is_stock_chain(graph),
-            "parameters": net.parameter_count,
-            "ops": op_rows(graph),
-            "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in rows],
-        },
-    )
-    calibrated = 0 if exit_drop is None else len(whole)
-    return Exported(out, graph, stem.macs, bound, rows, len(images), calibrated, calibrated > len(splits.validation))
 
 
 def embedding_ops(graph: Graph) -> list[str]:
@@ -154,6 +179,8 @@ def _prove(net: Any, graph: Graph, images: np.ndarray, embedded: np.ndarray) -> 
 
     with torch.no_grad():
         expected = net.stem(torch.from_numpy(images)).int().numpy()
+    if expected.ndim == 4:
+        expected = expected.swapaxes(0, 1)  # a recording's timesteps
     if not np.array_equal(expected, embedded):
         n = int((expected != embedded).sum())
         raise DeployError(
@@ -181,6 +208,7 @@ def _print(graph: Graph, macs: int, rows: Any, as_json: bool) -> None:
         )
         return
     cli.console.print(op_table(graph))
-    cli.console.print(f"host: embedding, {macs:,} MACs per image, not on chip")
+    host = f"embedding, {macs:,} MACs per image, not on chip" if macs else "nothing to compute; the first convolution is on chip"
+    cli.console.print(f"host: {host}")
     if rows is not None:
         cli.console.print(audit_table(rows))

@@ -22,12 +22,12 @@ class Bundle:
     folder: Path
     graph: Graph
     manifest: dict[str, Any]
-    host: Any  # spikegate.formats.host.Host
+    host: Any  # spikegate.formats.event_host.open_host
 
 
 def open_export(given: Path | None) -> Bundle:
     """Open the export named (or inside the run named), or the newest one; a DeployError names what is missing or damaged."""
-    from spikegate.formats.host import Host
+    from spikegate.formats.event_host import open_host
     from spikegate.formats.manifest import read_manifest
     from spikegate.formats.netx.graph_file import read_graph
 
@@ -36,7 +36,7 @@ def open_export(given: Path | None) -> Bundle:
     manifest = read_manifest(folder)
     graph = read_graph(folder / "model.net")
     graph.check()
-    return Bundle(folder, graph, manifest, Host(folder / "embedding.onnx"))
+    return Bundle(folder, graph, manifest, open_host(folder, graph, manifest))
 
 
 def load_images(bundle: Bundle, data: str | None = None, path: Path | None = None) -> Images:

@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from spikegate.engine import integer
-from spikegate.formats.host import Host
+from spikegate.formats.event_host import open_host
 from spikegate.formats.netx.graph_file import read_graph
 from spikegate.graph.ir import DeployError, Graph
 from spikegate.hw_sim.chip.delays import with_relays
@@ -44,7 +44,7 @@ def of_run(run: Path | None, hw: Hardware, images: int) -> dict[str, Any]:
         if kept is None:
             raise
         given = kept[:number]
-    rows = by_image(graph, Host(net.export / "embedding.onnx").encode(given), hw, net.record.counts[: len(given)])
+    rows = by_image(graph, open_host(net.export, graph, net.manifest).encode(given), hw, net.record.counts[: len(given)])
     ends = {n: {f"p{p}": float(v) for p, v in zip(PERCENTILES, np.percentile(rows[n], PERCENTILES))} for n in FIGURES}
     return {"images": len(given), **{n: {"mean": float(rows[n].mean()), **ends[n]} for n in FIGURES},
             "each": {n: rows[n].tolist() for n in FIGURES}}

@@ -16,7 +16,7 @@ from spikegate.data.shipped import Images, open_images
 from spikegate.engine import integer
 from spikegate.engine.record import Record
 from spikegate.files import atomic
-from spikegate.formats.host import Host
+from spikegate.formats.event_host import open_host
 from spikegate.formats.manifest import read_manifest
 from spikegate.formats.netx.graph_file import read_graph
 from spikegate.graph.ir import DeployError, Graph
@@ -105,7 +105,7 @@ def open_net(given: Path | None, images: int, data_path: Path | None = None) -> 
     if images < 1:
         raise DeployError("--images", f"{images} test images", "use 1 or more")
     opened = open_images(export, manifest, f"test:{images}", data_path, option="--images")
-    return Net(graph, manifest, run_of(export), Host(export / "embedding.onnx").encode(opened.x), opened)
+    return Net(graph, manifest, run_of(export), open_host(export, graph, manifest).encode(opened.x), opened)
 
 
 def sweep_rows(net: Net, setting: Setting, over: str, values: list[float] | None, op: str | None) -> list[Row]:
@@ -141,7 +141,7 @@ def more_cores(work: Workload, chip: Chip, factor: float, op: str | None) -> Map
 
 def beside(one: Net, other: Net, setting: Setting) -> list[Row]:
     """Two nets on the same images."""
-    if one.manifest["data"] != other.manifest["data"]:
+    if any(one.manifest[k] != other.manifest[k] for k in ("data", "dataset")):
         names = f"{one.manifest['name']} and {other.manifest['name']}"
         raise DeployError("--against", f"{names} have different data", "compare runs of one data set")
     return [_row(net, setting, net.manifest["name"], net.graph) for net in (one, other)]

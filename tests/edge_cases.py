@@ -83,6 +83,8 @@ def layers(rng: np.random.Generator) -> Iterator[tuple[Op, list[Inputs]]]:
     yield grouped, repeated(2, lambda: {"x": (busy(2, 16, 8, high=6),)})
     exact = OPS["lif"]((4, 9), Cuba(4096, 4096, 10))  # equal to the threshold, one above it
     yield exact, [{"x": (np.full((1, 4, 9), v, np.int32),)} for v in (10, 11, -10)]
+    steps = OPS["lif"]((4, 9), Cuba(4096, 4096, 10, "subtract", 5, 3))  # each threshold, one above it, above the last
+    yield steps, [{"x": (np.full((1, 4, 9), v, np.int32),)} for v in (10, 11, 15, 16, 20, 21, 26, -10)]
     for levels, theta in ((20, 3), (2, 40), (1, 1)):
         op = OPS["level_conv"](np.full((3, 1, 1, 1), 2), ints(-1, 0, 3), (3, 3), theta, levels)
         yield op, [{"x": (np.arange(9).reshape(1, 9, 1).astype(np.int32) * 10,)}, {"x": (busy(1, 9, 1),)}]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from spikegate.neurons.cuba import Cuba
-from spikegate.train.layers import kernels
+from spikegate.train.backends import kernels
 from spikegate.train.layers.base import Moment, Twin
 from spikegate.train.layers.conv import SpikingConv
 from spikegate.train.layers.dynamics import MANT, STATE, neurons
@@ -48,11 +48,13 @@ def test_exact_neurons_equal_the_integer_neuron(seed, decay, vth, modes, data):
     x, bias = rng.integers(-4000, 4000, (STEPS, ROWS, CHANNELS)), rng.integers(-500, 500, CHANNELS)
     expanded = data.draw(st.booleans(), "expanded")
     x = np.broadcast_to(x[:1], x.shape) if expanded else x
-    spikes, v = integer_reference(x * unit, bias, Cuba(4096, decay, vth), modes, waits)
+    step, levels = data.draw(st.sampled_from([(0, 1), (0, 1), (vth, 1), (30, 1), (vth, 6), (300, 3)]), "soft reset")
+    neuron = Cuba(4096, decay, vth, "subtract", step, levels) if step else Cuba(4096, decay, vth)
+    spikes, v = integer_reference(x * unit, bias, neuron, modes, waits)
     given_x = torch.tensor(x[:1] if expanded else x, dtype=torch.float32).expand(STEPS, -1, -1)
     ours, state, count = neurons(
         given_x, None, decay, vth / MANT, True, scale=torch.tensor([unit / MANT]), shift=torch.tensor(bias).float() / MANT,
-        alive=torch.tensor(alive), modes=modes, waits=torch.tensor(waits),
+        alive=torch.tensor(alive), modes=modes, waits=torch.tensor(waits), step=step / MANT, levels=levels,
     )  # fmt: skip
     assert np.array_equal(ours.numpy(), spikes * alive[..., None])
     assert np.array_equal(state.numpy() * STATE, v)
@@ -98,7 +100,7 @@ class Spike(torch.autograd.Function):
         return grad * (alpha / 2 / theta) / (1 + (np.pi / 2 * alpha * (u - theta) / theta) ** 2), None, None
 
 
-def autograd_reference(x, v, keep, theta, scale, shift, alive, modes, waits, norm=None):
+def autograd_reference(x, v, keep, theta, scale, shift, alive, modes, waits, norm=None, step=0.0, levels=1):
     """`neurons` in plain torch, float64, a loop over time; third, the smallest distance of a voltage from the threshold."""
     if norm is not None:
         flat = x.reshape(-1, x.shape[-1])
@@ -107,9 +109,9 @@ def autograd_reference(x, v, keep, theta, scale, shift, alive, modes, waits, nor
     out, near = [], np.inf
     for t in range(len(x)):
         u = v * keep + x[t] * scale + shift
-        near = min(near, float((u.detach() - theta).abs().min()))
-        s = Spike.apply(u, theta, 2.0)
-        after = u * (1 - s.detach())
+        near = min(near, *(float((u.detach() - theta - k * step).abs().min()) for k in range(levels)))
+        s = sum(Spike.apply(u - k * step, theta, 2.0) for k in range(levels))
+        after = u - step * s.detach() if step else u * (1 - s.detach())
         if modes[t] == kernels.HELD:
             s, after = torch.zeros_like(s), u
         if modes[t] == kernels.IDLE:
@@ -124,8 +126,8 @@ def leaves(dtype, **arrays):
 
 
 @case
-@given(seeds, st.sampled_from([0, 2048, 4096]), st.booleans(), st.booleans(), words)
-def test_gradients_equal_autograd(seed, decay, batch_statistics, expanded, modes):
+@given(seeds, st.sampled_from([0, 2048, 4096]), st.booleans(), st.booleans(), words, st.sampled_from([(0, 1), (1.5, 1), (0.8, 3)]))
+def test_gradients_equal_autograd(seed, decay, batch_statistics, expanded, modes, soft):
     """Property: the gradients for currents, first voltage, scale, shift and alive, from those of spikes, last voltage and count."""
     rng = np.random.default_rng(seed)
     x = rng.normal(0, 2, (1 if expanded else STEPS, ROWS, CHANNELS))
@@ -143,11 +145,11 @@ def test_gradients_equal_autograd(seed, decay, batch_statistics, expanded, modes
 
     wide = plain["x"].expand(STEPS, -1, -1)
     own = (plain[k] for k in ("scale", "shift", "alive"))
-    s0, v0, near = autograd_reference(wide, plain["v"], 1 - decay / STATE, theta, *own, modes, waits, norm)
+    s0, v0, near = autograd_reference(wide, plain["v"], 1 - decay / STATE, theta, *own, modes, waits, norm, *soft)
     assume(near > 1e-4)  # float32 then decides as float64 does
     loss(s0, v0, s0.sum()).backward()
     s1, v1, count = neurons(
-        ours["x"].expand(STEPS, -1, -1), ours["v"], decay, theta, False, modes=modes, waits=waits, norm=norm,
+        ours["x"].expand(STEPS, -1, -1), ours["v"], decay, theta, False, modes=modes, waits=waits, norm=norm, step=soft[0], levels=soft[1],
         **{k: ours[k] for k in ("scale", "shift", "alive")},
     )  # fmt: skip
     loss(s1, v1, count).backward()

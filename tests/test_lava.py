@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from spikegate.deploy.network.network import Network
+from spikegate.deploy.network.patience import Sight, sight
 from spikegate.engine import integer
 from spikegate.graph.ir import OPS, DeployError, Graph, Op, Payload, nonzero, register
 from spikegate.neurons.cuba import Cuba
@@ -39,7 +40,7 @@ def halting_net() -> Graph:
 
 
 def children(pid: int) -> set[int]:
-    """Live child processes, without Python's resource tracker, which serves until its parent ends."""
+    """Live child processes, without the tracker that other parts of Python start, which serves until its parent ends."""
     found = set()
     for stat in glob.glob("/proc/[0-9]*/stat"):
         try:
@@ -206,7 +207,7 @@ def test_killed_or_stopped_process_is_named(name, how, words):
 
 
 def test_without_the_kernels_word_the_waiting_neighbours_are_not_named(monkeypatch):
-    monkeypatch.setattr("spikegate.deploy.network.watchdog.Pulses.stopped", lambda pulses: None)
+    monkeypatch.setattr("spikegate.deploy.network.watching.sight", lambda pid: Sight("S", sight(pid).used_s))
     network = Network(halting_net(), "block", 4, patience_s=3)
     pid = {n: p for p, n in network.pulses.pids().items()}["gate1"]
     killer = threading.Timer(0.7, os.kill, (pid, signal.SIGSTOP))
@@ -224,10 +225,12 @@ def test_process_that_died_while_idle_is_named():
         network.run(samples(2000))
 
 
-def test_shared_memory_goes_even_if_its_manager_was_killed():
-    with Network(halting_net(), "chip", 2) as network:
-        os.kill({n: p for p, n in network.pulses.pids().items()}["memory manager"], signal.SIGKILL)
-        assert_equal(network.run(samples(5)), integer.run(halting_net(), samples(5)))
+def test_nothing_that_processes_share_has_a_name():
+    before = set(os.listdir("/dev/shm"))
+    with Network(halting_net(), "op", 2) as network:
+        network.run(samples(5))
+        open_files = {os.readlink(f) for pid in network.pulses.pids() for f in glob.glob(f"/proc/{pid}/fd/*")}
+        assert not left_over(set(os.listdir("/dev/shm")) - before) and not any("/dev/shm" in f for f in open_files)
 
 
 def test_process_that_dies_at_the_start_is_named(monkeypatch):
@@ -262,6 +265,7 @@ def test_error_of_the_caller_ends_everything():
 SCRIPT = """
 import sys
 from spikegate.deploy.network.network import Network
+from spikegate.deploy.network.patience import Sight, sight
 from tests.test_lava import halting_net, samples
 network = Network(halting_net(), {mapping!r}, 4, {protocol!r})
 print("running", flush=True)

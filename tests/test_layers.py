@@ -50,10 +50,11 @@ NETS += [pytest.param(name, ALL, id=f"{name}-halting-mask") for name in ("stmixe
 NETS += [
     pytest.param(name, merge({"halting": {"enabled": True, "width": 3, "beta": beta}}, change), id=f"{name}-{label}")
     for name, beta, kinds in (  # beta: so that tokens halt and something is left of the net
-        ("spike_driven", -5.0, {"serial": {}, "rectangle": RECTANGLE}),
+        ("spike_driven", -5.0, {"serial": {}, "rectangle": RECTANGLE, "subtract": {"reset": "subtract"}}),
         ("stmixer", -3.0, {"serial": {}, "rectangle": RECTANGLE}),
         ("msvit", -3.0, {"serial": {}}),
         ("qkformer", -3.0, {"serial": {}, "rectangle-merge": RECTANGLE | MERGE}),
+        ("stas", -2.0, {"subtract": RECTANGLE | {"reset": "subtract"}}),
         ("qkformer", -6.0, {"membrane": RECTANGLE | {"residual": "membrane"}}),
     )
     for label, change in kinds.items()
@@ -90,10 +91,13 @@ def test_lif_equals_the_integer_neuron(data):
     currents = np.array(data.draw(st.lists(st.lists(st.integers(-9000, 9000), min_size=n, max_size=n), min_size=steps, max_size=steps)))
     decay = data.draw(st.sampled_from([0, 2048, 4096]))
     vth = data.draw(st.integers(1, 4095))
-    neuron = Cuba(4096, decay, vth)
+    step, levels = data.draw(st.sampled_from([(0, 1), (vth, 1), (2 * vth, 1), (17, 3), (400, 9)]))
+    neuron = Cuba(4096, decay, vth, "subtract", step, levels) if step else Cuba(4096, decay, vth)
     state = neuron.state((n,))
     expected = np.stack([neuron.step(state, c, 0, None) for c in currents])
-    spikes, v, _ = neurons(torch.tensor(currents, dtype=torch.float32) / MANT, torch.zeros(n), decay, vth / MANT, True)
+    form = {"step": step / MANT, "levels": levels}
+    spikes, v, count = neurons(torch.tensor(currents, dtype=torch.float32) / MANT, torch.zeros(n), decay, vth / MANT, True, **form)
+    assert count == expected.sum()
     assert np.array_equal(spikes.numpy(), expected)
     assert np.array_equal(v.numpy() * STATE, state["v"])
 

@@ -25,20 +25,27 @@ def one(neuron: Cuba, u: int, v: int, x: int, b: int, hold: bool) -> tuple[int, 
     """u, v and spike of one neuron after a timestep, in Python's integers."""
     u = (dec(u, neuron.i_decay) + 64 * x + LIMIT - 1) % (2 * LIMIT) - LIMIT + 1
     v = max(1 - LIMIT, min(LIMIT - 1, dec(v, neuron.v_decay) + u + 64 * b))
+    if neuron.reset == "subtract":
+        above = [k for k in range(neuron.levels) if v - 64 * k * (neuron.v_step or neuron.vth) > 64 * neuron.vth and not hold]
+        return u, v - 64 * len(above) * (neuron.v_step or neuron.vth), len(above)
     s = int(v > 64 * neuron.vth and not hold)
     return u, 0 if s else v, s
+
+
+RESETS = st.one_of(st.just({}), st.builds(lambda step, levels: {"reset": "subtract", "v_step": step, "levels": levels},
+                                          st.sampled_from([0, 1, 50, 4095, 9000]), st.sampled_from([1, 1, 2, 5, 127])))  # fmt: skip
 
 
 @settings(max_examples=120, deadline=None)
 @given(
     i_decay=st.one_of(st.just(4096), DECAYS), v_decay=DECAYS, vth=st.integers(1, 4095), seed=st.integers(0, 2**32 - 1),
     reach=st.sampled_from([3, 300, 20_000, 200_000]), masked=st.booleans(), held=st.booleans(),
-    kind=st.sampled_from([np.int32, np.float32]),
+    kind=st.sampled_from([np.int32, np.float32]), reset=RESETS,
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore:.*leaves its 24 bits")
-def test_the_compiled_step_is_the_equation(i_decay, v_decay, vth, seed, reach, masked, held, kind):
-    """Any decay, overflow included; rows that are not selected keep their state."""
-    rng, neuron = np.random.default_rng(seed), Cuba(i_decay, v_decay, vth)
+def test_the_compiled_step_is_the_equation(i_decay, v_decay, vth, seed, reach, masked, held, kind, reset):
+    """Any decay and reset, overflow included; rows that are not selected keep their state."""
+    rng, neuron = np.random.default_rng(seed), Cuba(i_decay, v_decay, vth, **reset)
     state, bias = neuron.state(SHAPE), rng.integers(-4095, 4096, SHAPE[-1])
     expected = {n: a.copy() for n, a in state.items()}
     for _ in range(4):
@@ -89,10 +96,13 @@ def test_counters_are_numpys(x, seed):
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.sampled_from([1, 7, 8, 31, 33, 64, 100]), DECAYS, st.integers(0, 4096), st.booleans(), st.booleans(), st.integers(0, 2**32 - 1))
-def test_blocks_of_neurons_equal_the_loop_in_64_bits(n, v_decay, i_decay, current, gated, seed):
+@given(
+    st.sampled_from([1, 7, 8, 31, 33, 64, 100]), DECAYS, st.integers(0, 4096), st.booleans(), st.booleans(), st.integers(0, 2**32 - 1),
+    RESETS,
+)  # fmt: skip
+def test_blocks_of_neurons_equal_the_loop_in_64_bits(n, v_decay, i_decay, current, gated, seed, reset):
     """Any width, living positions anywhere, registers up to their ends: spikes, state, counts and flags."""
-    rng, positions, neuron = np.random.default_rng(seed), 5, Cuba(i_decay, v_decay, 900)
+    rng, positions, neuron = np.random.default_rng(seed), 5, Cuba(i_decay, v_decay, 900, **reset)
     x = rng.integers(1 - (1 << 17), 1 << 17, (6, positions, n)).astype(np.int32)
     credit = rng.integers(0, 2, (6, positions if gated else 0)).astype(np.int32)
     hold, bias = rng.integers(0, 2, 6).astype(bool), rng.integers(-100, 100, n)
@@ -103,9 +113,9 @@ def test_blocks_of_neurons_equal_the_loop_in_64_bits(n, v_decay, i_decay, curren
         state, spikes, fired = (u.copy(), v.copy()), np.full(x.shape, -1, np.int32), np.zeros(6, np.int64)
         args = x, credit, *state, 2
         if wide:
-            flags = cuba(*args, bias, i_decay, v_decay, neuron.vth << 6, LIMIT, hold, spikes, fired)
+            flags = cuba(*args, bias, i_decay, v_decay, neuron.rule, LIMIT, hold, spikes, fired)
         else:
-            flags = update_all(*args, bias.astype(np.int32), *neuron.keeps, neuron.vth << 6, hold, spikes, fired)
+            flags = update_all(*args, bias.astype(np.int32), *neuron.keeps, neuron.rule, hold, spikes, fired)
         found.append((*state, spikes, fired, flags))
     assert all(np.array_equal(a, b) for a, b in zip(*found))
 

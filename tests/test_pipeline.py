@@ -73,6 +73,15 @@ def test_calibrated_exits_agree_too(runs):
     assert Record.load(runs / "runs/adaptive/early/deploy/events.npz").mean_timesteps < 4
 
 
+def test_exits_with_a_guarantee(runs):
+    said = command(runs, "convert/export.py", "runs/adaptive", "--exit-risk", 0.06, "--output", "runs/adaptive/sure")
+    assert "guarantee: with confidence 0.9, at most 6.00% of the answers change" in said
+    manifest = json.loads((runs / "runs/adaptive/sure/manifest.json").read_text())
+    assert manifest["halting"] and manifest["exit_guarantee"]["tested"] == 72 and manifest["exit_guarantee"]["changed"] <= 2
+    command(runs, "deploy/compare.py", "runs/adaptive/sure", "--data", "test:64", "--targets", "torch,int")
+    assert "two ways" in command(runs, "convert/export.py", "runs/adaptive", "--exit-risk", 0.06, "--exit-drop", 0.1, code=1)
+
+
 def test_energy_of_both_nets_side_by_side(runs):
     for name in ("static", "adaptive"):
         command(runs, "deploy/run.py", f"runs/{name}", "--target", "int", "--data", "test:100")

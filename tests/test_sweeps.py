@@ -101,7 +101,8 @@ def test_conv_and_dense_at_any_density_and_with_dead_tokens(seed, share, high, s
     """Property: event by event and as a product, graded and binary, widths that are no multiple of what is added at a time."""
     rng = np.random.default_rng(seed)
     weight, bias = rng.integers(-40, 40, (outputs, channels, 1, 1)) * 2, rng.integers(-40, 40, outputs)
-    neuron = Cuba(*[(4096, 2048, 60), (1024, 300, 90), (4096, 4096, 5)][seed % 3])
+    soft = [Cuba(4096, 2048, 40, "subtract"), Cuba(1024, 300, 50, "subtract", 70, 3), Cuba(4096, 0, 5, "subtract", 9, 127)]
+    neuron = [Cuba(4096, 2048, 60), Cuba(1024, 300, 90), Cuba(4096, 4096, 5), *soft][seed % 6]
     steps = []
     for _ in range(4):
         inputs = {"x": tuple(drawn(rng, share, (2, 6, channels), high) for _ in range(sources))}
@@ -157,7 +158,8 @@ def test_neurons_of_netx_layers_sweep_as_they_step(seed, each, exponent, reach):
     """Property: decays for each channel, exponents, wrapping currents, sigma-delta residues."""
     rng, n = np.random.default_rng(seed), 5
     decay = rng.integers(0, 4097, n) if each else int(rng.integers(0, 4097))
-    for neuron in (Leaky(decay, decay, 70, exponent), Leaky(300, decay, 70, 0, VOLTAGE), SigmaDelta(2), Delta(1, 0)):
+    soft = Leaky(decay, decay, 70, exponent, reset="subtract", v_step=int(rng.integers(0, 200)), levels=int(rng.integers(1, 9)))
+    for neuron in (Leaky(decay, decay, 70, exponent), soft, Leaky(300, decay, 70, 0, VOLTAGE), SigmaDelta(2), Delta(1, 0)):
         current, bias = rng.integers(-reach, reach, (6, 4, n)), rng.integers(-90, 90, n)
         slow_state, fast_state = neuron.state((2, 4, n)), neuron.state((2, 4, n))
         for span in (1, 2):

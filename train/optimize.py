@@ -8,21 +8,42 @@ from typing import Any
 import torch
 from torch import nn
 
+from spikegate.train.layers.folding import FoldedNorm
+from spikegate.train.layers.readout import Head
 from spikegate.train.layers.timestep_gate import TimestepMask
 from spikegate.train.settings.config import TrainConfig
 
 
 def make_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW in groups; biases, norms, thresholds and scalars do not decay, scores of timestep masks learn at a rate of their own."""
-    scores = [m.score for m in net.modules() if isinstance(m, TimestepMask)]
-    known = {id(p) for p in scores}
-    parameters = [p for p in net.parameters() if p.requires_grad and id(p) not in known]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        {"params": scores, "weight_decay": 0.0, "scale": config.mask_rate},
+    """AdamW in groups; biases, norms, thresholds and scalars do not decay, scores of timestep masks learn at a rate of their own.
+
+    An AdamW step is about as long as the learning rate, whatever the parameter's size. With `config.rates` ``relative`` the parameters
+    that stand in other units than a plain net's (norms in those of the thresholds, the head in mantissas) get steps in these units.
+    """
+    scales = {id(m.score): config.mask_rate for m in net.modules() if isinstance(m, TimestepMask)}
+    if config.rates == "relative":
+        scales |= _units(net)
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for p in net.parameters():
+        if p.requires_grad:
+            groups.setdefault((scales.get(id(p), 1.0), p.ndim > 1), []).append(p)
+    found: list[dict[str, Any]] = [
+        {"params": parameters, "scale": scale, "weight_decay": config.weight_decay / scale if decays else 0.0}
+        for (scale, decays), parameters in groups.items()
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.lr)
+    return torch.optim.AdamW(found, lr=config.lr)
+
+
+def _units(net: nn.Module) -> dict[int, float]:
+    """Of the parameters in units of their own (by id): what 1 is there."""
+    found: dict[int, float] = {}
+    for module in net.modules():
+        if isinstance(module, FoldedNorm):
+            found |= {id(module.gamma): module.start, id(module.beta): module.start}
+        elif isinstance(module, Head):
+            share = module.tokens if module.shared else 1
+            found |= {id(module.synapse.weight): 1 / (module.worth * share), id(module.bias): 1 / module.worth}
+    return found
 
 
 def learning_rate(step: int, steps_per_epoch: int, config: TrainConfig) -> float:
@@ -35,5 +56,16 @@ def learning_rate(step: int, steps_per_epoch: int, config: TrainConfig) -> float
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """On a GPU the rate is a tensor that captured steps read."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group.get("scale", 1.0)
+        value = rate * group.get("scale", 1.0)
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(value)
+        else:
+            group["lr"] = value
+
+
+def fuse(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """One kernel for all parameters, whose rates lie on the GPU."""
+    for group in optimizer.param_groups:
+        group |= {"fused": True, "foreach": None, "capturable": True, "lr": torch.zeros((), device=device)}

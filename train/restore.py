@@ -10,7 +10,7 @@ from spikegate.graph.ir import DeployError
 from spikegate.train import checkpoint, models
 from spikegate.train.models.net import Net
 from spikegate.train.settings.config import Config
-from spikegate.train.settings.options import from_yaml
+from spikegate.train.settings.options import of_run
 from spikegate.train.settings.runfolder import CONFIG, WEIGHTS
 
 HINT = "train again with train/run.py"
@@ -22,7 +22,7 @@ class Facts:
 
     config_hash: str
     dataset: str
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     classes: list[str]
     levels: int
 
@@ -46,7 +46,7 @@ def load_run(run: Path) -> tuple[Config, Net]:
         Missing, corrupt or foreign files; settings changed since training; tensors missing, unknown, misshapen or not finite.
     """
     run = find_run(run)
-    config = from_yaml(run / CONFIG)
+    config = of_run(run)
     tensors, header = checkpoint.read(run / WEIGHTS, HINT)
     facts = _facts(run, header)
     if facts.config_hash != config.hash:

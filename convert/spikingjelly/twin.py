@@ -27,6 +27,22 @@ Inputs = dict[str, Any]
 SYNAPTIC = ("conv", "current", "readout", "token_mix")  # ops with weights
 
 
+class _Spend(torch.autograd.Function):
+    """Spikes of neurons that subtract: as many as it takes for the voltage to fall to the threshold, at most `levels`."""
+
+    @staticmethod
+    def forward(ctx: Any, above: torch.Tensor, width: float, step: float, levels: int) -> torch.Tensor:
+        ctx.save_for_backward(above)
+        ctx.constants = width, step, levels
+        return torch.stack([(above > k * step).to(above.dtype) for k in range(levels)]).sum(0)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        (above,), (width, step, levels) = ctx.saved_tensors, ctx.constants
+        slopes = torch.stack([1 / (1 + (math.pi * (above - k * step) / width) ** 2) / width for k in range(levels)])
+        return grad * slopes.sum(0), None, None, None
+
+
 class _Fire(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, above: torch.Tensor, width: float) -> torch.Tensor:
@@ -64,7 +80,11 @@ def neurons(current: torch.Tensor, state: dict[str, torch.Tensor], name: str, n:
         keep = (DECAY_ONE - n.v_decay) / DECAY_ONE
         drive = drive + _straight(v * keep, torch.trunc(v.double() * keep).float())
     v = drive.clamp(1 - LIMIT, LIMIT - 1)
-    theta = float(n.vth << MANT_SHIFT)
+    theta, step, levels = (float(n.rule[0]), float(n.rule[1]), n.levels)
+    if step:
+        spikes = _Spend.apply(v - theta, theta, step, levels)
+        state[name] = v - step * spikes.detach()
+        return spikes
     spikes = _Fire.apply(v - theta, theta)
     state[name] = v * (1 - spikes.detach())
     return spikes

@@ -7,7 +7,6 @@ ports, compiler and runtime stay Lava's.
 
 from __future__ import annotations
 
-from multiprocessing import Semaphore
 from typing import Any
 
 import numpy as np
@@ -88,8 +87,9 @@ class DirectChannel(Channel):
 
     def __init__(self, infrastructure: Any, src_name: str, dst_name: str, shape: tuple[int, ...], size: int, watchdogs: Any) -> None:
         nbytes = int(np.prod(shape))
-        memory = infrastructure.smm.create_shared_memory(size * (LENGTH + -(-nbytes // LENGTH) * LENGTH))
-        shared = memory, Proto(shape=shape, dtype=np.uint8, nbytes=nbytes), size, Semaphore(0), Semaphore(0)
+        made = infrastructure.smm
+        memory = made.create_shared_memory(size * (LENGTH + -(-nbytes // LENGTH) * LENGTH))
+        shared = memory, Proto(shape=shape, dtype=np.uint8, nbytes=nbytes), size, made.semaphore(), made.semaphore()
         self._ends = SendPort(src_name, *shared, *watchdogs[:2]), RecvPort(dst_name, *shared, *watchdogs[2:])
 
     @property

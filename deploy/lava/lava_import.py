@@ -35,7 +35,7 @@ try:
     with _tamed():
         from lava.magma.compiler.builders.channel_builder import ChannelBuilderMp
         from lava.magma.compiler.channels.interfaces import Channel
-        from lava.magma.compiler.channels.pypychannel import CspRecvPort, CspSendPort, Proto
+        from lava.magma.compiler.channels.pypychannel import CspRecvPort, CspSendPort, Proto, PyPyChannel
         from lava.magma.core.decorator import implements, requires, tag
         from lava.magma.core.model.py.model import PyAsyncProcessModel, PyLoihiProcessModel
         from lava.magma.core.model.py.ports import PyInPort, PyOutPort
@@ -43,15 +43,16 @@ try:
         from lava.magma.core.process.message_interface_enum import ActorType
         from lava.magma.core.process.ports.ports import InPort, OutPort
         from lava.magma.core.process.process import AbstractProcess, ProcessServer
+        from lava.magma.core.process.variable import Var  # noqa: F401  for the processes of lava_processes/
         from lava.magma.core.resources import CPU
         from lava.magma.core.run_conditions import RunContinuous, RunSteps
         from lava.magma.core.run_configs import RunConfig
         from lava.magma.core.sync.protocols.async_protocol import AsyncProtocol
         from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+        from lava.magma.runtime.message_infrastructure.multiprocessing import MultiProcessing, SystemProcess
         from lava.magma.runtime.runtime import Runtime
 except ImportError as e:
     raise DeployError("lava", f"cannot be imported ({e})", "install it with: spikegate install-lava (or use --target int)") from e
-
 
 
 def lava_modules(netx: bool = False) -> SimpleNamespace:
@@ -68,6 +69,18 @@ def lava_modules(netx: bool = False) -> SimpleNamespace:
     return parts
 
 
+def synapse_classes(sparse: bool) -> tuple[type, type]:
+    """Lava's synapse processes without and with delays that stock NetX takes for dense layers."""
+    with _tamed():
+        if sparse:
+            from lava.proc.sparse.process import DelaySparse, Sparse
+
+            return Sparse, DelaySparse
+        from lava.proc.dense.process import DelayDense, Dense
+
+        return Dense, DelayDense
+
+
 def net_dict(path: str) -> Any:
     """lava-dl's `NetDict` of a file, which scripts read settings from."""
     try:
@@ -80,7 +93,7 @@ def net_dict(path: str) -> Any:
 
 __all__ = [
     "CPU", "AbstractProcess", "ActorType", "AsyncProtocol", "Channel", "ChannelBuilderMp", "CspRecvPort", "CspSendPort", "InPort",
-    "LavaPyType", "LoihiProtocol", "OutPort", "ProcessServer", "Proto", "PyAsyncProcessModel", "PyInPort", "PyLoihiProcessModel",
-    "PyOutPort", "RunConfig", "RunContinuous", "RunSteps", "Runtime",
+    "LavaPyType", "LoihiProtocol", "MultiProcessing", "OutPort", "ProcessServer", "Proto", "PyAsyncProcessModel", "PyInPort",
+    "PyLoihiProcessModel", "PyOutPort", "PyPyChannel", "RunConfig", "RunContinuous", "RunSteps", "Runtime", "SystemProcess",
     "implements", "lava_modules", "net_dict", "requires", "tag",
 ]

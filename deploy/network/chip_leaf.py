@@ -11,7 +11,7 @@ from spikegate.deploy.network.chip_reports import ChipReporter
 from spikegate.deploy.network.leaf import BACK, Leaf, Receive, Send, SendBack
 from spikegate.deploy.network.mapping import DONE, INJECTOR, Plan
 from spikegate.deploy.network.messages import END, FIRST, FLUSH, SPIKES
-from spikegate.deploy.network.watchdog import COMPUTE, IDLE, RECV, SEND, STOPPED, Pulse
+from spikegate.deploy.network.watchdog import COMPUTE, RECV, SEND, STOPPED, Pulse
 from spikegate.engine.chip_time.chip_run import Arrivals, ChipStage, Entrance, Report, deciding
 from spikegate.engine.chip_time.schedule import Schedule
 from spikegate.engine.integer import Chunk, done_of
@@ -131,13 +131,9 @@ class ChipInjectorLeaf(ChipLeaf):
                 self._over()
                 return True
         else:
-            self.pulse.enter(IDLE)
-            job = self.jobs.recv()
+            job = self.next_job(self.jobs, send)
             if job is None:
-                self.emit_empty(send, END)
-                self.pulse.enter(STOPPED)
                 return False
-            self.pulse.enter(COMPUTE, -1)
             inputs, spikes = job
             self.entrance = Entrance(self.schedule, inputs, self.slots)
             if self.log is not None:

@@ -14,7 +14,7 @@ import numpy as np
 from spikegate.deploy.network.leaf import Leaf, Receive, Send, SendBack
 from spikegate.deploy.network.mapping import INJECTOR, Plan, Port
 from spikegate.deploy.network.messages import END, FIRST, FLUSH, SPIKES, STEPWISE, Layout
-from spikegate.deploy.network.watchdog import COMPUTE, IDLE, RECV, SEND, STOPPED, Pulse
+from spikegate.deploy.network.watchdog import COMPUTE, RECV, SEND, STOPPED, Pulse
 from spikegate.engine.injector import Slots, fit, span_of
 from spikegate.engine.integer import Chunk, Stage, chunks
 from spikegate.graph.ir import INPUT, Graph
@@ -44,11 +44,8 @@ class SourceLeaf(Leaf):
     def step(self, receive: Receive, send: Send) -> bool:
         """All samples of a run; False once the parent ends the network."""
         layout = self.plan.layout
-        self.pulse.enter(IDLE)
-        job = self.jobs.recv()
+        job = self.next_job(self.jobs, send)
         if job is None:
-            self.emit_empty(send, END)
-            self.pulse.enter(STOPPED)
             return False
         flags, begin, last = FIRST | (SPIKES if job[1] else 0) | (STEPWISE if fit(self.graph, job[0]) else 0), 0, False
         steps = self.graph.timesteps if flags & STEPWISE else 1
@@ -65,8 +62,7 @@ class SourceLeaf(Leaf):
                 flags = 0
             begin += len(inputs)
             if not last:
-                self.pulse.enter(IDLE)
-                job = self.jobs.recv()
+                job = self.next_job(self.jobs, send)
         self.pulse.enter(SEND)
         self.emit_empty(send, FLUSH)
         self.pulse.finished()

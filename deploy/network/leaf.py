@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
-import time
 import traceback
 from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -39,7 +37,6 @@ class Leaf:
         self.graph, self.plan, self.slots, self.pulse = graph, plan, slots, pulse
         self.log: Log | None = None  # of the messages sent, where they are traced
         self.reporter = Reporter(graph, plan.ops, pipe)
-        self.parent = os.getpid()
         self.where: str | None = None
         self.index = {n: i for i, n in enumerate(graph.ops)}
         readout, start = graph.only("readout"), credit.start(graph)
@@ -51,9 +48,6 @@ class Leaf:
         keep_memory()
         threadpool_limits(1)  # there are as many processes as cores
         self.pulse.started()
-        # A terminal sends Ctrl-C to all processes; only the parent acts on it and ends the others.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        threading.Thread(target=self._follow_parent, daemon=True).start()
 
     def trace(self) -> None:
         """From now on note every message."""
@@ -71,6 +65,17 @@ class Leaf:
         for k, port in enumerate(self.plan.ports):
             send(k, port.layout.empty(flags))
 
+    def next_job(self, jobs: Connection, send: Send) -> Any:
+        """The parent's next job; None, which is passed on, once it ends the network."""
+        self.pulse.enter(IDLE)
+        job = jobs.recv()
+        if job is None:
+            self.emit_empty(send, END)
+            self.pulse.enter(STOPPED)
+        else:
+            self.pulse.enter(COMPUTE, -1)
+        return job
+
     def wanted(self, signals: Signals, spikes: bool) -> Signals:
         """Copies of this process's signals for the parent: all, or those that are always reported."""
         return {n: signals[n].copy() for n in self.plan.ops if spikes or n in self.always}
@@ -79,11 +84,6 @@ class Leaf:
         """Called by a `Stage` before it runs an op."""
         self.where = name
         self.pulse.enter(COMPUTE, self.index[name])
-
-    def _follow_parent(self) -> None:
-        while os.getppid() == self.parent:
-            time.sleep(1.0)
-        self.pulse.end_all()
 
     def guarded(self, step: Callable[[], bool]) -> bool:
         """One timestep; an error is reported to the parent with the op's name, then this process ends."""
@@ -175,13 +175,9 @@ class InjectorLeaf(Leaf):
         """One message; False once the parent ends the network. Decisions are awaited only when no group can go on without one."""
         flags = 0
         if not self.running:
-            self.pulse.enter(IDLE)
-            job = self.jobs.recv()
+            job = self.next_job(self.jobs, send)
             if job is None:
-                self.emit_empty(send, END)
-                self.pulse.enter(STOPPED)
                 return False
-            self.pulse.enter(COMPUTE, -1)
             flags = self._begin(*job)
         while self.sent and (not self.ready or len(self.sent) == self.most):
             group, injector, last = self.sent.popleft()

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing as mp
+import os
 import pickle
-import signal
 import threading
 import time
-import weakref
-from collections.abc import Callable
-from multiprocessing import resource_tracker
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 import numpy as np
 
-from spikegate.deploy.network import chip_mapping, feeding, teardown
+from spikegate.deploy.network import chip_mapping, feeding
 from spikegate.deploy.network import mapping as maps
 from spikegate.deploy.network.chip_leaf import ChipInjectorLeaf, ChipStageLeaf
 from spikegate.deploy.network.chip_reports import ChipCollector
@@ -26,25 +24,25 @@ from spikegate.deploy.network.message_log import Messages
 from spikegate.deploy.network.messages import dtype_of
 from spikegate.deploy.network.reports import Collector, enlarge
 from spikegate.deploy.network.staging import usable_cores
-from spikegate.deploy.network.watchdog import HELPERS, Pulse, Pulses, how_it_died
+from spikegate.deploy.network.starting import PROTOCOLS, Running, named_limits
+from spikegate.deploy.network.watchdog import IDLE, Pulse, Pulses
+from spikegate.deploy.network.watching import Watch
 from spikegate.engine.chip_time.schedule import Schedule
 from spikegate.engine.injector import fit, free_running, span_of
 from spikegate.engine.integer import warm
 from spikegate.engine.record import Record
 from spikegate.graph.ir import DeployError, Graph
 
-PROTOCOLS = ("async", "loihi")
 PATIENCE_S = 7.0  # without a sign of life from anyone for so long, the network hangs
-CLOSE_S = 5.0  # for an orderly end; then processes are killed
-START_S = 60.0  # for all processes to be there
-MEMORY_HINT = "if you did not end it: the machine may be out of memory (dmesg); try a smaller --batch or --mapping chip"
 GROUPS = 2  # sample groups in flight: one is computed while another waits for its decision
+LAST_PASSES = 20  # over the pipes once a process has died: what it reported before is the better reason
 Common = tuple[maps.Plan, int, Pulse, Connection]  # arguments of every leaf, besides the graph
 CHANNEL = GROUPS * AHEAD  # messages that a channel holds: as many as can be under way
+_BUILDING = threading.Lock()  # Lava keeps lists for the whole program
 
 
 class Network:
-    """Context manager around the Lava processes of a graph.
+    """Context manager around the Lava processes of a graph. Threads may share it: their runs take turns.
 
     Parameters
     ----------
@@ -53,7 +51,8 @@ class Network:
     batch : samples of a group, each in its own slot; `GROUPS` groups are in flight, one where a single process holds the net
     protocol : "async" (each process at its own pace, all runs in one Lava step) or "loihi" (all in step, one Lava step for each
         timestep of a group)
-    patience_s : after so many seconds without any progress the process that the others wait for is named and all is stopped
+    patience_s : after so many seconds in which nobody works, or so much processor time of one process, without any progress, the process
+        that the others wait for is named and all is stopped
     schedule : None for algorithmic timing, one Lava step per timestep; else one Lava step is one chip step of this schedule
     stages : most processes that mapping "chip" cuts the net into, and "block" its blocks; None: one for each core, but no more than
         there are groups where one timestep decides about the next
@@ -71,8 +70,7 @@ class Network:
             raise DeployError("protocol", f"{protocol!r} is unknown", f"use one of {', '.join(PROTOCOLS)}")
         if batch < 1:
             raise DeployError("batch", f"{batch} is no number of slots", "use 1 or more")
-        from spikegate.deploy.lava import lava_import as lava
-        from spikegate.deploy.lava_processes import injector, stage
+        from spikegate.deploy.lava_processes import stage
 
         self.graph, self.batch, self.patience_s, self.schedule = graph, batch, patience_s, schedule
         most = stages or (usable_cores() if free_running(graph) else min(GROUPS, usable_cores()))
@@ -94,27 +92,56 @@ class Network:
         self.steps = dict.fromkeys(self.plans, 0)  # timesteps (or chip steps) that each process reported, over all runs
         self.messages: Messages | None = None  # of the last run, where they are traced
         self._trace = trace
-        self._runtime: Any = None
+        self._running: Running | None = None
+        self._jobs: Connection | None = None
         self._failed = False
-        self._stillborn: DeployError | None = None
+        self._turn, self._runner, self._owner = threading.Lock(), 0, os.getpid()  # `_runner`: the thread that runs samples, or 0
         with contextlib.suppress(Exception):  # an op that fails is named by its process
             warm(graph)
         for out in (out for plan in self.plans.values() for out in plan.ports):
             out.layout.warm()
-        ends, processes = [], {}
+        with _BUILDING:
+            self._start(protocol)
+
+    def _start(self, protocol: str) -> None:
+        from spikegate.deploy.lava import lava_import as lava
+
+        ends: list[Connection] = []
+        processes: dict[str, Any] = {}
+        try:
+            with named_limits():
+                processes = self._processes(ends)
+            self._running = Running(processes, maps.INJECTOR, protocol, CHANNEL, self.pulses)
+        except BaseException:
+            self._close_pipes()
+            raise
+        finally:
+            for process in processes.values():
+                process.runtime = None  # or its destructor would stop the runtime a second time
+                with contextlib.suppress(ValueError):
+                    lava.ProcessServer().processes.remove(process)
+            for end in ends:
+                end.close()
+
+    def _processes(self, ends: list[Connection]) -> dict[str, Any]:
+        """Lava's process objects, connected; `ends` takes the children's ends of all pipes."""
+        from spikegate.deploy.lava_processes import injector, stage
+
+        processes: dict[str, Any] = {}
         job_end, self._jobs = mp.Pipe(duplex=False)
+        ends.append(job_end)
         enlarge(self._jobs)
         for name, plan in self.plans.items():
             self.pipes[name], end = mp.Pipe(duplex=False)
             enlarge(end)
             ends.append(end)
-            common = (plan, batch, self.pulses.of(name), end)
+            common = (plan, self.batch, self.pulses.of(name), end)
             if name == maps.INJECTOR:
                 leaf, kind = self._injector(common, job_end), injector.InjectorProcess
             else:
                 ports = [self.plans[s].ports[self.plans[s].port_to(name)] for s in plan.senders]
                 leaf, kind = self._stage(common, [port.layout for port in ports]), stage.StageProcess
-            if trace:
+            if self._trace:
                 leaf.trace()
             processes[name] = kind(leaf)
         for name, plan in self.plans.items():
@@ -124,19 +151,7 @@ class Network:
                 else:
                     out = getattr(processes[sender], f"out_{self.plans[sender].port_to(name)}")
                     out.connect(getattr(processes[name], f"in_{k}"))
-        try:
-            self._start(lava, processes, protocol)
-        except BaseException:
-            self._failed = True
-            self.close()
-            raise
-        finally:
-            for process in processes.values():
-                process.runtime = None  # or its destructor would stop the runtime a second time
-                with contextlib.suppress(ValueError):
-                    lava.ProcessServer().processes.remove(process)
-            for end in (*ends, job_end):
-                end.close()
+        return processes
 
     def _injector(self, common: Common, jobs: Connection) -> Leaf:
         """What the injector does."""
@@ -150,61 +165,6 @@ class Network:
             return ChipStageLeaf(self.schedule, *common, layouts)
         return WholeLeaf(self.graph, *common, layouts) if self.one_process else StageLeaf(self.graph, *common, layouts)
 
-    def _start(self, lava: Any, processes: dict[str, Any], protocol: str) -> None:
-        from spikegate.deploy.lava.channel import DirectBuilder
-
-        wanted = lava.AsyncProtocol if protocol == "async" else lava.LoihiProtocol
-
-        class Choice(lava.RunConfig):
-            def select(self, process, models):
-                return next(m for m in models if m.implements_protocol is wanted)
-
-        # Children inherit the mask, so that Ctrl-C reaches the parent alone and it can end them in order. The tracker
-        # comes first because starting it unblocks SIGINT again.
-        resource_tracker.ensure_running()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            first = processes[maps.INJECTOR]
-            executable = first.compile(Choice(), {"pypy_channel_size": CHANNEL})
-            executable.channel_builders = [DirectBuilder.instead_of(b) for b in executable.channel_builders]
-            self._runtime = lava.Runtime(executable, lava.ActorType.MultiProcessing)
-            self._end = weakref.finalize(self, teardown.kill, self._runtime, segments := [])  # also at exit, should nobody close
-            executable.assign_runtime_to_all_processes(self._runtime)
-            born = threading.Event()
-            names = [process.name for process in executable.proc_builders]
-            threading.Thread(target=self._watch_start, args=(self._runtime, names, born), daemon=True).start()
-            try:
-                self._runtime.initialize()
-            except RuntimeError as e:
-                raise self._stillborn or e from None
-            finally:
-                born.set()
-            infrastructure = self._runtime._messaging_infrastructure
-            segments += infrastructure.smm._shared_memory_handles
-            self.pulses.helper(HELPERS[1], infrastructure.smm._manager._process.pid)
-            known = self.pulses.pids()
-            self._sentinels = {a.sentinel: (a, known.get(a.pid, HELPERS[0])) for a in infrastructure.actors}
-            self.pulses.helper(HELPERS[0], next(a.pid for a, n in self._sentinels.values() if n == HELPERS[0]))
-            self._runtime.start(lava.RunSteps(1, blocking=False) if protocol == "async" else lava.RunContinuous())
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-    def _watch_start(self, runtime: Any, names: list[str], born: threading.Event) -> None:
-        """Lava waits without end for a process that dies while it starts; this wakes it up and keeps the name."""
-        deadline = time.monotonic() + START_S
-        while not born.wait(0.1):
-            actors = runtime._messaging_infrastructure.actors if runtime._messaging_infrastructure else []
-            dead = [k for k, actor in enumerate(list(actors)) if not actor.is_alive()]
-            if dead or time.monotonic() > deadline:
-                name = [*names, HELPERS[0]][dead[0]] if dead else maps.INJECTOR
-                what = how_it_died(actors[dead[0]].exitcode) if dead else f"is not ready after {START_S:g} s"
-                self._stillborn = DeployError(f"process {name}", f"{what} while the network started", MEMORY_HINT)
-                error = RuntimeError("start failed")
-                error.trace = ""  # type: ignore[attr-defined]  # Lava prints it
-                for queue in list(getattr(runtime, "exception_q", ())):
-                    queue.put(error)
-                return
-
     def __enter__(self) -> Network:
         return self
 
@@ -214,87 +174,113 @@ class Network:
     def run(self, inputs: np.ndarray, labels: np.ndarray | None = None, *, spikes: bool = False,
             progress: Callable[[int], None] | None = None) -> Record:
         """Run samples through the network; parameters and record as of `spikegate.engine.integer.run`. May be called again."""
-        if self._runtime is None:
-            raise DeployError("network", "is closed", "make a new one")
-        fit(self.graph, inputs)  # refuses unfit inputs here, not in another process
-        collector = self._collector(len(inputs), spikes)
-        if len(inputs):
+        with self._my_turn():
+            fit(self.graph, inputs)  # refuses unfit inputs here, not in another process
+            collector = self._collector(len(inputs), spikes)
+            if len(inputs):
+                try:
+                    self._run(inputs, spikes, collector, progress)
+                except BaseException:
+                    closed, self._failed = self._running is None, True
+                    self.close()
+                    self._close_pipes()
+                    if closed:
+                        raise DeployError("network", "was closed by another thread while it ran", "close it after the run") from None
+                    raise
+            if self._trace:
+                self.messages = collector.messages
+                self.messages.order(list(self.plans))
+            return collector.record(labels)
+
+    @contextlib.contextmanager
+    def _my_turn(self) -> Iterator[None]:
+        """Runs of several threads come one after the other."""
+        if os.getpid() != self._owner:
+            raise DeployError("network", "belongs to another process, of which this one is a child", "make a new one here")
+        if self._runner == threading.get_ident():
+            raise DeployError("network", "is running already", "a run cannot be begun from the progress function of another")
+        with self._turn:
+            if self._running is None:
+                raise DeployError("network", "is closed", "make a new one")
+            self._runner = threading.get_ident()
             try:
-                # A pipe holds little; the injector may be dead. So a thread writes while this one watches.
-                threading.Thread(target=self._send, args=(inputs, spikes), daemon=True).start()
-                self._collect(collector, progress)
-            except BaseException:
-                self._failed = True
-                self.close()
-                raise
-        if self._trace:
-            self.messages = collector.messages
-            self.messages.order(list(self.plans))
-        return collector.record(labels)
+                yield
+            finally:
+                self._runner = 0
 
     def _collector(self, samples: int, spikes: bool) -> Collector | ChipCollector:
         if self.schedule is None:
             return Collector(self.graph, {n: p.ops for n, p in self.plans.items() if p.reports}, samples, spikes)
         return ChipCollector(self.schedule, list(self.plans), samples, spikes)
 
+    def _run(self, inputs: np.ndarray, spikes: bool, collector: Collector | ChipCollector, progress: Callable[[int], None] | None) -> None:
+        # A pipe holds little; the injector may be dead. So a thread writes while this one reads.
+        sending = threading.Thread(target=self._send, args=(inputs, spikes), daemon=True)
+        sending.start()
+        reading = threading.Event()  # while this thread waits for the processes
+        pulse = self.pulses.of(maps.INJECTOR)
+
+        def waiting() -> bool:
+            return reading.is_set() and not (sending.is_alive() and pulse.phase == IDLE)
+
+        def hanging(verdict: str, name: str) -> DeployError:
+            senders = {n: p.senders for n, p in self.plans.items()}
+            return self.pulses.hanging(verdict, name, senders, list(self.graph.ops), self.patience_s)
+
+        assert self._running is not None
+        with Watch(self.pulses, self._running.actors, self.patience_s, hanging, waiting) as watch:
+            self._collect(collector, progress, watch, reading)
+
     def _send(self, inputs: np.ndarray, spikes: bool) -> None:
         each = feeding.PART if self.one_process else len(inputs)
+        assert self._jobs is not None
         with contextlib.suppress(OSError):
             for begin in range(0, len(inputs), each):
                 part = inputs[begin : begin + each].astype(dtype_of(self.graph.input_payload))
                 job = (part, spikes, begin + each >= len(inputs)) if self.one_process else (part, spikes)
                 self._jobs.send_bytes(pickle.dumps(job, protocol=5))
 
-    def _collect(self, collector: Collector | ChipCollector, progress: Callable[[int], None] | None) -> None:
-        names = {pipe: name for name, pipe in self.pipes.items()}
-        started = time.monotonic()
+    def _collect(self, collector: Collector | ChipCollector, progress: Callable[[int], None] | None, watch: Watch,
+                 reading: threading.Event) -> None:
+        names, passes = {pipe: name for name, pipe in self.pipes.items()}, LAST_PASSES
         while not collector.finished:
-            ready = wait([*names, *self._sentinels], timeout=0.25)
-            pipes = [p for p in ready if p in names]
+            reading.set()
+            pipes = wait([*names], timeout=0.25)
+            if not names:
+                time.sleep(0.05)
+            if watch.found is not None:
+                passes -= 1
+                if not pipes or not passes:
+                    raise watch.found
             for pipe in pipes:
+                reading.set()
+                assert isinstance(pipe, Connection)
                 name = names[pipe]
                 try:
                     message = pipe.recv_bytes()
-                except EOFError:  # its process ended, as its sentinel will show
+                except (EOFError, OSError):  # all processes have ended, as the watch finds
                     names.pop(pipe)
                     continue
+                reading.clear()
                 steps, ended = collector.read(name, message)
                 self.steps[name] += steps
                 if ended and progress is not None:
                     progress(ended)
-            if not pipes:
-                self._check_dead(ready)
-                if time.monotonic() - max(started, self.pulses.last_change) > self.patience_s:
-                    senders = {n: p.senders for n, p in self.plans.items()}
-                    raise self.pulses.hanging(senders, list(self.graph.ops), self.patience_s)
-
-    def _check_dead(self, ready: list) -> None:
-        for item in ready:
-            if item in self._sentinels:
-                process, name = self._sentinels[item]
-                mp.Process.join(process, 1)  # its exit code is known a little after its sentinel
-                raise DeployError(f"process {name}", f"{how_it_died(process.exitcode)} during the run",
-                                  MEMORY_HINT)
 
     def close(self) -> None:
         """Stop: in order if all is well, by killing otherwise. Nothing is left: no process, no shared memory."""
-        runtime, self._runtime = self._runtime, None
-        if runtime is None:
+        running, self._running = self._running, None
+        if running is None:
             return
-        try:
-            if not self._failed:
-                orderly = threading.Thread(target=self._stop, args=(runtime,), daemon=True)
-                orderly.start()
-                orderly.join(CLOSE_S)
-        finally:
-            self._end()
-            for pipe in (*self.pipes.values(), self._jobs):
-                pipe.close()
+        elsewhere = self._runner not in (0, threading.get_ident())  # that thread's run ends with an error, and closes the pipes
+        if self._failed or elsewhere or os.getpid() != self._owner:
+            running.kill()
+        else:
+            running.stop(self._jobs)
+        if not elsewhere:
+            self._close_pipes()
 
-    def _stop(self, runtime: Any) -> None:
-        try:
-            self._jobs.send(None)
-            runtime.wait()
-            runtime.stop()
-        except Exception:  # whatever is left over is killed
-            return
+    def _close_pipes(self) -> None:
+        for pipe in (*self.pipes.values(), self._jobs):
+            if pipe is not None:
+                pipe.close()

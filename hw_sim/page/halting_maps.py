@@ -50,7 +50,7 @@ def maps(view: RunView) -> Maps | None:
     frames = [f"timestep {t + 1}, block {b + 1}" for t in range(steps) for b in range(blocks)]
     names = {k: str(v) for k, v in enumerate(manifest["labels"])}
     cards = []
-    bright = (images * (255 / max(1, int(images.max())))).astype(np.uint8)  # digits, for instance, have 17 grey levels
+    bright = drawable(images)
     for k, (i, image) in enumerate(zip(index, bright)):
         masks = alive[k].reshape(steps, blocks, height, width)
         predicted = names.get(int(record.prediction[i]), str(record.prediction[i]))
@@ -66,6 +66,14 @@ def maps(view: RunView) -> Maps | None:
             predicted if right else f"{predicted} (is {truth})", f"{share} of cells, {exits} of {steps} timesteps", right,
         ))
     return Maps(ident(view.label), view.label, cards, frames, _first_halted(alive), "token_merge" in record.kinds)
+
+
+def drawable(images: np.ndarray) -> np.ndarray:
+    """Images uint8 [N, C, H, W] with the brightest pixel at 255; of recordings [N, T, 2, H, W] their events: off red, on green."""
+    if images.ndim == 5:
+        events = images.sum(1, dtype=np.int64)
+        images = np.stack([events[:, 0], events[:, 1], np.zeros_like(events[:, 0])], 1)
+    return (images * (255 / max(1, int(images.max())))).astype(np.uint8)  # digits, for instance, have 17 grey levels
 
 
 def _first_halted(alive: np.ndarray) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from spikegate.data.shipped import images_text
+from spikegate.fidelity import told
 from spikegate.hw_sim.chip.placed_energy import host_io
 from spikegate.hw_sim.energy.cost_tables import EVIDENCE, CostTable
 from spikegate.hw_sim.energy.units import band_text, count_text, digits, saving_text
@@ -69,6 +70,7 @@ def render(views: list[RunView], tables: list[CostTable], sections: Sections, co
         labels=[r.label for r in side_by_side],
         facts=fact_rows([r.net for r in side_by_side]) + _energies(side_by_side, tables),
         exact=[_exact(s) for s in views],
+        imported=[(s.label, [_imported(r) for r in s.imported]) for s in views if s.imported],
         figures=sections,
         maps=[m for s in views if (m := halting_maps.maps(s)) is not None],
         placed=[_placed(s) for s in views if s.hardware is not None],
@@ -130,6 +132,13 @@ def _energies(side_by_side: list[Row], tables: list[CostTable]) -> list[tuple[st
         if out[-1][1] != cells(t, "skipped"):
             out.append((f"{SKIPPED}, {name}", cells(t, "skipped")))
     return out
+
+
+def _imported(row: dict[str, Any]) -> tuple[str, str, str]:
+    """A layer of an import: name, fidelity with the measured agreement, what changed."""
+    share = row.get("agreement")
+    word = told(str(row["fidelity"]), float(share) if isinstance(share, int | float) else float("nan"))
+    return str(row.get("name", "")), word, "; ".join(map(str, row.get("notes", [])))
 
 
 def _exact(s: RunView) -> dict[str, str]:

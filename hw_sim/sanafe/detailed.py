@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from spikegate.engine import integer
-from spikegate.formats.host import Host
+from spikegate.formats.event_host import open_host
 from spikegate.formats.netx.graph_file import read_graph
 from spikegate.graph.ir import DeployError
 from spikegate.hw_sim.chip.delays import LINE, with_relays
@@ -53,7 +53,7 @@ def detailed(run: Path | None, hw: Hardware, tables: list[CostTable], which: str
     graph = read_graph(net.export / "model.net")
     index, images = look_at(net, 3)
     middle = len(index) // 2
-    record = integer.run(graph, Host(net.export / "embedding.onnx").encode(images[middle : middle + 1]), spikes=True)
+    record = integer.run(graph, open_host(net.export, graph, net.manifest).encode(images[middle : middle + 1]), spikes=True)
     mapping = Mapping(hw.chip, with_relays(workload_of(graph, record), hw.schedule, hw.chip), hw.mapping.cuts)
     schedule = hw.times.schedule if hw.times is not None else "wait"
     spikes = {g.name: record.spikes[g.name.partition(LINE)[0]][0] for g in mapping.work.groups}

@@ -13,6 +13,7 @@ from spikegate.deploy.bundle import Bundle, load_images, open_export
 if TYPE_CHECKING:
     from spikegate.deploy.agreement import Agreement
     from spikegate.engine.record import Record
+    from spikegate.formats.event_host import EventHost
     from spikegate.formats.host import Host
     from spikegate.graph.ir import Graph
     from spikegate.hw_sim.chip.hardware import Hardware
@@ -49,7 +50,7 @@ class Net:
     folder: Path
     graph: Graph
     manifest: dict[str, Any]
-    host: Host
+    host: Host | EventHost
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
@@ -60,7 +61,8 @@ class Net:
         return f"<Net {m['name']}: {m['model']} on {m['dataset']}, {len(self.graph.ops)} ops, {self.graph.timesteps} timesteps>"
 
     def images(self, split: Literal["test", "validation", "train"] = "test", n: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """The first `n` images of a part of the net's data set, uint8 [N, channels, height, width], and labels, int64 [N].
+        """The first `n` images of a part of the net's data set, uint8 [N, channels, height, width], and labels, int64 [N];
+        of event recordings their frames, uint8 [N, T, 2, height, width].
 
         `n` None: all; of test those that come with the net, if any do.
 
@@ -76,7 +78,7 @@ class Net:
     def run(self, images: np.ndarray, *, labels: np.ndarray | None = None, target: TargetName = "int", mapping: MappingName | None = None,
             timing: TimingName = "algorithmic", schedule: ScheduleName = "auto", halting: bool = True, spikes: bool = False,
             batch: int | None = None) -> Record:
-        """Run images, uint8 [N, channels, height, width], and record what happens.
+        """Run images, uint8 [N, channels, height, width] (or frames of events [N, T, 2, height, width]), and record what happens.
 
         Parameters
         ----------

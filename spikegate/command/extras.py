@@ -27,7 +27,6 @@ OPTIONAL = (
     Optional("torch", "torch", "train, export, import spikingjelly, compare with torch", extra("train")),
     Optional("torchvision", "torchvision", "download Fashion-MNIST and CIFAR", extra("train")),
     Optional("safetensors", "safetensors", "trained weights: train, export, compare with torch", extra("train")),
-    Optional("onnx", "onnx", "write embedding.onnx: export, import spikingjelly", extra("train")),
     Optional("tensorboard", "tensorboard", "curves of a training", extra("train")),
     Optional("cv2", "opencv-python-headless", "SLAYER's imports: train", extra("train")),
     Optional("scipy", "scipy", "Lava's and SLAYER's imports: run, compare, train", extra("lava")),
@@ -37,6 +36,8 @@ OPTIONAL = (
     Optional("spikingjelly", "spikingjelly", "build the models that import spikingjelly reads", extra("spikingjelly")),
     Optional("nir", "nir", "import nir, export --format nir", extra("nir")),
     Optional("sanafe", "sanafe", "place --noc (GPL-3)", extra("sanafe")),
+    Optional("tonic", "tonic", "event recordings: nmnist, dvsgesture, cifar10dvs, .bin files", extra("events")),
+    Optional("expelliarmus", "expelliarmus", "event recordings in .dat and .raw files", extra("events")),
     Optional("neurobench", "neurobench", "count the same net with NeuroBench", extra("neurobench")),
 )
 

@@ -8,7 +8,7 @@ from spikegate.errors import DeployError
 
 ROOT = Path("runs")
 ZOO = Path(__file__).parents[1] / "zoo"  # trained and exported nets that come with the package (linked from the repository's zoo/)
-EXPORT_FILES = ("model.net", "embedding.onnx", "manifest.json")
+EXPORT_FILES = ("model.net", "manifest.json")  # and embedding.onnx, unless the net takes events
 
 
 def zoo_names() -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from spikegate.graph.ir import Graph, delayed
 from spikegate.kernels import gather
 from spikegate.kernels import instructions as rows
-from spikegate.neurons.cuba import MANT_SHIFT, Cuba
+from spikegate.neurons.cuba import Cuba
 from spikegate.synapses.taps import Taps
 
 SMALL = 1 << 30  # synapses x rows of a chunk; beyond it the cost of a call is negligible, and the watchdog sees single ops
@@ -153,7 +153,7 @@ class Program:
 
     def neurons(self, name: str, neuron: Cuba, bias: np.ndarray) -> list[int]:
         """Columns of neurons."""
-        return [self.kept(name, "u"), self.kept(name, "v"), *neuron.keeps, neuron.vth << MANT_SHIFT, self.w32.put(bias)]
+        return [self.kept(name, "u"), self.kept(name, "v"), *neuron.keeps, *neuron.rule, self.w32.put(bias)]
 
 
 def program_of(graph: Graph, names: list[str]) -> Program:

@@ -12,12 +12,24 @@ from spikegate.kernels.neuron_loops import decayed
 LANES = 512  # neurons that are updated at a time
 
 
+@inlined
+def fire(b, rule):
+    """(spikes, voltage after them) of a neuron with the voltage b."""
+    theta, step, levels = rule
+    s = 0
+    while s < levels and b > theta:
+        s += 1
+        b = b - step if step else 0
+    return s, b
+
+
 @compiled
-def cuba(current, credit, u, v, span, bias, i_decay, v_decay, theta, limit, hold, spikes, fired):
+def cuba(current, credit, u, v, span, bias, i_decay, v_decay, rule, limit, hold, spikes, fired):
     """Timesteps of `neurons.cuba.Cuba`: updates `u` (may be empty) and `v` [samples, positions, n], writes `spikes` and their number.
 
     `current` [samples * span, positions, n]: the timesteps of a sample follow each other. `credit` int [samples * span, positions] or
-    empty: at 0 and below nothing is computed. `bias` int64 [n]; `hold` bool [samples * span] or empty; `fired` int64 [samples * span].
+    empty: at 0 and below nothing is computed. `bias` int64 [n]; `hold` bool [samples * span] or empty; `fired` int64 [samples * span],
+    neurons that sent. `rule` as of `neurons.cuba.Cuba.rule`.
     Returns 1 if a current wrapped, plus 2 if a voltage was clipped.
     """
     rows, positions, n = current.shape
@@ -42,10 +54,9 @@ def cuba(current, credit, u, v, span, bias, i_decay, v_decay, theta, limit, hold
                 if b >= limit or b <= -limit:
                     flags |= 2
                     b = min(max(b, -limit + 1), limit - 1)
-                s = fires and b > theta
-                spikes[m, p, c] = 1 if s else 0
-                v[a, p, c] = 0 if s else b
-                count += s
+                s, v[a, p, c] = fire(b, rule) if fires else (0, b)
+                spikes[m, p, c] = s
+                count += s != 0
         fired[m] = count
     return flags
 
@@ -64,11 +75,11 @@ def currents(acc, up, u, bias, i_keep):
 
 
 @inlined
-def update_positions(m, a, order, first, last, packed, acc, up, u, v, bias, i_keep, v_keep, theta, fires, out):
+def update_positions(m, a, order, first, last, packed, acc, up, u, v, bias, i_keep, v_keep, rule, fires, out):
     """Update the neurons of the positions ``order[first : last]`` with ``2^up acc``, acc [positions, n] (bias included where u is empty).
 
     `packed`: acc holds these positions one after the other, from 0 on; else each at its own place. u and v [samples, neurons], out
-    [rows, neurons]. Returns spikes, and 1 if a current wrapped plus 2 if a voltage was clipped.
+    [rows, neurons]. Returns neurons that fire, and 1 if a current wrapped plus 2 if a voltage was clipped.
     """
     n, shift, flags, sent = acc.shape[1], up + np.int32(6), 0, np.int64(0)
     if u.size:
@@ -79,12 +90,12 @@ def update_positions(m, a, order, first, last, packed, acc, up, u, v, bias, i_ke
     sums, volts, spikes, o = address(acc), address(v) + 4 * a * v.shape[1], address(out) + 4 * m * out.shape[1], order[first]
     if order[last - 1] - o == last - 1 - first:  # they follow each other
         at = sums if packed else sums + 4 * o * n
-        some, beyond = update_voltages(at, shift, volts + 4 * o * n, (last - first) * n, v_keep, theta, fires, spikes + 4 * o * n)
+        some, beyond = update_voltages(at, shift, volts + 4 * o * n, (last - first) * n, v_keep, rule, fires, spikes + 4 * o * n)
         return some, flags | (2 if beyond else 0)
     for i in range(first, last):
         o = order[i]
         at = sums + 4 * n * (i - first if packed else o)
-        some, beyond = update_voltages(at, shift, volts + 4 * o * n, n, v_keep, theta, fires, spikes + 4 * o * n)
+        some, beyond = update_voltages(at, shift, volts + 4 * o * n, n, v_keep, rule, fires, spikes + 4 * o * n)
         sent += some
         flags |= 2 if beyond else 0
     return sent, flags
@@ -101,7 +112,7 @@ def alive(m, credit, order):
 
 
 @compiled
-def update_all(current, credit, u, v, span, bias, i_keep, v_keep, theta, hold, spikes, fired):
+def update_all(current, credit, u, v, span, bias, i_keep, v_keep, rule, hold, spikes, fired):
     """`cuba` in 32 bits; `i_keep` and `v_keep` as of `update_voltages`. Returns 4, and changes nothing, if a sum is 2^17 or more."""
     rows, positions, n = current.shape
     most = (1 << 17) - 1
@@ -115,7 +126,7 @@ def update_all(current, credit, u, v, span, bias, i_keep, v_keep, theta, hold, s
         return 4
     together, flags = max(1, LANES // n), 0
     acc = np.empty((together, n), np.int32)
-    leaks, leaky, bound = np.int32(i_keep), np.int32(v_keep), np.int32(theta)
+    leaks, leaky = np.int32(i_keep), np.int32(v_keep)
     us, vs, out = u.reshape(len(u), u.size // max(1, len(u))), v.reshape(len(v), positions * n), spikes.reshape(rows, positions * n)
     order, lives = np.arange(positions + 1), positions
     for m in range(rows):
@@ -130,7 +141,7 @@ def update_all(current, credit, u, v, span, bias, i_keep, v_keep, theta, hold, s
                 for c in range(n):
                     acc[i - first, c] = np.int32(current[m, order[i], c]) + (np.int32(0) if u.size else bias[c])
             some, found = update_positions(
-                m, m // span, order, first, last, True, acc, np.int32(0), us, vs, bias, leaks, leaky, bound, fires, out
+                m, m // span, order, first, last, True, acc, np.int32(0), us, vs, bias, leaks, leaky, rule, fires, out
             )
             count += some
             flags |= found

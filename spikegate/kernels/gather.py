@@ -159,19 +159,19 @@ def sums(x, lists, offsets, credit, fan, events, start, source, tap, weight, acc
 
 @compiled
 def spiking(
-    x, lists, offsets, credit, fan, events, start, source, tap, weight, u, v, span, bias, i_keep, v_keep, theta, hold, out, tally):
+    x, lists, offsets, credit, fan, events, start, source, tap, weight, u, v, span, bias, i_keep, v_keep, rule, hold, out, tally):
     """`sums`, then the neurons (`spikegate.neurons.cuba.Cuba`), some positions at a time; sums are below 2^17.
 
     `u` (may be empty) and `v` int32 [samples, neurons]; bias int32 [n]; `i_keep` and `v_keep` as of
-    `neuron_lanes.update_voltages`; `hold` bool [samples * span] or empty; out int32
-    [rows, positions * n]. `tally` int64 [4, rows]: accumulates, arrivals, spikes, living positions.
+    `neuron_lanes.update_voltages`, `rule` of `neurons.cuba.Cuba.rule`; `hold` bool [samples * span] or empty; out int32
+    [rows, positions * n]. `tally` int64 [4, rows]: accumulates, arrivals, neurons that fire, living positions.
     Returns 1 if a current wrapped, plus 2 if a voltage was clipped.
     """
     n, flags = len(bias), 0
     positions, together = len(start) - 1, max(1, LANES // n)
     lines, acc = room(offsets, start), np.empty((together, n), np.int32)
     begin, spare = np.zeros(weight.shape[1], np.int32), np.empty(weight.shape[1], np.int32)
-    leaks, leaky, bound = np.int32(i_keep), np.int32(v_keep), np.int32(theta)
+    leaks, leaky = np.int32(i_keep), np.int32(v_keep)
     if not u.size:
         begin[:n] = bias
     order, lives = np.arange(positions + 1), positions
@@ -187,7 +187,7 @@ def spiking(
             last = min(first + together, lives)
             summed(m, order, first, last, x, lists, offsets, start, source, tap, weight, begin, lines, spare, acc)
             some, found = update_positions(
-                m, m // span, order, first, last, True, acc, np.int32(0), u, v, bias, leaks, leaky, bound, fires, out
+                m, m // span, order, first, last, True, acc, np.int32(0), u, v, bias, leaks, leaky, rule, fires, out
             )
             sent += some
             flags |= found

@@ -24,6 +24,7 @@ from spikegate.kernels.instructions import (
     GATE,
     I_KEEP,
     KIND,
+    LEVELS,
     LIF,
     NARROW,
     NUMBER,
@@ -33,6 +34,7 @@ from spikegate.kernels.instructions import (
     READ,
     REPLAY,
     SIZE,
+    STEP,
     SYNAPSES,
     TARGETS,
     THETA,
@@ -71,9 +73,9 @@ def fire(row, rows, span, words, scratch, state, w16, w32, w64, merges, links, m
     u, v = matrix(state, row[n + U], slots, size), matrix(state, row[n + V], slots, size)
     bias, none, tally = w32[row[n + BIAS] : row[n + BIAS] + channels], np.empty(0, np.bool_), np.empty((4, rows), np.int64)
     out = matrix(words, row[OUT], rows, size)
-    i_keep, v_keep, theta = row[n + I_KEEP], row[n + V_KEEP], row[n + THETA]
+    i_keep, v_keep, rule = row[n + I_KEEP], row[n + V_KEEP], (row[n + THETA], row[n + STEP], row[n + LEVELS])
     flags[row[OP]] = gather.spiking(
-        x, found, offsets, credit, fan, came, start, source, tap, weight, u, v, span, bias, i_keep, v_keep, theta, none, out, tally
+        x, found, offsets, credit, fan, came, start, source, tap, weight, u, v, span, bias, i_keep, v_keep, rule, none, out, tally
     )
     counts = events[row[OP]]
     for m in range(rows):
@@ -89,7 +91,8 @@ def update_neurons(row, n, rows, span, current, credit, words, state, w32, flags
     u = tensor(state, row[n + U], slots, current.shape[1], current.shape[2])
     v, none = tensor(state, row[n + V], slots, current.shape[1], current.shape[2]), np.empty(0, np.bool_)
     bias = w32[row[n + BIAS] : row[n + BIAS] + current.shape[2]]
-    flag = cuba_loops.update_all(current, credit, u, v, span, bias, row[n + I_KEEP], row[n + V_KEEP], row[n + THETA], none, out, fired)
+    rule = row[n + THETA], row[n + STEP], row[n + LEVELS]
+    flag = cuba_loops.update_all(current, credit, u, v, span, bias, row[n + I_KEEP], row[n + V_KEEP], rule, none, out, fired)
     flags[row[OP]] = flag & 3
     return flag != 4
 
@@ -105,7 +108,8 @@ def attend(row, rows, span, words, scratch, state, w32, events, flags):
     coincidences.attention(q, k, v, credit, row[ARGS + 6], row[ARGS + 7] == 1, y, counts[ATTENTION], counts[SPIKE_IN])
     n, size, out = ARGS + 9, row[SIZE], matrix(words, row[OUT], rows, row[SIZE])
     u, v = matrix(state, row[n + U], rows // span, size), matrix(state, row[n + V], rows // span, size)
-    bias, leaks, leaky, theta = w32[row[n + BIAS] : row[n + BIAS] + channels], row[n + I_KEEP], row[n + V_KEEP], row[n + THETA]
+    bias, leaks, leaky = w32[row[n + BIAS] : row[n + BIAS] + channels], row[n + I_KEEP], row[n + V_KEEP]
+    rule = row[n + THETA], row[n + STEP], row[n + LEVELS]
     order, lives = np.arange(tokens + 1), tokens
     for m in range(rows):
         if credit.size:
@@ -116,7 +120,7 @@ def attend(row, rows, span, words, scratch, state, w32, events, flags):
         if lives:
             counts[SPIKE_OUT, m], flag = cuba_loops.update_positions(
                 m, m // span, order, 0, lives, False, y[m], np.int32(row[ARGS + 8]), u, v, bias, np.int32(leaks), np.int32(leaky),
-                np.int32(theta), np.int32(1), out,
+                rule, np.int32(1), out,
             )  # fmt: skip
             flags[row[OP]] |= flag
 
@@ -156,10 +160,7 @@ def thresholds(row, rows, t, words, scratch, w16, w32, w64, merges, links, merge
     k, n, a, counts = row[ARGS], row[ARGS + OUTPUTS], ARGS + SYNAPSES, events[row[OP]]
     out = tensor(words, row[OUT], rows, row[ARGS + TARGETS], n)
     out[:] = 0
-    begins = False
-    for m in range(rows):
-        begins |= t[m] == 1
-    if not begins:
+    if not (t[:rows] == 1).any():
         return True
     x = total(k, rows, merges, links, words, scratch, merge_stats)
     if not is_sparse(row, ARGS, rows, WIDE, merges, merge_stats):

@@ -17,15 +17,15 @@ CLIPPED = 1 << 32  # added to a number of spikes where a voltage was clipped
 
 
 def updating(lanes: int, shifts: bool) -> Any:
-    """Intrinsic (acc, up, v, keep, theta, fires, out) for one block: ``v = dec(v) + 2^up acc``, spikes and reset; see `update_voltages`.
+    """Intrinsic (acc, up, v, keep, theta, step, fires, out) for one block: ``v = dec(v) + 2^up acc``, spikes, reset; see `update_voltages`.
 
     Addresses of int32 [lanes] for `acc`, `v` and `out`. Returns the number of spikes, plus `CLIPPED` where a voltage was clipped.
     """
 
     @intrinsic
-    def block(typingctx, acc, up, v, keep, theta, fires, out):
+    def block(typingctx, acc, up, v, keep, theta, step, fires, out):
         def build(context, b, sig, args):
-            acc, up, v, keep, theta, fires, out = args
+            acc, up, v, keep, theta, step, fires, out = args
             i32, i64 = ir.IntType(32), ir.IntType(64)
             vector = ir.VectorType(i32, lanes)
 
@@ -54,12 +54,14 @@ def updating(lanes: int, shifts: bool) -> Any:
             may = b.icmp_signed("!=", everywhere(b, fires, lanes), same(0))
             spikes = b.and_(b.icmp_signed(">", within, everywhere(b, theta, lanes)), may)
             b.store(b.zext(spikes, vector), b.inttoptr(out, vector.as_pointer()), align=4)
-            b.store(b.select(spikes, same(0), within), state, align=4)
+            soft = b.sext(b.icmp_signed("!=", step, ir.Constant(i32, 0)), i32)  # all bits where a spike subtracts
+            after = b.sub(b.and_(within, everywhere(b, soft, lanes)), everywhere(b, step, lanes))
+            b.store(b.select(spikes, after, within), state, align=4)
             clipped = b.icmp_unsigned("!=", bits(b.icmp_signed("!=", within, raw)), ir.Constant(i64, 0))
             return b.add(b.ctpop(bits(spikes)), b.select(clipped, ir.Constant(i64, CLIPPED), ir.Constant(i64, 0)))
 
         places, number = types.uintp, types.int32
-        return types.int64(places, number, places, number, number, number, places), build
+        return types.int64(places, number, places, number, number, number, number, places), build
 
     return block
 
@@ -69,36 +71,52 @@ _many_keep, _some_keep = updating(32, False), updating(8, False)
 
 
 @inlined
-def update_voltages(acc, up, v, n, v_keep, theta, fires, out):
+def update_voltages(acc, up, v, n, v_keep, rule, fires, out):
     """Voltages ``v = dec(v) + 2^up acc`` of n neurons, and their spikes; all are addresses of int32 [n].
 
-    Returns the number of spikes, and of blocks with a clipped voltage. `v_keep` below 4096 is 4096 minus the decay: |v| is multiplied by
-    ``v_keep / 4096``. From 4096 on, the voltage is shifted right by ``v_keep - 4096``.
+    Returns how many neurons fire, and in how many blocks a voltage was clipped. `rule` as of `neurons.cuba.Cuba.rule`.
+    `v_keep` below 4096 is 4096 minus the decay: |v| is multiplied by ``v_keep / 4096``; from 4096 on, the voltage is shifted right by
+    ``v_keep - 4096``.
     """
-    k, found = 0, np.int64(0)
+    k, found, theta, step = 0, np.int64(0), np.int32(rule[0]), np.int32(rule[1])
     if v_keep >= np.int32(4096):
         while k + 32 <= n:
-            found += _many_shift(np.uintp(acc + 4 * k), up, np.uintp(v + 4 * k), v_keep, theta, fires, np.uintp(out + 4 * k))
+            found += _many_shift(np.uintp(acc + 4 * k), up, np.uintp(v + 4 * k), v_keep, theta, step, fires, np.uintp(out + 4 * k))
             k += 32
         while k + 8 <= n:
-            found += _some_shift(np.uintp(acc + 4 * k), up, np.uintp(v + 4 * k), v_keep, theta, fires, np.uintp(out + 4 * k))
+            found += _some_shift(np.uintp(acc + 4 * k), up, np.uintp(v + 4 * k), v_keep, theta, step, fires, np.uintp(out + 4 * k))
             k += 8
     else:
         while k + 32 <= n:
-            found += _many_keep(np.uintp(acc + 4 * k), up, np.uintp(v + 4 * k), v_keep, theta, fires, np.uintp(out + 4 * k))
+            found += _many_keep(np.uintp(acc + 4 * k), up, np.uintp(v + 4 * k), v_keep, theta, step, fires, np.uintp(out + 4 * k))
             k += 32
         while k + 8 <= n:
-            found += _some_keep(np.uintp(acc + 4 * k), up, np.uintp(v + 4 * k), v_keep, theta, fires, np.uintp(out + 4 * k))
+            found += _some_keep(np.uintp(acc + 4 * k), up, np.uintp(v + 4 * k), v_keep, theta, step, fires, np.uintp(out + 4 * k))
             k += 8
     while k < n:
         raw = np.int32(left(get(np.uintp(v + 4 * k)), v_keep) + (get(np.uintp(acc + 4 * k)) << up))
         within = min(max(raw, np.int32(1 - LIMIT)), np.int32(LIMIT - 1))
         spike = np.int32(within > theta) & fires
         put(np.uintp(out + 4 * k), spike)
-        put(np.uintp(v + 4 * k), np.int32(within * (np.int32(1) - spike)))
+        put(np.uintp(v + 4 * k), within if not spike else within - step if step else np.int32(0))
         found += np.int64(spike) + (CLIPPED if within != raw else 0)
         k += 1
+    if rule[2] > 1 and found & (CLIPPED - 1):
+        fire_again(v, n, theta, step, np.int32(rule[2]), out)
     return found & (CLIPPED - 1), found >> 32
+
+
+@inlined
+def fire_again(v, n, theta, step, levels, out):
+    """The second and further spikes of neurons that fired: one more for each step that the voltage stays above the threshold."""
+    for k in range(n):
+        s, x = get(np.uintp(out + 4 * k)), get(np.uintp(v + 4 * k))
+        if s and x > theta:
+            while s < levels and x > theta:
+                s += np.int32(1)
+                x -= step
+            put(np.uintp(out + 4 * k), s)
+            put(np.uintp(v + 4 * k), x)
 
 
 @inlined

@@ -14,11 +14,12 @@ def decayed(x: np.int64, d: np.int64) -> np.int64:
 
 
 @compiled
-def leaky(current, u, v, span, bias, i_decay, v_decay, theta, exponent, up, limit, spiking, out, fired):
+def leaky(current, u, v, span, bias, i_decay, v_decay, rule, exponent, up, limit, spiking, out, fired):
     """Timesteps of `spikegate.neurons.leaky.Leaky`, shapes as in `cuba`; `bias` int64 [positions or 1, n], decays int64 [n].
 
-    `up`: shift from the current's unit to the state's. Not `spiking`: sends voltages, never resets. Flags as in `cuba`.
+    `up`: shift from the current's unit to the state's. Not `spiking`: sends voltages, never resets. Flags and `rule` as in `cuba`.
     """
+    theta, step, levels = rule
     rows, positions, n = current.shape
     flags = 0
     for m in range(rows):
@@ -41,9 +42,12 @@ def leaky(current, u, v, span, bias, i_decay, v_decay, theta, exponent, up, limi
                 if b >= limit or b <= -limit:
                     flags |= 2
                     b = min(max(b, -limit + 1), limit - 1)
-                s = b > theta and spiking
-                out[m, p, c] = (1 if s else 0) if spiking else b
-                v[a, p, c] = 0 if s else b
+                s = np.int64(0)
+                while spiking and s < levels and b > theta:
+                    s += 1
+                    b = b - step if step else np.int64(0)
+                out[m, p, c] = s if spiking else b
+                v[a, p, c] = b
                 count += out[m, p, c] != 0
         fired[m] = count
     return flags

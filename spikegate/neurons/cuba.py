@@ -8,9 +8,11 @@ from functools import cached_property
 
 import numpy as np
 
-from spikegate.graph.ir import Problems, State
+from spikegate.graph.ir import Payload, Problems, State
 from spikegate.graph.signals import NO_CREDIT, Merged
 from spikegate.kernels import cuba_loops, gather
+from spikegate.neurons import resets
+from spikegate.neurons.resets import ZERO
 from spikegate.synapses.taps import Taps
 
 STATE_BITS = 24  # current and voltage registers, Loihi
@@ -66,11 +68,17 @@ class Cuba:
 
     ``dec(x, d) = sign(x) * (|x| (4096 - d) >> 12)``; u wraps and v clips at 24 bits. Source: lava-nc 0.10.0,
     ``proc/lif/models.py`` (PyLifModelBitAcc); Davies et al. 2018.
+
+    With `reset` "subtract" (soft reset) a spike takes ``2^6 v_step`` (0: the threshold's) from the voltage instead, and up to `levels`
+    spikes leave in a timestep, as one event of that value: as many as it takes for the voltage to fall to the threshold.
     """
 
     i_decay: int = 4096
     v_decay: int = 2048
     vth: int = 64
+    reset: str = ZERO
+    v_step: int = 0
+    levels: int = 1
 
     def problems(self) -> Problems:
         """Design rules: (what is wrong, what to do)."""
@@ -79,6 +87,16 @@ class Cuba:
                 yield f"{name} {value} is outside [0, 4096]", "decays are 12-bit fractions"
         if not 0 < self.vth <= VTH_MANT_MAX:
             yield f"threshold mantissa {self.vth} is outside [1, {VTH_MANT_MAX}]", "rescale weights, bias and threshold together"
+        yield from resets.problems(self)
+
+    @cached_property
+    def rule(self) -> tuple[int, int, int]:
+        """What the kernels take: threshold, what a spike takes from the voltage (0: all of it), most spikes of a timestep."""
+        return resets.rule(self, MANT_SHIFT)
+
+    @property
+    def payload(self) -> Payload:
+        return resets.payload(self)
 
     def gain(self, timesteps: int) -> float:
         """Largest |v| that inputs bounded by 1 add up to within so many timesteps."""
@@ -91,7 +109,7 @@ class Cuba:
 
     def overflows(self, bound: int, timesteps: int) -> bool:
         """Whether inputs up to `bound` (mantissa units, bias included) can leave the 24-bit registers."""
-        return bound * self.gain(timesteps) * (1 << MANT_SHIFT) >= LIMIT
+        return bound * self.gain(timesteps) * (1 << MANT_SHIFT) + self.rule[1] >= LIMIT
 
     def step(
         self,
@@ -104,7 +122,7 @@ class Cuba:
         """Integrate `current` (mantissa units, int) and fire. `rows` selects the updated part of the state, None is all.
 
         `hold` bool [batch] marks samples whose neurons integrate but neither fire nor reset in this timestep.
-        Returns binary spikes of `current`'s shape, int32. Rows not selected are not computed at all.
+        Returns spikes of `current`'s shape, int32. Rows not selected are not computed at all.
         """
         kept = {n: (a if rows is None else a[rows]) for n, a in state.items()}
         n = current.shape[-1]
@@ -128,7 +146,7 @@ class Cuba:
         hold: np.ndarray | None = None,
         span: int = 1,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """`step` over `span` timesteps of each sample, compiled: spikes like `current` [samples * span, ..., n] and their number by row.
+        """`step` over `span` timesteps of each sample, compiled: spikes like `current` [samples * span, ..., n], how many fire by row.
 
         `credit` [samples * span, positions]: where it is not above 0 nothing is computed and nothing sent. `hold` bool [samples * span].
         """
@@ -161,7 +179,7 @@ class Cuba:
         u = state["u"].reshape(v.shape) if "u" in state else NO_CREDIT
         out, tally = np.empty((rows, v.shape[1]), np.int32), np.empty((4, rows), np.int64)
         report(gather.spiking(  # type: ignore[call-arg]
-            *given, u, v, span, bias, *self.keeps, self.vth << MANT_SHIFT, NO_HOLD if hold is None else hold, out, tally,
+            *given, u, v, span, bias, *self.keeps, self.rule, NO_HOLD if hold is None else hold, out, tally,
         ))  # fmt: skip
         return out.reshape(rows, *taps.outputs), tally
 
@@ -173,11 +191,11 @@ class Cuba:
         if not isinstance(bias, np.ndarray) or bias.dtype != np.int32 or bias.shape != (n,):
             bias = np.array(np.broadcast_to(np.asarray(bias, np.int32), n))
         spikes, fired = np.empty(current.shape, np.int32), np.empty(len(current), np.int64)
-        v, u, theta = state["v"], state.get("u", NO_STATE), self.vth << MANT_SHIFT
-        flags = cuba_loops.update_all(current, credit, u, v, span, bias, *self.keeps, theta, waits, spikes, fired)
+        v, u, rule = state["v"], state.get("u", NO_STATE), self.rule
+        flags = cuba_loops.update_all(current, credit, u, v, span, bias, *self.keeps, rule, waits, spikes, fired)
         if flags == WIDE:
             wide = bias.astype(np.int64)
-            flags = cuba_loops.cuba(current, credit, u, v, span, wide, self.i_decay, self.v_decay, theta, LIMIT, waits, spikes, fired)
+            flags = cuba_loops.cuba(current, credit, u, v, span, wide, self.i_decay, self.v_decay, rule, LIMIT, waits, spikes, fired)
         report(flags)
         return spikes, fired
 

@@ -6,10 +6,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Payload
+from spikegate.graph.ir import Payload, Problems
 from spikegate.kernels import neuron_loops
-from spikegate.neurons.base import GRADED, SPIKE, Neuron, Per, channels_last, each_channel, each_place, neuron, scaled
+from spikegate.neurons import resets
+from spikegate.neurons.base import GRADED, Neuron, Per, channels_last, each_channel, each_place, neuron, scaled
 from spikegate.neurons.cuba import LIMIT, MANT_SHIFT, _overflow, decay
+from spikegate.neurons.resets import ZERO
 
 SPIKES, VOLTAGE = "spikes", "voltage"
 
@@ -36,7 +38,8 @@ class Leaky(Neuron):
         v_t = \mathrm{clip}(\mathrm{dec}(v_{t-1}, d) + (u_t + 2^6 b) 2^{-e}), \quad s_t = [v_t > 2^6 \vartheta]
 
     ``e`` (`weight_exp`) is SLAYER's WgtScaleBatchNorm, which stock NetX ignores. `output` "voltage" sends v (SLAYER's Affine) and
-    never resets. Source: lava-nc 0.10.0, ``proc/lif/models.py``; lava-dl 0.6.0, ``slayer/neuron/cuba.py``.
+    never resets. `reset`, `v_step` and `levels` as of `spikegate.neurons.cuba.Cuba`. Source: lava-nc 0.10.0,
+    ``proc/lif/models.py``; lava-dl 0.6.0, ``slayer/neuron/cuba.py``.
     """
 
     kind: ClassVar[str] = "CUBA"
@@ -48,10 +51,17 @@ class Leaky(Neuron):
     vth: int = 64
     weight_exp: int = 0
     output: str = SPIKES
+    reset: str = ZERO
+    v_step: int = 0
+    levels: int = 1
 
     @property
     def payload(self) -> Payload:
-        return SPIKE if self.output == SPIKES else GRADED
+        return resets.payload(self) if self.output == SPIKES else GRADED
+
+    def problems(self, channels: int) -> Problems:
+        yield from super().problems(channels)
+        yield from resets.problems(self)
 
     def step(self, state: dict[str, np.ndarray], current: Any, bias: Any, fine: int = 0) -> np.ndarray:
         u = decay(state["u"], self.i_decay) + scaled(current, MANT_SHIFT - fine)
@@ -65,17 +75,21 @@ class Leaky(Neuron):
         if self.output == VOLTAGE:
             state["v"][...] = v
             return v.astype(np.int32)
-        spikes = v > (self.vth << MANT_SHIFT)
-        state["v"][...] = np.where(spikes, 0, v)
-        return spikes.astype(np.int32)
-
+        theta, step, levels = resets.rule(self, MANT_SHIFT)
+        spikes = np.zeros(v.shape, np.int32)
+        for _ in range(levels):
+            fires = v > theta
+            spikes += fires
+            v = np.where(fires, v - step if step else 0, v)
+        state["v"][...] = v
+        return spikes
 
     def steps(self, state: dict[str, np.ndarray], current: Any, bias: Any, span: int, fine: int = 0) -> tuple[np.ndarray, np.ndarray]:
         x, u, v = channels_last(current), channels_last(state["u"]), channels_last(state["v"])
         n = x.shape[2]
         out, fired = np.empty(x.shape, np.int32), np.empty(len(x), np.int64)
         flags = neuron_loops.leaky(
-            x, u, v, span, each_place(bias, n), each_channel(self.i_decay, n), each_channel(self.v_decay, n), self.vth << MANT_SHIFT,
+            x, u, v, span, each_place(bias, n), each_channel(self.i_decay, n), each_channel(self.v_decay, n), resets.rule(self, MANT_SHIFT),
             self.weight_exp, MANT_SHIFT - fine, LIMIT, self.output == SPIKES, out, fired,
         )  # fmt: skip
         if flags & 1:

@@ -60,6 +60,10 @@ class Biased(Op):
         return tuple(self.shape)
 
     @property
+    def payload(self) -> Payload:
+        return self.neuron.payload
+
+    @property
     def size(self) -> Size:
         n = int(np.prod(self.shape))
         return Size(n, n, 0, n * (self.neuron.state_bits + Payload(self.low, self.high).bits))
@@ -68,7 +72,8 @@ class Biased(Op):
         """Register ranges, and shapes and ranges that fit."""
         yield from self.neuron.problems()
         if self.neuron.i_decay != DECAY_ONE:
-            yield f"neurons keep a current (i_decay {self.neuron.i_decay})", "biases go to the voltage: use i_decay 4096, or inject and lif"
+            hint = "a bias goes to the voltage: use i_decay 4096, or inject and lif"
+            yield f"neurons keep a current (i_decay {self.neuron.i_decay})", hint
         for shape in shapes.get("x", []):
             if shape != self.out_shape:
                 yield f"input has shape {shape}, the neurons {self.out_shape}", "they are fed one to one"
@@ -103,7 +108,7 @@ class Biased(Op):
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         arrived = nonzero(inputs["x"]) * (t == 1)
         n = int(np.prod(self.shape))
-        return {"spike_in": arrived, "synop": arrived, "neuron_update": np.full(len(out), n), "spike_out": per_sample(out)}
+        return {"spike_in": arrived, "synop": arrived, "neuron_update": np.full(len(out), n), "spike_out": per_sample(out != 0)}
 
     def advance(self, state: State, inputs: Inputs, t: np.ndarray, span: int = 1) -> tuple[np.ndarray, Counts]:
         written = self.latch(state, inputs, t, span)

@@ -54,6 +54,7 @@ class BlockDense(Block):
         graded = [{"x": (rng.integers(-3, 4, (2, 12)).astype(np.int32),)} for _ in range(4)]
         yield cls(w, NONE, bias, Leaky(rng.integers(0, 4097, 7), rng.integers(0, 4097, 7), 90)), spikes
         yield cls(w, NONE, bias, Leaky(3000, 100, 90, weight_exp=2)), spikes
+        yield cls(w, NONE, bias, Leaky(4096, rng.integers(0, 4097, 7), 50, reset="subtract", v_step=80, levels=3)), spikes
         yield cls(w, NONE, bias, SigmaDelta(2)), graded
         yield cls(w, NONE, np.zeros(7, np.int32), Sigma()), graded
         yield cls(w, NONE, bias, Passive()), graded

@@ -11,6 +11,7 @@ from spikegate.graph.ir import (
     Counts,
     Examples,
     Inputs,
+    Payload,
     Payloads,
     Problems,
     Shapes,
@@ -63,6 +64,10 @@ class Conv(MapOp):
     neuron: Cuba = Cuba()
 
     @property
+    def payload(self) -> Payload:
+        return self.neuron.payload
+
+    @property
     def size(self) -> Size:
         neurons = int(np.prod(self.out_shape))
         synapses, bits = synapse.memory(self.weight, *self.geometry)
@@ -111,7 +116,7 @@ class Conv(MapOp):
             "spike_in": nonzero(rows),
             "synop": self.synops(rows),
             "neuron_update": tokens * self.out_shape[1],
-            "spike_out": per_sample(out),
+            "spike_out": per_sample(out != 0),
         }
 
     def advance(self, state: State, inputs: Inputs, t: np.ndarray, span: int = 1) -> tuple[np.ndarray, Counts]:
@@ -153,5 +158,9 @@ class Conv(MapOp):
             cls(weight=slow.weight, bias=slow.bias, grid=(3, 3), neuron=Cuba(1024, 300, 90)),
             [{"x": (spikes(2, 9, 4), spikes(2, 9, 4))} for _ in range(5)],
         )
+        several = cls(slow.weight, slow.bias, (3, 3), neuron=Cuba(4096, 2048, 30, "subtract", levels=4))
+        yield several, [{"x": (spikes(2, 9, 4, high=3),)} for _ in range(4)]
         credit = np.array([rng.permutation([0, 0, 5, 1, 9, 0, 2, 7, 3]) for _ in range(2)], np.int32)
+        soft = cls(slow.weight, slow.bias, (3, 3), neuron=Cuba(4096, 0, 30, "subtract", v_step=45))
+        yield soft, [{"x": (spikes(2, 9, 4),), "alive": credit * (k < 3)} for k in range(5)]
         yield make(6, 4, 1, grid=(3, 3)), [{"x": (spikes(2, 9, 4),), "alive": credit * (k < 3)} for k in range(4)]

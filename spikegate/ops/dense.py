@@ -13,6 +13,7 @@ from spikegate.graph.ir import (
     Examples,
     Inputs,
     Op,
+    Payload,
     Payloads,
     Problems,
     Shapes,
@@ -58,6 +59,10 @@ class Dense(Op):
     @property
     def out_shape(self) -> tuple[int, ...]:
         return (len(self.weight),)
+
+    @property
+    def payload(self) -> Payload:
+        return self.neuron.payload
 
     @property
     def size(self) -> Size:
@@ -107,7 +112,7 @@ class Dense(Op):
             "spike_in": nonzero(inputs["x"]),
             "synop": summed(counting.weighted(x.reshape(len(x), -1), self.fanout) for x in inputs["x"]),
             "neuron_update": np.full(len(out), len(self.weight)),
-            "spike_out": per_sample(out),
+            "spike_out": per_sample(out != 0),
         }
 
     @cached_property
@@ -144,6 +149,7 @@ class Dense(Op):
 
     @classmethod
     def examples(cls, rng: np.random.Generator) -> Examples:
-        for neuron in (Cuba(4096, 2048, 100), Cuba(1024, 128, 300)):
+        soft, several = Cuba(4096, 2048, 90, "subtract"), Cuba(1024, 300, 40, "subtract", v_step=70, levels=3)
+        for neuron in (Cuba(4096, 2048, 100), Cuba(1024, 128, 300), soft, several):
             op = cls(weight=rng.integers(-60, 60, (7, 24)) * 2, bias=rng.integers(-20, 20, 7), neuron=neuron)
             yield op, [{"x": (rng.integers(0, 2, (3, 6, 4)).astype(np.int32),)} for _ in range(6)]

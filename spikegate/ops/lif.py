@@ -13,6 +13,7 @@ from spikegate.graph.ir import (
     Examples,
     Inputs,
     Op,
+    Payload,
     Payloads,
     Problems,
     Shapes,
@@ -55,6 +56,10 @@ class Lif(Op):
         return tuple(self.shape)
 
     @property
+    def payload(self) -> Payload:
+        return self.neuron.payload
+
+    @property
     def size(self) -> Size:
         n = int(np.prod(self.shape))
         return Size(n, n, 0, n * self.neuron.state_bits)
@@ -81,7 +86,7 @@ class Lif(Op):
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         arrived = nonzero(inputs["x"])
         n = int(np.prod(self.shape))
-        return {"spike_in": arrived, "synop": arrived, "neuron_update": np.full(len(out), n), "spike_out": per_sample(out)}
+        return {"spike_in": arrived, "synop": arrived, "neuron_update": np.full(len(out), n), "spike_out": per_sample(out != 0)}
 
     def advance(self, state: State, inputs: Inputs, t: np.ndarray, span: int = 1) -> tuple[np.ndarray, Counts]:
         found = merged(inputs["x"])
@@ -104,6 +109,8 @@ class Lif(Op):
     @classmethod
     def examples(cls, rng: np.random.Generator) -> Examples:
         op = cls(shape=(6, 3), neuron=Cuba(4096, 2048, 90))
+        yield op, [{"x": (rng.integers(-80, 120, (2, 6, 3)).astype(np.int32),)} for _ in range(5)]
+        op = cls(shape=(6, 3), neuron=Cuba(4096, 1000, 20, "subtract", levels=5))
         yield op, [{"x": (rng.integers(-80, 120, (2, 6, 3)).astype(np.int32),)} for _ in range(5)]
         op = cls(shape=(4, 2), neuron=Cuba(2048, 256, 150))
         yield op, [{"x": tuple(rng.integers(0, 90, (2, 4, 2)).astype(np.int32) for _ in range(2))} for _ in range(5)]

@@ -12,6 +12,7 @@ from spikegate.graph.ir import (
     Examples,
     Inputs,
     Op,
+    Payload,
     Payloads,
     Problems,
     Shapes,
@@ -54,6 +55,10 @@ class Membrane(Op):
         return tuple(self.shape)
 
     @property
+    def payload(self) -> Payload:
+        return self.neuron.payload
+
+    @property
     def size(self) -> Size:
         n = int(np.prod(self.shape))
         return Size(n, n, 0, n * self.neuron.state_bits)
@@ -94,7 +99,7 @@ class Membrane(Op):
         rows = self.arriving(inputs)
         arrived = nonzero(rows) if rows else np.zeros(len(out), np.int64)
         tokens = (inputs["alive"] > 0).sum(1) if "alive" in inputs else np.full(len(out), self.shape[0])
-        return {"spike_in": arrived, "synop": arrived, "neuron_update": tokens * self.shape[1], "spike_out": per_sample(out)}
+        return {"spike_in": arrived, "synop": arrived, "neuron_update": tokens * self.shape[1], "spike_out": per_sample(out != 0)}
 
     def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
         rows = self.arriving(inputs)
@@ -106,6 +111,8 @@ class Membrane(Op):
             return rng.integers(low, high, (2, 6, 3)).astype(np.int32)
 
         op = cls(shape=(6, 3), neuron=Cuba(4096, 2048, 90))
+        yield op, [{"current": (currents(-80, 120), currents(-50, 60))} for _ in range(5)]
+        op = cls(shape=(6, 3), neuron=Cuba(4096, 2048, 60, "subtract", 70, 2))
         yield op, [{"current": (currents(-80, 120), currents(-50, 60))} for _ in range(5)]
         alive = np.array([[3, 0, 1, 1, 0, 2], [1, 1, 0, 0, 0, 7]], np.int32)
         yield op, [{"current": (currents(-80, 120),), "x": (currents(0, 40),), "alive": alive * (k < 3)} for k in range(4)]

@@ -13,6 +13,7 @@ from spikegate.graph.ir import (
     Examples,
     Inputs,
     Op,
+    Payload,
     Payloads,
     Problems,
     Shapes,
@@ -65,6 +66,10 @@ class TokenMix(Op):
     @property
     def out_shape(self) -> tuple[int, ...]:
         return self.tokens, self.channels
+
+    @property
+    def payload(self) -> Payload:
+        return self.neuron.payload
 
     @property
     def size(self) -> Size:
@@ -143,7 +148,7 @@ class TokenMix(Op):
             "spike_in": nonzero(rows),
             "synop": (arrived * fanout).sum((1, 2)),
             "neuron_update": alive.sum(1) * self.channels,
-            "spike_out": per_sample(out),
+            "spike_out": per_sample(out != 0),
         }
 
     def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:

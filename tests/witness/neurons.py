@@ -34,18 +34,30 @@ def shifted(a: Array, e: int) -> Array:
     return np.sign(a) * (np.abs(a) >> e) if e > 0 else a << -e
 
 
-def cuba(n: dict[str, int], state: State, x: Array, bias: Any, lives: Array | None = None, hold: bool = False) -> Array:
+def spend(n: dict[str, Any], v: Array) -> tuple[Array, Array]:
+    """(value sent, voltage after it): reset to 0, or the step taken as often as the voltage is above the threshold."""
+    if n.get("reset", "zero") == "zero":
+        s = v > 64 * n["vth"]
+        return s.astype(np.int64), np.where(s, 0, v)
+    step = 64 * (n.get("v_step", 0) or n["vth"])
+    s = np.where(v > 64 * n["vth"], (v - 64 * n["vth"] + step - 1) // step, 0)
+    s = np.minimum(s, n.get("levels", 1))
+    return s, v - s * step
+
+
+def cuba(n: dict[str, Any], state: State, x: Array, bias: Any, lives: Array | None = None, hold: bool = False) -> Array:
     """Spikes of CUBA neurons; rows of x whose token does not live are not updated and send nothing."""
     u, v = (state.setdefault(key, np.zeros(x.shape, np.int64)) for key in "uv")
     new_u = wrap(dec(u, n["i_decay"]) + 64 * x)
     new_v = clip(dec(v, n["v_decay"]) + new_u + 64 * bias)
-    spikes = (new_v > 64 * n["vth"]) & (not hold)
-    new_v = np.where(spikes, 0, new_v)
+    spikes = np.zeros(x.shape, np.int64)
+    if not hold:
+        spikes, new_v = spend(n, new_v)
     rows = np.ones(len(x), bool) if lives is None else lives
     u[rows], v[rows] = new_u[rows], new_v[rows]
     if lives is not None:
-        spikes[~rows] = False
-    return spikes.astype(np.int64)
+        spikes[~rows] = 0
+    return spikes
 
 
 def block(n: dict[str, Any], state: State, x: Any, bias: Any, fine: Array | None = None) -> Array:
@@ -60,9 +72,11 @@ def block(n: dict[str, Any], state: State, x: Any, bias: Any, fine: Array | None
     if kind == "CUBA":
         state["u"] = wrap(dec(state["u"], n["i_decay"]) + x64)
         v = clip(dec(state["v"], n["v_decay"]) + shifted(state["u"] + 64 * bias, n["weight_exp"]))
-        s = (v > 64 * n["vth"]).astype(np.int64)
-        state["v"] = v if n["output"] == "voltage" else np.where(s, 0, v)
-        return v if n["output"] == "voltage" else s
+        if n["output"] == "voltage":
+            state["v"] = v
+            return v
+        s, state["v"] = spend(n, v)
+        return s
     if kind == "ALIF":
         state["u"] = clip(dec(state["u"], n["i_decay"]) + shifted(x64 + 64 * bias, n["weight_exp"]))
         state["v"] = clip(dec(state["v"], n["v_decay"]) + state["u"])

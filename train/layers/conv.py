@@ -6,7 +6,6 @@ import math
 
 import torch
 
-from spikegate.neurons.cuba import Cuba
 from spikegate.ops.conv import Conv
 from spikegate.synapses.synapse import Padding
 from spikegate.train.layers.base import Moment, Twin, alive_mask, fire
@@ -97,5 +96,5 @@ class SpikingConv(Twin):
 
     def to_op(self) -> Conv:
         weight, bias = self.folded()
-        neuron = Cuba(4096, HALF, int(self.block.neuron.threshold * MANT))
+        neuron = self.cuba(self.block.neuron.threshold, HALF)
         return Conv(weight=integers(weight), bias=integers(bias), grid=self.grid, stride=self.stride, padding=self.padding, neuron=neuron)

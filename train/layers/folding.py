@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from spikegate.train.backends import ranks
+from spikegate.train.backends.definition import statistics
 from spikegate.train.layers.dynamics import MANT, straight_round
 
 BIAS_LIMIT = 4095 / MANT  # Loihi's 13-bit bias mantissa, in SLAYER units
@@ -28,15 +30,25 @@ class FoldedNorm(nn.Module):
 
     def __init__(self, channels: int, gain: float, momentum: float = 0.1) -> None:
         super().__init__()
+        self.start = float(gain)  # gamma at the start: what gamma and beta are measured by
         self.gamma = nn.Parameter(torch.full((channels,), float(gain)))
         self.beta = nn.Parameter(torch.zeros(channels))
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("var", torch.ones(channels))
         self.momentum, self.eps = momentum, 1e-5
 
+    def drive(self, share: float) -> None:
+        """Start with `share` times the gain."""
+        self.start *= share
+        with torch.no_grad():
+            self.gamma.mul_(share)
+
     def normalise(self, y: torch.Tensor) -> torch.Tensor:
         """Normalise [..., channels] with batch statistics in training, with running ones in evaluation."""
         flat = y.reshape(-1, y.shape[-1])
+        if self.training and ranks.count() > 1:
+            mean, var = statistics(flat, self)
+            return (y - mean) * (self.gamma / torch.sqrt(var + self.eps)) + self.beta
         out = F.batch_norm(flat, self.mean, self.var, self.gamma, self.beta, self.training, self.momentum, self.eps)
         return out.reshape(y.shape)
 

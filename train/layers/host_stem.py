@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from spikegate.train.layers.dynamics import levels, straight_round
-from spikegate.train.layers.folding import FoldedNorm
+from spikegate.train.layers.folding import FoldedNorm, within
 from spikegate.train.layers.products import map_conv
 
-FINE_BITS = 8  # weights are held on a grid of about 2^-8 of the layer's unit
+FINE_BITS = {"weight": 8, "row": 6}  # weights are held on a grid of about 2^-8 or 2^-6 of the layer's unit, by what bounds them
 
 
 class HostStem(nn.Module):
@@ -20,13 +20,15 @@ class HostStem(nn.Module):
     .. math:: U = \mathrm{clip}\big(\lfloor (W * x + b)\, 2^{-s} \rfloor,\; low,\; high\big)
 
     W, b are integers, so every partial sum is one too; below 2^24 float32 holds it exactly in any order of summation,
-    in torch and in onnxruntime alike. W is clamped such that this bound holds for every image.
+    in torch and in onnxruntime alike. W is bounded such that this holds for every image.
 
     Parameters
     ----------
     pixels : largest pixel value
     unit : current of one output step in SLAYER units (1/64 for a current in mantissa units, theta for levels)
     low, high : range of the output
+    bound : ``row`` scales the weights of a channel down where their sum is too large; ``weight`` cuts each weight, on a finer grid.
+        Difference filters on three channels need more than that: cut, they cost a net many points once it is deployed.
     """
 
     def __init__(
@@ -42,16 +44,25 @@ class HostStem(nn.Module):
         gain: float,
         low: int,
         high: int,
+        bound: str = "row",
     ) -> None:
         super().__init__()
         self.grid, self.stride, self.padding, self.pixels = grid, stride, kernel // 2, pixels
         self.unit, self.low, self.high = unit, low, high
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, self.padding, bias=False)
         self.norm = FoldedNorm(out_channels, gain=gain)
-        self.shift = round(math.log2(pixels * (1 << FINE_BITS) * unit))  # W's integer step is then about 2^-8
-        room = (1 << 23) / (in_channels * kernel * kernel * pixels)
-        self.weight_limit = float(min(1 << 15, math.floor(room)))
+        self.shift = round(math.log2(pixels * (1 << FINE_BITS[bound]) * unit))
+        taps, self.bound = in_channels * kernel * kernel, bound
+        room = (1 << 23) / pixels
+        self.room = room - taps / 2  # of a row, which rounding may lengthen
+        self.weight_limit = float(min(1 << 15, math.floor(room / taps)))
         self.phase = "float"
+
+    @property
+    def out_shape(self) -> tuple[int, int]:
+        """(positions, channels) of what it sends."""
+        h, w = ((g + 2 * self.padding - k) // self.stride + 1 for g, k in zip(self.grid, self.conv.kernel_size))
+        return h * w, self.conv.out_channels
 
     @property
     def step(self) -> float:
@@ -63,19 +74,19 @@ class HostStem(nn.Module):
         weight = self.norm.fold_weight(self.conv.weight) / (self.pixels * self.step)
         bias = (self.norm.beta - self.norm.gain() * self.norm.mean) / self.step
         limit = float(1 << 22)
-        return straight_round(weight.clamp(-self.weight_limit, self.weight_limit)), straight_round(bias.clamp(-limit, limit))
+        cut = within(weight, self.room) if self.bound == "row" else weight.clamp(-self.weight_limit, self.weight_limit)
+        return straight_round(cut), straight_round(bias.clamp(-limit, limit))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """uint8 [batch, channels, height, width] to integers [batch, positions, out channels]."""
         maps = x.float().flatten(2).transpose(1, 2)
         if self.phase == "deployed":
-            y = map_conv(maps, *self.folded(), self.grid, self.stride, self.padding) * 2.0**-self.shift
-            return levels(y, self.low, self.high)
-        y = self.norm.normalise(map_conv(maps / self.pixels, self.conv.weight, None, self.grid, self.stride, self.padding))
-        return levels(y / self.unit, self.low, self.high)
+            y = map_conv(maps, *self.folded(), self.grid, self.stride, self.padding)
+            return levels(y, 2.0**self.shift, self.low, self.high)
+        y = map_conv(maps / self.pixels, self.conv.weight, None, self.grid, self.stride, self.padding, exact=False)
+        return levels(y, self.unit, self.low, self.high, self.norm)
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates for one image."""
-        h, w = ((g + 2 * self.padding - k) // self.stride + 1 for g, k in zip(self.grid, self.conv.kernel_size))
-        return h * w * self.conv.weight.numel()
+        return self.out_shape[0] * self.conv.weight.numel()

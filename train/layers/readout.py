@@ -14,6 +14,8 @@ from spikegate.train.layers.dynamics import MANT, straight_round
 from spikegate.train.layers.folding import BIAS_LIMIT, integers
 from spikegate.train.layers.slayer_import import slayer
 
+SMALLER = 16  # a head that starts as torch.nn.Linear does leaves its weights room to grow within their 8 bits
+
 
 class Head(Twin):
     """Cumulative logits [T, batch, classes] in mantissa units.
@@ -22,14 +24,23 @@ class Head(Twin):
     `scale` (learned, positive) turns them into the loss's logits; it does not move the maximum and stays in training.
     """
 
-    def __init__(self, tokens: int, channels: int, classes: int, timesteps: int, spread: float = 0.25, shared: bool = False) -> None:
+    def __init__(
+        self, tokens: int, channels: int, classes: int, timesteps: int, spread: float = 0.25, shared: bool = False, start: str = "wide"
+    ) -> None:
         super().__init__()
         self.tokens, self.channels, self.classes, self.timesteps, self.shared = tokens, channels, classes, timesteps, shared
         self.synapse = slayer.synapse.Dense(channels if shared else tokens * channels, classes)
         self.quantise = slayer.neuron.cuba.Neuron(1.0, 1.0, 0.5).quantize_8bit
-        nn.init.normal_(self.synapse.weight, std=spread)
         self.bias = nn.Parameter(torch.zeros(classes))
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(MANT * spread * timesteps * math.sqrt(0.5 * tokens * channels))))
+        if start == "linear":
+            fan_in, spread = channels * (1 if shared else tokens), spread / SMALLER
+            worth = 1 / (spread * math.sqrt(3 * fan_in))
+            scale = worth / (MANT * timesteps * (tokens if shared else 1))
+        else:
+            scale = 1 / (MANT * spread * timesteps * math.sqrt(0.5 * tokens * channels))
+        nn.init.normal_(self.synapse.weight, std=spread)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
+        self.worth = scale * MANT * timesteps  # of a weight of 1 and a spike in every timestep, at the start, in the loss's logits
 
     def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Weights [classes, tokens * channels] and bias in SLAYER units, quantised once deployed."""
@@ -54,7 +65,7 @@ class Head(Twin):
                 rows.append(held)
             now.state[self.name, "held"] = held
             x = torch.stack(rows)
-        z = F.linear(x.flatten(-2), *self.cached) * MANT
+        z = F.linear(x.flatten(-2).float(), *self.cached) * MANT
         start = now.state.get(self.name)
         z = z.cumsum(0) if start is None else z.cumsum(0) + start
         now.state[self.name] = z[-1]

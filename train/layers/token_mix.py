@@ -5,11 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from spikegate.neurons.cuba import Cuba
 from spikegate.ops.token_mix import TokenMix
 from spikegate.train.layers.base import Moment, Twin, alive_mask, fire, total
 from spikegate.train.layers.conv import HALF, fitting_threshold
-from spikegate.train.layers.dynamics import MANT
 from spikegate.train.layers.folding import integers
 from spikegate.train.layers.slayer_import import slayer
 
@@ -48,9 +46,9 @@ class TokenMixer(Twin):
         x = x if mask is None else x * mask
         now.book(x, self.tokens)
         split = x.unflatten(-1, (self.heads, -1)).transpose(2, 3)
-        current = (self.cached @ split).transpose(2, 3).flatten(-2)
+        current = (self.cached @ split.float()).transpose(2, 3).flatten(-2)
         return fire(self, current, self.neuron, HALF, inputs, now, alive=None if mask is None else mask.squeeze(-1))
 
     def to_op(self) -> TokenMix:
-        neuron = Cuba(4096, HALF, int(self.neuron.threshold * MANT))
+        neuron = self.cuba(self.neuron.threshold, HALF)
         return TokenMix(weight=integers(self.folded()), channels=self.channels, neuron=neuron)

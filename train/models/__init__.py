@@ -7,21 +7,27 @@ from importlib import import_module
 from typing import Any
 
 from spikegate.graph.ir import DeployError
+from spikegate.train.layers.conv import SpikingConv
 from spikegate.train.models.net import Net
 from spikegate.train.settings.config import MODELS
 
 
-def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: int) -> Net:
+def build(config: Any, image_shape: tuple[int, ...], classes: int, levels: int) -> Net:
     """Build the model that `config.name` names.
 
     Parameters
     ----------
     config : train.config.ModelConfig
-    image_shape : (channels, height, width)
+    image_shape : (channels, height, width), of event recordings (timesteps, 2, height, width)
     classes : number of classes
     levels : largest pixel value
     """
     if config.name not in MODELS:
         raise DeployError("model.name", f"unknown model {config.name!r}", f"use one of {', '.join(MODELS)}")
     make: Callable[..., Net] = import_module(f"spikegate.train.models.{config.name}").build
-    return make(config, image_shape, classes, levels)
+    net = make(config, image_shape, classes, levels)
+    for twin in net.named.values():
+        twin.reset = config.reset
+        if isinstance(twin, SpikingConv):
+            twin.norm.drive(2 * config.drive)
+    return net

@@ -15,18 +15,24 @@ def halve(n: int, stride: int = 2) -> int:
     return (n - 1) // stride + 1
 
 
-def stem_grid(config: Any, image_shape: tuple[int, int, int]) -> tuple[int, int]:
-    """Grid after the host's convolution."""
-    return halve(image_shape[1], config.stem_stride), halve(image_shape[2], config.stem_stride)
+def map_size(image_shape: tuple[int, ...]) -> tuple[int, int]:
+    """(height, width) of images, or of event recordings' frames."""
+    return image_shape[-2], image_shape[-1]
 
 
-def token_grid(config: Any, image_shape: tuple[int, int, int], halvings: int = 1) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(grid after the host stem, token grid after `halvings` more)."""
+def stem_grid(config: Any, image_shape: tuple[int, ...]) -> tuple[int, int]:
+    """Grid after the first convolution."""
+    h, w = map_size(image_shape)
+    return halve(h, config.stem_stride), halve(w, config.stem_stride)
+
+
+def token_grid(config: Any, image_shape: tuple[int, ...], halvings: int = 1) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(grid after the first convolution, token grid after `halvings` more)."""
     stem = tokens = stem_grid(config, image_shape)
     for _ in range(halvings):
         tokens = halve(tokens[0]), halve(tokens[1])
     if min(tokens) < 2:
-        h, w = image_shape[1:]
+        h, w = image_shape[-2:]
         raise DeployError("model.stem_stride", f"images of {h}x{w} leave a token grid of {tokens}", "use a smaller stem_stride")
     check_heads(config.dim, config.heads)
     return stem, tokens

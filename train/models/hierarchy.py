@@ -47,7 +47,7 @@ class Stage:
         return 1 if self.grid == self.before else 2
 
 
-def plan(config: Any, image_shape: tuple[int, int, int], narrowing: Callable[[int, int], int]) -> list[Stage]:
+def plan(config: Any, image_shape: tuple[int, ...], narrowing: Callable[[int, int], int]) -> list[Stage]:
     """Stages of `config`; stage 1 keeps the stem's map, every further one halves it.
 
     `narrowing` (stage from 1, stages) is by how much a stage is narrower than `config.dim`.
@@ -67,7 +67,7 @@ def plan(config: Any, image_shape: tuple[int, int, int], narrowing: Callable[[in
             grid = halve(before[0]), halve(before[1])
         if min(grid) < 2:
             raise DeployError(
-                "model.stages", f"{image_shape[1]}x{image_shape[2]} images leave stage {number} a {grid} map", "use fewer stages"
+                "model.stages", f"{image_shape[-2]}x{image_shape[-1]} images leave stage {number} a {grid} map", "use fewer stages"
             )
         stages.append(Stage(number, before, grid, channels, config.dim // share, config.heads, depth))
         before, channels = grid, config.dim // share
@@ -216,7 +216,7 @@ def add_blocks(wiring: Wiring, stage: Stage, stream: Stream, attend: Attend, hal
 
 
 def build_hierarchy(
-    config: Any, image_shape: tuple[int, int, int], classes: int, levels: int, narrowing: Callable[[int, int], int], attend: Attend
+    config: Any, image_shape: tuple[int, ...], classes: int, levels: int, narrowing: Callable[[int, int], int], attend: Attend
 ) -> Net:
     """Host stem, then stages with `attend` as attention and the last one with global attention; the head reads every token.
 

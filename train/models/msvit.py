@@ -30,6 +30,6 @@ def attend_at_two_scales(
     return wiring.plain(f"{name}.attention", gate, halting, p=p, **maps)
 
 
-def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: int) -> Net:
+def build(config: Any, image_shape: tuple[int, ...], classes: int, levels: int) -> Net:
     """See `spikegate.train.models.build`."""
     return build_hierarchy(config, image_shape, classes, levels, lambda stage, stages: 1 if stage == stages else 2, attend_at_two_scales)

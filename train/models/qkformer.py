@@ -28,6 +28,6 @@ def attend_to_tokens(wiring: Wiring, name: str, stage: Stage, sources: list[str]
     return wiring.plain(f"{name}.attention", TokenAttention(stage.tokens, stage.channels, stage.heads), halting, **maps)
 
 
-def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: int) -> Net:
+def build(config: Any, image_shape: tuple[int, ...], classes: int, levels: int) -> Net:
     """See `spikegate.train.models.build`."""
     return build_hierarchy(config, image_shape, classes, levels, lambda stage, stages: 2 ** (stages - stage), attend_to_tokens)

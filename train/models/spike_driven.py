@@ -18,7 +18,7 @@ from spikegate.train.models.spikformer import direct_coding, halving
 from spikegate.train.models.wiring import Membrane, Wiring
 
 
-def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: int) -> Net:
+def build(config: Any, image_shape: tuple[int, ...], classes: int, levels: int) -> Net:
     """SPS into a membrane stream, SDSA blocks; see `spikegate.train.models.build`."""
     published = config.embedding == "published"
     stem, grid = token_grid(config, image_shape, 2 if published else 1)

@@ -15,8 +15,9 @@ from typing import Any
 from spikegate.train.layers.biased import BiasEncoder
 from spikegate.train.layers.conv import SpikingConv
 from spikegate.train.layers.dynamics import MANT
+from spikegate.train.layers.event_input import EventInput
 from spikegate.train.layers.host_stem import HostStem
-from spikegate.train.models.encoder import add_encoder, halve, token_grid
+from spikegate.train.models.encoder import add_encoder, halve, map_size, token_grid
 from spikegate.train.models.halting import TokenHalting
 from spikegate.train.models.net import Net
 from spikegate.train.models.wiring import Spikes, Wiring
@@ -25,16 +26,29 @@ CURRENT = 1 << 10  # largest |current| that the host sends, in mantissa units: 1
 THRESHOLD = 4.0
 
 
-def direct_coding(config: Any, image_shape: tuple[int, int, int], levels: int, channels: int, timesteps: int) -> tuple[Net, Wiring]:
-    """A net whose host stem sends integers that `sps.encode` keeps as biases of its neurons, the same current every timestep."""
+def direct_coding(config: Any, image_shape: tuple[int, ...], levels: int, channels: int, timesteps: int) -> tuple[Net, Wiring]:
+    """A net whose host stem sends integers that `sps.encode` keeps as biases of its neurons, the same current every timestep.
+
+    Event recordings, `image_shape` (timesteps, channels, height, width), need no host: `sps.encode` is their first convolution, on chip.
+    """
+    if len(image_shape) == 4:
+        return event_coding(config, image_shape, levels, channels)
     stem = HostStem(
-        image_shape[0], channels, 3, image_shape[1:], config.stem_stride, pixels=levels,
-        unit=1 / MANT, gain=THRESHOLD / 2, low=-CURRENT, high=CURRENT - 1,
+        image_shape[0], channels, 3, map_size(image_shape), config.stem_stride, pixels=levels,
+        unit=1 / MANT, gain=THRESHOLD * config.drive, low=-CURRENT, high=CURRENT - 1, bound=config.stem_bound,
     )  # fmt: skip
     net = Net(stem, timesteps, image_shape)
     wiring = Wiring(net, config)
     shape = (halve(image_shape[1], config.stem_stride) * halve(image_shape[2], config.stem_stride), channels)
     wiring.neurons("sps.encode", BiasEncoder(shape, THRESHOLD, -CURRENT, CURRENT - 1), x="input")
+    return net, wiring
+
+
+def event_coding(config: Any, frames: tuple[int, ...], levels: int, channels: int) -> tuple[Net, Wiring]:
+    """A net that takes frames of events, (timesteps, polarities, height, width), straight into a convolution with neurons."""
+    net = Net(EventInput(frames, levels), frames[0], frames)
+    wiring = Wiring(net, config)
+    wiring.neurons("sps.encode", SpikingConv(frames[1], channels, 3, map_size(frames), config.stem_stride, high=levels), x="input")
     return net, wiring
 
 
@@ -49,7 +63,7 @@ def halving(wiring: Wiring, name: str, i: int, o: int, grid: tuple[int, int], so
     return wiring.plain(f"{name}.pool", MaxPool(o, 3, grid, stride=2), x=name), after
 
 
-def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: int) -> Net:
+def build(config: Any, image_shape: tuple[int, ...], classes: int, levels: int) -> Net:
     """SPS on chip in every timestep; see `spikegate.train.models.build`."""
     published = config.embedding == "published"
     stem, grid = token_grid(config, image_shape, 2 if published else 1)

@@ -16,21 +16,27 @@ from spikegate.graph.ir import DeployError
 from spikegate.train.layers.host_stem import HostStem
 from spikegate.train.layers.inject import Replay
 from spikegate.train.layers.level_conv import IntegratedConv
-from spikegate.train.models.encoder import add_encoder, halve, token_grid
+from spikegate.train.models.encoder import add_encoder, halve, map_size, token_grid
 from spikegate.train.models.halting import TokenHalting
 from spikegate.train.models.net import Net
 from spikegate.train.models.wiring import Spikes, Wiring
 
 
-def build(config: Any, image_shape: tuple[int, int, int], classes: int, levels: int) -> Net:
+def build(config: Any, image_shape: tuple[int, ...], classes: int, levels: int) -> Net:
     """Spikformer's geometry with I-SPS and, where halting is enabled, A-SSA; see `spikegate.train.models.build`."""
     if config.pooling != "stride":
         raise DeployError("model.pooling", "I-SPS answers with graded events, which an OR cannot pool", "use model.pooling: stride")
+    if len(image_shape) == 4:
+        what = "I-SPS embeds one image once and reuses it every timestep; the frames of a recording differ"
+        raise DeployError("model.name stas", what, "use another model: spikformer with model.halting.enabled has the same token halting")
     published = config.embedding == "published"
     here, grid = token_grid(config, image_shape, 2 if published else 1)
     high = config.embedding_levels
     channels = config.dim // 8 if published else config.stem_channels
-    stem = HostStem(image_shape[0], channels, 3, image_shape[1:], config.stem_stride, pixels=levels, unit=1.0, gain=1.0, low=0, high=high)
+    stem = HostStem(
+        image_shape[0], channels, 3, map_size(image_shape), config.stem_stride, pixels=levels, unit=1.0, gain=1.0, low=0, high=high,
+        bound=config.stem_bound,
+    )
     net = Net(stem, config.timesteps, image_shape)
     source = "input"
     if published:

@@ -55,7 +55,7 @@ class Wiring:
         while 0.8 * spread * MANT * tokens * channels * high * t > 0.7 * REACH:
             spread /= 2  # smaller weights, so that no input can overflow the class accumulators
         ends, delayed, alive = halting.ends if halting else ({}, [], {})
-        head = Head(tokens, channels, classes, t, spread, shared=self.config.head == "mean")
+        head = Head(tokens, channels, classes, t, spread, shared=self.config.head == "mean", start=self.config.head_start)
         self.net.add("readout", head, x=stream, delayed=delayed, **ends)
         self.net.add("exit", Exit(classes, t), logits="readout", **alive)
 

@@ -9,67 +9,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import tyro
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from spikegate.data.parts import EVENT_SETS, IMAGE_SETS
 from spikegate.errors import DeployError
+from spikegate.train.settings.data_config import DataConfig, Section
+from spikegate.train.settings.later import LATER
 
-DATASETS = ("digits", "fashion", "cifar10", "cifar100", "npz", "folder")
+DATASETS = (*IMAGE_SETS, *EVENT_SETS)
 MODELS = ("spikformer", "at_snn", "dts_vit", "stas", "stmixer", "qkformer", "msvit", "spike_driven")
 # What the published systems switch on; any backbone takes any of them.
 ADAPTIVE = {"at_snn": ("halting", "merge"), "dts_vit": ("mask",), "stas": ("halting",)}
 # Settings that may differ between two runs of the same training: they change where and how fast it runs, not what it trains.
-FREE = ("data.path", "train.threads", "train.eval_batch")
-# Settings that came later, with the value that stands for "as before": then they decide nothing, so that older runs keep their hash.
-LATER: dict[str, Any] = {
-    "data.flip": None,
-    "train.start": None,
-    "train.teacher": None,
-    "train.distill": 0.5,
-    "train.ponder_below": 0.0,
-    "train.float_timesteps": None,
-    "train.precision": "float32",
-    "train.timestep_weight": 1.0,
-    "train.mask_rate": 6.0,
-    "train.timestep_target": 0.6,
-    "model.pooling": "stride",
-    "model.residual": "sew",
-    "model.attention": "ssa",
-    "model.gate_threshold": 1,
-    "model.stages": None,
-    "model.embedding": "small",
-    "model.modules": 0,
-    "model.head": "tokens",
-    "model.halting.order": "serial",
-    "model.halting.width": 1,
-    "model.merge.enabled": False,
-    "model.merge.delta": 0,
-    "model.mask.enabled": False,
-    "model.mask.rule": "skip",
-}
-
-
-class Section(BaseModel):
-    """Unknown keys, infinities and nan are refused."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-class DataConfig(Section):
-    """Which images, and how they are split and varied."""
-
-    name: Literal["digits", "fashion", "cifar10", "cifar100", "npz", "folder"] = Field("digits", description="data set")
-    path: Path | None = Field(None, description="local copy: an npz file, a folder with train/ and test/, or the downloaded files")
-    validation: float = Field(0.1, ge=0.01, le=0.5, description="share of the training images kept for validation")
-    seed: int = Field(0, ge=0, description="seed of the validation split")
-    augment: bool | None = Field(None, description="random shifts (and flips for photographs); None: the data set's own default")
-    flip: bool | None = Field(None, description="mirror half of the augmented images; None: for fashion, cifar10 and cifar100")
-    limit_train: int | None = Field(None, ge=1, description="train on this many images only, equally many per class; None: all")
-
-    @model_validator(mode="after")
-    def _own_default(self) -> DataConfig:
-        if self.augment is None:
-            self.augment = self.name not in ("npz", "folder")
-        return self
+FREE = ("data.path", "train.threads", "train.eval_batch", "train.device", "train.graphs")
 
 
 class HaltingConfig(Section):
@@ -116,6 +68,7 @@ class ModelConfig(Section):
     stem_channels: int = Field(16, ge=1, le=512, description="channels of the host's convolution")
     stem_stride: int = Field(1, ge=1, le=4, description="stride of the host's convolution, in pixels")
     attention_threshold: int = Field(2, ge=1, le=4096, description="threshold of the attention neurons, in spike counts")
+    reset: Literal["zero", "subtract"] = Field("zero", description="what a spike does to the voltage: set to 0, or subtract the threshold")
     embedding_levels: int = Field(3, ge=1, le=255, description="largest value of a graded event of the embedding (stas)")
     embedding: Literal["small", "published"] = Field("small", description="patch splitting: the small form, or all stages as published")
     pooling: Literal["stride", "or"] = Field("stride", description="halve a map by a stride of 2, or by an OR over its spikes (max-pool)")
@@ -124,6 +77,13 @@ class ModelConfig(Section):
     gate_threshold: Literal[1, 2] = Field(1, description="spikes that open the multi-scale gate: 1 as intended, 2 as shipped (msvit)")
     stages: tuple[int, ...] | None = Field(None, description="blocks of each stage (qkformer, msvit); None: 1 in each, `depth` in the last")
     head: Literal["tokens", "mean"] = Field("tokens", description="weights of the head: for every token, or shared (the published mean)")
+    head_start: Literal["linear", "wide"] = Field(
+        "linear", description="first weights of the head: as torch.nn.Linear's on the mean over time (and tokens), or several times wider"
+    )
+    stem_bound: Literal["row", "weight"] = Field(
+        "row", description="what keeps the host's integer sums exact: a bound on each channel's sum of weights, or on every weight"
+    )
+    drive: float = Field(0.8, gt=0, le=8, description="normalised currents of a layer at the start: standard deviation, in thresholds")
     modules: int = Field(0, ge=0, le=8, description="surrogate modules that help in training and are not exported (stmixer)")
     halting: HaltingConfig = Field(default_factory=HaltingConfig, description="token halting")
     merge: MergeConfig = Field(default_factory=MergeConfig, description="token merge")
@@ -146,14 +106,25 @@ class TrainConfig(Section):
     lr: float = Field(3e-3, gt=0, le=1, description="peak learning rate")
     weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's decay; not on biases, norms and other one-dimensional parameters")
     warmup_epochs: float = Field(1.0, ge=0, description="epochs of linear warm-up")
+    rates: Literal["relative", "equal"] = Field(
+        "relative", description="learning rate of norms and head: relative to their size at the start, or `lr` itself"
+    )
     label_smoothing: float = Field(0.05, ge=0, lt=1, description="share of the target spread over all classes")
     clip: float = Field(1.0, ge=0, description="largest gradient norm; 0: no clipping")
     seed: Annotated[int, tyro.conf.arg(aliases=["--seed"])] = Field(0, ge=0, lt=2**32, description="seed of weights and order")
     float_share: float = Field(0.5, ge=0, lt=1, description="share of the epochs before weights, neurons and halting are as deployed")
     float_timesteps: int | None = Field(None, ge=1, le=16, description="timesteps of the float epochs; None: those of the model")
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="operands of the products in training; bfloat16 pays on CPUs that have it; what is deployed stays exact"
+    full_share: float = Field(
+        0.15, ge=0, lt=1, description="share of the epochs, the last ones in float, that run all timesteps, whatever float_timesteps says"
     )
+    device: str = Field("auto", description="auto (a GPU if there is one), cpu, cuda or cuda:N; with torchrun each process takes its own")
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="operands of the products in training; 16 bits pay on GPUs, bfloat16 on CPUs that have it; what is deployed "
+        "stays exact"
+    )
+    accumulate: int = Field(1, ge=1, le=1024, description="passes that a step's images are split into, where memory is short")
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of an average of the weights that is validated and kept (0: the weights)")
+    graphs: bool = Field(True, description="on one GPU, replay each step as one CUDA graph; the same numbers, less time between kernels")
     ponder: float = Field(3.0, ge=0, le=1000, description="weight in the loss of the mean share of alive (block, timestep, token) cells")
     start: Path | None = Field(None, description="finished run whose weights training starts from; None: random weights")
     teacher: Path | None = Field(None, description="finished run whose answers are part of the target (distillation); None: labels alone")
@@ -176,16 +147,30 @@ class Config(Section):
     train: TrainConfig = Field(default_factory=TrainConfig, description="training")
     output: Path | None = Field(None, description="run folder to write; None: the next free runs/<data>-<model>-<k>")
     resume: bool | Path = Field(False, description="go on with the newest unfinished run, or with the run folder named")
+    profile: bool = Field(False, description="write a trace of a few steps of each phase into the run folder (for ui.perfetto.dev)")
 
     @model_validator(mode="after")
     def _one_distillation(self) -> Config:
         if self.train.teacher is not None and self.model.modules:
             raise ValueError("train.teacher and model.modules are two kinds of distillation; choose one")
+        if self.train.batch_size < 2 * self.train.accumulate:
+            raise ValueError("train.accumulate leaves less than two images to a pass; choose a larger train.batch_size")
+        return self
+
+    @model_validator(mode="after")
+    def _one_frame_each(self) -> Config:
+        if self.data.name not in EVENT_SETS:
+            return self
+        if self.data.frames not in (None, self.model.timesteps):
+            raise ValueError(f"data.frames is {self.data.frames}, model.timesteps {self.model.timesteps}: leave data.frames out")
+        if self.train.float_timesteps not in (None, self.model.timesteps):
+            raise ValueError("train.float_timesteps: recordings run all their timesteps in every phase; leave it out")
+        self.data.frames = self.model.timesteps
         return self
 
     def facts(self) -> dict[str, dict[str, Any]]:
-        """The sections as plain YAML types, without `output` and `resume`."""
-        return self.model_dump(mode="json", exclude={"output", "resume"})
+        """The sections as plain YAML types, without `output`, `resume` and `profile`."""
+        return self.model_dump(mode="json", exclude={"output", "resume", "profile"})
 
     def decisive(self) -> dict[str, Any]:
         """Dotted key -> value of all settings that decide the weights."""
@@ -261,7 +246,7 @@ def _explain(loc: tuple[int | str, ...], error: Any) -> tuple[str, str, str]:
     info = section.model_fields.get(str(loc[-1])) if section and loc else None
     hint = info.description if info and info.description else "see train/run.py --help"
     if error["type"] == "literal_error" and info:
-        close = difflib.get_close_matches(str(error["input"]), get_args(info.annotation), 1)
+        close = difflib.get_close_matches(str(error["input"]), [str(a) for a in get_args(info.annotation)], 1)
         hint = f"did you mean {close[0]}?" if close else hint
     if error["type"] in ("model_type", "model_attributes_type", "dict_type"):
         return key, f"must be a section of keys, not {error['input']!r}", f"indent its keys below {key}:"

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, create_model
 from spikegate.command import cli
 from spikegate.errors import DeployError
 from spikegate.files import atomic
-from spikegate.train.settings.config import DATASETS, MODELS, Config, check, defaults, merge
+from spikegate.train.settings.config import DATASETS, LATER, MODELS, Config, check, defaults, merge
 from spikegate.train.settings.runfolder import CONFIG, find_unfinished
 
 DESCRIPTION = """Train a spiking vision transformer. Every setting of the YAML file is a dotted option, too.
@@ -64,6 +64,22 @@ def from_yaml(path: Path) -> Config:
     return from_mapping(read_yaml(path), str(path))
 
 
+def of_run(run: Path) -> Config:
+    """Settings of a run folder. What it does not name came later than the run: there it holds what was so before."""
+    path = run / CONFIG
+    return from_mapping(merge(nested(LATER), read_yaml(path)), str(path))
+
+
+def nested(options: dict[str, Any]) -> dict[str, Any]:
+    """Dotted key -> value as nested mappings."""
+    out: dict[str, Any] = {}
+    for key, value in options.items():
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        out = merge(out, value)
+    return out
+
+
 def from_mapping(values: dict[str, Any], where: str = "settings") -> Config:
     """Settings as nested mappings, on top of their data set's and model's defaults; a DeployError under `where` lists what is wrong."""
     return check(merge(_defaults(values), values), where)
@@ -81,7 +97,7 @@ def from_command_line(args: list[str]) -> Config:
     base: dict[str, Any] = {}
     if known.resume is not None and known.resume != "False":
         known.resume = str(find_unfinished(None if known.resume == "True" else Path(known.resume)))
-        base = from_yaml(Path(known.resume) / CONFIG).facts()
+        base = of_run(Path(known.resume)).facts()
         rest += ["--resume", known.resume]
     if known.config is not None:
         values = read_yaml(Path(known.config))

@@ -9,6 +9,7 @@ incoming edges add up. The host's integers enter at ``Input`` and are repeated i
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -16,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from spikegate.files import atomic
+from spikegate.files import write_bytes
 from spikegate.graph.ir import INPUT, DeployError, Graph
+from spikegate.neurons import resets
 from spikegate.neurons.cuba import DECAY_ONE, Cuba
 from spikegate.synapses.synapse import pair
 
@@ -37,6 +39,7 @@ def to_nir(graph: Graph) -> Any:
     import nir
 
     lacking = [f"{n} ({op.kind})" for n, op in graph.ops.items() if op.kind not in WRITERS]
+    lacking += [f"{n} (soft reset)" for n, op in graph.ops.items() if not resets.stock(getattr(op, "neuron", Cuba()))]
     lacking += [f"{e.target} (fed back, halted or masked)" for e in graph.edges if e.delay or e.slot in GATING]
     lacking += [f"{n} (reads a stream)" for n in graph.only("readout") if {"current", "direct"} & {*graph.sources(n)}]
     lacking += [f"{n} (early exit)" for n, op in graph.ops.items() if getattr(op, "policy", "fixed_window") != "fixed_window"]
@@ -64,9 +67,9 @@ def write_nir(graph: Graph, path: Path) -> None:
     """Write `to_nir` as a NIR file."""
     import nir
 
-    made = to_nir(graph)
-    with atomic(path) as part:
-        nir.write(part, made)
+    held = io.BytesIO()
+    nir.write(held, to_nir(graph))
+    write_bytes(path, held.getbuffer())
 
 
 def grid_of(graph: Graph, name: str) -> Grid:
@@ -189,7 +192,7 @@ def _exit(op: Any, before: np.ndarray, after: np.ndarray) -> list[Any]:
 
 
 WRITERS: dict[str, Callable[[Any, np.ndarray, np.ndarray], list[Any]]] = {
-    "inject": _inject, "biased": _biased,
-    "lif": _lif, "conv": _conv, "dense": _dense, "current": _current, "membrane": _lif, "max_pool": _max_pool,
+    "inject": _inject, "biased": _biased, "lif": _lif, "conv": _conv, "dense": _dense, "current": _current, "membrane": _lif,
+    "max_pool": _max_pool,
     "readout": _readout, "exit_gate": _exit,
 }  # fmt: skip

@@ -9,11 +9,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from spikegate.train.backends.seam import HELD, IDLE, RUNS
+
 F = np.float32
 ZERO, ONE = F(0), F(1)
 STATE, GRAIN = F(4096), F(1 / 4096)  # SLAYER's states are integers / 4096
 FLUSH = 64  # rows summed in float32 before they go to float64
-RUNS, HELD, IDLE = 0, 1, 2  # what the neurons do in a timestep: all, integrate without firing or reset, nothing
 
 compiled = njit(cache=True, nogil=True, error_model="numpy")
 
@@ -48,15 +49,30 @@ def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @compiled
-def forward(x, v, scale, shift, keep, theta, exact, modes, alive, waits, spikes):  # type: ignore[no-untyped-def]
+def several_spikes(u, bound, step, levels, spikes, left):  # type: ignore[no-untyped-def]
+    """Write `spikes` of neurons that subtract and the voltages `left` after them, both [channels]; returns the number of spikes."""
+    fired = np.int32(0)
+    for c in range(len(u)):
+        s, y = np.int32(0), u[c]
+        while s < levels and y > bound:
+            s += np.int32(1)
+            y -= step
+        spikes[c], left[c] = F(s), y
+        fired += s
+    return fired
+
+
+@compiled
+def forward(x, v, scale, shift, keep, theta, step, levels, exact, modes, alive, waits, spikes):  # type: ignore[no-untyped-def]
     """Write `spikes`, update the voltages `v` [rows, channels] in place, return the number of spikes.
 
-    `exact` rounds the decayed voltage towards zero as the chip does. `modes` [T]: RUNS, HELD or IDLE. `alive` [T, rows]
+    `step` 0: a spike sets the voltage to 0; else it takes `step`, and up to `levels` spikes leave in a timestep. `exact` rounds the
+    decayed voltage towards zero as the chip does. `modes` [T]: RUNS, HELD or IDLE. `alive` [T, rows]
     multiplies the spikes (empty: all live). Where `waits` [T, rows] is set (empty: nowhere) the voltage stays as it was.
     """
     steps, rows, channels = spikes.shape
     several = x.shape[0] > 1
-    u = np.empty(channels, F)
+    u, left = np.empty(channels, F), np.empty(channels, F)
     total = 0.0
     for m in range(rows):
         for t in range(steps):
@@ -73,7 +89,12 @@ def forward(x, v, scale, shift, keep, theta, exact, modes, alive, waits, spikes)
                     u[c] = v[m, c] * keep + (x[tx, m, c] * scale[c] + shift[c])
             bound = F(np.inf) if modes[t] == HELD else theta
             fired = np.int32(0)
-            if waits.size and waits[t, m]:
+            if step > ZERO:
+                fired = several_spikes(u, bound, step, levels, spikes[t, m], left)
+                if not (waits.size and waits[t, m]):
+                    for c in range(channels):
+                        v[m, c] = left[c]
+            elif waits.size and waits[t, m]:
                 for c in range(channels):
                     s = u[c] > bound
                     spikes[t, m, c] = ONE if s else ZERO
@@ -105,8 +126,19 @@ def fired_gradient(grad, more, u, bound):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def several_gradients(grad, more, u, theta, step, levels, width, height, out):  # type: ignore[no-untyped-def]
+    """Write the surrogate gradients `out` [channels] of neurons of several levels: the sum of those of all thresholds."""
+    for c in range(len(u)):
+        slope = ZERO
+        for k in range(levels):
+            z = (u[c] - theta - F(k) * step) * width
+            slope += height / (ONE + z * z)
+        out[c] = slope * (grad[c] + more)
+
+
+@compiled
 def backward(  # type: ignore[no-untyped-def]
-    x, v, scale, shift, keep, theta, exact, modes, alive, waits, alpha, grad, grad_count, grad_v, out, out_v, out_alive
+    x, v, scale, shift, keep, theta, step, levels, exact, modes, alive, waits, alpha, grad, grad_count, grad_v, out, out_v, out_alive
 ):
     """Gradients of `forward`, from those of the spikes (`grad`), of their number and of the last voltage (empty: zero).
 
@@ -117,6 +149,7 @@ def backward(  # type: ignore[no-untyped-def]
     steps, rows, channels = grad.shape
     several = x.shape[0] > 1
     state, u, g = np.empty(channels, F), np.empty((steps, channels), F), np.empty(channels, F)
+    sent, left = np.empty(channels, F), np.empty(channels, F)
     plain, weighted = np.zeros(channels), np.zeros(channels)
     part1, part2 = np.zeros(channels, F), np.zeros(channels, F)
     width, height = F(1.5707963) * alpha / theta, F(0.5) * alpha / theta
@@ -136,10 +169,16 @@ def backward(  # type: ignore[no-untyped-def]
             else:
                 for c in range(channels):
                     u[t, c] = state[c] * keep + (x[tx, m, c] * scale[c] + shift[c])
+            if step > ZERO:
+                several_spikes(u[t], bound, step, levels, sent, left)
             if not (waits.size and waits[t, m]):
                 for c in range(channels):
-                    state[c] = ZERO if u[t, c] > bound else u[t, c]
-            if out_alive.size:
+                    state[c] = left[c] if step > ZERO else ZERO if u[t, c] > bound else u[t, c]
+            if out_alive.size and step > ZERO:
+                out_alive[t, m] = ZERO
+                for c in range(channels):
+                    out_alive[t, m] += (grad[t, m, c] + grad_count) * sent[c]
+            elif out_alive.size:
                 out_alive[t, m] = fired_gradient(grad[t, m], grad_count, u[t], bound)
         for c in range(channels):
             g[c] = ZERO
@@ -157,7 +196,9 @@ def backward(  # type: ignore[no-untyped-def]
                     state[c] = ZERO
             share = alive[t, m] if alive.size else ONE
             waiting = modes[t] == IDLE or (waits.size and waits[t, m])
-            if modes[t] == RUNS:
+            if modes[t] == RUNS and levels > 1:
+                several_gradients(grad[t, m], grad_count, u[t], theta, step, levels, width, height * share, out[tx, m])
+            elif modes[t] == RUNS:
                 for c in range(channels):
                     z = (u[t, c] - theta) * width
                     out[tx, m, c] = height / (ONE + z * z) * ((grad[t, m, c] + grad_count) * share)
@@ -171,7 +212,7 @@ def backward(  # type: ignore[no-untyped-def]
             else:
                 bound = F(np.inf) if modes[t] == HELD else theta
                 for c in range(channels):
-                    du = out[tx, m, c] + (g[c] if u[t, c] <= bound else ZERO)
+                    du = out[tx, m, c] + (g[c] if step > ZERO or u[t, c] <= bound else ZERO)
                     out[tx, m, c] = du
                     g[c] = du * keep
             for c in range(channels):
