@@ -11,6 +11,7 @@ import numpy as np
 from rich import progress as rich
 
 from spikegate.command import cli
+from spikegate.command.folder_lock import alone_in
 from spikegate.command.runs import run_of, trained_in
 from spikegate.data.shipped import parse_data
 from spikegate.deploy import traffic
@@ -20,7 +21,7 @@ from spikegate.deploy.targets import Progress, Target
 from spikegate.deploy.timing import Timing, described, timing_of
 from spikegate.deploy.warming import warm
 from spikegate.engine.record import Record
-from spikegate.files import atomic
+from spikegate.files import atomic, write_npz
 from spikegate.graph.ir import DeployError
 from spikegate.graph.masks import mean_layer_timesteps
 
@@ -46,7 +47,7 @@ def deploy(export: Path | None = None, *, data: str | None = None, data_path: Pa
     Raises
     ------
     DeployError
-        No export, unknown data, a process that failed, too many spikes to record.
+        No export, unknown data, a process that failed, too many spikes to record, another command that writes into the same folder.
     """
     parse_data(data or "test")
     bundle = open_export(export)
@@ -56,15 +57,15 @@ def deploy(export: Path | None = None, *, data: str | None = None, data_path: Pa
     spikes = record == "spikes"
     at = timing_of(graph, timing, schedule, mapping, protocol)
     messages = Messages() if trace else None
-    with bar(f"{target}, {split}", len(images)) as progress:
+    folder = output or run_of(bundle.folder) / "deploy"
+    with alone_in(folder), bar(f"{target}, {split}", len(images)) as progress:
         found = infer(bundle, images, labels, target=target, at=at, halt=halt, spikes=spikes, batch=batch, patience=patience,
                       trace=messages, progress=lambda n: progress.advance(progress.task_ids[0], n))
-    found.meta |= {"split": split, "shipped": opened.shipped, "data_path": str(data_path) if data_path else None}
-    found.meta |= recording_time(bundle.manifest, found)
-    folder = output or run_of(bundle.folder) / "deploy"
-    written = write(folder, found, images, spikes)
-    if messages is not None:
-        written.append(traffic.save(folder, messages, halt))
+        found.meta |= {"split": split, "shipped": opened.shipped, "data_path": str(data_path) if data_path else None}
+        found.meta |= recording_time(bundle.manifest, found)
+        written = write(folder, found, images, spikes)
+        if messages is not None:
+            written.append(traffic.save(folder, messages, halt))
     facts = summary(found) | {"mean_layer_timesteps": mean_layer_timesteps(graph)}
     if messages is not None:
         facts["ports"] = traffic.facts(messages)
@@ -158,8 +159,7 @@ def write(folder: Path, record: Record, images: np.ndarray, spikes: bool) -> lis
     if spikes:
         names.insert(2, f"spikes{mark}.npz")
         record.save_spikes(folder / names[2])
-    with atomic(folder / "images.npz") as part:
-        np.savez_compressed(part, images=images[:SHOWN])
+    write_npz(folder / "images.npz", images=images[:SHOWN])
     result = {**summary(record), "prediction": record.prediction.tolist(), "exit_step": record.exit_step.tolist()}
     if "chip_steps" in record.meta:
         result["chip_steps"] = record.meta["chip_steps"]

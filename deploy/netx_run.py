@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from spikegate.command import cli
+from spikegate.command.folder_lock import alone_in
 from spikegate.data.array_file import load_array
 from spikegate.deploy import traffic
 from spikegate.deploy.bundle import spike_bytes
@@ -21,7 +22,7 @@ from spikegate.deploy.timing import timing_of
 from spikegate.deploy.warming import warm
 from spikegate.engine.graded import count, multiplying
 from spikegate.engine.record import Record
-from spikegate.files import atomic
+from spikegate.files import atomic, write_npz
 from spikegate.formats.netx.graph_file import read_graph
 from spikegate.graph.ir import COUNTERS, DeployError, Graph, Payload
 from spikegate.neurons.leaky import VOLTAGE, Leaky
@@ -102,25 +103,25 @@ def run_netx(export: Path | None, input: Path | None, *, halt: str = "on", data:
         raise DeployError("--input", f"recording takes {need / 2**30:.1f} GiB", "give fewer samples or timesteps, or use --target int")
     at = timing_of(graph, timing, schedule, mapping, protocol)
     compiled = warm(graph, x)
-    with Target(target, graph, export.parent, batch=batch, patience_s=patience, trace=trace, **at.options) as chosen:
+    folder = output or export.parent / f"{export.stem}-run"
+    with alone_in(folder), Target(target, graph, export.parent, batch=batch, patience_s=patience, trace=trace, **at.options) as chosen:
         start = time.perf_counter()
         with bar(f"{target}, {export.name}", len(x)) as progress:
             found = chosen.run(x, x, spikes=True if keep_all or chosen.network else [last],
                                 progress=lambda n: progress.advance(progress.task_ids[0], n))
         seconds = time.perf_counter() - start
         messages = None if chosen.network is None else chosen.network.messages
-    lava: dict[str, Any] = dict(zip(LAVA, (at.mapping, at.gates, at.protocol))) if target == "lava" else dict.fromkeys(LAVA)
-    graded = count(graph, x)
-    if delay_shift:
-        found = as_slayer_shows(found, graph, last)
-    named: dict[str, Any] = {"net": str(export), "input": str(input), "target": target, "delay_shift": delay_shift}
-    named |= {"input_unit": unit.name, "input_notes": list(unit.notes), "compile_s": compiled}
-    facts = named | summary(graph, found, seconds) | lava | {"graded": graded}
-    folder = output or export.parent / f"{export.stem}-run"
-    written = write(folder, found, facts, last, keep_all)
-    if messages is not None:
-        written.append(traffic.save(folder, messages))
-        facts["ports"] = traffic.facts(messages)
+        lava: dict[str, Any] = dict(zip(LAVA, (at.mapping, at.gates, at.protocol))) if target == "lava" else dict.fromkeys(LAVA)
+        graded = count(graph, x)
+        if delay_shift:
+            found = as_slayer_shows(found, graph, last)
+        named: dict[str, Any] = {"net": str(export), "input": str(input), "target": target, "delay_shift": delay_shift}
+        named |= {"input_unit": unit.name, "input_notes": list(unit.notes), "compile_s": compiled}
+        facts = named | summary(graph, found, seconds) | lava | {"graded": graded}
+        written = write(folder, found, facts, last, keep_all)
+        if messages is not None:
+            written.append(traffic.save(folder, messages))
+            facts["ports"] = traffic.facts(messages)
     if as_json:
         cli.print_json({**facts, "written": [str(folder / name) for name in written]})
         return folder
@@ -183,8 +184,7 @@ def write(folder: Path, record: Record, facts: dict[str, Any], last: str, keep_a
     """Write the files, each atomically; returns their names."""
     names = ["result.json", "events.npz", "outputs.npz"] + (["spikes.npz"] if keep_all else [])
     record.save(folder / names[1])
-    with atomic(folder / names[2]) as part:
-        np.savez_compressed(part, outputs=record.spikes[last], total=record.logits)
+    write_npz(folder / names[2], outputs=record.spikes[last], total=record.logits)
     if keep_all:
         record.save_spikes(folder / names[3])
     with atomic(folder / names[0]) as part:

@@ -78,7 +78,10 @@ class Builder:
 
     def encoder(self, signed: bool) -> None:
         shape = self.tokens, self.channels
-        if signed:
+        if signed and self.rng.random() < 0.4:
+            neurons = Cuba(4096, 2048, 40, "subtract") if self.rng.random() < 0.3 else Cuba(4096, 2048, 40)
+            self.bits.append(self.add("biased", OPS["biased"](shape, -90, 90, neurons), slots={"x": ["input"]}, mask=True))
+        elif signed:
             held = self.add("inject", OPS["inject"](shape, -90, 90), slots={"x": ["input"]})
             self.bits.append(self.add("lif", OPS["lif"](shape, Cuba(4096, 2048, 40)), slots={"x": [held]}, mask=True))
         else:

@@ -14,15 +14,15 @@ from torch import nn
 from spikegate.command import cli
 from spikegate.convert.checks.audit import audit
 from spikegate.convert.checks.listing import op_rows
+from spikegate.convert.spikingjelly.models import read
 from spikegate.convert.spikingjelly.plan import Plan
 from spikegate.convert.spikingjelly.quantising import Quantised, quantise
 from spikegate.convert.spikingjelly.reporting import as_json, compare_layers, float_answers, float_spikes, layer_table
-from spikegate.convert.spikingjelly.tracing import read
 from spikegate.convert.spikingjelly.tuning import fine_tune
 from spikegate.convert.spikingjelly.twin import trace_graph
 from spikegate.data.parts import Parts, load_parts
 from spikegate.engine.integer import run as run_int
-from spikegate.files import atomic
+from spikegate.files import atomic, together
 from spikegate.formats.host import Host
 from spikegate.formats.manifest import write_manifest
 from spikegate.formats.netx.graph_file import is_stock_chain, read_graph, write_graph
@@ -75,7 +75,7 @@ def import_model(
     ----------
     output : run folder; the export goes to output/export, the report to output/import.json
     data : the data set as in a manifest: name, and path, validation, seed where they matter
-    timesteps, form : see `spikegate.convert.spikingjelly.tracing.read`
+    timesteps, form : see `spikegate.convert.spikingjelly.models.read`
 
     Raises
     ------
@@ -90,7 +90,7 @@ def import_model(
     def as_floats(x: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(x * gain[:, None, None] + shift[:, None, None]).float()
 
-    plan, traced, form = read(model, as_floats(parts.validation.x[:2]), timesteps, form)
+    plan, model, form = read(model, as_floats(parts.validation.x[:2]), timesteps, form)
     found = quantise(plan, parts.levels, gain, shift)
     scores: list[float] = []
     if epochs:
@@ -98,11 +98,12 @@ def import_model(
     out = Path(output) / "export"
     embedded = write(out, found, plan, parts, {**data, "path": str(path) if path else None}, type(model).__name__)
     images = parts.validation.x[: _affordable(found.graph, LAYER_IMAGES)]
-    rows = compare_layers(plan, found.graph, float_spikes(traced, as_floats(images), form, plan.timesteps), embedded(images))
+    rows = compare_layers(plan, found.graph, float_spikes(model, as_floats(images), form, plan.timesteps), embedded(images))
     theirs = float((float_answers(model, as_floats(parts.test.x), form, plan.timesteps) == parts.test.y).mean())
     ours = float((run_int(found.graph, embedded(parts.test.x)).prediction == parts.test.y).mean())
     done = Imported(out, theirs, ours, as_json(rows), found.graph, scores)
-    report = {"float_accuracy": theirs, "int_accuracy": ours, "test_images": len(parts.test), "layers": done.layers, "scales": found.scales,
+    report = {"data": {**data, "path": str(path) if path else None}, "float_accuracy": theirs, "int_accuracy": ours,
+              "test_images": len(parts.test), "layers": done.layers, "scales": found.scales,
               "fine_tuned_epochs": epochs, "validation_accuracy": scores, "form": form, "timesteps": plan.timesteps}
     with atomic(Path(output) / REPORT) as part:
         part.write_text(json.dumps(report, indent=2, sort_keys=True) + "\n")
@@ -126,30 +127,31 @@ def write(out: Path, found: Quantised, plan: Plan, parts: Parts, data: dict[str,
     """Write net, embedding and manifest, and prove that torch, ONNX and the integers agree; returns the host's encoder."""
     graph, host = found.graph, found.host
     graph.meta = {"model": model, "dataset": parts.name, "classes": parts.classes}
-    bound = host.write(out / "embedding.onnx", plan.image_shape, parts.levels)
-    write_graph(graph, out / "model.net")
-    onnx = Host(out / "embedding.onnx")
-    images = parts.validation.x[: _affordable(graph, CHECKED)]
-    embedded = onnx.encode(images)
-    if not np.array_equal(embedded, host.encode(images)):
-        raise DeployError("embedding", "onnxruntime and the plan differ", "report this: the bound should exclude it")
-    ours, theirs = run_int(read_graph(out / "model.net"), embedded, spikes=True), trace_graph(graph, embedded)
-    for name in graph.ops:
-        if not np.array_equal(ours.spikes[name], theirs.spikes[name]):
-            raise DeployError(name, "the written op differs from torch", "run deploy/compare.py for the first neuron")
-    head = graph.ops["readout"].weight.shape[1]  # type: ignore[attr-defined]
-    grids = [layer.grid for layer in plan.layers.values() if layer.grid[0] * layer.grid[1] == head]
-    write_manifest(
-        out,
-        {
-            "name": out.resolve().parent.name, "model": model, "dataset": parts.name, "data": data, "classes": len(parts.classes),
-            "labels": parts.classes, "timesteps": graph.timesteps, "halting": False, "grid": list(grids[-1]),
-            "image_shape": list(plan.image_shape), "host_macs": host.macs, "host_bound": bound,
-            "dense_ops": {n: op.dense_ops for n, op in graph.ops.items()}, "embedding_ops": found.embedding,
-            "gates": credit.gates(graph), "exit_drop": None, "stock_netx": is_stock_chain(graph),
-            "parameters": int(sum(w.size + b.size for w, b in found.latent.values()) + host.parameters),
-            "ops": op_rows(graph), "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in audit(graph, embedded)],
-        },
-    )  # fmt: skip
+    with together(out, "manifest.json") as part:
+        bound = host.write(part / "embedding.onnx", plan.image_shape, parts.levels)
+        write_graph(graph, part / "model.net")
+        onnx = Host(part / "embedding.onnx")
+        images = parts.validation.x[: _affordable(graph, CHECKED)]
+        embedded = onnx.encode(images)
+        if not np.array_equal(embedded, host.encode(images)):
+            raise DeployError("embedding", "onnxruntime and the plan differ", "report this: the bound should exclude it")
+        ours, theirs = run_int(read_graph(part / "model.net"), embedded, spikes=True), trace_graph(graph, embedded)
+        for name in graph.ops:
+            if not np.array_equal(ours.spikes[name], theirs.spikes[name]):
+                raise DeployError(name, "the written op differs from torch", "run deploy/compare.py for the first neuron")
+        head = graph.ops["readout"].weight.shape[1]  # type: ignore[attr-defined]
+        grids = [layer.grid for layer in plan.layers.values() if layer.grid[0] * layer.grid[1] == head]
+        write_manifest(
+            part,
+            {
+                "name": out.resolve().parent.name, "model": model, "dataset": parts.name, "data": data, "classes": len(parts.classes),
+                "labels": parts.classes, "timesteps": graph.timesteps, "halting": False, "grid": list(grids[-1]),
+                "image_shape": list(plan.image_shape), "host_macs": host.macs, "host_bound": bound,
+                "dense_ops": {n: op.dense_ops for n, op in graph.ops.items()}, "embedding_ops": found.embedding,
+                "gates": credit.gates(graph), "exit_drop": None, "stock_netx": is_stock_chain(graph),
+                "parameters": int(sum(w.size + b.size for w, b in found.latent.values()) + host.parameters),
+                "ops": op_rows(graph), "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in audit(graph, embedded)],
+            },
+        )  # fmt: skip
     return onnx.encode
 

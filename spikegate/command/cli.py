@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
+from spikegate.command.ending import as_ctrl_c
 from spikegate.command.extras import absent
 from spikegate.command.table import as_called
 from spikegate.errors import DeployError
@@ -44,7 +46,8 @@ def run(main: Callable[[], None]) -> None:
     """Run a command's main function as a process: errors become one paragraph, never a traceback (unless SPIKEGATE_DEBUG is set)."""
     logging.basicConfig(level=os.environ.get("SPIKEGATE_LOG", "WARNING"), format="%(name)s: %(message)s")
     try:
-        main()
+        with as_ctrl_c():
+            main()
     except DeployError as e:
         if os.environ.get("SPIKEGATE_DEBUG"):
             raise
@@ -68,7 +71,8 @@ def run(main: Callable[[], None]) -> None:
         )
         sys.exit(1)
     except KeyboardInterrupt:
-        errors.print("interrupted", style="red")
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            errors.print("interrupted", style="red")
         sys.exit(130)
 
 

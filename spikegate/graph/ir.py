@@ -252,28 +252,36 @@ class Graph:
                     return
             if edge.slot not in [s.rstrip("*?") for s in self.ops[edge.target].slots]:
                 yield edge.target, f"has no input slot {edge.slot!r}", f"slots: {', '.join(self.ops[edge.target].slots)}"
-        for name, op in self.ops.items():
-            slots = self.sources(name)
-            early = [e.source for edges in slots.values() for e in edges if not e.delay and e.source not in seen]
-            if early:
-                yield name, f"reads {', '.join(early)} before it is computed", "order the ops, or mark the slot as delayed"
-            for slot in op.slots:
-                bare = slot.rstrip("*?")
-                if "?" not in slot and bare not in slots:
-                    yield name, f"slot {bare!r} is not connected", "connect it"
-                if "*" not in slot and len(slots.get(bare, [])) > 1:
-                    yield name, f"slot {bare!r} has {len(slots[bare])} sources", "it takes one"
-            shapes = {s: [self.shape_of(e.source) for e in edges] for s, edges in slots.items()}
-            payloads = {s: [self.payload_of(e.source) for e in edges] for s, edges in slots.items()}
-            for slot, given in shapes.items():
-                if len(set(given)) > 1:
-                    yield name, f"sources of slot {slot!r} differ in shape: {given}", "sources that add up need equal shapes"
-            yield from ((name, *p) for p in (*op.problems(shapes, payloads), *op.overflows(payloads, self.timesteps)))
-            if any(e.source == INPUT or self.ops[e.source].kind != "timestep_gate" for e in slots.get("open", [])):
-                yield name, "slot 'open' is not fed by a timestep gate", "connect an op of kind timestep_gate"
-            if hasattr(op, "copies") and op.copies != len(self.consumers(name)):
-                yield name, f"has {op.copies} synapse copies for {len(self.consumers(name))} consumers", "give each consumer its own"
+        for name in self.ops:
+            try:
+                yield from self._problems_of(name, seen)
+            except (ArithmeticError, LookupError, ValueError, TypeError, MemoryError) as e:
+                yield name, f"its fields do not fit together ({type(e).__name__}: {e})", "check its sizes; a file may be damaged"
+                return
             seen.add(name)
+
+    def _problems_of(self, name: str, seen: set[str]) -> Iterator[tuple[str, str, str]]:
+        """Broken rules of one op, in whose order those in `seen` come before it."""
+        op, slots = self.ops[name], self.sources(name)
+        early = [e.source for edges in slots.values() for e in edges if not e.delay and e.source not in seen]
+        if early:
+            yield name, f"reads {', '.join(early)} before it is computed", "order the ops, or mark the slot as delayed"
+        for slot in op.slots:
+            bare = slot.rstrip("*?")
+            if "?" not in slot and bare not in slots:
+                yield name, f"slot {bare!r} is not connected", "connect it"
+            if "*" not in slot and len(slots.get(bare, [])) > 1:
+                yield name, f"slot {bare!r} has {len(slots[bare])} sources", "it takes one"
+        shapes = {s: [self.shape_of(e.source) for e in edges] for s, edges in slots.items()}
+        payloads = {s: [self.payload_of(e.source) for e in edges] for s, edges in slots.items()}
+        for slot, given in shapes.items():
+            if len(set(given)) > 1:
+                yield name, f"sources of slot {slot!r} differ in shape: {given}", "sources that add up need equal shapes"
+        yield from ((name, *p) for p in (*op.problems(shapes, payloads), *op.overflows(payloads, self.timesteps)))
+        if any(e.source == INPUT or self.ops[e.source].kind != "timestep_gate" for e in slots.get("open", [])):
+            yield name, "slot 'open' is not fed by a timestep gate", "connect an op of kind timestep_gate"
+        if hasattr(op, "copies") and op.copies != len(self.consumers(name)):
+            yield name, f"has {op.copies} synapse copies for {len(self.consumers(name))} consumers", "give each consumer its own"
 
     def without(self, kinds: Iterable[str]) -> Graph:
         """The graph without ops of these kinds. An op's `stand_in` sources take its place; its other edges go with it."""

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from spikegate.formats.netx.chain import read_chain
-from spikegate.formats.netx.graph_file import no_foreign_links
-from spikegate.graph.ir import DeployError, Graph, Payload, Sources
+from spikegate.graph.ir import Graph, Payload, Sources
 from spikegate.neurons.base import GRADED, Neuron
 from spikegate.ops.axon_delay import AxonDelay
 from spikegate.ops.base.block import Block
 from spikegate.ops.block_dense import BlockDense
 from spikegate.ops.block_input import BlockInput
 from spikegate.ops.block_recurrent import BlockRecurrent
+from spikegate.reading import hdf5
+from spikegate.reading.numbers import int32
 
 
 class Layer:
@@ -55,7 +55,7 @@ class Layer:
             assert x is not None
             due = x.reshape(1, 1, *self.op.out_shape)
         if self.neuron is None:
-            out = due[0].astype(np.int32)
+            out = int32(due[0], f"{self.name}'s sums")
         elif self.neuron.complex:
             out = self.neuron.step(self.state, due, self.bias)
         else:
@@ -111,17 +111,10 @@ class Pipeline:
                  spike_exp: int = 6) -> None:
         shape = None if input_shape is None else tuple(int(v) for v in input_shape)[::-1]
         payload = GRADED if input_message_bits else Payload(0, 1)
-        hint = "check that the download is complete"
-        if not Path(path).is_file():
-            raise DeployError(str(path), "no such file", "give a .net file")
-        try:
-            with h5py.File(path, "r") as f:
-                no_foreign_links(f, str(path))
-                self.graph, names = read_chain(f, str(path), skip=skip_layers or 0, count=num_layers, spike_exp=spike_exp,
-                                               input_shape=shape, payload=payload, plain_ops=False)
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as e:
-            raise DeployError(str(path), f"not a readable NetX HDF5 file ({e})", hint) from None
-        self.graph.check()
+        with hdf5.opened(Path(path), "NetX HDF5 file", "check that the download is complete") as f:
+            self.graph, names = read_chain(f, str(path), skip=skip_layers or 0, count=num_layers, spike_exp=spike_exp,
+                                           input_shape=shape, payload=payload, plain_ops=False)
+            self.graph.check()
         resets = [None if reset_interval is None else (reset_interval, reset_offset + 1 + i) for i in range(len(names))]
         self.layers = [Layer(self.graph, n, r) for n, r in zip(names, resets)]
         self.message_bits = self.graph.meta.get("message_bits", input_message_bits)  # a skipped layer knows what it would have sent
@@ -142,10 +135,10 @@ class Pipeline:
 
     def absorb(self, x: np.ndarray) -> None:
         """Take the input of the step that just fired."""
-        before = [x != 0 if self.unary else x, *self.outs]
+        before = [np.where(x != 0, 1, 0) if self.unary else x, *self.outs]
         for k, layer in enumerate(self.layers):
             if not isinstance(layer.op, BlockInput):
-                layer.absorb(before[k].astype(np.int32), self.outs[k])
+                layer.absorb(int32(before[k], f"the input of {layer.name}"), self.outs[k])
 
     def step(self, x: np.ndarray) -> list[np.ndarray]:
         """One Lava step: outputs of all layers."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from spikegate.errors import DeployError
+from spikegate.reading import hdf5
 
 FIELDS = {
     "Input": (), "Output": (), "Flatten": (), "Affine": ("weight", "bias"), "Linear": ("weight",), "Conv1d": ("weight", "bias"),
@@ -44,18 +45,11 @@ class Flat:
 def read_file(path: Path) -> Any:
     """``nir.NIRGraph`` of a file; a DeployError names what is missing or damaged."""
     try:
-        import h5py
         from nir.serialization import hdf2dict
     except ImportError:
         raise DeployError("nir", "is not installed", "pip install 'spikegate[nir]'") from None
-    try:
-        with h5py.File(path, "r") as f:
-            found = hdf2dict(f["node"])
-    except DeployError:
-        raise
-    except Exception as e:  # h5py and nir raise many types for a damaged file
-        what = str(e).splitlines()[0] if str(e) else type(e).__name__
-        raise DeployError(str(path), f"not a readable NIR file ({what})", "write it with nir 1.0.8") from None
+    with hdf5.opened(Path(path), "NIR file", "write it with nir 1.0.8") as f:
+        found = hdf2dict(f["node"])
     if not isinstance(found, dict) or str(found.get("type")) != "NIRGraph":
         raise DeployError(str(path), "holds no NIR graph", "write a nir.NIRGraph")
     return _node("NIR", found)
