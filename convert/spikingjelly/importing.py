@@ -32,6 +32,8 @@ from spikegate.graph.ir import DeployError, Graph, load_ops
 REPORT = "import.json"  # marks a folder whose export was imported
 CHECKED = 32  # validation images on which torch, ONNX and the integer reference must agree, at most
 LAYER_IMAGES = 128  # validation images of the layer report, at most
+SCORED = 2e11  # synaptic operations, as if every input spiked, that the accuracy on the test part may take if not said otherwise
+LEAST_SCORED = 200  # test images, whatever the net
 CELLS = 1 << 27  # (neuron, timestep, image) cells that are recorded at a time
 
 
@@ -67,7 +69,7 @@ class Imported:
 
 def import_model(
     model: nn.Module, output: Path, data: dict[str, Any], *, timesteps: int | None = None, form: str | None = None,
-    pixels: Pixels = Pixels(), epochs: int = 0, rate: float = 0.3, quiet: bool = False,
+    pixels: Pixels = Pixels(), epochs: int = 0, rate: float = 0.3, quiet: bool = False, test_images: int | None = None,
 ) -> Imported:
     """Read, quantise, fine-tune for `epochs`, write and measure a SpikingJelly model.
 
@@ -75,6 +77,7 @@ def import_model(
     ----------
     output : run folder; the export goes to output/export, the report to output/import.json
     data : the data set as in a manifest: name, and path, validation, seed where they matter
+    test_images : images of the test part that are scored, spread evenly over it; left out, all of them, fewer where the net is large
     timesteps, form : see `spikegate.convert.spikingjelly.models.read`
 
     Raises
@@ -99,10 +102,12 @@ def import_model(
     embedded = write(out, found, plan, parts, {**data, "path": str(path) if path else None}, type(model).__name__)
     images = parts.validation.x[: _affordable(found.graph, LAYER_IMAGES)]
     rows = compare_layers(plan, found.graph, float_spikes(model, as_floats(images), form, plan.timesteps), embedded(images))
-    theirs = float((float_answers(model, as_floats(parts.test.x), form, plan.timesteps) == parts.test.y).mean())
-    ours = float((run_int(found.graph, embedded(parts.test.x)).prediction == parts.test.y).mean())
+    chosen = _scored(found.graph, len(parts.test), test_images)
+    x, y = parts.test.x[chosen], parts.test.y[chosen]
+    theirs = float((float_answers(model, as_floats(x), form, plan.timesteps) == y).mean())
+    ours = float((run_int(found.graph, embedded(x)).prediction == y).mean())
     done = Imported(out, theirs, ours, as_json(rows), found.graph, scores)
-    report = {"float_accuracy": theirs, "int_accuracy": ours, "test_images": len(parts.test), "layers": done.layers, "scales": found.scales,
+    report = {"float_accuracy": theirs, "int_accuracy": ours, "test_images": len(chosen), "layers": done.layers, "scales": found.scales,
               "fine_tuned_epochs": epochs, "validation_accuracy": scores, "form": form, "timesteps": plan.timesteps}
     with atomic(Path(output) / REPORT) as part:
         part.write_text(json.dumps(report, indent=2, sort_keys=True) + "\n")
@@ -110,10 +115,18 @@ def import_model(
         cli.console.print(layer_table(rows, len(images)))
         if scores:
             cli.console.print("fine-tuned: validation accuracy " + ", ".join(f"{100 * s:.2f} %" for s in scores) + " (first: before)")
-        cli.console.print(f"accuracy on {len(parts.test)} test images: float {100 * theirs:.2f} %, integers {100 * ours:.2f} % "
+        of = "" if len(chosen) == len(parts.test) else f" of {len(parts.test):,} (--test-images: more)"
+        cli.console.print(f"accuracy on {len(chosen):,} test images{of}: float {100 * theirs:.2f} %, integers {100 * ours:.2f} % "
                           f"({100 * (ours - theirs):+.2f} points)")
         cli.console.print(f"wrote {out}/model.net, embedding.onnx, manifest.json; next: python deploy/run.py {output}")
     return done
+
+
+def _scored(graph: Graph, images: int, wanted: int | None) -> np.ndarray:
+    """Which images of the test part are scored."""
+    cost = graph.timesteps * sum(op.dense_ops for op in graph.ops.values())
+    count = wanted or max(LEAST_SCORED, int(SCORED // max(cost, 1)))
+    return np.unique(np.linspace(0, images - 1, min(images, count)).round().astype(int))
 
 
 def _affordable(graph: Graph, most: int) -> int:
