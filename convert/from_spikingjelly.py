@@ -30,7 +30,8 @@ class Args:
     weights: Path | None = None
     """State dict, .safetensors or torch's (read with weights_only=True); left out, the function's own weights."""
     data: str = "digits"
-    """Data set: digits, fashion, cifar10, cifar100, npz, folder. Validation images calibrate, test images score."""
+    """Data set: digits, fashion, cifar10, cifar100, npz, folder; of events: events, nmnist, dvsgesture, cifar10dvs.
+    Validation images calibrate, test images score."""
     data_path: Path | None = None
     """Local copy of the data."""
     timesteps: int | None = None

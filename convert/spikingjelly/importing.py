@@ -14,17 +14,18 @@ from torch import nn
 from spikegate.command import cli
 from spikegate.convert.checks.audit import audit
 from spikegate.convert.checks.listing import op_rows
+from spikegate.convert.spikingjelly.hosting import HostLayer
 from spikegate.convert.spikingjelly.models import read
 from spikegate.convert.spikingjelly.plan import Plan
 from spikegate.convert.spikingjelly.quantising import Quantised, quantise
 from spikegate.convert.spikingjelly.reporting import as_json, compare_layers, float_answers, float_spikes, layer_table
 from spikegate.convert.spikingjelly.tuning import fine_tune
 from spikegate.convert.spikingjelly.twin import trace_graph
-from spikegate.data.parts import Parts, load_parts
+from spikegate.data.parts import EVENT_SETS, Parts, binning_of, load_parts
 from spikegate.engine.integer import run as run_int
 from spikegate.files import atomic
-from spikegate.formats.host import Host
-from spikegate.formats.manifest import write_manifest
+from spikegate.formats.event_host import EMBEDDING, open_host
+from spikegate.formats.manifest import WRITTEN, write_manifest
 from spikegate.formats.netx.graph_file import is_stock_chain, read_graph, write_graph
 from spikegate.graph import credit
 from spikegate.graph.ir import DeployError, Graph, load_ops
@@ -87,8 +88,15 @@ def import_model(
     """  # fmt: skip
     load_ops()
     path = data.get("path")
-    parts = load_parts(data["name"], Path(path) if path else None, validation=data.get("validation", 0.1), seed=data.get("seed", 0))
-    gain, shift = pixels.affine(parts.train.x.shape[1], parts.levels)
+    events = data["name"] in EVENT_SETS
+    if events:
+        data = {"frames": timesteps or 4, "bin_by": "time", "most": 1, **data}
+    held, seed = data.get("validation", 0.1), data.get("seed", 0)
+    parts = load_parts(data["name"], Path(path) if path else None, validation=held, seed=seed, binning=binning_of(data))
+    if events and pixels != Pixels():
+        raise DeployError("--mean, --std", "events are spikes, not pixels", "leave them out")
+    channels = parts.train.x.shape[-3]
+    gain, shift = (np.ones(channels), np.zeros(channels)) if events else pixels.affine(channels, parts.levels)
 
     def as_floats(x: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(x * gain[:, None, None] + shift[:, None, None]).float()
@@ -139,9 +147,10 @@ def write(out: Path, found: Quantised, plan: Plan, parts: Parts, data: dict[str,
     """Write net, embedding and manifest, and prove that torch, ONNX and the integers agree; returns the host's encoder."""
     graph, host = found.graph, found.host
     graph.meta = {"model": model, "dataset": parts.name, "classes": parts.classes}
-    bound = host.write(out / "embedding.onnx", plan.image_shape, parts.levels)
+    frames = (plan.timesteps, *plan.image_shape) if plan.events else plan.image_shape
+    bound = host.write(out / EMBEDDING, plan.image_shape, parts.levels) if isinstance(host, HostLayer) else 0
     write_graph(graph, out / "model.net")
-    onnx = Host(out / "embedding.onnx")
+    onnx = open_host(out, graph, {"image_shape": frames})
     images = parts.validation.x[: _affordable(graph, CHECKED)]
     embedded = onnx.encode(images)
     if not np.array_equal(embedded, host.encode(images)):
@@ -157,12 +166,14 @@ def write(out: Path, found: Quantised, plan: Plan, parts: Parts, data: dict[str,
         {
             "name": out.resolve().parent.name, "model": model, "dataset": parts.name, "data": data, "classes": len(parts.classes),
             "labels": parts.classes, "timesteps": graph.timesteps, "halting": False, "grid": list(grids[-1]),
-            "image_shape": list(plan.image_shape), "host_macs": host.macs, "host_bound": bound,
+            "image_shape": list(frames), "host_macs": host.macs, "host_bound": bound,
             "dense_ops": {n: op.dense_ops for n, op in graph.ops.items()}, "embedding_ops": found.embedding,
             "gates": credit.gates(graph), "exit_drop": None, "stock_netx": is_stock_chain(graph),
             "parameters": int(sum(w.size + b.size for w, b in found.latent.values()) + host.parameters),
             "ops": op_rows(graph), "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in audit(graph, embedded)],
+            "recording_ms": None if parts.recorded is None else round(parts.recorded.milliseconds, 3),
         },
+        tuple(name for name in WRITTEN if name != EMBEDDING or not plan.events),
     )  # fmt: skip
     return onnx.encode
 
