@@ -116,13 +116,13 @@ class GraphTwin(nn.Module):
         return even(self.weights[self.names[name]]), whole(self.biases[self.names[name]])
 
     def forward(self, embedded: torch.Tensor, record: dict[str, list[torch.Tensor]] | None = None) -> torch.Tensor:
-            now = x0[:, t] if framed else x0 if t == 0 else torch.zeros_like(x0)  # the host sends an image once
-            signals = {INPUT: now}
+        """Class accumulators after the last timestep [N, classes] from what the host sends [N, positions, channels], or frames [N, T, ...]."""
         state: dict[str, torch.Tensor] = {}
         held = {n: self.integers(n) for n in self.names}
         x0, framed = embedded.float(), embedded.dim() > 1 + len(self.graph.input_shape)
         for t in range(self.graph.timesteps):
-            signals = {INPUT: x0[:, t] if framed else x0 if t == 0 else torch.zeros_like(x0)}  # an image once
+            now = x0[:, t] if framed else x0 if t == 0 else torch.zeros_like(x0)  # the host sends an image once
+            signals = {INPUT: now}
             for name, op in self.graph.ops.items():
                 inputs = {s: [signals[e.source] for e in edges] for s, edges in self.wiring[name].items()}
                 out = RUN[op.kind](op, name, inputs, state, held.get(name))
