@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from spikegate.command import cli
+from spikegate.command.folder_lock import alone_in
 from spikegate.command.runs import find_run
 from spikegate.convert.calibrate import ENOUGH, calibrate_margin, with_margin, with_shifts
 from spikegate.convert.checks.audit import OpAudit, audit
@@ -54,7 +55,8 @@ def export(run: Path | None, output: Path | None, *, exit_drop: float | None = N
         graph.check()
         _print(graph, net.stem.macs, None, as_json)
         return folder
-    done = write_export(folder, output, exit_drop=exit_drop, exit_risk=exit_risk, exit_confidence=exit_confidence)
+    with alone_in(output or folder / "export"):
+        done = write_export(folder, output, exit_drop=exit_drop, exit_risk=exit_risk, exit_confidence=exit_confidence)
     _print(done.graph, done.host_macs, done.audit, as_json)
     if not as_json:
         agree = f"torch, ONNX and the file agree on {done.checked} validation images"

@@ -11,6 +11,7 @@ import numpy as np
 from rich import progress as rich
 
 from spikegate.command import cli
+from spikegate.command.folder_lock import alone_in
 from spikegate.command.runs import run_of, trained_in
 from spikegate.data.shipped import parse_data
 from spikegate.deploy import traffic
@@ -18,6 +19,7 @@ from spikegate.deploy.bundle import Bundle, load_images, open_export, spike_byte
 from spikegate.deploy.network.message_log import Messages
 from spikegate.deploy.targets import Progress, Target
 from spikegate.deploy.timing import Timing, described, timing_of
+from spikegate.deploy.warming import warm
 from spikegate.engine.arguments import checked_labels
 from spikegate.engine.record import Record
 from spikegate.files import atomic, write_npz
@@ -46,7 +48,7 @@ def deploy(export: Path | None = None, *, data: str | None = None, data_path: Pa
     Raises
     ------
     DeployError
-        No export, unknown data, a process that failed, too many spikes to record.
+        No export, unknown data, a process that failed, too many spikes to record, another command that writes into the same folder.
     """
     parse_data(data or "test")
     bundle = open_export(export)
@@ -56,15 +58,15 @@ def deploy(export: Path | None = None, *, data: str | None = None, data_path: Pa
     spikes = record == "spikes"
     at = timing_of(graph, timing, schedule, mapping, protocol)
     messages = Messages() if trace else None
-    with bar(f"{target}, {split}", len(images)) as progress:
+    folder = output or run_of(bundle.folder) / "deploy"
+    with alone_in(folder), bar(f"{target}, {split}", len(images)) as progress:
         found = infer(bundle, images, labels, target=target, at=at, halt=halt, spikes=spikes, batch=batch, patience=patience,
                       trace=messages, progress=lambda n: progress.advance(progress.task_ids[0], n))
-    found.meta |= {"split": split, "shipped": opened.shipped, "data_path": str(data_path) if data_path else None}
-    found.meta |= recording_time(bundle.manifest, found)
-    folder = output or run_of(bundle.folder) / "deploy"
-    written = write(folder, found, images, spikes)
-    if messages is not None:
-        written.append(traffic.save(folder, messages, halt))
+        found.meta |= {"split": split, "shipped": opened.shipped, "data_path": str(data_path) if data_path else None}
+        found.meta |= recording_time(bundle.manifest, found)
+        written = write(folder, found, images, spikes)
+        if messages is not None:
+            written.append(traffic.save(folder, messages, halt))
     facts = summary(found) | {"mean_layer_timesteps": mean_layer_timesteps(graph)}
     if messages is not None:
         facts["ports"] = traffic.facts(messages)
@@ -85,7 +87,7 @@ def deploy(export: Path | None = None, *, data: str | None = None, data_path: Pa
         print_(f"  chip steps         {facts['mean_chip_steps']:.1f} per inference ({described(facts)})", soft_wrap=True)
         if facts["void_timesteps"]:
             print_(f"  under way at exit  {facts['void_timesteps']:,} timesteps, {facts['void_events']:,} chip events", soft_wrap=True)
-    print_(f"  speed              {facts['images_per_s']:.1f} inferences/s")
+    print_(f"  speed              {facts['images_per_s']:.1f} inferences/s, after {facts['compile_s']:.1f} s for the compiled kernels")
     if messages is not None:
         traffic.show(messages)
     print_(f"wrote {folder}/{', '.join(written)}", soft_wrap=True)
@@ -122,6 +124,7 @@ def infer(bundle: Bundle, images: np.ndarray, labels: np.ndarray | None = None, 
     embedded = bundle.host.encode(images)
     labels = None if labels is None else checked_labels(graph, labels, len(embedded))
     folder = trained_in(bundle.folder) if target == "torch" else run_of(bundle.folder)
+    compiled = warm(graph, embedded) if target != "torch" else 0.0
     with Target(target, graph, folder, batch=batch, patience_s=patience, trace=trace is not None, **at.options) as chosen:
         start = time.perf_counter()
         found = chosen.run(images, embedded, labels, spikes=spikes, progress=progress)
@@ -133,7 +136,7 @@ def infer(bundle: Bundle, images: np.ndarray, labels: np.ndarray | None = None, 
         "samples": list(range(len(images))), "dataset": bundle.manifest["dataset"], "target": target,
         "timing": "algorithmic" if at.schedule is None else "loihi", "mapping": at.mapping if target == "lava" else None,
         "gates": at.gates if target == "lava" else None, "protocol": at.protocol if target == "lava" else None, "halt": halt,
-        "images_per_s": len(images) / seconds,
+        "images_per_s": len(images) / seconds, "compile_s": compiled,
         "name": bundle.manifest["name"], "model": bundle.manifest["model"],
     }
     return found

@@ -78,7 +78,10 @@ class Builder:
 
     def encoder(self, signed: bool) -> None:
         shape = self.tokens, self.channels
-        if signed:
+        if signed and self.rng.random() < 0.4:
+            neurons = Cuba(4096, 2048, 40, "subtract") if self.rng.random() < 0.3 else Cuba(4096, 2048, 40)
+            self.bits.append(self.add("biased", OPS["biased"](shape, -90, 90, neurons), slots={"x": ["input"]}, mask=True))
+        elif signed:
             held = self.add("inject", OPS["inject"](shape, -90, 90), slots={"x": ["input"]})
             self.bits.append(self.add("lif", OPS["lif"](shape, Cuba(4096, 2048, 40)), slots={"x": [held]}, mask=True))
         else:
@@ -161,7 +164,8 @@ class Builder:
         elif kind == "spiking_attention":
             counts = int(rng.integers(1, 4)) * 8 - 1
             op = OPS[kind](n, c, HEADS, 3, Cuba(4096, 2048, counts), str(rng.choice(["kv", "qk"])))
-            slots = {s: self.sources(self.bits, 1) for s in "qkv"}
+            relay = OPS["relay"]((n, c), 1)  # an attention takes what dead tokens cannot send
+            slots = {s: [self.add("relay", relay, slots={"x": self.sources(self.bits, 1)}, alive=True)] for s in "qkv"}
         else:
             heads = {"qk_token_gate": (HEADS,), "multiscale_gate": (HEADS, int(rng.integers(1, 3)))}.get(kind, ())
             op = OPS[kind](n, c, *heads)

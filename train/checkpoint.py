@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +20,7 @@ from spikegate.files import atomic
 from spikegate.graph.ir import DeployError
 
 SCHEMA = "1"
-MODEL, OPTIMIZER, RANDOM = "model/", "optimizer/", "random/"
+MODEL, OPTIMIZER, RANDOM, MORE = "model/", "optimizer/", "random/", "more/"
 SLOTS = ("exp_avg", "exp_avg_sq", "step")  # of AdamW
 SHOWN = 5  # problems that one message names
 
@@ -66,12 +67,15 @@ def read(path: Path, hint: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]
     return tensors, facts
 
 
-def save_checkpoint(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
-    """Write everything that an exact continuation needs: weights, optimizer, random states, progress."""
+def save_checkpoint(
+    path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, state: State, more: dict[str, torch.Tensor] | None = None
+) -> None:
+    """Write everything that an exact continuation needs: weights, optimizer, random states, progress, and `more` by name."""
     names = {id(p): name for name, p in net.named_parameters()}
     tensors = {MODEL + name: tensor for name, tensor in net.state_dict().items()}
     for parameter, slots in optimizer.state.items():
         tensors |= {f"{OPTIMIZER}{names[id(parameter)]}/{slot}": torch.as_tensor(value) for slot, value in slots.items()}
+    tensors |= {MORE + name: tensor for name, tensor in (more or {}).items()}
     numpy_state = cast("tuple[str, np.ndarray, int, int, float]", np.random.get_state(legacy=True))
     kind, keys, position, has_gauss, gauss = numpy_state
     tensors[RANDOM + "torch"] = torch.get_rng_state()
@@ -79,8 +83,13 @@ def save_checkpoint(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer
     write(path, tensors, {"state": asdict(state), "numpy": [kind, position, has_gauss, gauss], "python": random.getstate()})
 
 
-def load_checkpoint(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer) -> State:
-    """Put net, optimizer and random states back as `save_checkpoint` found them; returns the progress."""
+def load_checkpoint(
+    path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, more: Callable[[dict[str, torch.Tensor]], None] | None = None
+) -> State:
+    """Put net, optimizer and random states back as `save_checkpoint` found them, on whatever device they are now; returns the progress.
+
+    `more` takes the further tensors by name; a KeyError of it means that one is missing.
+    """
     hint = "the run cannot be resumed from it; start a new one"
     tensors, facts = read(path, hint)
     fill(net, {n[len(MODEL):]: t for n, t in tensors.items() if n.startswith(MODEL)}, path, hint)
@@ -90,13 +99,17 @@ def load_checkpoint(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer
             if name not in parameters or set(slots) != set(SLOTS):
                 what = "is of no parameter" if name not in parameters else f"has {', '.join(sorted(slots))}, not {', '.join(SLOTS)}"
                 raise DeployError(str(path), f"optimizer state of {name} {what}", hint)
+            parameter = parameters[name]
             for slot, t in slots.items():
-                shape = () if slot == "step" else tuple(parameters[name].shape)
+                shape = () if slot == "step" else tuple(parameter.shape)
                 fit = tuple(t.shape) == shape and t.dtype == torch.float32
                 if not fit or not torch.isfinite(t).all() or (slot != "exp_avg" and (t < 0).any()):
                     what = f"is {t.dtype} {tuple(t.shape)}, or out of range; it takes float32 {shape}"
                     raise DeployError(str(path), f"optimizer state {slot} of {name} {what}", hint)
-            optimizer.state[parameters[name]] = slots
+            fused = any(g["fused"] for g in optimizer.param_groups if any(p is parameter for p in g["params"]))
+            optimizer.state[parameter] = {n: t if n == "step" and not fused else t.to(parameter.device) for n, t in slots.items()}
+        if more is not None:
+            more({n[len(MORE):]: t for n, t in tensors.items() if n.startswith(MORE)})
         kind, position, has_gauss, gauss = facts["numpy"]
         np.random.set_state((kind, tensors[RANDOM + "numpy"].numpy().astype(np.uint32), position, has_gauss, gauss))
         version, keys, gauss = facts["python"]

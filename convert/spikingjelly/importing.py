@@ -14,10 +14,10 @@ from torch import nn
 from spikegate.command import cli
 from spikegate.convert.checks.audit import audit
 from spikegate.convert.checks.listing import op_rows
+from spikegate.convert.spikingjelly.models import read
 from spikegate.convert.spikingjelly.plan import Plan
 from spikegate.convert.spikingjelly.quantising import Quantised, quantise
 from spikegate.convert.spikingjelly.reporting import as_json, compare_layers, float_answers, float_spikes, layer_table
-from spikegate.convert.spikingjelly.tracing import read
 from spikegate.convert.spikingjelly.tuning import fine_tune
 from spikegate.convert.spikingjelly.twin import trace_graph
 from spikegate.data.parts import Parts, load_parts
@@ -75,7 +75,7 @@ def import_model(
     ----------
     output : run folder; the export goes to output/export, the report to output/import.json
     data : the data set as in a manifest: name, and path, validation, seed where they matter
-    timesteps, form : see `spikegate.convert.spikingjelly.tracing.read`
+    timesteps, form : see `spikegate.convert.spikingjelly.models.read`
 
     Raises
     ------
@@ -90,7 +90,7 @@ def import_model(
     def as_floats(x: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(x * gain[:, None, None] + shift[:, None, None]).float()
 
-    plan, traced, form = read(model, as_floats(parts.validation.x[:2]), timesteps, form)
+    plan, model, form = read(model, as_floats(parts.validation.x[:2]), timesteps, form)
     found = quantise(plan, parts.levels, gain, shift)
     scores: list[float] = []
     if epochs:
@@ -98,7 +98,7 @@ def import_model(
     out = Path(output) / "export"
     embedded = write(out, found, plan, parts, {**data, "path": str(path) if path else None}, type(model).__name__)
     images = parts.validation.x[: _affordable(found.graph, LAYER_IMAGES)]
-    rows = compare_layers(plan, found.graph, float_spikes(traced, as_floats(images), form, plan.timesteps), embedded(images))
+    rows = compare_layers(plan, found.graph, float_spikes(model, as_floats(images), form, plan.timesteps), embedded(images))
     theirs = float((float_answers(model, as_floats(parts.test.x), form, plan.timesteps) == parts.test.y).mean())
     ours = float((run_int(found.graph, embedded(parts.test.x)).prediction == parts.test.y).mean())
     done = Imported(out, theirs, ours, as_json(rows), found.graph, scores)

@@ -33,6 +33,7 @@ from spikegate.convert.spikingjelly.scaling import (
 from spikegate.convert.spikingjelly.streams import FedOps, add_branch, choose_scales, fed_groups
 from spikegate.graph.ir import DeployError, Graph, Op, Payload
 from spikegate.neurons.cuba import DECAY_ONE, VTH_MANT_MAX, Cuba
+from spikegate.neurons.resets import SUBTRACT
 from spikegate.ops.conv import Conv
 from spikegate.ops.max_pool import MaxPool
 from spikegate.ops.membrane import Membrane
@@ -192,7 +193,8 @@ def _attention(layer: Attention, timesteps: int) -> SpikingAttention:
     exponent = 0 if decay in (0, DECAY_ONE) else timesteps - 1
 
     def made(e: int) -> Cuba:
-        return Cuba(DECAY_ONE, decay, max(1, math.ceil(counts * 2**e - 1e-6) - 1))
+        vth = max(1, math.ceil(counts * 2**e - 1e-6) - 1)
+        return Cuba(DECAY_ONE, decay, vth, SUBTRACT, max(1, round(counts * 2**e))) if layer.neuron.soft else Cuba(DECAY_ONE, decay, vth)
 
     while exponent > 0 and (made(exponent).overflows(peak << exponent, timesteps) or made(exponent).vth > VTH_MANT_MAX):
         exponent -= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import logging
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 
 from spikegate.command import stdout
+from spikegate.command.ending import as_ctrl_c
 from spikegate.command.extras import absent
 from spikegate.command.table import as_called
 from spikegate.errors import DeployError, escaped, hint_of
@@ -47,10 +49,11 @@ def run(main: Callable[[], None]) -> None:
     """Run a command's main function as a process: errors become one paragraph, never a traceback (unless SPIKEGATE_DEBUG is set)."""
     logging.basicConfig(level=os.environ.get("SPIKEGATE_LOG", "WARNING"), format="%(name)s: %(message)s")
     try:
-        try:
-            main()
-        finally:
-            sys.stdout.flush()
+        with as_ctrl_c():
+            try:
+                main()
+            finally:
+                sys.stdout.flush()
     except DeployError as e:
         if os.environ.get("SPIKEGATE_DEBUG"):
             raise
@@ -73,7 +76,8 @@ def run(main: Callable[[], None]) -> None:
         errors.print(f"error: {said}", style="red", markup=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        errors.print("interrupted", style="red")
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            errors.print("interrupted", style="red")
         sys.exit(130)
 
 

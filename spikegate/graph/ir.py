@@ -27,6 +27,7 @@ from spikegate.graph.signals import Payload as Payload
 from spikegate.graph.signals import Payloads as Payloads
 from spikegate.graph.signals import Problems as Problems
 from spikegate.graph.signals import Shapes as Shapes
+from spikegate.graph.signals import Size as Size
 from spikegate.graph.signals import Sources as Sources
 from spikegate.graph.signals import State as State
 from spikegate.graph.signals import credit_of as credit_of
@@ -39,20 +40,11 @@ from spikegate.graph.signals import per_sample as per_sample
 from spikegate.graph.signals import summed as summed
 from spikegate.graph.signals import total as total
 from spikegate.graph.signals import updates as updates
+from spikegate.graph.silence import silence_problems
 from spikegate.kernels.counters import COUNTERS as COUNTERS
 
 INPUT = "input"  # name of the host's signal
 BINARY = Payload(0, 1)
-
-
-@dataclass(frozen=True)
-class Size:
-    """Size of an op on a chip. `synapses` are counted unrolled; `weight_bits` as stored once."""
-
-    neurons: int = 0
-    synapses: int = 0
-    weight_bits: int = 0
-    state_bits: int = 0
 
 
 class Op:
@@ -235,7 +227,7 @@ class Graph:
 
     def check(self) -> None:
         """Raise one DeployError that lists every broken design rule of the graph, each with its op and its hint."""
-        found = [*self._problems(), *clock_problems(self.ops, self.edges, self.timesteps)]
+        found = [*self._problems(), *clock_problems(self.ops, self.edges, self.timesteps), *silence_problems(self.ops, self.edges)]
         if len(found) == 1:
             raise DeployError(*found[0])
         if found:

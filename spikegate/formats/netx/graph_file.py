@@ -115,8 +115,9 @@ def _write_fields(group: h5py.Group, op: Op) -> None:
             group.attrs[f.name] = value
 
 
-def read_graph(path: Path, *, input_shape: tuple[int, ...] | None = None, payload: Payload = SPIKE) -> Graph:
-    """Read one of our files, or a chain that SLAYER's blocks exported (`netx_chain.read_chain`; it takes `input_shape` and `payload`).
+def read_graph(path: Path, *, input_shape: tuple[int, ...] | None = None, payload: Payload = SPIKE,
+               seen: tuple[int, ...] | None = None, delay_shift: bool = False) -> Graph:
+    """Read one of our files, or a chain that SLAYER's blocks exported: `chain.read_chain` takes the keyword arguments.
 
     Raises
     ------
@@ -127,7 +128,10 @@ def read_graph(path: Path, *, input_shape: tuple[int, ...] | None = None, payloa
     load_ops()
     hint = "export it again with convert/export.py, or check that the download is complete"
     with hdf5.opened(Path(path), "NetX HDF5 file", hint) as f:
-        graph = _read_ours(f, path) if "graph" in f else read_chain(f, str(path), input_shape=input_shape, payload=payload)[0]
+        if "graph" in f:
+            graph = _read_ours(f, path)
+        else:
+            graph, _ = read_chain(f, str(path), input_shape=input_shape, payload=payload, seen=seen, delay_shift=delay_shift)
         graph.check()
     return graph
 

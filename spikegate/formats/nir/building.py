@@ -18,6 +18,7 @@ from spikegate.formats.nir.wiring import Wires
 from spikegate.graph.ir import INPUT, Graph, Op
 from spikegate.neurons.cuba import DECAY_ONE, Cuba
 from spikegate.neurons.leaky import Leaky
+from spikegate.neurons.resets import SUBTRACT, ZERO
 from spikegate.ops.block_conv import BlockConv
 from spikegate.ops.block_dense import NONE, BlockDense
 from spikegate.ops.block_recurrent import BlockRecurrent
@@ -102,7 +103,7 @@ class Building:
 
     @staticmethod
     def _cuba(f: Fitted) -> Cuba:
-        return Cuba(int(f.i_decay[0]), int(f.v_decay[0]), f.vth)
+        return Cuba(int(f.i_decay[0]), int(f.v_decay[0]), f.vth, *_reset(f))
 
     def _single(self, name: str, p: Placed, bias: np.ndarray) -> Op:
         f = p.fit
@@ -132,7 +133,7 @@ class Building:
         squares = all(a == b for a, b in (m.weight.shape[2:], m.stride, m.padding))
         memory = (f.v_decay != DECAY_ONE).any() or (f.i_decay != DECAY_ONE).any()
         w = m.weight.flat[0]
-        if not binary or memory or not squares or w <= f.vth or (m.weight != w).any() or m.weight.shape[2] == 1:
+        if not binary or memory or f.units.levels > 1 or not squares or w <= f.vth or (m.weight != w).any() or m.weight.shape[2] == 1:
             return None
         return MaxPool(m.grid, as_map(m.in_shape)[0], m.weight.shape[2], m.stride[0], m.padding[0])
 
@@ -214,4 +215,12 @@ def _leaky(p: Placed) -> Leaky:
             return int(d[0])
         return _channels(d, p.shape) if p.is_map else int32(d, p.fit.units.name)
 
-    return Leaky(per(p.fit.i_decay), per(p.fit.v_decay), p.fit.vth)
+    reset, v_step, levels = _reset(p.fit)
+    return Leaky(per(p.fit.i_decay), per(p.fit.v_decay), p.fit.vth, reset=reset, v_step=v_step, levels=levels)
+
+
+def _reset(f: Fitted) -> tuple[str, int, int]:
+    """(reset, v_step, levels) of the neurons."""
+    if not f.v_step:
+        return ZERO, 0, 1
+    return SUBTRACT, 0 if f.v_step == f.vth else f.v_step, f.units.levels

@@ -61,7 +61,7 @@ def measure(graph: Graph, plan: Plan, floats: FloatRun, report: Report, x: np.nd
         mapped = len(shape) > 1 and ours.shape[2:] == (size_of(shape) // shape[0], shape[0])
         ours = ours.swapaxes(2, 3).reshape(*ours.shape[:2], -1) if mapped else ours.reshape(*ours.shape[:2], -1)
         theirs = floats.sent[row.name]
-        row.float_rate, row.int_rate, row.agreement = float(theirs.mean()), float((ours != 0).mean()), float((theirs == ours).mean())
+        row.float_rate, row.int_rate, row.agreement = float((theirs != 0).mean()), float((ours != 0).mean()), float((theirs == ours).mean())
     report.samples = len(x)
     if len(plan.head.shape) == 1:
         report.same_answers = float((floats.scores().argmax(1) == record.logits.argmax(1)).mean())
