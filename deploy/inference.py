@@ -20,6 +20,7 @@ from spikegate.deploy.network.message_log import Messages
 from spikegate.deploy.targets import Progress, Target
 from spikegate.deploy.timing import Timing, described, timing_of
 from spikegate.deploy.warming import warm
+from spikegate.engine.arguments import checked_labels
 from spikegate.engine.record import Record
 from spikegate.files import atomic, write_npz
 from spikegate.graph.ir import DeployError
@@ -121,6 +122,7 @@ def infer(bundle: Bundle, images: np.ndarray, labels: np.ndarray | None = None, 
         raise DeployError("--record spikes", f"{len(images)} images need {need / 2**30:.1f} GiB", f"record fewer: --data test:{fit}")
     at = at or timing_of(graph)
     embedded = bundle.host.encode(images)
+    labels = None if labels is None else checked_labels(graph, labels, len(embedded))
     folder = trained_in(bundle.folder) if target == "torch" else run_of(bundle.folder)
     compiled = warm(graph, embedded) if target != "torch" else 0.0
     with Target(target, graph, folder, batch=batch, patience_s=patience, trace=trace is not None, **at.options) as chosen:
