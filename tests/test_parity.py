@@ -13,6 +13,7 @@ import torch
 pytest.importorskip("spikingjelly")
 
 from bench import parity, parity_rows
+from bench.contestants import statistics_of_last_batch
 from bench.jelly_twin import Jelly, pairs, transplant
 from spikegate.train import models
 from spikegate.train.layers.base import Moment
@@ -27,7 +28,8 @@ def test_layers_of_equal_weights_fire_equally(row):
     torch.manual_seed(0)
     net, jelly = models.build(model, (3, 8, 8), 10, 255), Jelly(model, (3, 8, 8), 10, 255)
     net.train()
-    net(torch.randint(0, 256, (8, 3, 8, 8), dtype=torch.uint8))  # batch statistics
+    with statistics_of_last_batch(net), torch.no_grad():
+        net(torch.randint(0, 256, (8, 3, 8, 8), dtype=torch.uint8))
     net.eval()
     transplant(net, jelly)
     jelly.eval()
@@ -39,8 +41,8 @@ def test_layers_of_equal_weights_fire_equally(row):
         x = (torch.rand(4, 6, tokens, here.weight.shape[1]) < 0.3).float()
         here.prepare()
         ours, theirs = here({"x": [x]}, Moment(1, 4, 4)), there(x)
-        assert 0.01 < float(theirs.mean()) < 0.7, name
-        assert float((ours != theirs).float().mean()) < 1e-3, name
+        assert 0.001 < float(theirs.detach().mean()) < 0.999, name
+        assert float((ours != theirs).float().mean()) < 1e-3, name  # rounding near the threshold
     spikes = (torch.rand(2, 3, jelly.tokens, model.dim) < 0.3).float()
     readout = net.twin("readout")
     readout.prepare()
