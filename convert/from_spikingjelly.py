@@ -15,12 +15,13 @@ from typing import Annotated, Literal
 import tyro
 
 from spikegate.command import cli
+from spikegate.command.refusals import reported
 from spikegate.errors import DeployError
 
 
 @dataclass
 class Args:
-    """Import a model of SpikingJelly 0.0.0.0.14: norms folded, 8-bit weights, 12-bit decays, convolutions of the image on the host."""
+    """Import a model of SpikingJelly: norms folded, 8-bit weights, 12-bit decays, convolutions of the image on the host."""
 
     output: Path
     """Run folder; the export goes into its folder export/, the report to import.json."""
@@ -30,7 +31,8 @@ class Args:
     weights: Path | None = None
     """State dict, .safetensors or torch's (read with weights_only=True); left out, the function's own weights."""
     data: str = "digits"
-    """Data set: digits, fashion, cifar10, cifar100, npz, folder. Validation images calibrate, test images score."""
+    """Data set: digits, fashion, cifar10, cifar100, npz, folder; of events: events, nmnist, dvsgesture, cifar10dvs.
+    Validation images calibrate, test images score."""
     data_path: Path | None = None
     """Local copy of the data."""
     timesteps: int | None = None
@@ -49,6 +51,8 @@ class Args:
     """Epochs of fine-tuning in integer form."""
     rate: float = 0.3
     """Step of the fine-tuning, in weight mantissas."""
+    test_images: int | None = None
+    """Test images that are scored, spread evenly; left out, all of them, fewer where the net is large."""
     json: bool = False
     """Print the report as JSON only."""
 
@@ -62,19 +66,20 @@ def main() -> None:
     from spikegate.convert.spikingjelly.importing import Pixels, import_model
     from spikegate.convert.spikingjelly.loading import load_model, read_state
 
-    if args.model == "published":
-        from spikegate.convert.spikingjelly.published import build
+    with reported(args.json):
+        if args.model == "published":
+            from spikegate.convert.spikingjelly.published import build
 
-        if args.weights is None:
-            raise DeployError("--weights", "a published net needs its state dict", "give the file that its authors released")
-        model = build(read_state(args.weights), args.heads, args.timesteps or 4, args.repaired)
-    else:
-        model = load_model(args.model, args.weights)
-    data = {"name": args.data, "path": str(args.data_path) if args.data_path else None}
-    done = import_model(
-        model, args.output, data, timesteps=args.timesteps, form=args.form, pixels=Pixels(args.mean, args.std), epochs=args.epochs,
-        rate=args.rate, quiet=args.json,
-    )  # fmt: skip
+            if args.weights is None:
+                raise DeployError("--weights", "a published net needs its state dict", "give the file that its authors released")
+            model = build(read_state(args.weights), args.heads, args.timesteps or 4, args.repaired)
+        else:
+            model = load_model(args.model, args.weights)
+        data = {"name": args.data, "path": str(args.data_path) if args.data_path else None}
+        done = import_model(
+            model, args.output, data, timesteps=args.timesteps, form=args.form, pixels=Pixels(args.mean, args.std), epochs=args.epochs,
+            rate=args.rate, quiet=args.json, test_images=args.test_images,
+        )  # fmt: skip
     if args.json:
         cli.print_json({"export": str(done.folder), "float_accuracy": done.float_accuracy, "int_accuracy": done.int_accuracy,
                         "layers": done.layers, "validation_accuracy": done.tuned})

@@ -25,7 +25,11 @@ class Args:
     export: Annotated[Path | None, tyro.conf.Positional] = None
     """Export folder, or the run that holds it; the newest one if left out. With --input, any NetX file of lava-dl 0.6.0."""
     input: Path | None = None
-    """Integer array (.npy) for a NetX file: spikes or graded events [samples, T, ...] or [T, ...], ... as in the file (C, H, W)."""
+    """Array (.npy) for a NetX file: spikes or graded events [samples, T, ...] or [T, ...], ... as in the file (C, H, W). An input block
+    takes an image of floats, as SLAYER does, or of integers in 1/64."""
+    delay_shift: bool = False
+    """For a NetX file whose SLAYER blocks had delay_shift=True (SLAYER's default, which no file states): events take one timestep to the
+    next layer, and the output is what SLAYER's forward shows."""
     data: str | None = None
     """Split and number of images: test, test:64, validation, train. Left out: the images that come with the net, or all of test."""
     data_path: Path | None = None
@@ -72,8 +76,10 @@ def main() -> None:
 
         run_netx(args.export, args.input, halt=args.halt, data=args.data, data_path=args.data_path, target=args.target, timing=args.timing,
                  schedule=args.schedule, mapping=args.mapping, record=args.record, batch=args.batch, protocol=args.protocol,
-                 patience=args.patience, as_json=args.json, trace=args.trace, output=args.output)
+                 patience=args.patience, as_json=args.json, trace=args.trace, delay_shift=args.delay_shift, output=args.output)
         return
+    if args.delay_shift:
+        raise DeployError("--delay-shift", "is for NetX files of SLAYER's blocks", "our exports state their own timing: leave it out")
     from spikegate.deploy.inference import deploy
 
     deploy(args.export, data=args.data, data_path=args.data_path, target=args.target, timing=args.timing, schedule=args.schedule,

@@ -80,6 +80,9 @@ class Target:
 
     def _torch(self, images: np.ndarray, embedded: np.ndarray, labels: np.ndarray | None, spikes: bool | Collection[str],
                progress: Progress | None) -> Record:
+        if self.graph.only("contrast_gate"):
+            hint = "compare the other targets: --targets int,lava; the net that it was made from equals torch"
+            raise DeployError("target torch", "the net was pruned after its training, torch has no such form", hint)
         if (self.run_folder / IMPORTED).is_file():  # its torch form is the graph's own twin
             from spikegate.convert.spikingjelly.twin import trace_graph
 

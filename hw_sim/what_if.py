@@ -143,7 +143,7 @@ def more_cores(work: Workload, chip: Chip, factor: float, op: str | None) -> Map
 
 def beside(one: Net, other: Net, setting: Setting) -> list[Row]:
     """Two nets on the same images."""
-    if one.manifest["data"] != other.manifest["data"]:
+    if any(one.manifest[k] != other.manifest[k] for k in ("data", "dataset")):
         names = f"{one.manifest['name']} and {other.manifest['name']}"
         raise DeployError("--against", f"{names} have different data", "compare runs of one data set")
     return [_row(net, setting, net.manifest["name"], net.graph) for net in (one, other)]

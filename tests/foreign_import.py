@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from spikegate.convert.spikingjelly.models import read
 from spikegate.convert.spikingjelly.quantising import quantise
 from spikegate.convert.spikingjelly.reporting import compare_layers, float_spikes
-from spikegate.convert.spikingjelly.tracing import read
 from spikegate.convert.spikingjelly.twin import trace_graph
 from spikegate.engine import integer
 
@@ -21,9 +21,9 @@ ENV = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHO
 
 def both(model: nn.Module, images: torch.Tensor, levels: int = 16, timesteps: int | None = None):
     """Float and integer spikes by layer, layer reports and the graph, for images in 0..1."""
-    plan, traced, form = read(model, images[:2], timesteps)
+    plan, model, form = read(model, images[:2], timesteps)
     found = quantise(plan, levels, np.full(images.shape[1], 1 / levels), np.zeros(images.shape[1]))
-    spikes = float_spikes(traced, images, form, plan.timesteps)
+    spikes = float_spikes(model, images, form, plan.timesteps)
     embedded = found.host.encode((images.numpy() * levels).round().astype(np.uint8))
     return spikes, embedded, compare_layers(plan, found.graph, spikes, embedded), found.graph
 

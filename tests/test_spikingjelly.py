@@ -20,8 +20,8 @@ from spikingjelly.activation_based import functional, layer, neuron
 
 from spikegate.convert.spikingjelly.importing import Pixels, import_model
 from spikegate.convert.spikingjelly.loading import load_model
+from spikegate.convert.spikingjelly.models import read
 from spikegate.convert.spikingjelly.reporting import float_answers
-from spikegate.convert.spikingjelly.tracing import read
 from spikegate.convert.spikingjelly.twin import trace_graph
 from spikegate.engine import integer
 from spikegate.formats.host import Host
@@ -90,7 +90,9 @@ def test_the_command_imports_a_file_with_weights(trained, tmp_path):
 
 
 KINDS = {
-    "lif": {}, "input not decayed": {"decay_input": False}, "slow": {"tau": 3.7}, "reset below 0": {"v_reset": -0.4, "v_threshold": 0.7},
+    "soft reset": {"v_reset": None}, "soft reset, no leak": {"node": neuron.IFNode, "v_reset": None},
+    "lif": {}, "input not decayed": {"decay_input": False}, "slow": {"tau": 3.7},
+    "reset below 0": {"v_reset": -0.4, "v_threshold": 0.7},
     "if": {"node": neuron.IFNode}, "plif": {"node": neuron.ParametricLIFNode, "init_tau": 2.6}, "average": {"pool": layer.AvgPool2d},
     "plif, input not decayed": {"node": neuron.ParametricLIFNode, "init_tau": 1.7, "decay_input": False},
 }  # fmt: skip
@@ -127,13 +129,13 @@ class Tiny(nn.Module):
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 1000), T=st.integers(1, 6), leaks=st.booleans(), decay_input=st.booleans(),
-    reset=st.sampled_from([0.0, -0.5, 0.25]), above=st.sampled_from([0.5, 1.0, 1.5, 3.0]),
+    reset=st.sampled_from([0.0, -0.5, 0.25, None]), above=st.sampled_from([0.5, 1.0, 1.5, 3.0]),
 )  # fmt: skip
 @example(seed=0, T=2, leaks=True, decay_input=False, reset=0.0, above=0.5)  # its smallest exact scale leaves no threshold, its double does
 def test_ties_with_the_threshold_fall_as_in_float(seed, T, leaks, decay_input, reset, above):
     rng = np.random.default_rng(seed)
     weight = torch.from_numpy(rng.integers(-2, 3, (4, 3, 3, 3))).float()
-    make = {"v_threshold": reset + above, "v_reset": reset, "step_mode": "m"}
+    make = {"v_threshold": (reset or 0.0) + above, "v_reset": reset, "step_mode": "m"}
     node = neuron.LIFNode(tau=2.0, decay_input=decay_input, **make) if leaks else neuron.IFNode(**make)
     images = torch.from_numpy(rng.integers(0, 2, (5, 1, 4, 4))).float()
     rows = both(Tiny(weight, node, T).eval(), images, levels=1)[2]
@@ -169,7 +171,7 @@ class Bad(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv, self.norm, self.fire = nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), lif()
-        self.soft = lif(v_reset=None)
+        self.below = lif(v_threshold=-0.5)
         self.pool = nn.MaxPool2d(2)
         self.conv2, self.after = nn.Conv2d(4, 4, 3, padding=1), lif()
         self.layer_norm, self.gelu = nn.LayerNorm(64), nn.GELU()
@@ -179,7 +181,7 @@ class Bad(nn.Module):
         x = self.fire(self.norm(self.conv(x)).unsqueeze(0).repeat(4, 1, 1, 1, 1))
         T, B, C, H, W = x.shape
         y = self.conv2(x.flatten(0, 1)).reshape(T, B, C, H, W)
-        self.soft(y)
+        self.below(y)
         z = self.after(self.pool(y.flatten(0, 1)).reshape(T, B, C, H // 2, W // 2))
         return self.head(self.gelu(self.layer_norm(z.flatten(2)))).softmax(-1).mean(0)
 
@@ -188,7 +190,7 @@ def test_everything_unsupported_is_listed_at_once_by_path():
     with pytest.raises(DeployError) as caught:
         read(Bad(), torch.rand(2, 1, 8, 8), None)
     said = str(caught.value)
-    causes = {"soft": "soft reset", "pool": "max-pool of currents", "layer_norm": "LayerNorm", "gelu": "GELU", "forward": "softmax"}
+    causes = {"below": "not above v_reset", "pool": "max-pool of currents", "layer_norm": "LayerNorm", "gelu": "GELU", "forward": "softmax"}
     for path, what in causes.items():
         assert any(line.strip().startswith(f"- {path}:") and what in line for line in said.splitlines()), said
     assert "5 things" in said

@@ -10,7 +10,7 @@ from torch import nn
 pytest.importorskip("spikingjelly", reason="spikingjelly is not installed (extra spikingjelly)")
 from spikingjelly.activation_based import functional, layer, neuron
 
-from spikegate.convert.spikingjelly.tracing import read
+from spikegate.convert.spikingjelly.models import read
 from spikegate.engine import integer
 from spikegate.graph.ir import DeployError
 from spikegate.hw_sim.chip.groups import groups_of

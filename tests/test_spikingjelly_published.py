@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 
 pytest.importorskip("spikingjelly", reason="spikingjelly is not installed (extra spikingjelly)")
 
+from spikegate.convert.spikingjelly.models import read
 from spikegate.convert.spikingjelly.published import build
-from spikegate.convert.spikingjelly.tracing import read
 from spikegate.graph.ir import DeployError
 from tests.foreign_import import ENV, ROOT, both, same_in_torch
 

@@ -16,10 +16,10 @@ pytest.importorskip("spikingjelly", reason="spikingjelly is not installed (extra
 from spikingjelly.activation_based import functional
 
 from spikegate.convert.spikingjelly.importing import import_model
+from spikegate.convert.spikingjelly.models import read
 from spikegate.convert.spikingjelly.published import build
 from spikegate.convert.spikingjelly.quantising import quantise
 from spikegate.convert.spikingjelly.reporting import compare_layers, float_spikes
-from spikegate.convert.spikingjelly.tracing import read
 from spikegate.convert.spikingjelly.tuning import within_registers
 from spikegate.convert.spikingjelly.twin import GraphTwin
 from spikegate.engine import integer

@@ -15,9 +15,9 @@ pytest.importorskip("spikingjelly", reason="spikingjelly is not installed (extra
 from spikingjelly.activation_based import functional
 
 from spikegate.convert.spikingjelly.hosting import RawPixels, add_replays, host_map, side_by_side
+from spikegate.convert.spikingjelly.models import read
 from spikegate.convert.spikingjelly.plan import IMAGE, Synapses
 from spikegate.convert.spikingjelly.scaling import diffused
-from spikegate.convert.spikingjelly.tracing import read
 from spikegate.engine import integer
 from spikegate.formats.host import Host
 from spikegate.graph.ir import INPUT, DeployError, Graph, Payload
@@ -215,15 +215,17 @@ class Joined(nn.Module):
         return self.head(self.last(torch.cat([a, b], 2 if self.what == "channels" else 3)).flatten(2)).mean(0)
 
 
-def test_currents_join_along_channels_and_nothing_else(digits):
+def test_currents_and_spikes_join_along_channels_and_nothing_else(digits):
     images = pictures(digits, 8)
     torch.manual_seed(5)
     _, embedded, rows, graph = both(Joined("channels").eval(), images)
     assert graph.ops["last"].kind == "membrane" and not graph.ops["last.branch2"].weight[:4].any() and rows[-1].alone > 0.98
     same_in_torch(graph, embedded)
-    for what, said in (("spikes", "joins spikes of several layers"), ("places", "does not hold all their channels")):
-        with pytest.raises(DeployError, match=said):
-            read(Joined(what).eval(), torch.rand(2, 1, 8, 8), None)
+    _, embedded, rows, graph = both(Joined("spikes").eval(), images)
+    assert graph.ops["readout"].weight.shape == (10, 16, 4) and [op.kind for op in graph.ops.values()].count("current") == 1
+    same_in_torch(graph, embedded)
+    with pytest.raises(DeployError, match="does not hold all their channels"):
+        read(Joined("places").eval(), torch.rand(2, 1, 8, 8), None)
 
 
 def synapses(rng: np.random.Generator, out: int, kernel: int, stride: int, padding: int, grid: int = 8) -> Synapses:

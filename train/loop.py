@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 from spikegate.command.cli import console
+from spikegate.command.folder_lock import alone_in
 from spikegate.engine.memory import keep_memory
 from spikegate.graph.ir import DeployError
 from spikegate.train import devices, models, parallel
@@ -96,7 +98,9 @@ def _fit(config: Config, device: torch.device) -> Path:
         + (f", resumed after epoch {state.epoch}" if state.epoch else ""), markup=False, soft_wrap=True,
     )
     saved = state.epoch
-    with Journal(run, config.train.epochs, state, parameters, device) if parallel.leads() else Listener() as journal:
+    leads = parallel.leads()
+    with (alone_in(run) if leads else nullcontext()), (Journal(run, config.train.epochs, state, parameters, device) if leads
+                                                       else Listener()) as journal:
         try:
             while state.epoch < config.train.epochs:
                 _epoch(step, splits, config, state, journal, run)

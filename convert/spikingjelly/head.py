@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from spikegate.convert.spikingjelly.gating import met
 from spikegate.convert.spikingjelly.plan import IMAGE, Head, HeadPart, Refused, Synapses
-from spikegate.convert.spikingjelly.reading import kind_of, members, row_maps
-from spikegate.convert.spikingjelly.signals import Current, Logits, Node, Signal, Spikes
+from spikegate.convert.spikingjelly.reading import kind_of
+from spikegate.convert.spikingjelly.signals import Beside, Current, Logits, Node, Signal, Spikes
+from spikegate.convert.spikingjelly.summing import ALL_STEPS, members, rows_of
+from spikegate.graph.ir import INPUT
 
 
 def head_of(reader: Any, x: Signal) -> Head:
@@ -17,21 +20,36 @@ def head_of(reader: Any, x: Signal) -> Head:
     if x.index.dim() not in (2, 3):
         raise Refused(f"the output has shape {tuple(x.index.shape)}", "return class scores [B, classes] or [T, B, classes]")
     ids, base, scale = members(x)
-    rows = ids.reshape(-1, *ids.shape[-2:])
-    counts, merged, which = row_maps(rows, base.size, reader.batch)
-    if not torch.equal(which, torch.arange(len(which))):
+    base = met(reader, Signal(base, ids)).node
+    rows = rows_of(ids.reshape(-1, *ids.shape[-2:]), base.size, reader.batch, reader.timesteps)
+    whole = rows.merged or (isinstance(base, Logits) and base.merged) or (isinstance(base, Current) and base.constant)
+    if not torch.equal(rows.which, torch.arange(len(rows.which))):
+        seen = len(torch.unique(rows.which // reader.batch))
+        if seen < reader.timesteps and not whole:
+            raise Refused(f"the class scores are those of {seen} of {reader.timesteps} timesteps", ALL_STEPS)
         raise Refused("the output's rows are not the samples in order", "return class scores [B, classes] or [T, B, classes]")
-    del merged  # scores of single timesteps count alike, so their mean is the answer either way
-    return _through(base, (counts * scale).reshape(len(counts), base.positions, base.channels), np.zeros(len(counts)))
+    if not whole and len(rows.which) != reader.timesteps * reader.batch:
+        raise Refused(f"the class scores are those of {len(rows.which) // reader.batch} of {reader.timesteps} timesteps", ALL_STEPS)
+    # scores of single timesteps count alike, so their sum is the answer either way
+    weight = rows.spread(np.eye(ids.shape[-2]) * scale, base.size)
+    return _through(base, weight.reshape(len(weight), base.positions, base.channels), np.zeros(len(weight)))
 
 
 def _through(node: Node, weight: np.ndarray, bias: np.ndarray) -> Head:
     """Scores ``weight . node + bias`` in terms of spikes; weight is [classes, positions, channels]."""
     if isinstance(node, Spikes):
+        if INPUT in node.sources:
+            raise Refused("class scores straight from the events, without neurons", "put neurons between")
         return Head([HeadPart(node.sources, weight, node.grid)], bias)
     if isinstance(node, Logits):
         flat = weight.reshape(len(weight), -1)
         return _through(node.base, np.tensordot(flat, node.weight, 1), bias + flat @ node.bias)
+    if isinstance(node, Beside):
+        apart, at = [], 0
+        for part in node.parts:
+            apart.append(HeadPart(part.sources, weight[:, :, at : at + part.channels], node.grid))
+            at += part.channels
+        return Head(apart, bias)
     if not isinstance(node, Current):
         raise Refused(f"class scores from {kind_of(node)}", "end with a linear layer on spikes")
     parts: dict[tuple[str, ...], HeadPart] = {}

@@ -50,8 +50,10 @@ def affine(s: Synapses, pixels: RawPixels) -> tuple[np.ndarray, np.ndarray]:
     s = s.rows(np.arange(len(s.weight))) if s.groups > 1 else s
     weight, bias = s.weight * pixels.gain[:, None, None], s.bias
     if pixels.shift.any():
-        padded = s.bias[:, None, None] + _constant(s, pixels.shift) if any(s.padding) else None
-        bias = s.bias + (s.weight * pixels.shift[:, None, None]).sum((1, 2, 3)) if padded is None else padded
+        more = _constant(s, pixels.shift) if any(s.padding) else (s.weight * pixels.shift[:, None, None]).sum((1, 2, 3))
+        wide = max(more.ndim, bias.ndim)
+        more, bias = (v.reshape(*v.shape, *[1] * (wide - v.ndim)) for v in (more, bias))
+        bias = bias + more
     return weight, bias
 
 

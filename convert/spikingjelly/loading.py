@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from spikegate.convert.spikingjelly.importable import check_state
 from spikegate.graph.ir import DeployError
 
-WRAPPERS = ("state_dict", "model", "net", "model_state_dict")  # keys under which training scripts keep the weights
+WRAPPERS = ("state_dict", "model", "net", "model_state_dict", "network", "weights", "params")  # under which scripts keep them
+COUNTED = ("total_ops", "total_params")  # what a counter of operations (thop) leaves in a model
 SHOWN = 5
 
 
@@ -63,17 +65,45 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
             found = found[key]
     if not isinstance(found, dict) or not all(isinstance(v, torch.Tensor) for v in found.values()):
         raise DeployError(str(path), "holds no state dict", "save model.state_dict()")
-    return {k.removeprefix("module."): v for k, v in found.items()}
+    return {_plain(k): v for k, v in found.items() if k.rpartition(".")[2] not in COUNTED}
+
+
+def _plain(key: str) -> str:
+    """A key without what DataParallel and torch.compile put into it."""
+    while key.startswith(("module.", "_orig_mod.")):
+        key = key.partition(".")[2]
+    return key.replace("._orig_mod.", ".")
+
+
+def without_owner(state: dict[str, torch.Tensor], wanted: set[str]) -> dict[str, torch.Tensor]:
+    """The state under the names `wanted`, where all keys stand below one attribute (``model.`` of a Lightning module)."""
+    while state and not wanted & set(state):
+        owners = {k.partition(".")[0] for k in state}
+        if len(owners) > 1 or not all("." in k for k in state):
+            break
+        state = {k.partition(".")[2]: v for k, v in state.items()}
+    return state
 
 
 def fill(model: nn.Module, state: dict[str, torch.Tensor], where: str) -> None:
-    """Load a state dict; every tensor must be there, known and of the right shape, but for counters of batches."""
+    """Load a state dict; every tensor must be there, known, finite and of the right shape and kind, but for counters of batches."""
     own = model.state_dict()
-    counters = {k for k in own if k.endswith("num_batches_tracked")}
+    state = without_owner(state, set(own))
+    check_state(state, where)
+    counters = {k for k in own if k.rpartition(".")[2] in ("num_batches_tracked", *COUNTED)}
     missing, unknown = sorted(set(own) - set(state) - counters), sorted(set(state) - set(own))
     shapes = [f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}" for k in own if k in state and state[k].shape != own[k].shape]
-    for what, names in (("lacks", missing), ("has unknown", unknown), ("has other shapes:", shapes)):
+    kinds = [
+        f"{k} {_kind(state[k])} for {_kind(own[k])}"
+        for k in own
+        if k in state and own[k].is_floating_point() and not state[k].is_floating_point()
+    ]
+    for what, names in (("lacks", missing), ("has unknown", unknown), ("has other shapes:", shapes), ("has other types:", kinds)):
         if names:
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
             raise DeployError(where, f"{what} {', '.join(names[:SHOWN])}{more}", "use the weights of this very model")
     model.load_state_dict({**own, **state})
+
+
+def _kind(t: torch.Tensor) -> str:
+    return str(t.dtype).removeprefix("torch.")

@@ -14,14 +14,14 @@ from spikegate.convert.spikingjelly.signals import Mixed, Signal, Spikes
 def across_tokens(x: Signal) -> bool:
     """Whether the last axis holds all tokens of one channel each, in order."""
     node, index = x.node, x.index
-    if not isinstance(node, Spikes) or node.positions == 1 or index.shape[-1] != node.positions:
+    if not isinstance(node, Spikes) or 1 in (node.positions, node.channels) or index.shape[-1] != node.positions:
         return False
     start = index[..., :1]
     first = bool((start % node.size < node.channels).all())
     return first and torch.equal(index, start + torch.arange(node.positions) * node.channels)
 
 
-def mix(x: Signal, matrices: torch.Tensor, value: torch.Tensor) -> Signal:
+def mix(x: Signal, matrices: torch.Tensor) -> Signal:
     """``M x`` on the last axis, the tokens; `matrices` [.., out, tokens] fit the leading axes as in a matrix product."""
     node, index = x.node, x.index
     assert isinstance(node, Spikes)
@@ -35,14 +35,14 @@ def mix(x: Signal, matrices: torch.Tensor, value: torch.Tensor) -> Signal:
     if not torch.equal(table[channel], which):
         raise Refused("mixes the tokens of one channel by several matrices", "one matrix for each head, the same for all samples")
     flat = matrices.detach().double().reshape(-1, *matrices.shape[-2:]).numpy()
-    return Signal(value, Mixed(node.positions, node.channels, node.grid, node.sources, flat, table), index)
+    return Signal(Mixed(node.positions, node.channels, node.grid, node.sources, flat, table), index)
 
 
-def linear(x: Signal, weight: torch.Tensor, bias: torch.Tensor | None, value: torch.Tensor) -> Signal:
+def linear(x: Signal, weight: torch.Tensor, bias: torch.Tensor | None) -> Signal:
     """A linear layer on the tokens."""
     if bias is not None and bool(bias.any()):
         raise Refused("mixes tokens with a bias for each token", "leave the bias out: a mixing matrix has none")
-    return mix(x, weight, value)
+    return mix(x, weight)
 
 
 def joined(nodes: list[Mixed]) -> Mixed:

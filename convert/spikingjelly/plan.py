@@ -35,7 +35,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class FloatNeuron:
-    r"""``v = keep v + gain x``, fires where ``v >= threshold``, then v = 0.
+    r"""``v = keep v + gain x``, fires where ``v >= threshold``, then v = 0, or, with a `soft` reset, v - threshold.
 
     SpikingJelly's LIF has keep 1 - 1/tau and gain 1/tau (1 without decay_input); IF has 1 and 1. A hard reset to another
     value than 0 is the same neuron with v, and so the threshold, counted from there: it also leaks to that value.
@@ -44,6 +44,7 @@ class FloatNeuron:
     keep: float
     gain: float
     threshold: float
+    soft: bool = False
 
     @property
     def drive(self) -> float:
@@ -111,7 +112,11 @@ class Synapses:
         for y in range(0, reach[0] + 1, self.stride):
             for x in range(0, reach[1] + 1, self.stride):
                 weight[:, :, y : y + kh, x : x + kw] += self.weight / (kernel[0] * kernel[1])
-        return dataclasses.replace(self, weight=weight, stride=self.stride * stride, smooth=self.smooth or kernel != (1, 1))
+        bias = self.bias
+        if bias.ndim > 1:
+            bias = np.lib.stride_tricks.sliding_window_view(bias, kernel, axis=(1, 2))[:, ::stride, ::stride].mean((-1, -2))  # type: ignore
+        smooth = self.smooth or kernel != (1, 1)
+        return dataclasses.replace(self, weight=weight, bias=bias, stride=self.stride * stride, smooth=smooth)
 
 
 def after_average(weight: np.ndarray, padding: tuple[int, int], kernel: int, stride: int) -> tuple[np.ndarray, tuple[int, int]]:
@@ -205,12 +210,13 @@ class Head:
 
 @dataclass(eq=False)
 class Plan:
-    """A whole net. `image_shape` is (channels, height, width)."""
+    """A whole net. `image_shape` is (channels, height, width); with `events` that of a frame, whose pixels are the spikes of `INPUT`."""
 
     layers: dict[str, Layer] = field(default_factory=dict)
     head: Head | None = None
     timesteps: int = 1
     image_shape: tuple[int, int, int] = (1, 1, 1)
+    events: bool = False
 
     def read(self) -> set[str]:
         """Names of the layers that something reads."""

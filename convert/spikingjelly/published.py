@@ -19,7 +19,7 @@ import sys
 import torch
 from torch import nn
 
-from spikegate.convert.spikingjelly.loading import fill
+from spikegate.convert.spikingjelly.loading import fill, without_owner
 from spikegate.convert.spikingjelly.published_layers import Layers, State, count, neurons, whole_heads
 from spikegate.convert.spikingjelly.published_stmixer import StMixer
 from spikegate.graph.ir import DeployError
@@ -46,6 +46,7 @@ def build(state: State, heads: int | None = None, timesteps: int = 4, repaired: 
     DeployError
         Unknown keys, or heads that do not divide the channels or are not those of the weights.
     """
+    state = without_owner(state, set(SIGNS.values()))
     name = family(state)
     try:
         with contextlib.redirect_stdout(sys.stderr):  # it greets; a command's stdout is its own

@@ -1,17 +1,24 @@
-"""What each kind of layer does to a signal: checks that the elements arrive in the order that the layer means, and adds to the plan."""
+"""What linear layers on maps do to a signal: checks that the elements arrive in the order that the layer means, and makes currents."""
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
-from spikegate.convert.spikingjelly.plan import IMAGE, Pool, Refused, Synapses, after_average
-from spikegate.convert.spikingjelly.signals import Current, Image, Logits, Node, Reduced, Signal, Spikes, map_bases, numbers
+from spikegate.convert.spikingjelly.plan import IMAGE, Refused, Synapses, after_average
+from spikegate.convert.spikingjelly.signals import Beside, Complement, Current, Image, Node, Padded, Reduced, Signal, Spikes, map_bases
 
 NEURONS_BETWEEN = "put neurons between: on chip only spikes travel"
 ORDER = "the layer must take whole maps [.., channels, height, width] of one sample and timestep each"
+WORDS = {
+    "Current": "currents that went through no neurons", "Product": "an attention's product", "Attended": "an attention's product",
+    "Met": "a product of spikes", "Mixed": "mixed tokens that went through no neurons", "Gated": "a gate", "Reduced": "sums",
+    "Logits": "class scores", "Image": "the image", "Complement": "1 - spikes", "Padded": "a map with a border of zeros",
+    "Beside": "spikes of several layers side by side",
+}  # fmt: skip
 
 
 def sources_of(node: Node) -> tuple[str, ...]:
@@ -23,32 +30,70 @@ def sources_of(node: Node) -> tuple[str, ...]:
     raise Refused(f"takes {kind_of(node)}", NEURONS_BETWEEN)
 
 
+def fed_by(base: Node, weight: np.ndarray, bias: np.ndarray) -> list[tuple[tuple[str, ...], np.ndarray, np.ndarray]]:
+    """What feeds a linear map with these weights [out, in, ...]: (sources, weights, bias) for each part of spikes side by side."""
+    if not isinstance(base, Beside):
+        return [(sources_of(base), weight, bias)]
+    found, at = [], 0
+    for part in base.parts:
+        found.append((part.sources, weight[:, at : at + part.channels], bias if not at else np.zeros_like(bias)))
+        at += part.channels
+    return found
+
+
 def kind_of(node: Node) -> str:
     """A node in words."""
-    words = {"Current": "currents that went through no neurons", "Product": "an attention's product", "Attended": "an attention's product",
-             "Met": "a product of spikes", "Mixed": "mixed tokens that went through no neurons",
-             "Gated": "a gate", "Reduced": "sums", "Logits": "class scores", "Image": "the image"}
-    return words.get(type(node).__name__, "spikes")
+    return WORDS.get(type(node).__name__, "spikes")
 
 
-def conv(x: Signal, weight: np.ndarray, bias: np.ndarray, stride: int, padding: tuple[int, int], groups: int) -> Signal:
+def symmetric(weight: np.ndarray, pads: tuple[int, int, int, int]) -> tuple[np.ndarray, tuple[int, int]]:
+    """(weights, padding) with the same border on both sides; weights of 0 take the place of what that adds."""
+    top, bottom, left, right = pads
+    p, q = max(top, bottom), max(left, right)
+    return np.pad(weight, ((0, 0), (0, 0), (p - top, p - bottom), (q - left, q - right))), (p, q)
+
+
+def conv(x: Signal, weight: np.ndarray, bias: np.ndarray, stride: int, padding: tuple[int, int], groups: int, name: str) -> Signal:
     """Convolution of maps [rows, channels, height, width]; the result's index is [rows, out, height, width] too."""
     node, step = x.node, stride
-    if isinstance(node, Reduced) and node.window and isinstance(node.base, Spikes):
+    bases = map_bases(x.index, node)
+    pads = padding[0], padding[0], padding[1], padding[1]
+    if isinstance(node, Padded):
+        pads = tuple(a + b for a, b in zip(pads, node.pads))  # type: ignore[assignment]
+        node = node.base
+    weight, padding = symmetric(weight, pads)
+    base = node
+    if isinstance(node, Reduced) and node.window and isinstance(node.base, Spikes | Image):
         kernel, apart = node.window
         base = node.base
         whole = kernel == apart and base.grid == (node.grid[0] * apart, node.grid[1] * apart)
         if padding != (0, 0) and not whole:
             raise Refused("a padded convolution of averages whose windows do not tile the map", "use windows that tile it, or no padding")
         weight, padding = after_average(weight, padding, kernel, apart)
-        sources, grid, step = base.sources, base.grid, stride * apart
-    else:
-        sources, grid = sources_of(node), (x.index.shape[-2], x.index.shape[-1])
-    bases = map_bases(x.index, node)
+        weight, step = weight * (node.scale * kernel**2), stride * apart
+    if isinstance(base, Beside) and groups > 1:
+        weight, groups = Synapses((), weight, bias, base.grid, groups=groups).rows(np.arange(len(weight))).weight, 1
+    fed = fed_by(base, weight, bias)
     if bases is None:
         raise Refused("its input is not in order", ORDER)
-    synapses = Synapses(sources, weight, bias, grid, step, padding, groups)
-    return from_maps(bases, Current(0, 0, (0, 0), (synapses,)))
+    inputs = tuple(seen(base, Synapses(sources, w, b, base.grid, step, padding, groups, name)) for sources, w, b in fed)
+    return from_maps(bases, Current(0, 0, (0, 0), inputs))
+
+
+def seen(base: Node, s: Synapses) -> Synapses:
+    """The map as it is on the plain image, where it reads ``gain * image + shift``; a border of zeros keeps its zeros."""
+    if not isinstance(base, Image) or ((base.gain == 1).all() and not base.shift.any()):
+        return s
+    out, per = s.weight.shape[:2]
+    channel = np.arange(out)[:, None] // (out // s.groups) * per + np.arange(per)
+    bias = s.bias
+    if base.shift.any():
+        still = torch.from_numpy(base.shift.T.reshape(1, -1, *base.grid).copy())
+        more = F.conv2d(still, torch.from_numpy(s.weight), None, s.stride, s.padding, 1, s.groups)[0].numpy()
+        bias = bias.reshape(out, *bias.shape[1:] or (1, 1)) + more
+        if (bias == bias[:, :1, :1]).all():
+            bias = bias[:, 0, 0]
+    return dataclasses.replace(s, weight=s.weight * base.gain[channel][:, :, None, None], bias=bias)
 
 
 def from_maps(bases: torch.Tensor, node: Node) -> Signal:
@@ -58,171 +103,84 @@ def from_maps(bases: torch.Tensor, node: Node) -> Signal:
         node.positions, node.channels = node.grid[0] * node.grid[1], len(node.inputs[0].weight)
     h, w = node.grid
     inside = torch.arange(h * w).reshape(1, 1, h, w) * node.channels + torch.arange(node.channels).reshape(1, -1, 1, 1)
-    return Signal(torch.zeros(0), node, bases.reshape(-1, 1, 1, 1) * node.size + inside)
+    return Signal(node, bases.reshape(-1, 1, 1, 1) * node.size + inside)
 
 
 def as_current(x: Signal) -> Signal:
-    """Spikes, or their averages over windows, as currents: one synapse for each."""
+    """Spikes, the image, or averages of them over windows, as currents: one synapse for each."""
     node = x.node
     if isinstance(node, Current):
         return x
-    if isinstance(node, Reduced) and node.window and isinstance(node.base, Spikes):
+    if isinstance(node, Complement):
+        spikes = as_current(Signal(node.source, x.index))
+        inputs = tuple(s.scaled(-1.0, 1.0) for s in spikes.node.inputs)  # type: ignore[attr-defined]
+        return Signal(Current(node.positions, node.channels, node.grid, inputs), x.index)
+    if isinstance(node, Beside):
+        at, placed = 0, []
+        for part in node.parts:
+            s = as_current(Signal(part, x.index)).node.inputs[0]  # type: ignore[attr-defined]
+            placed.append(s.placed(at, node.channels))
+            at += part.channels
+        return Signal(Current(node.positions, node.channels, node.grid, tuple(placed)), x.index)
+    if isinstance(node, Reduced) and node.window and isinstance(node.base, Spikes | Image):
         (k, step), base = node.window, node.base
-        weight = np.full((node.channels, 1, k, k), node.scale / k**2)
-        synapses = Synapses(base.sources, weight, np.zeros(node.channels), base.grid, step, (0, 0), node.channels)
+        weight = np.full((node.channels, 1, k, k), node.scale)
+        s = Synapses(sources_of(base), weight, np.zeros(node.channels), base.grid, step, (0, 0), node.channels)
+        synapses = seen(base, s)
     else:
         ones = np.ones((node.channels, 1, 1, 1))
-        synapses = Synapses(sources_of(node), ones, np.zeros(node.channels), node.grid, groups=node.channels)
-    return Signal(x.value, Current(node.positions, node.channels, node.grid, (synapses,)), x.index)
+        synapses = seen(node, Synapses(sources_of(node), ones, np.zeros(node.channels), node.grid, groups=node.channels))
+    return Signal(Current(node.positions, node.channels, node.grid, (synapses,)), x.index)
 
 
-def affine(x: Signal, gain: np.ndarray, shift: np.ndarray, value: torch.Tensor) -> Signal:
-    """``gain x + shift`` for each channel (axis 1): a normalisation."""
-    if not isinstance(x.node, Current | Spikes | Reduced):
-        raise Refused(f"normalises {kind_of(x.node)}", "normalise after a linear layer")
+def affine(x: Signal, gain: np.ndarray, shift: np.ndarray) -> Signal:
+    """``gain x + shift``: gain [channels], shift [positions, channels]."""
+    node = x.node
+    if isinstance(node, Image):
+        return Signal(Image(node.positions, node.channels, node.grid, node.gain * gain, node.shift * gain + shift), x.index)
+    if not isinstance(node, Current | Spikes | Complement | Beside) and not (isinstance(node, Reduced) and node.window):
+        raise Refused(f"scales or shifts {kind_of(node)}", "do that behind a linear layer")
     x = as_current(x)
-    node = x.node
-    c = node.channels
-    wanted = torch.arange(c).reshape(1, -1, *[1] * (x.index.dim() - 2))
-    if x.index.shape[1] != c or not bool((x.index % c == wanted).all()):
+    first, *rest = x.node.inputs  # type: ignore[attr-defined]
+    own: np.ndarray = shift[0]
+    if (shift != own).any():
+        hosts = [s for s in x.node.inputs if s.from_image]  # type: ignore[attr-defined]
+        if not hosts:
+            what = "adds a constant that differs from position to position (a position embedding)"
+            raise Refused(what, "learn it as a bias for each channel, or as a convolution of the map, and train again")
+        first, rest = hosts[0], [s for s in x.node.inputs if s is not hosts[0]]  # type: ignore[attr-defined]
+        own = shift.T.reshape(node.channels, *node.grid)
+        first = dataclasses.replace(first, bias=np.broadcast_to(first.bias.reshape(len(own), *first.bias.shape[1:] or (1, 1)), own.shape))
+    inputs = (first.scaled(gain, own), *(s.scaled(gain) for s in rest))
+    return Signal(Current(node.positions, node.channels, node.grid, inputs), x.index)
+
+
+def normalised(x: Signal, gain: np.ndarray, shift: np.ndarray) -> Signal:
+    """A normalisation, whose channels are axis 1."""
+    c = x.node.channels
+    if isinstance(x.node, Reduced) and not x.node.window:
+        raise Refused("normalises sums", "normalise after a linear layer")
+    if (
+        x.index.dim() < 2
+        or x.index.shape[1] != c
+        or not torch.equal(*torch.broadcast_tensors(x.index % max(c, 1), _axis1(c, x.index.dim())))
+    ):
         raise Refused("its axis 1 does not hold the channels in order", "normalise maps [.., channels, positions]")
-    first, *rest = node.inputs  # type: ignore[attr-defined]
-    inputs = (first.scaled(gain, shift), *(s.scaled(gain) for s in rest))
-    return Signal(value, Current(node.positions, c, node.grid, inputs), x.index)
+    return affine(x, gain, np.broadcast_to(shift, (x.node.positions, c)))
 
 
-def row_maps(ids: torch.Tensor, size: int, batch: int) -> tuple[np.ndarray, bool, torch.Tensor]:
-    """What rows of features [R, K, M] sum of maps of `size`: (counts [K, size] of one timestep, whether summed over time, map of each row).
-
-    Raises Refused where the rows differ in what they take, or mix samples.
-    """
-    inside, which = ids % size, ids // size
-    sample, time = which % batch, which // batch
-    if not torch.equal(inside, inside[:1].expand_as(inside)) or not bool((sample == sample[:, :1, :1]).all()):
-        raise Refused("its rows take different parts of the maps, or mix samples", "keep the batch apart from time and positions")
-    merged = not bool((time == time[:, :1, :1]).all())
-    feature = np.repeat(np.arange(ids.shape[1]), ids.shape[2])
-    counts = np.zeros((ids.shape[1], size))
-    first = time[0].reshape(-1).numpy()
-    cells = inside[0].reshape(-1).numpy()
-    at = first == first.min() if merged else np.ones(len(cells), bool)
-    np.add.at(counts, (feature[at], cells[at]), 1.0)
-    if merged:
-        if not torch.equal(time, time[:1].expand_as(time)):
-            raise Refused("its rows take different timesteps", "take the mean over all timesteps")
-        for t in np.unique(first)[1:]:
-            other = np.zeros_like(counts)
-            np.add.at(other, (feature[first == t], cells[first == t]), 1.0)
-            if not np.array_equal(other, counts):
-                raise Refused("weighs the timesteps differently", "take the mean over all timesteps")
-    return counts, merged, which[:, 0, 0]
+def _axis1(channels: int, dims: int) -> torch.Tensor:
+    return torch.arange(channels).reshape(1, -1, *[1] * (dims - 2))
 
 
-def members(x: Signal) -> tuple[torch.Tensor, Node, float]:
-    """Elements of the base that each element sums [..., M], the base, and the factor."""
-    if isinstance(x.node, Reduced):
-        return x.node.table[x.index], x.node.base, x.node.scale
-    return x.index[..., None], x.node, 1.0
-
-
-def linear(x: Signal, weight: np.ndarray | None, bias: np.ndarray | None, value: torch.Tensor, batch: int) -> Signal:
-    """Linear layer on the last axis: token-wise, of a whole map, or of sums."""
-    assert weight is not None
-    bias = np.zeros(len(weight)) if bias is None else bias
-    node, index, out = x.node, x.index, len(weight)
-    start = index[..., :1]
-    token = isinstance(node, Spikes) and index.shape[-1] == node.channels and bool((start % node.channels == 0).all())
-    if token and torch.equal(index, start + torch.arange(node.channels)):
-        synapses = Synapses(sources_of(node), weight[:, :, None, None], bias, node.grid)
-        current = Current(node.positions, out, node.grid, (synapses,))
-        return Signal(value, current, start // node.channels * out + torch.arange(out))
-    ids, base, scale = members(x)
-    if not isinstance(base, Spikes | Current):
-        raise Refused(f"takes {kind_of(base)}", NEURONS_BETWEEN)
-    rows = ids.reshape(-1, *ids.shape[-2:])
-    counts, merged, which = row_maps(rows, base.size, batch)
-    whole = (weight * scale) @ counts  # [out, size]
-    if merged or isinstance(base, Current):
-        maps = whole.reshape(out, base.positions, base.channels)
-        steps = len(torch.unique(rows // base.size // batch)) if merged else 1  # a bias counts once in a mean over time
-        logits = Logits(1, out, (1, 1), base, maps, bias / steps)
-        where = (which % batch if merged else which).reshape(*index.shape[:-1], 1)
-        return Signal(value, logits, where * out + torch.arange(out))
-    kernel = whole.reshape(out, *base.grid, base.channels).transpose(0, 3, 1, 2)
-    synapses = Synapses(sources_of(base), np.ascontiguousarray(kernel), bias, base.grid)
-    return Signal(value, Current(1, out, (1, 1), (synapses,)), which.reshape(*index.shape[:-1], 1) * out + torch.arange(out))
-
-
-def max_pool(reader: Any, x: Signal, kernel: int, stride: int, padding: int, value: torch.Tensor) -> Signal:
-    """Max-pool of maps [rows, channels, height, width]."""
+def padded(x: Signal, pads: tuple[int, int, int, int], shape: torch.Size) -> Signal:
+    """Maps with a border of zeros."""
     node = x.node
-    h, w = value.shape[-2:]
-    bases = map_bases(x.index, node)
+    bases = map_bases(x.index.reshape(-1, *x.index.shape[-3:]), node) if x.index.dim() > 2 else None
     if bases is None:
-        raise Refused("its input is not in order", ORDER)
-    if not isinstance(node, Spikes):
-        hint = "the maximum of currents is no sum: put the pool after the neurons, or use a stride of 2, and train again"
-        reader.refuse(f"max-pool of {kind_of(node)}", hint)
-        if not isinstance(node, Current):
-            raise Refused(f"max-pool of {kind_of(node)}", hint)
-        stand_in = Current(h * w, node.channels, (h, w), node.inputs)
-        inside = torch.arange(h * w).reshape(1, 1, h, w) * node.channels + torch.arange(node.channels).reshape(1, -1, 1, 1)
-        return Signal(value, stand_in, (bases.reshape(-1, 1, 1, 1) * stand_in.size + inside).reshape(value.shape))
-    name = reader.where
-    reader.add(Pool(name, (h * w, node.channels), (h, w), node.one, tuple(x.index.shape[2:]), kernel, stride, padding))  # type: ignore[arg-type]
-    out = from_maps(bases, Spikes(h * w, node.channels, (h, w), (name,)))
-    reader.keep(name, reader.plan.layers[name], value, out.index)
-    return Signal(value, out.node, out.index.reshape(value.shape))
-
-
-def average(x: Signal, kernel: int, stride: int, value: torch.Tensor) -> Signal:
-    """Average over windows of maps [rows, channels, height, width], without padding."""
-    node = x.node
-    bases = map_bases(x.index, node)
-    if bases is None:
-        raise Refused("its input is not in order", ORDER)
-    if isinstance(node, Current):
-        out = from_maps(bases, Current(0, 0, (0, 0), tuple(s.averaged((kernel, kernel), stride) for s in node.inputs)))
-        return Signal(value, out.node, out.index)
-    if not isinstance(node, Spikes):
-        raise Refused(f"average of {kind_of(node)}", "average spikes")
-    h, w = value.shape[-2:]
-    reduced = Reduced(h * w, node.channels, (h, w), node, torch.zeros(0), 1 / kernel**2, (kernel, stride))
-    out = from_maps(bases, reduced)
-    windows = x.index.unfold(2, kernel, stride).unfold(3, kernel, stride).flatten(4)
-    reduced.table = torch.zeros(int(out.index.max()) + 1, kernel**2, dtype=torch.int64)
-    reduced.table[out.index.reshape(-1)] = windows.reshape(-1, kernel**2)
-    return Signal(value, reduced, out.index)
-
-
-def reduce(x: Signal, axes: tuple[int, ...], keep: bool, value: torch.Tensor, *, mean: bool) -> Signal:
-    """Sum or mean over axes."""
-    if isinstance(x.node, Image):
-        raise Refused("reduces the image", "reduce spikes")
-    ids, base, scale = members(x)
-    axes = tuple(a % x.index.dim() for a in axes)
-    others = [a for a in range(x.index.dim()) if a not in axes]
-    table = ids.permute(*others, *axes, x.index.dim()).reshape(-1, int(np.prod([x.index.shape[a] for a in axes])) * ids.shape[-1])
-    count = int(np.prod([x.index.shape[a] for a in axes])) if mean else 1
-    return Signal(value, Reduced(0, 0, (0, 0), base, table, scale / count), numbers(value.shape))
-
-
-def mean_current(x: Signal) -> Signal | None:
-    """Sums or means of a current over all positions, as one current; None if they are anything else."""
-    node = x.node
-    if not isinstance(node, Reduced) or not isinstance(node.base, Current) or node.table.shape[1] != node.base.positions:
-        return None
-    base, table = node.base, node.table[x.index.reshape(-1)].sort(1).values
-    if not torch.equal(table, table[:, :1] + base.channels * torch.arange(base.positions)):
-        return None
-    if not bool((table[:, 0] % base.size < base.channels).all()):
-        return None
-    inputs = tuple(s.averaged(s.out_grid, 1).scaled(node.scale * base.positions) for s in base.inputs)
-    index = table[:, 0] // base.size * base.channels + table[:, 0] % base.channels
-    return Signal(x.value, Current(1, base.channels, (1, 1), inputs), index.reshape(x.index.shape))
-
-
-def voting(x: Signal, size: int, value: torch.Tensor) -> Signal:
-    """Mean over groups of `size` on the last axis."""
-    grouped = Signal(x.value, x.node, x.index.unflatten(-1, (-1, size)))
-    return reduce(grouped, (-1,), False, value, mean=True)
+        raise Refused("puts a border around maps that are not in order", ORDER)
+    if not isinstance(node, Spikes | Image | Reduced | Beside) or min(pads) < 0:
+        raise Refused(f"puts a border around {kind_of(node)}", "pad whole maps of spikes or the image, on all sides by 0 or more")
+    h, w = shape[-2:]
+    around = Padded(h * w, node.channels, (h, w), node, pads)
+    return Signal(around, from_maps(bases, around).index.reshape(shape))

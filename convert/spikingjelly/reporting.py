@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 from rich.table import Table
-from torch import fx, nn
+from torch import nn
 
 from spikegate.convert.spikingjelly.plan import Plan
-from spikegate.convert.spikingjelly.tracing import Reader, reset, shaped
+from spikegate.convert.spikingjelly.running import recorded, reset, shaped
 from spikegate.engine import integer
+from spikegate.fidelity import APPROXIMATE, EXACT, told
 from spikegate.graph.ir import INPUT, Graph
 
+WHOLE = ("max_pool", "sdsa", "qk_token_gate", "qk_channel_gate", "multiscale_gate")  # ORs, ANDs and counts of bits
 TRACKED = 16  # images that are followed element by element at a time
 BATCH = 128
 
@@ -34,22 +36,18 @@ class LayerReport:
     agreement: float
     alone: float
 
+    @property
+    def fidelity(self) -> str:
+        """Exact where bits go through an op of no number that could be rounded, and do so on the images; else approximate."""
+        return EXACT if self.kind in WHOLE and self.alone == 1.0 else APPROXIMATE
 
-def float_spikes(traced: fx.GraphModule, images: torch.Tensor, form: str, timesteps: int) -> dict[str, np.ndarray]:
+
+def float_spikes(model: nn.Module, images: torch.Tensor, form: str, timesteps: int) -> dict[str, np.ndarray]:
     """Spikes of every layer of the plan, uint8 [N, T, positions, channels]."""
     found: dict[str, list[np.ndarray]] = {}
     for start in range(0, len(images), TRACKED):
-        part = images[start : start + TRACKED]
-        reset(traced)
-        steps: dict[str, list[np.ndarray]] = {}
-        with torch.no_grad():
-            for _ in range(timesteps if form == "step" else 1):
-                reader = Reader(traced, len(part), collect=True)
-                reader.run(shaped(part, form, timesteps))
-                for name, spikes in reader.spikes.items():
-                    steps.setdefault(name, []).append(spikes)
-        for name, parts in steps.items():
-            found.setdefault(name, []).append(np.concatenate(parts).swapaxes(0, 1))
+        for name, spikes in recorded(model, images[start : start + TRACKED], form, timesteps)[1].items():
+            found.setdefault(name, []).append(spikes.swapaxes(0, 1))
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
@@ -87,7 +85,8 @@ def one_by_one(graph: Graph, spikes: dict[str, np.ndarray], embedded: np.ndarray
     n, out = len(embedded), {name: np.zeros(s.shape, bool) for name, s in spikes.items()}
     state = {name: op.state(n) for name, op in graph.ops.items()}
     for t in range(graph.timesteps):
-        signals = {INPUT: embedded if t == 0 else np.zeros_like(embedded)}
+        framed = embedded.ndim > 1 + len(graph.input_shape)
+        signals = {INPUT: embedded[:, t] if framed else embedded if t == 0 else np.zeros_like(embedded)}
         for name, op in graph.ops.items():
             if op.kind in ("readout", "exit_gate"):
                 continue
@@ -107,11 +106,15 @@ def layer_table(rows: list[LayerReport], images: int) -> Table:
         table.add_column(column, no_wrap=True)
     for column in ("neurons", "float rate", "int rate", "agreement", "alone"):
         table.add_column(column, justify="right")
+    table.add_column("fidelity", no_wrap=True)
     for r in rows:
         shares = (f"{100 * v:.2f} %" for v in (r.float_rate, r.int_rate, r.agreement, r.alone))
-        table.add_row(r.name, r.kind, f"{r.neurons:,}", *shares)
+        table.add_row(r.name, r.kind, f"{r.neurons:,}", *shares, told(r.fidelity, r.agreement))
     return table
 
 
 def as_json(rows: list[LayerReport]) -> list[dict[str, Any]]:
-    return [{k: float(v) if isinstance(v, float | np.floating) else v for k, v in asdict(r).items()} for r in rows]
+    def plain(r: LayerReport) -> dict[str, Any]:
+        return {k: float(v) if isinstance(v, float | np.floating) else v for k, v in asdict(r).items()}
+
+    return [plain(r) | {"fidelity": r.fidelity} for r in rows]

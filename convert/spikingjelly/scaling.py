@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from spikegate.convert.spikingjelly.plan import FloatNeuron, Synapses
-from spikegate.neurons.cuba import DECAY_ONE, MANT_SHIFT, Cuba
+from spikegate.neurons.cuba import DECAY_ONE, MANT_SHIFT, VTH_MANT_MAX, Cuba
+from spikegate.neurons.resets import SUBTRACT
 from spikegate.synapses.rounding import BIAS_MAX as BIAS_MAX
 from spikegate.synapses.rounding import ROOM as ROOM
 from spikegate.synapses.rounding import best_scale as best_scale
@@ -47,21 +48,23 @@ def cuba(neuron: FloatNeuron, scale: float, whole: bool = False) -> Cuba:
     """Integer neurons for a threshold of ``scale * drive`` mantissas; `whole`: their states are whole mantissas though they leak."""
     decay = round((1 - neuron.keep) * DECAY_ONE)
     theta = scale * neuron.drive
-    vth = math.ceil(theta - 1e-6) - 1 if whole or decay in (0, DECAY_ONE) else math.floor(theta + 1e-6)
-    return Cuba(DECAY_ONE, decay, max(1, vth))
+    vth = max(1, math.ceil(theta - 1e-6) - 1 if whole or decay in (0, DECAY_ONE) else math.floor(theta + 1e-6))
+    return Cuba(DECAY_ONE, decay, vth, SUBTRACT, max(1, round(theta))) if neuron.soft else Cuba(DECAY_ONE, decay, vth)
 
 
 def room(neuron: FloatNeuron, timesteps: int) -> float:
     """Largest input, in mantissas, that cannot overflow the neurons' register."""
-    return ROOM * (1 << 23 - MANT_SHIFT) / cuba(neuron, 1.0).gain(timesteps)
+    most = ROOM * (1 << 23 - MANT_SHIFT) - (VTH_MANT_MAX if neuron.soft else 0)
+    return most / cuba(neuron, 1.0).gain(timesteps)
 
 
 def exact_scale(weights: list[np.ndarray], biases: list[np.ndarray], neuron: FloatNeuron, timesteps: int, limit: float) -> float | None:
     """A scale at which every weight and bias is whole and stays so through the leak's halvings, if there is one.
 
-    Then ties with the threshold are real (counts of spikes, ternary weights), and they fall as in the float model.
+    Then ties with the threshold are real (counts of spikes, ternary weights), and they fall as in the float model. A threshold that is
+    subtracted from the voltage must be whole, too.
     """
-    values = np.concatenate([v.ravel() for v in (*weights, *biases)])
+    values = np.concatenate([v.ravel() for v in (*weights, *biases, np.full(int(neuron.soft), neuron.drive))])
     used = np.abs(values[values != 0])
     if not len(used) or neuron.keep not in (0.5, 1.0):
         return None

@@ -8,9 +8,11 @@ checks the numbers that reach it. A tensor whose axis 0 mixes samples into time 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from spikegate.convert.spikingjelly.plan import Grid, Refused, Synapses
@@ -31,7 +33,14 @@ class Node:
 
 @dataclass(eq=False)
 class Image(Node):
-    """The input image, the same in every timestep."""
+    """``gain * image + shift``, the same in every timestep; gain [channels], shift [positions, channels]."""
+
+    gain: np.ndarray
+    shift: np.ndarray
+
+    @classmethod
+    def plain(cls, c: int, h: int, w: int) -> Image:
+        return cls(h * w, c, (h, w), np.ones(c), np.zeros((h * w, c)))
 
 
 @dataclass(eq=False)
@@ -59,6 +68,28 @@ class Spikes(Node):
 
 
 @dataclass(eq=False)
+class Beside(Node):
+    """Spikes of several layers, their channels one after the other."""
+
+    parts: tuple[Spikes, ...]
+
+
+@dataclass(eq=False)
+class Complement(Node):
+    """``1 - s`` of a layer's spikes."""
+
+    source: Spikes
+
+
+@dataclass(eq=False)
+class Padded(Node):
+    """Maps with zeros around them, numbered with the zeros; `pads` are top, bottom, left, right."""
+
+    base: Node
+    pads: tuple[int, int, int, int]
+
+
+@dataclass(eq=False)
 class Product(Node):
     """First product of an attention, in its own numbers: ``qk`` or ``kv``; `bases` [L] is the first number of each slice."""
 
@@ -83,10 +114,11 @@ class Attended(Node):
 
 @dataclass(eq=False)
 class Met(Node):
-    """AND of two spike maps."""
+    """AND of two spike maps, multiplied in module `where`."""
 
     first: str
     second: str
+    where: str
 
 
 @dataclass(eq=False)
@@ -119,11 +151,12 @@ class Gated(Node):
 
 @dataclass(eq=False)
 class Logits(Node):
-    """Class scores of a sample (or of each timestep): weights [classes, positions, channels] on a base, before the mean over time."""
+    """Class scores of a sample (`merged`: of all timesteps) or of each timestep: weights [classes, positions, channels] on a base."""
 
     base: Node
     weight: Any
     bias: Any
+    merged: bool = False
 
 
 @dataclass(eq=False)
@@ -133,9 +166,8 @@ class Unknown(Node):
 
 @dataclass
 class Signal:
-    """A tensor, what it carries, and which element carries what."""
+    """What a tensor carries, and which element carries what."""
 
-    value: torch.Tensor
     node: Node
     index: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
 
@@ -144,8 +176,25 @@ class Signal:
         return not isinstance(self.node, Unknown)
 
 
-def unknown(value: torch.Tensor) -> Signal:
-    return Signal(value, Unknown(0, 0, (0, 0)), torch.zeros(value.shape, dtype=torch.int64))
+def unknown(shape: torch.Size) -> Signal:
+    return Signal(Unknown(0, 0, (0, 0)), torch.zeros(shape, dtype=torch.int64))
+
+
+def alike(a: Any, b: Any) -> bool:
+    """Whether two nodes (or what they hold) say the same: a loop over timesteps makes each anew."""
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, torch.Tensor):
+        return a.shape == b.shape and torch.equal(a, b)
+    if isinstance(a, np.ndarray):
+        return np.array_equal(a, b)
+    if isinstance(a, tuple | list):
+        return len(a) == len(b) and all(map(alike, a, b))
+    if is_dataclass(a):
+        return all(alike(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
+    return bool(a == b)
 
 
 def numbers(shape: tuple[int, ...] | torch.Size) -> torch.Tensor:
@@ -177,3 +226,20 @@ def slice_bases(index: torch.Tensor, node: Node) -> torch.Tensor | None:
     first = start % node.size
     ordered = bool((first < node.channels).all() and (first % width == 0).all())
     return start if ordered and torch.equal(index, start.reshape(-1, 1, 1) + inside) else None
+
+
+def with_signals(value: Any, change: Callable[[Signal], Any]) -> Any:
+    """Nested tuples, lists and dicts with `change` of every signal."""
+    if isinstance(value, Signal):
+        return change(value)
+    if isinstance(value, dict):
+        return {k: with_signals(v, change) for k, v in value.items()}
+    if isinstance(value, tuple | list) and not isinstance(value, torch.Size):
+        return type(value)(with_signals(v, change) for v in value) if type(value) in (tuple, list) else value
+    return value
+
+
+def signals_in(value: Any) -> list[Signal]:
+    found: list[Signal] = []
+    with_signals(value, found.append)
+    return found

@@ -246,7 +246,7 @@ def _explain(loc: tuple[int | str, ...], error: Any) -> tuple[str, str, str]:
     info = section.model_fields.get(str(loc[-1])) if section and loc else None
     hint = info.description if info and info.description else "see train/run.py --help"
     if error["type"] == "literal_error" and info:
-        close = difflib.get_close_matches(str(error["input"]), get_args(info.annotation), 1)
+        close = difflib.get_close_matches(str(error["input"]), [str(a) for a in get_args(info.annotation)], 1)
         hint = f"did you mean {close[0]}?" if close else hint
     if error["type"] in ("model_type", "model_attributes_type", "dict_type"):
         return key, f"must be a section of keys, not {error['input']!r}", f"indent its keys below {key}:"
