@@ -10,11 +10,12 @@ if not __package__:  # run as a file: the repository root comes first, not conve
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from spikegate.command import cli
+from spikegate.command.refusals import reported
 
 
 @dataclass
@@ -32,6 +33,11 @@ class Args:
     calibrate: str | None = None
     """Samples on which floats and integers are compared: a .npy file [samples, timesteps, ...], or the share of inputs that spike in
     samples that are made up (0.2 if left out)."""
+    reset: Literal["zero", "subtract", "subtract-late"] = "zero"
+    """What a spike did to the voltage in the model, which NIR cannot say: set it to 0 as NIR's equations do, subtract the threshold
+    (Sinabs), or subtract it one timestep later, past the leak (snnTorch's default)."""
+    levels: int = 1
+    """Most spikes of a timestep where a spike subtracts (Sinabs' MultiSpike); 0: as many as the voltage holds."""
     json: bool = False
     """Print what was written as JSON only."""
 
@@ -44,7 +50,9 @@ def main() -> None:
         sys.exit(2)
     from spikegate.convert.nir_file import import_nir
 
-    import_nir(args.file, args.output, args.timesteps, dt=args.dt, calibrate=args.calibrate, as_json=args.json)
+    with reported(args.json):
+        import_nir(args.file, args.output, args.timesteps, dt=args.dt, calibrate=args.calibrate, reset=args.reset, levels=args.levels,
+                   as_json=args.json)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import tyro
 
 from spikegate.command import cli
+from spikegate.command.refusals import reported
 from spikegate.errors import DeployError
 
 
@@ -65,19 +66,20 @@ def main() -> None:
     from spikegate.convert.spikingjelly.importing import Pixels, import_model
     from spikegate.convert.spikingjelly.loading import load_model, read_state
 
-    if args.model == "published":
-        from spikegate.convert.spikingjelly.published import build
+    with reported(args.json):
+        if args.model == "published":
+            from spikegate.convert.spikingjelly.published import build
 
-        if args.weights is None:
-            raise DeployError("--weights", "a published net needs its state dict", "give the file that its authors released")
-        model = build(read_state(args.weights), args.heads, args.timesteps or 4, args.repaired)
-    else:
-        model = load_model(args.model, args.weights)
-    data = {"name": args.data, "path": str(args.data_path) if args.data_path else None}
-    done = import_model(
-        model, args.output, data, timesteps=args.timesteps, form=args.form, pixels=Pixels(args.mean, args.std), epochs=args.epochs,
-        rate=args.rate, quiet=args.json, test_images=args.test_images,
-    )  # fmt: skip
+            if args.weights is None:
+                raise DeployError("--weights", "a published net needs its state dict", "give the file that its authors released")
+            model = build(read_state(args.weights), args.heads, args.timesteps or 4, args.repaired)
+        else:
+            model = load_model(args.model, args.weights)
+        data = {"name": args.data, "path": str(args.data_path) if args.data_path else None}
+        done = import_model(
+            model, args.output, data, timesteps=args.timesteps, form=args.form, pixels=Pixels(args.mean, args.std), epochs=args.epochs,
+            rate=args.rate, quiet=args.json, test_images=args.test_images,
+        )  # fmt: skip
     if args.json:
         cli.print_json({"export": str(done.folder), "float_accuracy": done.float_accuracy, "int_accuracy": done.int_accuracy,
                         "layers": done.layers, "validation_accuracy": done.tuned})

@@ -7,6 +7,7 @@ from importlib import import_module
 
 FORMATS = {
     "spikingjelly": ("spikegate.convert.from_spikingjelly", "a SpikingJelly model, as convert/from_spikingjelly.py"),
+    "framework": ("spikegate.convert.from_framework", "a model of snnTorch or Sinabs, as convert/from_framework.py"),
     "nir": ("spikegate.convert.from_nir", "a NIR file, as convert/from_nir.py"),
 }
 

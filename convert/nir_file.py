@@ -14,16 +14,19 @@ from spikegate.data.array_file import load_array
 from spikegate.errors import DeployError
 from spikegate.files import atomic
 from spikegate.formats.netx.graph_file import read_graph, write_graph
+from spikegate.formats.nir.report import Report
+from spikegate.graph.ir import Graph
 
 
 def import_nir(file: Path, output: Path | None = None, timesteps: int | None = None, *, dt: float | None = None,
-               calibrate: str | None = None, as_json: bool = False) -> Path:
+               calibrate: str | None = None, reset: str = "zero", levels: int = 1, as_json: bool = False) -> Path:
     """Write the net of a NIR file as OUTPUT/model.net, what the import changed as OUTPUT/import.json; returns model.net.
 
     Parameters
     ----------
     timesteps, dt : of a sample; from the file where it says so
     calibrate : a .npy file of samples, or a share of spikes as a number
+    reset, levels : what a spike did to the voltage in the model, and how many a timestep holds: `spikegate.formats.nir.soft`
 
     Raises
     ------
@@ -37,8 +40,13 @@ def import_nir(file: Path, output: Path | None = None, timesteps: int | None = N
     with needs("NIR"):
         from spikegate.formats.nir import importer
 
-        graph, report = importer.import_nir(file, timesteps=timesteps, dt=dt, calibrate=_samples(calibrate))
-    net = (output or ROOT / file.stem) / "model.net"
+        x = samples_named(calibrate)
+        graph, report = importer.import_nir(file, timesteps=timesteps, dt=dt, calibrate=x, reset=reset, levels=levels)
+    return written(graph, report, (output or ROOT / file.stem) / "model.net", file.name, as_json)
+
+
+def written(graph: Graph, report: Report, net: Path, name: str, as_json: bool) -> Path:
+    """Write an imported net and import.json beside it, print what became of its layers; returns the net's path."""
     write_graph(graph, net)
     with atomic(net.with_name("import.json")) as part:
         part.write_text(json.dumps(report.as_json(), indent=2, sort_keys=True) + "\n")
@@ -49,16 +57,19 @@ def import_nir(file: Path, output: Path | None = None, timesteps: int | None = N
         cli.print_json(facts)
         return net
     cli.console.print(report.table())
+    if report.source_sums == report.source_sums:
+        cli.console.print(f"  the model itself: {100 * report.source_sums:.2f} % of its summed outputs are the integers', "
+                          f"{100 * report.source_answers:.2f} % of its best classes", soft_wrap=True, markup=False)
     for note in report.notes:
         cli.console.print(f"  {note}", soft_wrap=True, markup=False)
     shape = ", ".join(map(str, graph.input_shape))
-    cli.console.print(f"{file.name}: {len(graph.ops)} ops, {graph.timesteps} timesteps; it takes integers {payload.low}..{payload.high}, "
+    cli.console.print(f"{name}: {len(graph.ops)} ops, {graph.timesteps} timesteps; it takes integers {payload.low}..{payload.high}, "
                       f"[samples, {shape}] or [samples, timesteps, {shape}]", soft_wrap=True, markup=False)
     cli.console.print(f"wrote {net}, import.json; next: python deploy/run.py {net} --input x.npy", soft_wrap=True, markup=False)
     return net
 
 
-def _samples(given: str | None) -> np.ndarray | float | None:
+def samples_named(given: str | None) -> np.ndarray | float | None:
     """What --calibrate names."""
     if given is None:
         return None

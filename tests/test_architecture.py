@@ -14,11 +14,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # From the ground up. A folder may import what stands before it, and itself; files of a stage's own folder stand above its rooms.
 FLOORS = (
-    "spikegate", "spikegate/command", "spikegate/kernels", "spikegate/graph", "spikegate/synapses", "spikegate/neurons",
+    "spikegate", "spikegate/reading", "spikegate/command", "spikegate/kernels",
+    "spikegate/graph", "spikegate/synapses", "spikegate/neurons",
     "spikegate/ops/base", "spikegate/ops", "spikegate/engine", "spikegate/engine/chip_time", "spikegate/data", "spikegate/formats",
     "spikegate/formats/netx", "spikegate/formats/nir",
-    "train/settings", "train/layers", "train/models", "train",
-    "convert/checks", "convert/spikingjelly", "convert",
+    "train/settings", "train/backends", "train/layers", "train/models", "train",
+    "convert/checks", "convert/frameworks", "convert/spikingjelly", "convert",
     "deploy/lava", "deploy/lava_processes", "deploy/network", "deploy",
     "hw_sim/energy", "hw_sim/chip", "hw_sim/tables", "hw_sim/measurements", "hw_sim/page", "hw_sim/sanafe", "hw_sim",
     "spikegate/api", "spikegate/installation", "front", "bench",
@@ -157,6 +158,7 @@ COMMANDS = {
     "convert/export.py": "output",
     "convert/from_spikingjelly.py": "output",
     "convert/from_nir.py": "output",
+    "convert/from_framework.py": "output",
     "deploy/run.py": "mapping",
     "deploy/compare.py": "targets",
     "hw_sim/estimate.py": "costs",

@@ -23,7 +23,7 @@ from spikegate.convert.spikingjelly.tuning import fine_tune
 from spikegate.convert.spikingjelly.twin import trace_graph
 from spikegate.data.parts import EVENT_SETS, Parts, binning_of, load_parts
 from spikegate.engine.integer import run as run_int
-from spikegate.files import atomic
+from spikegate.files import atomic, together
 from spikegate.formats.event_host import EMBEDDING, open_host
 from spikegate.formats.manifest import WRITTEN, write_manifest
 from spikegate.formats.netx.graph_file import is_stock_chain, read_graph, write_graph
@@ -115,7 +115,8 @@ def import_model(
     theirs = float((float_answers(model, as_floats(x), form, plan.timesteps) == y).mean())
     ours = float((run_int(found.graph, embedded(x)).prediction == y).mean())
     done = Imported(out, theirs, ours, as_json(rows), found.graph, scores)
-    report = {"float_accuracy": theirs, "int_accuracy": ours, "test_images": len(chosen), "layers": done.layers, "scales": found.scales,
+    report = {"data": {**data, "path": str(path) if path else None}, "float_accuracy": theirs, "int_accuracy": ours,
+              "test_images": len(chosen), "layers": done.layers, "scales": found.scales,
               "fine_tuned_epochs": epochs, "validation_accuracy": scores, "form": form, "timesteps": plan.timesteps}
     with atomic(Path(output) / REPORT) as part:
         part.write_text(json.dumps(report, indent=2, sort_keys=True) + "\n")
@@ -148,32 +149,33 @@ def write(out: Path, found: Quantised, plan: Plan, parts: Parts, data: dict[str,
     graph, host = found.graph, found.host
     graph.meta = {"model": model, "dataset": parts.name, "classes": parts.classes}
     frames = (plan.timesteps, *plan.image_shape) if plan.events else plan.image_shape
-    bound = host.write(out / EMBEDDING, plan.image_shape, parts.levels) if isinstance(host, HostLayer) else 0
-    write_graph(graph, out / "model.net")
-    onnx = open_host(out, graph, {"image_shape": frames})
-    images = parts.validation.x[: _affordable(graph, CHECKED)]
-    embedded = onnx.encode(images)
-    if not np.array_equal(embedded, host.encode(images)):
-        raise DeployError("embedding", "onnxruntime and the plan differ", "report this: the bound should exclude it")
-    ours, theirs = run_int(read_graph(out / "model.net"), embedded, spikes=True), trace_graph(graph, embedded)
-    for name in graph.ops:
-        if not np.array_equal(ours.spikes[name], theirs.spikes[name]):
-            raise DeployError(name, "the written op differs from torch", "run deploy/compare.py for the first neuron")
-    head = graph.ops["readout"].weight.shape[1]  # type: ignore[attr-defined]
-    grids = [layer.grid for layer in plan.layers.values() if layer.grid[0] * layer.grid[1] == head]
-    write_manifest(
-        out,
-        {
-            "name": out.resolve().parent.name, "model": model, "dataset": parts.name, "data": data, "classes": len(parts.classes),
-            "labels": parts.classes, "timesteps": graph.timesteps, "halting": False, "grid": list(grids[-1]),
-            "image_shape": list(frames), "host_macs": host.macs, "host_bound": bound,
-            "dense_ops": {n: op.dense_ops for n, op in graph.ops.items()}, "embedding_ops": found.embedding,
-            "gates": credit.gates(graph), "exit_drop": None, "stock_netx": is_stock_chain(graph),
-            "parameters": int(sum(w.size + b.size for w, b in found.latent.values()) + host.parameters),
-            "ops": op_rows(graph), "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in audit(graph, embedded)],
-            "recording_ms": None if parts.recorded is None else round(parts.recorded.milliseconds, 3),
-        },
-        tuple(name for name in WRITTEN if name != EMBEDDING or not plan.events),
-    )  # fmt: skip
+    with together(out, "manifest.json") as part:
+        bound = host.write(part / EMBEDDING, plan.image_shape, parts.levels) if isinstance(host, HostLayer) else 0
+        write_graph(graph, part / "model.net")
+        onnx = open_host(part, graph, {"image_shape": frames})
+        images = parts.validation.x[: _affordable(graph, CHECKED)]
+        embedded = onnx.encode(images)
+        if not np.array_equal(embedded, host.encode(images)):
+            raise DeployError("embedding", "onnxruntime and the plan differ", "report this: the bound should exclude it")
+        ours, theirs = run_int(read_graph(part / "model.net"), embedded, spikes=True), trace_graph(graph, embedded)
+        for name in graph.ops:
+            if not np.array_equal(ours.spikes[name], theirs.spikes[name]):
+                raise DeployError(name, "the written op differs from torch", "run deploy/compare.py for the first neuron")
+        head = graph.ops["readout"].weight.shape[1]  # type: ignore[attr-defined]
+        grids = [layer.grid for layer in plan.layers.values() if layer.grid[0] * layer.grid[1] == head]
+        write_manifest(
+            part,
+            {
+                "name": out.resolve().parent.name, "model": model, "dataset": parts.name, "data": data, "classes": len(parts.classes),
+                "labels": parts.classes, "timesteps": graph.timesteps, "halting": False, "grid": list(grids[-1]),
+                "image_shape": list(frames), "host_macs": host.macs, "host_bound": bound,
+                "dense_ops": {n: op.dense_ops for n, op in graph.ops.items()}, "embedding_ops": found.embedding,
+                "gates": credit.gates(graph), "exit_drop": None, "stock_netx": is_stock_chain(graph),
+                "parameters": int(sum(w.size + b.size for w, b in found.latent.values()) + host.parameters),
+                "ops": op_rows(graph), "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in audit(graph, embedded)],
+                "recording_ms": None if parts.recorded is None else round(parts.recorded.milliseconds, 3),
+            },
+            tuple(name for name in WRITTEN if name != EMBEDDING or not plan.events),
+        )  # fmt: skip
     return onnx.encode
 

@@ -13,8 +13,10 @@ from torch import nn
 from spikegate.convert.spikingjelly.plan import Plan
 from spikegate.convert.spikingjelly.running import recorded, reset, shaped
 from spikegate.engine import integer
+from spikegate.fidelity import APPROXIMATE, EXACT, told
 from spikegate.graph.ir import INPUT, Graph
 
+WHOLE = ("max_pool", "sdsa", "qk_token_gate", "qk_channel_gate", "multiscale_gate")  # ORs, ANDs and counts of bits
 TRACKED = 16  # images that are followed element by element at a time
 BATCH = 128
 
@@ -33,6 +35,11 @@ class LayerReport:
     int_rate: float
     agreement: float
     alone: float
+
+    @property
+    def fidelity(self) -> str:
+        """Exact where bits go through an op of no number that could be rounded, and do so on the images; else approximate."""
+        return EXACT if self.kind in WHOLE and self.alone == 1.0 else APPROXIMATE
 
 
 def float_spikes(model: nn.Module, images: torch.Tensor, form: str, timesteps: int) -> dict[str, np.ndarray]:
@@ -99,11 +106,15 @@ def layer_table(rows: list[LayerReport], images: int) -> Table:
         table.add_column(column, no_wrap=True)
     for column in ("neurons", "float rate", "int rate", "agreement", "alone"):
         table.add_column(column, justify="right")
+    table.add_column("fidelity", no_wrap=True)
     for r in rows:
         shares = (f"{100 * v:.2f} %" for v in (r.float_rate, r.int_rate, r.agreement, r.alone))
-        table.add_row(r.name, r.kind, f"{r.neurons:,}", *shares)
+        table.add_row(r.name, r.kind, f"{r.neurons:,}", *shares, told(r.fidelity, r.agreement))
     return table
 
 
 def as_json(rows: list[LayerReport]) -> list[dict[str, Any]]:
-    return [{k: float(v) if isinstance(v, float | np.floating) else v for k, v in asdict(r).items()} for r in rows]
+    def plain(r: LayerReport) -> dict[str, Any]:
+        return {k: float(v) if isinstance(v, float | np.floating) else v for k, v in asdict(r).items()}
+
+    return [plain(r) | {"fidelity": r.fidelity} for r in rows]

@@ -11,13 +11,14 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from spikegate.data.shipped import images_text
+from spikegate.fidelity import told
 from spikegate.hw_sim.chip.placed_energy import host_io
 from spikegate.hw_sim.energy.cost_tables import EVIDENCE, CostTable
 from spikegate.hw_sim.energy.units import band_text, count_text, digits, saving_text
 from spikegate.hw_sim.page import core_map, energy_figure, halting_figure, halting_maps, latency_figure, raster, saving_figure
 from spikegate.hw_sim.page.figure import Figure
 from spikegate.hw_sim.page.run_view import Row, RunView, rows
-from spikegate.hw_sim.tables.chip_tables import energy_cells, fit_line, noc_lines, sure_lines, time_text
+from spikegate.hw_sim.tables.chip_tables import beside_lines, energy_cells, fit_line, noc_lines, sure_lines, time_text
 from spikegate.hw_sim.tables.energy_tables import SKIPPED, fact_rows, partial_text
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -69,6 +70,7 @@ def render(views: list[RunView], tables: list[CostTable], sections: Sections, co
         labels=[r.label for r in side_by_side],
         facts=fact_rows([r.net for r in side_by_side]) + _energies(side_by_side, tables),
         exact=[_exact(s) for s in views],
+        imported=[(s.label, [_imported(r) for r in s.imported]) for s in views if s.imported],
         figures=sections,
         maps=[m for s in views if (m := halting_maps.maps(s)) is not None],
         placed=[_placed(s) for s in views if s.hardware is not None],
@@ -132,6 +134,13 @@ def _energies(side_by_side: list[Row], tables: list[CostTable]) -> list[tuple[st
     return out
 
 
+def _imported(row: dict[str, Any]) -> tuple[str, str, str]:
+    """A layer of an import: name, fidelity with the measured agreement, what changed."""
+    share = row.get("agreement")
+    word = told(str(row["fidelity"]), float(share) if isinstance(share, int | float) else float("nan"))
+    return str(row.get("name", "")), word, "; ".join(map(str, row.get("notes", [])))
+
+
 def _exact(s: RunView) -> dict[str, str]:
     """What is known of how exact a run's events are."""
     meta, found, examples = s.main.record.meta, s.compared, s.examples
@@ -158,7 +167,7 @@ def _placed(s: RunView) -> dict[str, Any]:
     host = f"host I/O is counted, not priced by any table: {count_text(io['events_in'])} events in, {count_text(io['words_out'])} words out"
     return {
         "label": s.label, "fit": fit_line(hw), "rows": [energy_cells(e) for e in hw.energies],
-        "lines": [line[:1].upper() + line[1:].rstrip(".") + "." for line in (*noc_lines(hw), *sure_lines(hw), host)],
+        "lines": [line[:1].upper() + line[1:].rstrip(".") + "." for line in (*noc_lines(hw), *beside_lines(hw), *sure_lines(hw), host)],
     }
 
 

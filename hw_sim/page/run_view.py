@@ -40,6 +40,7 @@ class RunView:
     twin : label of the static twin, "" if there is none
     hardware, work : on a chip; None where it is not wanted or cannot be placed
     compared : what deploy/compare.py found for this export, None if nothing is known
+    imported : layers of an imported net, each with its fidelity and agreement
     """
 
     label: str
@@ -50,6 +51,7 @@ class RunView:
     work: Workload | None
     examples: Examples
     compared: dict[str, Any] | None
+    imported: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -144,7 +146,7 @@ def view_of(net: Measured, label: str, twin: Measured | None, tables: list[CostT
     if examples.differs:
         notes.append(f"The record does not agree with this export on {examples.compared} images ({examples.differs}): deploy it again.")
     twin_label = "" if twin is None else label_of(twin)
-    return RunView(label, named(net.export), result, twin_label, hardware, work, examples, comparison(net), notes)
+    return RunView(label, named(net.export), result, twin_label, hardware, work, examples, comparison(net), layers_imported(net), notes)
 
 
 def comparison(net: Measured) -> dict[str, Any] | None:
@@ -155,6 +157,18 @@ def comparison(net: Measured) -> dict[str, Any] | None:
         return None
     key = net.manifest["sha256"].get("model.net")
     return found if isinstance(found, dict) and key is not None and found.get("net") == key else None
+
+
+def layers_imported(net: Measured) -> list[dict[str, Any]]:
+    """The layers of an import's report beside this net, empty for nets that were trained here."""
+    for folder in (net.run, net.export):
+        try:
+            found = json.loads((folder / "import.json").read_text())
+        except (OSError, ValueError):
+            continue
+        if isinstance(found, dict):
+            return [r for r in found.get("layers", []) if isinstance(r, dict) and "fidelity" in r]
+    return []
 
 
 def rows(views: list[RunView]) -> list[Row]:

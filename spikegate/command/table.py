@@ -30,6 +30,7 @@ SCRIPTS = {
     "convert/export.py": "export",
     "convert/from_spikingjelly.py": "import spikingjelly",
     "convert/from_nir.py": "import nir",
+    "convert/from_framework.py": "import framework",
     "deploy/run.py": "run",
     "deploy/compare.py": "compare",
     "hw_sim/estimate.py": "estimate",

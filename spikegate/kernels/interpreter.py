@@ -160,10 +160,7 @@ def thresholds(row, rows, t, words, scratch, w16, w32, w64, merges, links, merge
     k, n, a, counts = row[ARGS], row[ARGS + OUTPUTS], ARGS + SYNAPSES, events[row[OP]]
     out = tensor(words, row[OUT], rows, row[ARGS + TARGETS], n)
     out[:] = 0
-    begins = False
-    for m in range(rows):
-        begins |= t[m] == 1
-    if not begins:
+    if not (t[:rows] == 1).any():
         return True
     x = total(k, rows, merges, links, words, scratch, merge_stats)
     if not is_sparse(row, ARGS, rows, WIDE, merges, merge_stats):

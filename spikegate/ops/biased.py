@@ -60,6 +60,10 @@ class Biased(Op):
         return tuple(self.shape)
 
     @property
+    def payload(self) -> Payload:
+        return self.neuron.payload
+
+    @property
     def size(self) -> Size:
         n = int(np.prod(self.shape))
         return Size(n, n, 0, n * (self.neuron.state_bits + Payload(self.low, self.high).bits))
@@ -104,7 +108,7 @@ class Biased(Op):
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         arrived = nonzero(inputs["x"]) * (t == 1)
         n = int(np.prod(self.shape))
-        return {"spike_in": arrived, "synop": arrived, "neuron_update": np.full(len(out), n), "spike_out": per_sample(out)}
+        return {"spike_in": arrived, "synop": arrived, "neuron_update": np.full(len(out), n), "spike_out": per_sample(out != 0)}
 
     def advance(self, state: State, inputs: Inputs, t: np.ndarray, span: int = 1) -> tuple[np.ndarray, Counts]:
         written = self.latch(state, inputs, t, span)

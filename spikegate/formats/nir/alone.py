@@ -24,22 +24,27 @@ def drives(fit: Fitted, run: FloatRun) -> Iterator[np.ndarray]:
 
 
 def spikes_alone(fit: Fitted, run: FloatRun) -> tuple[np.ndarray, int]:
-    """Spikes bool [n, T, size] of the integer neurons, and the largest magnitude in their registers, which are taken for wide enough."""
+    """Spikes int16 [n, T, size] of the integer neurons, and the largest magnitude in their registers, which are taken for wide enough."""
     found, peak, u, v = [], 0, np.zeros(1, np.int64), np.zeros(1, np.int64)
     for x in drives(fit, run):
         u = decay(u, fit.i_decay) + (np.round(x).astype(np.int64) << MANT_SHIFT)
         v = decay(v, fit.v_decay) + u + (fit.bias << MANT_SHIFT)
         peak = max(peak, int(np.abs(u).max()), int(np.abs(v).max()))
-        spikes = v > (fit.vth << MANT_SHIFT)
-        v = np.where(spikes, 0, v)
-        found.append(spikes)
+        sent = np.zeros(v.shape, np.int16)
+        for _ in range(fit.units.levels):
+            spikes = v > (fit.vth << MANT_SHIFT)
+            if not spikes.any():
+                break
+            sent += spikes
+            v = np.where(spikes, v - (fit.v_step << MANT_SHIFT) if fit.v_step else 0, v)
+        found.append(sent)
     return np.stack(found, 1), peak
 
 
 def agreement(fit: Fitted, run: FloatRun) -> tuple[float, int]:
     """Share of (neuron, timestep) cells that agree with the float net's, and the registers' peak."""
     spikes, peak = spikes_alone(fit, run)
-    return float((spikes == (run.sent[fit.units.name] > 0)).mean()), peak
+    return float((spikes == run.sent[fit.units.name]).mean()), peak
 
 
 def best(fit: Fitted, run: FloatRun, timesteps: int, highs: dict[str, int]) -> tuple[Fitted, float]:

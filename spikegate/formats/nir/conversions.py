@@ -11,9 +11,12 @@ from spikegate.errors import DeployError
 from spikegate.formats.nir.linear import Each, Grid, LinearMap, Matrix, Shape, Window
 from spikegate.formats.nir.plan import Layer, Term
 from spikegate.formats.nir.shapes import geometry, whole, whole_pair
+from spikegate.formats.nir.soft import LATE, SUBTRACT, ZERO, Reset, reset_of
+from spikegate.neurons.resets import LEVELS_MAX
 
 Converted = tuple[LinearMap, "np.ndarray | float"]
 GRAIN = 2.0**20
+HARD = Reset()
 HINT_DT = "give the timestep in seconds that the model was made for: --dt"
 
 
@@ -82,8 +85,8 @@ def _rate(name: str, field: str, tau: np.ndarray, dt: float) -> np.ndarray:
     return np.minimum(rate, 1.0)
 
 
-def neurons(name: str, node: Any, shape: Shape, terms: list[Term], dt: float) -> Layer:
-    """The layer of a node with a state, by forward Euler with `dt` seconds.
+def neurons(name: str, node: Any, shape: Shape, terms: list[Term], dt: float, told: Reset = HARD) -> Layer:
+    """The layer of a node with a state, by forward Euler with `dt` seconds; `told` is the reset where the node does not say another.
 
     Raises
     ------
@@ -109,11 +112,29 @@ def neurons(name: str, node: Any, shape: Shape, terms: list[Term], dt: float) ->
         made = Layer(name, kind, shape, terms, gain, keep_u, 1 - rate, of("v_leak") * rate)
     if kind in ("IF", "LIF", "CubaLIF"):
         made.threshold, made.reset = of("v_threshold"), of("v_reset")
+        _soften(made, reset_of(name, node, told))
     if made.threshold is not None and (made.threshold < made.reset).any():
         what = f"its threshold {made.threshold.min():g} is below {'its reset voltage' if made.reset.any() else '0'}"
         raise DeployError(name, f"{what}: it fires without input", "thresholds on chip are above the voltage that a spike leaves")
     made.gain, made.bias = near(made.gain), near(made.bias)
     return made
+
+
+def _soften(made: Layer, reset: Reset) -> None:
+    """Soft reset: what a spike takes from the voltage instead of NIR's reset, and how often in a timestep."""
+    if reset.kind == ZERO:
+        return
+    assert made.threshold is not None
+    if made.reset.any():
+        what = f"resets to {made.reset.flat[0]:g} in the file, and by subtraction as told"
+        raise DeployError(made.name, what, f"tell reset {ZERO!r}, or write v_reset 0")
+    if (made.threshold <= 0).any():
+        raise DeployError(made.name, "its threshold is 0, which subtracts nothing", f"tell reset {ZERO!r}")
+    made.step, made.reset, made.levels = made.threshold, np.zeros(1), reset.levels or LEVELS_MAX
+    if reset.kind == LATE:
+        if (made.keep_v == 0).any():
+            raise DeployError(made.name, "forgets its voltage, and would subtract from the next", f"tell reset {SUBTRACT!r}")
+        made.step = made.threshold / made.keep_v  # what is taken before the leak, so that the threshold is missing behind it
 
 
 def near(values: np.ndarray) -> np.ndarray:

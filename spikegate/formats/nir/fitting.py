@@ -11,7 +11,9 @@ from spikegate.errors import DeployError
 from spikegate.formats.nir.linear import Each, LinearMap
 from spikegate.formats.nir.units import Units, reach, row_sums, times, values
 from spikegate.neurons.cuba import DECAY_ONE, LIMIT, MANT_SHIFT, VTH_MANT_MAX, Cuba
+from spikegate.neurons.resets import STEP_MAX
 from spikegate.ops.readout import REACH
+from spikegate.reading.numbers import wide
 from spikegate.synapses.rounding import BIAS_MAX, ROOM, best_scale, rounded
 from spikegate.synapses.synapse import FLOAT_EXACT, WEIGHT_MAX, WEIGHT_MIN
 
@@ -32,6 +34,7 @@ class Fitted:
     i_decay: np.ndarray
     v_decay: np.ndarray
     notes: list[str]  # empty where nothing is changed
+    v_step: int = 0  # what a spike takes from the voltage; 0: it is reset
     proven: bool = True  # registers hold the worst case, not just what samples reach
 
 
@@ -78,7 +81,7 @@ def _fits(u: Units, scale: float, timesteps: int, highs: dict[str, int]) -> bool
     if u.theta is None and u.v_decay.max() == 0:
         return bound < FLOAT_EXACT and bound * timesteps <= REACH
     gain = Cuba(round(float(u.i_decay.min())), round(float(u.v_decay.min())), 1).gain(timesteps)
-    return bound * gain * (1 << MANT_SHIFT) < ROOM * LIMIT
+    return (bound * gain + (u.step or 0.0) * scale) * (1 << MANT_SHIFT) < ROOM * LIMIT
 
 
 def _even(w: np.ndarray, scale: float) -> bool:
@@ -116,14 +119,20 @@ def _threshold(u: Units, scale: float) -> int | None:
 def _grain(u: Units, scale: float) -> int:
     """Greatest whole number of which all weights and biases are multiples."""
     found = 0
-    for w in (*u.weights, *_numbers(u)):
+    for w in (*u.weights, *_numbers(u), *([np.array([u.step])] if u.step else [])):
         found = math.gcd(found, int(np.gcd.reduce(np.abs(np.round(w * scale)).astype(np.int64), axis=None)))
     return max(1, found)
 
 
+def _step_at(u: Units, scale: float) -> bool:
+    """Whether what a spike takes from the voltage is a whole number that a register holds."""
+    return u.step is None or bool(u.step * scale == np.round(u.step * scale) and 1 <= u.step * scale <= STEP_MAX)
+
+
 def _exact_at(u: Units, scale: float, timesteps: int, highs: dict[str, int]) -> bool:
     return (
-        _weights_at(u, scale) and _biases_at(u, scale) and _threshold(u, scale) is not None and _fits(u, scale, timesteps, highs)
+        _weights_at(u, scale) and _biases_at(u, scale) and _step_at(u, scale) and _threshold(u, scale) is not None
+        and _fits(u, scale, timesteps, highs)
     )
 
 
@@ -146,6 +155,8 @@ def _why_not(u: Units, timesteps: int, highs: dict[str, int]) -> tuple[str, str]
             tau = DECAY_ONE / d[np.abs(d - np.round(d)).argmax()]
             return f"time constant of {tau:g} timesteps is no decay in 1/4096", f"use 4096 / tau whole, or {QUANTISE}"
     at = [2.0**k for k in POWERS]
+    if not any(_step_at(u, s) for s in at):
+        return f"what a spike subtracts, {u.step:g}, is whole at no power of two", QUANTISE
     if not any(_weights_at(u, s) for s in at):
         return "its weights are not even integers of 8 bits at any power of two", QUANTISE
     if not any(_weights_at(u, s) and _biases_at(u, s) for s in at):
@@ -157,7 +168,7 @@ def _why_not(u: Units, timesteps: int, highs: dict[str, int]) -> tuple[str, str]
 
 def _nearest(u: Units, timesteps: int, highs: dict[str, int]) -> tuple[float, int]:
     """(scale, threshold) that lose least."""
-    most = min(1 / _peak(u), 2.0**20, *([VTH_MANT_MAX / u.theta] if u.theta else []))
+    most = min(1 / _peak(u), 2.0**20, *([VTH_MANT_MAX / u.theta] if u.theta else []), *([STEP_MAX / u.step] if u.step else []))
     scale = _regular(u, most) or finest(u)
     while not _fits(u, scale, timesteps, highs):
         scale *= 0.9
@@ -176,7 +187,7 @@ def _regular(u: Units, most: float) -> float | None:
     """A scale at which all weights and biases are whole to one part in a million: counts of spikes, multiples of a step."""
     every = np.concatenate([w.ravel() for w in (*u.weights, *_numbers(u))])
     used = np.abs(every[every != 0])
-    if not len(used) or not _no_fraction(u):
+    if not len(used) or not _no_fraction(u) or u.step is not None:
         return None
     few, largest = used[:: max(1, len(used) // 512)], float(used.max())
     for n in range(126, 0, -1):
@@ -235,6 +246,9 @@ def _changes(u: Units, scale: float) -> list[str]:
             notes.append(f"{what} decay rounded to 1/4096, by up to {off / DECAY_ONE:.2g}")
         if not np.isin(np.round(d), (0, DECAY_ONE)).all():
             notes.append("the chip rounds the leak towards zero")
+    if u.step and abs(round(u.step * scale) - u.step * scale) > 1e-6:
+        off = abs(round(u.step * scale) / scale - u.step) / u.step
+        notes.append(f"what a spike subtracts rounded by {100 * off:.2g} %")
     if u.theta == 0:
         notes.append("threshold 0 stands one step of the weights higher")
     return list(dict.fromkeys(notes)) or ["threshold and biases rounded"]
@@ -242,8 +256,9 @@ def _changes(u: Units, scale: float) -> list[str]:
 
 def _made(u: Units, scale: float, vth: int, notes: list[str]) -> Fitted:
     def whole(b: np.ndarray) -> np.ndarray:
-        return np.round(b * scale).astype(np.int64)
+        return wide(np.round(b * scale), u.name)
 
     maps = [times(t.map, scale, True) for t in u.terms]
-    decays = [np.round(d).astype(np.int64) for d in (u.i_decay, u.v_decay)]
-    return Fitted(u, scale, maps, [whole(b) for b in u.biases], whole(u.bias), vth, decays[0], decays[1], notes)
+    decays = [wide(np.round(d), u.name) for d in (u.i_decay, u.v_decay)]
+    v_step = max(1, round(u.step * scale)) if u.step else 0
+    return Fitted(u, scale, maps, [whole(b) for b in u.biases], whole(u.bias), vth, decays[0], decays[1], notes, v_step)

@@ -53,6 +53,10 @@ class FloatRun:
         v[:] = layer.keep_v * v + u + layer.bias
         if layer.threshold is None:
             return np.array(v)
+        if layer.step is not None:
+            sent = np.clip(np.ceil((v - layer.threshold) / layer.step), 0, layer.levels)
+            v[:] = v - sent * layer.step
+            return sent
         spikes = v > layer.threshold
         v[:] = np.where(spikes, np.broadcast_to(layer.reset, v.shape), v)
         return np.asarray(spikes, float)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from spikegate.errors import DeployError
+from spikegate.fidelity import APPROXIMATE, EXACT
 from spikegate.formats.nir.alone import best
 from spikegate.formats.nir.arranging import arranged
 from spikegate.formats.nir.building import Building
@@ -22,32 +23,37 @@ from spikegate.formats.nir.measuring import measure, samples
 from spikegate.formats.nir.placed import Placed
 from spikegate.formats.nir.plan import SPIKES, SUM, Plan
 from spikegate.formats.nir.reading import read_file, unfolded
-from spikegate.formats.nir.report import APPROXIMATE, EXACT, LayerReport, Report
+from spikegate.formats.nir.report import LayerReport, Report
+from spikegate.formats.nir.soft import ZERO, Reset
 from spikegate.formats.nir.units import Units, of_head, of_layer
 from spikegate.formats.nir.walking import plan_of
 from spikegate.graph.ir import Graph, load_ops
 from spikegate.neurons.cuba import MANT_SHIFT
+from spikegate.neurons.resets import LEVELS_MAX
+
+TIMESTEPS_MAX = 4096
 
 
-def read_nir(path: Path, timesteps: int | None = None, dt: float | None = None) -> Graph:
+def read_nir(path: Path, timesteps: int | None = None, dt: float | None = None, reset: str = ZERO, levels: int = 1) -> Graph:
     """`from_nir` of a file; a DeployError names what is missing or damaged."""
-    return from_nir(read_file(path), timesteps, dt)
+    return from_nir(read_file(path), timesteps, dt, reset, levels)
 
 
-def from_nir(found: Any, timesteps: int | None = None, dt: float | None = None) -> Graph:
+def from_nir(found: Any, timesteps: int | None = None, dt: float | None = None, reset: str = ZERO, levels: int = 1) -> Graph:
     """The graph, checked, of a ``nir.NIRGraph`` whose numbers are the chip's at some power of two.
 
     Parameters
     ----------
     timesteps : of a sample; from the Input's metadata where ours wrote it
     dt : timestep in the unit of the time constants; from the metadata, else 1
+    reset, levels : as of `import_graph`
 
     Raises
     ------
     DeployError
         Naming the node that cannot be taken, and why.
     """
-    return _built(planned(found, timesteps, dt, exact=True), None)[0]
+    return _built(planned(found, timesteps, dt, exact=True, reset=Reset(reset, levels)), None)[0]
 
 
 def import_nir(
@@ -56,6 +62,8 @@ def import_nir(
     timesteps: int | None = None,
     dt: float | None = None,
     calibrate: np.ndarray | float | None = None,
+    reset: str = ZERO,
+    levels: int = 1,
 ) -> tuple[Graph, Report]:
     """`import_graph` of a file.
 
@@ -64,7 +72,7 @@ def import_nir(
     DeployError
         Also for what is missing or damaged.
     """
-    return import_graph(read_file(path), timesteps=timesteps, dt=dt, calibrate=calibrate)
+    return import_graph(read_file(path), timesteps=timesteps, dt=dt, calibrate=calibrate, reset=reset, levels=levels)
 
 
 def import_graph(
@@ -73,6 +81,8 @@ def import_graph(
     timesteps: int | None = None,
     dt: float | None = None,
     calibrate: np.ndarray | float | None = None,
+    reset: str = ZERO,
+    levels: int = 1,
 ) -> tuple[Graph, Report]:
     """A ``nir.NIRGraph`` of float numbers in the chip's integers.
 
@@ -82,6 +92,10 @@ def import_graph(
     dt : timestep in the unit of the file's time constants (seconds); from the metadata, else 1
     calibrate : samples int [N, T, *shape] in NIR's shape or the graph's, on which float and integers are compared; or the share of
         inputs that spike in samples that are made up (0.2 where nothing is given)
+    reset : what a spike did to the voltage in the model, which NIR cannot say: "zero" (as NIR's equations have it), "subtract" (the
+        threshold, as Sinabs) or "subtract-late" (the threshold one timestep later, past the leak, as snnTorch); a node's metadata may
+        say another
+    levels : most spikes of a timestep where a spike subtracts (Sinabs' MultiSpike); 0: as many as the voltage holds
 
     Returns
     -------
@@ -92,9 +106,12 @@ def import_graph(
     DeployError
         Naming the node that cannot be taken, and why.
     """
-    plan = planned(found, timesteps, dt, exact=False)
+    plan = planned(found, timesteps, dt, exact=False, reset=Reset(reset, levels))
     x, told = samples(plan, calibrate)
     floats = FloatRun(plan, x)
+    for layer in plan.layers.values():
+        if layer.levels == LEVELS_MAX:
+            layer.levels = _enough(floats.sent[layer.name])
     graph, placed, head, alone = _built(plan, floats)
     report = _reported(plan, placed, head, alone)
     report.calibration = told
@@ -102,7 +119,14 @@ def import_graph(
     return graph, report
 
 
-def planned(found: Any, timesteps: int | None = None, dt: float | None = None, exact: bool = False) -> Plan:
+def _enough(sent: np.ndarray) -> int:
+    """Levels for a layer that sent these numbers: twice the largest, at least 2, as all bits of an event."""
+    return int(min(LEVELS_MAX, (1 << int(2 * max(1, sent.max())).bit_length()) - 1))
+
+
+def planned(
+    found: Any, timesteps: int | None = None, dt: float | None = None, exact: bool = False, reset: Reset | None = None
+) -> Plan:
     """What a ``nir.NIRGraph`` computes, in floats; parameters and errors as for `from_nir`."""
     load_ops()
     flat = unfolded(found)
@@ -111,7 +135,7 @@ def planned(found: Any, timesteps: int | None = None, dt: float | None = None, e
     if steps is None:
         raise DeployError("NIR", "does not say how many timesteps a sample has", "give timesteps")
     step = next((f["dt"] for f in facts if "dt" in f), 1.0) if dt is None else dt
-    return plan_of(flat, _count(steps), _positive(step), exact)
+    return plan_of(flat, _count(steps), _positive(step), exact, reset)
 
 
 Parts = tuple[Graph, dict[str, Placed], Placed | None, dict[str, float]]
@@ -120,6 +144,7 @@ Parts = tuple[Graph, dict[str, Placed], Placed | None, dict[str, float]]
 def _built(plan: Plan, floats: FloatRun | None) -> Parts:
     """(graph, its layers, the answer's, how well each rounded layer does by itself); without a float run nothing may be rounded."""
     highs = {n: max(abs(p.low), abs(p.high)) for n, p in ((plan.input_name, plan.payload), (plan.replay, plan.replay_payload))}
+    highs |= {n: layer.levels for n, layer in plan.layers.items()}
     maps = {n: len(plan.input_shape) > 1 for n in (plan.input_name, plan.replay)}
     maps |= {n: len(layer.shape) > 1 for n, layer in plan.layers.items()}  # feedback reads what is not placed yet
     units: dict[str, Units] = {}
@@ -160,8 +185,8 @@ def _reported(plan: Plan, placed: dict[str, Placed], head: Placed | None, alone:
 
 def _count(steps: Any) -> int:
     plain = isinstance(steps, int | float | np.number) and not isinstance(steps, bool)
-    if not plain or not np.isfinite(steps) or steps != int(steps) or steps < 1:
-        raise DeployError("timesteps", f"is {steps}", "give a whole number of at least 1")
+    if not plain or not np.isfinite(steps) or steps != int(steps) or not 1 <= steps <= TIMESTEPS_MAX:
+        raise DeployError("timesteps", f"is {steps}", f"give a whole number from 1 to {TIMESTEPS_MAX}")
     return int(steps)
 
 

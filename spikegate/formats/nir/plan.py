@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from spikegate.formats.nir.linear import LinearMap, Shape
+from spikegate.formats.nir.soft import Reset
 from spikegate.graph.ir import Payload
 
 SPIKES, SUM, LAST = "spikes", "sum over timesteps", "value at the last timestep"
@@ -39,7 +40,8 @@ class Layer:
         u_t = k_u u_{t-1} + g x_t, \qquad v_t = k_v v_{t-1} + u_t + b, \qquad
         s_t = [v_t > \vartheta], \qquad v_t \leftarrow v_r \text{ where } s_t = 1
 
-    `keep_u` is 0 where there is no current of its own. Integrators have no threshold and send their voltage.
+    With a `step` (soft reset) each of up to `levels` spikes of a timestep takes it from the voltage instead. `keep_u` is 0 where there
+    is no current of its own. Integrators have no threshold and send their voltage.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Layer:
     bias: np.ndarray
     threshold: np.ndarray | None = None
     reset: np.ndarray = field(default_factory=lambda: np.zeros(1))
+    step: np.ndarray | None = None
+    levels: int = 1
 
 
 @dataclass(eq=False)
@@ -78,6 +82,7 @@ class Plan:
     layers: dict[str, Layer] = field(default_factory=dict)
     head: Head | None = None
     dt: float = 1.0
+    reset: Reset = field(default_factory=Reset)  # of neurons that do not say another
     replay: str = ""  # node that holds the host's integers, in files of ours
     replay_payload: Payload = field(default_factory=lambda: Payload(0, 1))
     notes: list[str] = field(default_factory=list)  # what had to change before layers were made

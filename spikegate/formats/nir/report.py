@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-EXACT, APPROXIMATE = "exact", "approximate"
+from spikegate.fidelity import APPROXIMATE, EXACT, told
 
 
 @dataclass
@@ -39,6 +39,7 @@ class Report:
     scores_per_unit : the net's scores are this many times NIR's
     same_answers : share of calibration samples with the same best class
     calibration : what the samples were
+    source_sums, source_answers : where the model itself ran beside: shares of its summed outputs and best classes that are the same
     """
 
     layers: list[LayerReport]
@@ -50,6 +51,19 @@ class Report:
     same_answers: float = float("nan")
     calibration: str = "none"
     notes: list[str] = field(default_factory=list)
+    source_sums: float = float("nan")
+    source_answers: float = float("nan")
+
+    def add_note(self, layer: str, note: str) -> None:
+        """Something that makes a layer another computation than its source's."""
+        for row in self.layers:
+            if row.name == layer:
+                row.notes.append(note)
+                row.fidelity = APPROXIMATE
+
+    @property
+    def fidelity(self) -> str:
+        return EXACT if self.exact else APPROXIMATE
 
     @property
     def exact(self) -> bool:
@@ -57,7 +71,7 @@ class Report:
         return not self.notes and all(r.fidelity == EXACT for r in self.layers)
 
     def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "exact": self.exact}
+        return {**asdict(self), "exact": self.exact, "fidelity": self.fidelity}
 
     def table(self) -> Table:
         """The layers as a table."""
@@ -70,5 +84,5 @@ class Report:
             table.add_column(column)
         for r in self.layers:
             shares = ("" if v != v else f"{100 * v:.2f} %" for v in (r.float_rate, r.int_rate, r.agreement, r.alone))
-            table.add_row(r.name, r.node, f"{r.neurons:,}", *shares, r.fidelity, "; ".join(r.notes))
+            table.add_row(r.name, r.node, f"{r.neurons:,}", *shares, told(r.fidelity, r.agreement), "; ".join(r.notes))
         return table

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from spikegate.errors import DeployError
 from spikegate.formats.nir.linear import Each, LinearMap, Matrix, Window, scaled, size_of
 from spikegate.formats.nir.plan import Head, Layer, Source, Term
 from spikegate.neurons.cuba import DECAY_ONE
@@ -26,6 +27,8 @@ class Units:
     theta : threshold above the voltage after a spike; None for integrators
     i_decay, v_decay : in 1/4096, not rounded
     notes : what is another computation already
+    step : what a spike takes from the voltage; None: it is reset
+    levels : most spikes of a timestep
     """
 
     name: str
@@ -36,6 +39,8 @@ class Units:
     i_decay: np.ndarray
     v_decay: np.ndarray
     notes: list[str] = field(default_factory=list)
+    step: float | None = None
+    levels: int = 1
 
     @property
     def weights(self) -> list[np.ndarray]:
@@ -78,8 +83,14 @@ def of_layer(layer: Layer) -> Units:
             notes.append("starts at its reset voltage, not at 0")
     gain, bias = layer.gain * rows, (layer.bias - layer.reset * (1 - layer.keep_v)) * rows
     terms, drives = folded(layer.name, layer.terms, gain, size)
+    step = None
+    if layer.step is not None:
+        steps = layer.step * rows
+        if np.ptp(steps) > 1e-9 * np.abs(steps).max():
+            raise DeployError(layer.name, "subtracts another share of its threshold in each neuron", "train one decay for the layer")
+        step = float(steps.flat[0])
     decays = [same_or_all(DECAY_ONE * (1 - k)) for k in (layer.keep_u, layer.keep_v)]
-    return Units(layer.name, terms, drives, np.broadcast_to(bias, (size,)), theta, decays[0], decays[1], notes)
+    return Units(layer.name, terms, drives, np.broadcast_to(bias, (size,)), theta, decays[0], decays[1], notes, step, layer.levels)
 
 
 def folded(name: str, terms: list[Term], gain: np.ndarray, size: int) -> tuple[list[Term], list[np.ndarray]]:

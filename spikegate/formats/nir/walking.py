@@ -14,6 +14,7 @@ from spikegate.formats.nir.linear import Each, Shape, applied, joined, size_of
 from spikegate.formats.nir.plan import LAST, SPIKES, SUM, Head, Plan, Source, Term
 from spikegate.formats.nir.reading import Flat
 from spikegate.formats.nir.shapes import shapes
+from spikegate.formats.nir.soft import Reset
 from spikegate.graph.ir import Payload
 
 FIRING = ("IF", "LIF", "CubaLIF", "Threshold")
@@ -22,8 +23,8 @@ MOST_TERMS = 64
 LATEST = 62  # timesteps that a chip holds an event
 
 
-def plan_of(flat: Flat, timesteps: int, dt: float, exact: bool) -> Plan:
-    """The plan of a graph. With `exact`, delays must be whole timesteps.
+def plan_of(flat: Flat, timesteps: int, dt: float, exact: bool, reset: Reset | None = None) -> Plan:
+    """The plan of a graph. With `exact`, delays must be whole timesteps; `reset` is that of neurons whose metadata says no other.
 
     Raises
     ------
@@ -39,7 +40,7 @@ def plan_of(flat: Flat, timesteps: int, dt: float, exact: bool) -> Plan:
     facts = flat.nodes[inputs[0]].metadata
     payload = payload_of(inputs[0], facts, Payload(0, 1))
     sent = shapes(flat)
-    plan = Plan(timesteps, inputs[0], sent[inputs[0]], payload, dt=dt)
+    plan = Plan(timesteps, inputs[0], sent[inputs[0]], payload, dt=dt, reset=reset or Reset())
     _Walk(flat, sent, plan, dt, exact).run(outputs[0])
     return plan
 
@@ -48,8 +49,8 @@ def payload_of(name: str, facts: dict[str, Any], otherwise: Payload) -> Payload:
     """Range of integers in a node's metadata."""
     low, high = (facts.get(k, v) for k, v in (("low", otherwise.low), ("high", otherwise.high)))
     for v in (low, high):
-        if not isinstance(v, int | float | np.number) or not np.isfinite(v) or v != int(v):
-            raise DeployError(name, f"metadata low and high are {low} and {high}", "give whole numbers")
+        if not isinstance(v, int | float | np.integer | np.floating) or not np.isfinite(v) or v != int(v) or abs(v) >= 1 << 23:
+            raise DeployError(name, f"metadata low and high are {low} and {high}", "give whole numbers of at most 24 bits")
     if low > high:
         raise DeployError(name, f"metadata low {low} is above high {high}", "give the range of the host's integers")
     return Payload(int(low), int(high))
@@ -90,7 +91,7 @@ class _Walk:
             if name == self.plan.input_name:
                 self.forms[name] = [Term(Each(self.sent[name], self.sent[name]), (Source(name),))]
             elif kind in FIRING:
-                self.plan.layers[name] = neurons(name, node, self.sent[name], self.arriving(name), self.dt)
+                self.plan.layers[name] = neurons(name, node, self.sent[name], self.arriving(name), self.dt, self.plan.reset)
             elif kind in VOLTAGE:
                 self.integrator(name, node, end)
             elif kind == "Delay":
@@ -180,7 +181,7 @@ class _Walk:
             others = ", ".join(r for r in readers if r != end) or end
             hint = "on chip neurons send spikes; an integrator can stand before the Output alone"
             raise DeployError(name, f"sends its voltage to {others}", hint)
-        layer = neurons(name, node, self.sent[name], self.arriving(name), self.dt)
+        layer = neurons(name, node, self.sent[name], self.arriving(name), self.dt, self.plan.reset)
         if self.flat.kind(name) == "I":
             self.plan.head = Head(name, end, self.sent[name], layer.terms, LAST, layer.gain)
         else:
