@@ -111,7 +111,7 @@ def steps(shape: Shape) -> tuple[dict[str, Step], list[str]]:
     ):  # fmt: skip
         torch.manual_seed(1)
         layer = SpikingConv(c, c, k, (g, g))
-        layer.name, layer.in_bfloat16 = "layer", half
+        layer.name, layer.operands = "layer", torch.bfloat16 if half else None
         weight, theta = layer.weight.detach(), layer.block.neuron.threshold
         tokens = x.flatten(3).transpose(2, 3).contiguous()
         with statistics_of_last_batch(layer), torch.no_grad():

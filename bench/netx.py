@@ -1,4 +1,4 @@
-"""python bench/netx.py: the same NetX files in stock `netx.hdf5.Network` and in ours (Lava and integer engine), equality checked."""
+"""python bench/netx.py: the same NetX files in stock `netx.hdf5.Network`, in our drop-in, and in our own runners; equality checked."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from rich.table import Table
 
 from spikegate.command import cli
 from spikegate.graph.ir import DeployError
+
+MORE = 10  # steps of the drop-in for each of stock's
 
 
 @dataclass
@@ -80,31 +82,43 @@ def measured(case: Any, scratch: Path, repeats: int, batch: int) -> dict[str, An
     many = np.concatenate([x] * (batch if case.samples == 1 else 1))
     last = list(graph.ops)[-1]
     with h5_grid(path) as grid:
-        theirs = stock.Stock(case, path, x, grid if case.first or case.file == "tokens.net" else (), 16 + case.steps * (repeats + 1))
+        fed = grid if case.first or case.file == "tokens.net" else ()
+    total = 16 + case.steps * (repeats + 1)
+    more = 16 + MORE * case.steps * (repeats + 1)
+    theirs, ours, bare = stock.Script(case, path, x, fed, total), stock.Script(case, path, x, fed, more, drop_in=True), stock.Bare(x)
     start = time.perf_counter()
     theirs.run(theirs.layers)  # until then its last layer shows nothing
     stock_start = time.perf_counter() - start
-    with Network(graph, "chip", 1, patience_s=120) as one, Network(graph, "chip", batch, patience_s=120) as wide:
-        steps = {"stock": case.steps, "int": x.shape[0] * x.shape[1], "chip": x.shape[0] * x.shape[1]}
-        steps |= {f"int, batch {batch}": many.shape[0] * many.shape[1], f"chip, batch {batch}": many.shape[0] * many.shape[1]}
+    ours.run(ours.layers)
+    bare.run(4)
+    block = Network(graph, "block", batch, patience_s=120)
+    with Network(graph, "chip", 1, patience_s=120) as one, Network(graph, "chip", batch, patience_s=120) as wide, block:
+        alone, together = x.shape[0] * x.shape[1], many.shape[0] * many.shape[1]
+        steps = {"stock": case.steps, "drop-in": MORE * case.steps, "Lava alone": 50, "int": alone, "chip": alone}
+        steps |= {f"int, batch {batch}": together, f"chip, batch {batch}": together, f"block, batch {batch}": together}
         contestants = {
-            "stock": lambda: theirs.run(case.steps),
+            "stock": lambda: theirs.run(case.steps), "drop-in": lambda: ours.run(MORE * case.steps), "Lava alone": lambda: bare.run(50),
             "int": lambda: integer.run(graph, x, batch=1), "chip": lambda: one.run(x),
             f"int, batch {batch}": lambda: integer.run(graph, many, batch=batch), f"chip, batch {batch}": lambda: wide.run(many),
+            f"block, batch {batch}": lambda: block.run(many),
         }  # fmt: skip
         times = interleaved.interleaved(contestants, repeats)
         record = one.run(x, spikes=True)
         reference = integer.run(graph, x, spikes=[last])
     same = np.array_equal(record.spikes[last], reference.spikes[last]) and np.array_equal(record.counts, reference.counts)
     values, wrong = stock.compared(case, path, theirs, record.spikes[last], x)
-    theirs.stop()
+    shown = min(theirs.done, ours.done)
+    dropped = int((theirs.outputs()[:shown] != ours.outputs()[:shown]).sum())
+    for script in (theirs, ours, bare):
+        script.stop()
     each = {n: [s / steps[n] for s in t] for n, t in times.items()}
     ms = {n: 1000 * interleaved.median(t) for n, t in each.items()}
     ratios = {n: interleaved.ratio(each, "stock", n) for n in each if n != "stock"}
     return {
         "file": case.file, "layers": theirs.layers, "timesteps_stock": theirs.done, "timesteps_ours": steps["chip"], "repeats": repeats,
         "ms_per_timestep": ms, "times_stock": ratios, "stock_start_s": stock_start, "density": case.density,
-        "compared_with_stock": values, "mismatches": wrong, "chip_equals_int": same, "events_out": int((record.spikes[last] != 0).sum()),
+        "compared_with_stock": values, "mismatches": wrong, "drop_in_mismatches": dropped, "chip_equals_int": same,
+        "events_out": int((record.spikes[last] != 0).sum()),
         "target": interleaved.verdict(f"{case.name}: Lava chip over stock", ratios["chip"], case.target), "machine": interleaved.machine(),
     }  # fmt: skip
 

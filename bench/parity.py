@@ -29,7 +29,7 @@ BESIDE = ("spikingjelly", "spikegate")
 class Args:
     """Train what the kept figures lack, one net after another; a run that was stopped goes on at the next net."""
 
-    rows: Annotated[tuple[str, ...], tyro.conf.Positional] = ("digits", "fashion", "cifar10-small", "cifar10-published")
+    rows: Annotated[tuple[str, ...], tyro.conf.Positional] = ("digits", "fashion-14", "cifar10-8", "cifar10-8-published")
     """Which rows."""
     programs: tuple[str, ...] = BESIDE
     """What is trained; "all" for every form of ours and of SpikingJelly's."""
@@ -85,12 +85,13 @@ def _train(args: Args, kept: dict[str, Any]) -> None:
         for seed in range(args.seeds):
             for program in programs:
                 found = kept.setdefault(row, {}).setdefault(program, {})
-                if str(seed) in found:
+                stamp = parity_rows.stamp(row, program, seed)
+                if found.get(str(seed), {}).get("settings") == stamp:
                     continue
                 name = parity_rows.ROWS[row]["data.name"]
                 path = {"fashion": args.fashion, "cifar10": args.cifar10}.get(name)
                 tell = lambda text: cli.errors.print(text, markup=False, soft_wrap=True)  # noqa: E731
-                found[str(seed)] = parity_rows.train(row, program, seed, path, tell) | {"machine": describe()}
+                found[str(seed)] = parity_rows.train(row, program, seed, path, tell) | {"machine": describe(), "settings": stamp}
                 args.output.parent.mkdir(parents=True, exist_ok=True)
                 with atomic(args.output) as part:
                     part.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")

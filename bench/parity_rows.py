@@ -13,28 +13,29 @@ from torch.nn.functional import avg_pool2d, cross_entropy
 
 from bench.jelly_twin import Jelly
 from spikegate.train import models
-from spikegate.train.data import Images, Splits, load
+from spikegate.train.data import load
 from spikegate.train.evaluate import evaluate
+from spikegate.train.images import Images, Splits
 from spikegate.train.optimize import learning_rate, make_optimizer, set_rate
 from spikegate.train.settings.config import Config, check, defaults, merge
 from spikegate.train.settings.later import LATER
 from spikegate.train.settings.options import nested
 
-CHECKED, WATCHED = 2000, 500  # validation images at most: after the last epoch, after the others
+CHECKED, WATCHED = 2000, 200  # validation images at most: after the last epoch, after the others
 
-# Data and shapes by row; "halve" averages 2x2 pixels first. All timesteps in every epoch, so that only the programs differ.
+# Data and shapes by row; "average" so many pixels squared to one first. All timesteps in every epoch, so that only the programs differ.
 ROWS: dict[str, dict[str, Any]] = {
     "digits": {"data.name": "digits", "data.validation": 0.3, "train.epochs": 20, "train.activity": 0.0},
-    "fashion": {
-        "data.name": "fashion", "data.limit_train": 3000, "data.augment": False, "model.stem_channels": 24, "model.attention_threshold": 4,
-        "train.epochs": 6, "train.warmup_epochs": 0.5,
+    "fashion-14": {
+        "average": 2, "data.name": "fashion", "data.limit_train": 2000, "data.augment": False, "model.stem_channels": 24,
+        "model.attention_threshold": 2, "train.epochs": 6, "train.warmup_epochs": 0.5,
     },
-    "cifar10-small": {
-        "data.name": "cifar10", "data.limit_train": 2400, "data.flip": True, "model.dim": 96, "model.stem_channels": 48,
-        "model.attention_threshold": 4, "train.epochs": 6, "train.warmup_epochs": 0.5,
+    "cifar10-8": {
+        "average": 4, "data.name": "cifar10", "data.limit_train": 2000, "data.augment": False, "model.dim": 64, "model.stem_channels": 32,
+        "model.stem_stride": 1, "model.attention_threshold": 2, "train.epochs": 6, "train.warmup_epochs": 0.5,
     },
-    "cifar10-published": {
-        "halve": True, "data.name": "cifar10", "data.limit_train": 4000, "data.flip": True, "model.dim": 64, "model.depth": 4,
+    "cifar10-8-published": {
+        "average": 4, "data.name": "cifar10", "data.limit_train": 1500, "data.augment": False, "model.dim": 64, "model.depth": 4,
         "model.heads": 8, "model.mlp_ratio": 4.0, "model.attention_threshold": 8, "model.stem_stride": 1, "model.embedding": "published",
         "model.pooling": "or", "model.head": "mean", "train.epochs": 6, "train.warmup_epochs": 0.5,
     },
@@ -52,7 +53,7 @@ PROGRAMS = (*JELLY, *OURS)
 
 def settings(row: str, program: str, seed: int, path: Path | None) -> Config:
     """Settings of one training; those of SpikingJelly's are the same, and say nothing of its neurons."""
-    own = {k: v for k, v in ROWS[row].items() if k != "halve"} | OURS.get(program, {}) | {"train.seed": seed}
+    own = {k: v for k, v in ROWS[row].items() if k != "average"} | OURS.get(program, {}) | {"train.seed": seed}
     name = own["data.name"]
     if path is not None:
         own["data.path"] = path
@@ -60,13 +61,18 @@ def settings(row: str, program: str, seed: int, path: Path | None) -> Config:
     return check(merge(merge(defaults(name, "spikformer"), base), nested(own)), row)
 
 
+def stamp(row: str, program: str, seed: int) -> str:
+    """What a training's settings are known by: kept figures of other settings are measured anew."""
+    return f"{settings(row, program, seed, None).hash}-{ROWS[row].get('average', 1)}"
+
+
 def images(row: str, config: Config) -> Splits:
     """The row's images; at most `CHECKED` of the validation part. The test part is not looked at."""
     splits = load(config.data)
     splits.validation = Images(splits.validation.x[:CHECKED], splits.validation.y[:CHECKED])
-    if ROWS[row].get("halve"):
+    if side := ROWS[row].get("average"):
         for part in (splits.train, splits.validation):
-            part.x = avg_pool2d(part.x.float(), 2).round().to(torch.uint8)
+            part.x = avg_pool2d(part.x.float(), side).round().to(torch.uint8)
         splits.test = splits.validation
     return splits
 

@@ -93,20 +93,25 @@ def inputs_of(case: Case, graph: Graph, samples: int) -> np.ndarray:
     return x * (64 * rng.integers(-3, 4, x.shape)).astype(np.int32) if case.bits else x
 
 
-class Stock:
-    """`netx.hdf5.Network` with a source and a sink, started once; `run` goes on for so many steps."""
+class Script:
+    """A Lava script with a source, a network and a sink, started once; `run` goes on for so many steps.
 
-    def __init__(self, case: Case, path: Path, x: np.ndarray, grid: tuple[int, ...], total: int) -> None:
+    The network is stock's `netx.hdf5.Network`, or with `drop_in` ours in its place; all else stays.
+    """
+
+    def __init__(self, case: Case, path: Path, x: np.ndarray, grid: tuple[int, ...], total: int, drop_in: bool = False) -> None:
         from spikegate.deploy.lava.lava_import import lava_modules
+        from spikegate.deploy.netx_network import Network
 
         lava = self.lava = lava_modules(netx=True)
+        network = Network if drop_in else lava.netx.Network
         stream = x.reshape(-1, *x.shape[2:])[:total]  # samples back to back
         if len(grid) == 2:
             stream = stream.reshape(len(stream), *grid, -1).transpose(0, 2, 1, 3)  # [T, width, height, channels]
         frames = np.moveaxis(stream.reshape(len(stream), -1) if len(grid) != 2 else stream, 0, -1)
         more: dict[str, Any] = {"input_message_bits": case.bits} if case.bits else {"reset_interval": case.length, "reset_offset": 1}
         with contextlib.redirect_stdout(io.StringIO()):
-            self.net = lava.netx.Network(net_config=str(path), skip_layers=case.first, num_layers=case.count, **more)
+            self.net = network(net_config=str(path), skip_layers=case.first, num_layers=case.count, **more)
         self.layers = len(self.net.layers)
         source = lava.source.RingBuffer(data=frames)
         self.sink = lava.sink.RingBuffer(shape=self.net.out.shape, buffer=total)
@@ -131,7 +136,25 @@ class Stock:
         self.net.stop()
 
 
-def compared(case: Case, path: Path, stock: Stock, ours: np.ndarray, x: np.ndarray) -> tuple[int, int]:
+class Bare:
+    """The least that any such script takes: Lava's own source and sink, of the net's input, without a network between them."""
+
+    def __init__(self, x: np.ndarray) -> None:
+        from spikegate.deploy.lava.lava_import import lava_modules
+
+        self.lava = lava_modules()
+        self.source = self.lava.source.RingBuffer(data=np.moveaxis(x.reshape(-1, *x.shape[2:])[:8], 0, -1))
+        self.sink = self.lava.sink.RingBuffer(shape=x.shape[2:], buffer=8)
+        self.source.s_out.connect(self.sink.a_in)
+
+    def run(self, steps: int) -> None:
+        self.source.run(condition=self.lava.RunSteps(steps), run_cfg=self.lava.Loihi2SimCfg(select_tag="fixed_pt"))
+
+    def stop(self) -> None:
+        self.source.stop()
+
+
+def compared(case: Case, path: Path, stock: Script, ours: np.ndarray, x: np.ndarray) -> tuple[int, int]:
     """(values compared, mismatches) of the last layer, ours [samples, T, ...] against stock's, which is one step later for each layer.
 
     Sigma-delta nets in stock Lava send their biases before the input arrives, which can leave another residue: there stock is held

@@ -14,6 +14,7 @@ from spikegate.command.runs import find_export, named
 from spikegate.convert.checks.audit import audit
 from spikegate.convert.checks.listing import op_rows
 from spikegate.engine import integer
+from spikegate.files import together
 from spikegate.formats.host import Host
 from spikegate.formats.manifest import read_manifest, write_manifest
 from spikegate.formats.netx.graph_file import read_graph, write_graph
@@ -70,20 +71,20 @@ def rewrite(run: Path | None, output: Path | None, *, as_json: bool = False) -> 
     made = with_biases(graph)
     if len(made.ops) == len(graph.ops):
         raise DeployError(named(export), "has no replay that neurons alone read", "it is as it should be: nothing to rewrite")
-    output.mkdir(parents=True, exist_ok=True)
-    for path in export.iterdir():
-        if path.is_file() and path.name not in ("model.net", "manifest.json"):
-            shutil.copyfile(path, output / path.name)
-    write_graph(made, output / "model.net")
-    host = Host(output / "embedding.onnx")
-    images = np.random.default_rng(0).integers(0, host.pixels + 1, (IMAGES, *manifest["image_shape"])).astype(np.uint8)
-    embedded = host.encode(images)
-    _prove(graph, read_graph(output / "model.net"), embedded)
-    write_manifest(output, manifest | {
-        "ops": op_rows(made), "dense_ops": {n: op.dense_ops for n, op in made.ops.items()},
-        "embedding_ops": [n for n in manifest["embedding_ops"] if n in made.ops],
-        "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in audit(made, embedded)],
-    }, tuple(manifest["sha256"]))
+    with together(output, "manifest.json") as part:
+        for path in export.iterdir():
+            if path.is_file() and path.name not in ("model.net", "manifest.json"):
+                shutil.copyfile(path, part / path.name)
+        write_graph(made, part / "model.net")
+        host = Host(part / "embedding.onnx")
+        images = np.random.default_rng(0).integers(0, host.pixels + 1, (IMAGES, *manifest["image_shape"])).astype(np.uint8)
+        embedded = host.encode(images)
+        _prove(graph, read_graph(part / "model.net"), embedded)
+        write_manifest(part, manifest | {
+            "ops": op_rows(made), "dense_ops": {n: op.dense_ops for n, op in made.ops.items()},
+            "embedding_ops": [n for n in manifest["embedding_ops"] if n in made.ops],
+            "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in audit(made, embedded)],
+        }, tuple(manifest["sha256"]))
     if as_json:
         cli.print_json({"folder": str(output), "ops": len(made.ops), "ops_before": len(graph.ops)})
     else:

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from spikegate.command import cli
+from spikegate.command.folder_lock import alone_in
 from spikegate.command.runs import find_run
 from spikegate.convert.calibrate import ENOUGH, calibrate_margin, with_margin, with_shifts
 from spikegate.convert.checks.audit import OpAudit, audit
 from spikegate.convert.checks.listing import audit_table, op_rows, op_table
 from spikegate.convert.guarantee import CONFIDENCE, Guarantee, guaranteed_margin
 from spikegate.engine.integer import run as run_int
+from spikegate.files import together
 from spikegate.formats.event_host import EMBEDDING, open_host
 from spikegate.formats.host import write_host
 from spikegate.formats.manifest import WRITTEN, write_manifest
@@ -53,7 +55,8 @@ def export(run: Path | None, output: Path | None, *, exit_drop: float | None = N
         graph.check()
         _print(graph, net.stem.macs, None, as_json)
         return folder
-    done = write_export(folder, output, exit_drop=exit_drop, exit_risk=exit_risk, exit_confidence=exit_confidence)
+    with alone_in(output or folder / "export"):
+        done = write_export(folder, output, exit_drop=exit_drop, exit_risk=exit_risk, exit_confidence=exit_confidence)
     _print(done.graph, done.host_macs, done.audit, as_json)
     if not as_json:
         agree = f"torch, ONNX and the file agree on {done.checked} validation images"
@@ -97,52 +100,53 @@ def write_export(folder: Path, output: Path | None = None, *, exit_drop: float |
     out = output or folder / "export"
     splits = load(config.data)
     images = splits.validation.x[:CHECKED].numpy()
-    bound = _write_embedding(net, out) if isinstance(stem, HostStem) else 0
-    graph.meta = {"model": config.model.name, "dataset": splits.name, "classes": splits.classes}
-    host = open_host(out, graph, {"image_shape": net.image_shape})
     whole, guarantee = None, None
-    if exit_drop is not None:
-        whole = splits.validation.x.numpy()
-        whole = whole if len(whole) >= ENOUGH else with_shifts(whole)
-        graph = with_margin(graph, calibrate_margin(graph, host.encode(whole), exit_drop))
-    if exit_risk is not None:
-        whole = splits.validation.x.numpy()
-        guarantee = guaranteed_margin(graph, host.encode(whole), exit_risk, exit_confidence)
-        graph = with_margin(graph, guarantee.margin)
-    if whole is not None:
-        set_margin(net, graph.ops[graph.only("exit_gate")[0]].margin)  # type: ignore[attr-defined]
-    write_graph(graph, out / "model.net")
-    embedded = host.encode(images)
-    _prove(net, read_graph(out / "model.net"), images, embedded)
-    rows = audit(graph, embedded)
-    write_manifest(
-        out,
-        {
-            "name": folder.name,
-            "model": config.model.name,
-            "dataset": splits.name,
-            "data": config.data.model_dump(mode="json"),
-            "classes": len(splits.classes),
-            "labels": splits.classes,
-            "timesteps": graph.timesteps,
-            "halting": whole is not None or any(op.halting for op in graph.ops.values()),
-            "grid": token_grid(graph),
-            "image_shape": list(net.image_shape),
-            "host_macs": stem.macs,
-            "host_bound": bound,
-            "recording_ms": None if splits.recorded is None else round(splits.recorded.milliseconds, 3),
-            "dense_ops": {n: op.dense_ops for n, op in graph.ops.items()},
-            "embedding_ops": embedding_ops(graph),
-            "gates": credit.gates(graph),
-            "exit_drop": exit_drop,
-            "exit_guarantee": None if guarantee is None else guarantee.facts,
-            "stock_netx": is_stock_chain(graph),
-            "parameters": net.parameter_count,
-            "ops": op_rows(graph),
-            "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in rows],
-        },
-        tuple(name for name in WRITTEN if name != EMBEDDING or isinstance(stem, HostStem)),
-    )
+    with together(out, "manifest.json") as part:
+        bound = _write_embedding(net, part) if isinstance(stem, HostStem) else 0
+        graph.meta = {"model": config.model.name, "dataset": splits.name, "classes": splits.classes}
+        host = open_host(part, graph, {"image_shape": net.image_shape})
+        if exit_drop is not None:
+            whole = splits.validation.x.numpy()
+            whole = whole if len(whole) >= ENOUGH else with_shifts(whole)
+            graph = with_margin(graph, calibrate_margin(graph, host.encode(whole), exit_drop))
+        if exit_risk is not None:
+            whole = splits.validation.x.numpy()
+            guarantee = guaranteed_margin(graph, host.encode(whole), exit_risk, exit_confidence)
+            graph = with_margin(graph, guarantee.margin)
+        if whole is not None:
+            set_margin(net, graph.ops[graph.only("exit_gate")[0]].margin)  # type: ignore[attr-defined]
+        write_graph(graph, part / "model.net")
+        embedded = host.encode(images)
+        _prove(net, read_graph(part / "model.net"), images, embedded)
+        rows = audit(graph, embedded)
+        write_manifest(
+            part,
+            {
+                "name": folder.name,
+                "model": config.model.name,
+                "dataset": splits.name,
+                "data": config.data.model_dump(mode="json"),
+                "classes": len(splits.classes),
+                "labels": splits.classes,
+                "timesteps": graph.timesteps,
+                "halting": whole is not None or any(op.halting for op in graph.ops.values()),
+                "grid": token_grid(graph),
+                "image_shape": list(net.image_shape),
+                "host_macs": stem.macs,
+                "host_bound": bound,
+                "recording_ms": None if splits.recorded is None else round(splits.recorded.milliseconds, 3),
+                "dense_ops": {n: op.dense_ops for n, op in graph.ops.items()},
+                "embedding_ops": embedding_ops(graph),
+                "gates": credit.gates(graph),
+                "exit_drop": exit_drop,
+                "exit_guarantee": None if guarantee is None else guarantee.facts,
+                "stock_netx": is_stock_chain(graph),
+                "parameters": net.parameter_count,
+                "ops": op_rows(graph),
+                "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in rows],
+            },
+            tuple(name for name in WRITTEN if name != EMBEDDING or isinstance(stem, HostStem)),
+        )
     calibrated = 0 if whole is None else len(whole)
     return Exported(out, graph, stem.macs, bound, rows, len(images), calibrated, calibrated > len(splits.validation), guarantee)
 

@@ -12,6 +12,7 @@ from spikegate.engine import integer
 from spikegate.formats.event_host import open_host
 from spikegate.formats.netx.graph_file import read_graph
 from spikegate.graph.ir import DeployError, Graph
+from spikegate.hw_sim.chip.delays import with_relays
 from spikegate.hw_sim.chip.hardware import Hardware
 from spikegate.hw_sim.chip.latency import PERCENTILES, latency
 from spikegate.hw_sim.chip.mapping import Mapping
@@ -62,7 +63,7 @@ def by_image(graph: Graph, embedded: np.ndarray, hw: Hardware, counts: np.ndarra
         record = integer.run(graph, embedded[i : i + 1])
         if counts is not None and not np.array_equal(record.counts[0], counts[i]):
             raise DeployError("--by-image", f"image {i} does not give the recorded events", "run deploy/run.py again")
-        mapping = Mapping(hw.chip, workload_of(graph, record), hw.mapping.cuts)
+        mapping = Mapping(hw.chip, with_relays(workload_of(graph, record), hw.schedule, hw.chip), hw.mapping.cuts)
         times = latency(mapping, hw.placement, hw.schedule)
         load = route(hw.placement.mesh, hw.placement.slots, mapping.traffic.sum(0))
         out["latency_s"][i], out["interval_s"][i] = times.sum_ns[0] * 1e-9, times.interval_ns[0] * 1e-9

@@ -27,7 +27,7 @@ from spikegate.hw_sim.chip.workload import Workload, unrun, workload_of
 from spikegate.hw_sim.energy.cost_tables import CostTable, load_tables
 from spikegate.hw_sim.energy.measured import Measured, find_measured
 from spikegate.hw_sim.energy.units import energy_text
-from spikegate.hw_sim.tables.chip_tables import show, time_text
+from spikegate.hw_sim.tables.chip_tables import rate_lines, rates, show, time_text
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ def of_paper(name: str, rate: float, timesteps: int) -> Placeable:
 
 
 def run(net: Placeable, chip: str, costs: list[str], output: Path | None, *, schedule: str = "auto", placement: str = "optimised",
-        sweep: str = "none", as_json: bool = False, noc: str = "none", images: int = 0) -> Path:
+        sweep: str = "none", as_json: bool = False, noc: str = "none", images: int = 0,
+        rate: float | None = None) -> Path:
     """Place a net and write RUN/report/hardware.json, with events also ledger.json; returns the folder.
 
     Raises
@@ -81,6 +82,10 @@ def run(net: Placeable, chip: str, costs: list[str], output: Path | None, *, sch
     folder, work = output or net.folder, net.work
     hw = on_chip(work, profile, tables, schedule=schedule, method=placement, host_macs=net.host_macs)
     figures = to_json(hw) | {"name": net.title, "note": net.note}
+    if rate is not None:
+        if hw.times is None:
+            raise DeployError("--frames-per-second", "needs recorded events", "python deploy/run.py RUN --target int")
+        figures["at_rate"] = {n: r.to_json() for n, r in rates(hw, rate).items()}
     rows = sweep_rows(work, profile, tables, sweep, schedule, placement)
     simulated = None
     if noc != "none":
@@ -106,6 +111,8 @@ def run(net: Placeable, chip: str, costs: list[str], output: Path | None, *, sch
         return folder
     cli.console.print(net.title, markup=False)
     show(hw, cli.console)
+    for line in [] if rate is None else rate_lines(hw, rate):
+        cli.console.print(line, markup=False, soft_wrap=True)
     if images:
         by_image.show(figures["by_image"], cli.console)
     if simulated is not None:

@@ -35,8 +35,11 @@ class Args:
     """Cost tables, by name or as paths of YAML files."""
     sweep: Literal["none", "neurons", "timesteps", "bits"] = "none"
     """Repeat with other neurons per core, fewer timesteps, or coarser weights, and print one line for each."""
-    noc: Literal["none", "sanafe", "sanafe-loihi"] = "none"
-    """Replay one image in SANA-FE, where packets wait for each other: with the chip profile's figures, or with SANA-FE's own of Loihi."""
+    noc: Literal["none", "queues", "sanafe", "sanafe-loihi"] = "none"
+    """Replay one image with packets that wait for each other: by our own queues, or in SANA-FE with the chip profile's figures, or with
+    SANA-FE's own of Loihi."""
+    frames_per_second: float | None = None
+    """Also the power at so many inferences a second: static power all the time, dynamic energy for each."""
     by_image: int = 0
     """Time so many images one by one, each with its own packets: true percentiles of latency and traffic."""
     paper: str | None = None
@@ -58,7 +61,7 @@ def main() -> None:
 
     net: Placeable = of_run(args.run) if args.paper is None else of_paper(args.paper, args.rate, args.timesteps)
     run(net, args.chip, args.costs, args.output, schedule=args.schedule, placement=args.placement, sweep=args.sweep, as_json=args.json,
-        noc=args.noc, images=args.by_image)
+        noc=args.noc, images=args.by_image, rate=args.frames_per_second)
 
 
 if __name__ == "__main__":

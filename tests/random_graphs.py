@@ -78,7 +78,10 @@ class Builder:
 
     def encoder(self, signed: bool) -> None:
         shape = self.tokens, self.channels
-        if signed:
+        if signed and self.rng.random() < 0.4:
+            neurons = Cuba(4096, 2048, 40, "subtract") if self.rng.random() < 0.3 else Cuba(4096, 2048, 40)
+            self.bits.append(self.add("biased", OPS["biased"](shape, -90, 90, neurons), slots={"x": ["input"]}, mask=True))
+        elif signed:
             held = self.add("inject", OPS["inject"](shape, -90, 90), slots={"x": ["input"]})
             self.bits.append(self.add("lif", OPS["lif"](shape, Cuba(4096, 2048, 40)), slots={"x": [held]}, mask=True))
         else:
@@ -103,7 +106,11 @@ class Builder:
         self.before = self.alive
         relay = OPS["relay"]((self.tokens, self.channels), self.high(self.maps))
         self.maps = [self.add("relay", relay, slots={"x": list(self.maps)}, alive=True)]
-        if self.order == "rectangle":
+        if self.order == "rectangle" and self.rng.random() < 0.4:
+            cut, theta, shift = int(self.rng.integers(0, 6 * self.channels)), int(self.rng.integers(1, 4)), int(self.rng.integers(0, 4))
+            gate = OPS["contrast_gate"](self.grid, self.channels, cut, theta, shift)
+            self.alive = self.g.add("gate0", gate, delayed=["chain"], x=self.sources(self.maps), chain=["gate0"]), False
+        elif self.order == "rectangle":
             self.gate("gate0")
 
     def gate(self, name: str = "") -> None:
@@ -161,7 +168,8 @@ class Builder:
         elif kind == "spiking_attention":
             counts = int(rng.integers(1, 4)) * 8 - 1
             op = OPS[kind](n, c, HEADS, 3, Cuba(4096, 2048, counts), str(rng.choice(["kv", "qk"])))
-            slots = {s: self.sources(self.bits, 1) for s in "qkv"}
+            relay = OPS["relay"]((n, c), 1)  # an attention takes what dead tokens cannot send
+            slots = {s: [self.add("relay", relay, slots={"x": self.sources(self.bits, 1)}, alive=True)] for s in "qkv"}
         else:
             heads = {"qk_token_gate": (HEADS,), "multiscale_gate": (HEADS, int(rng.integers(1, 3)))}.get(kind, ())
             op = OPS[kind](n, c, *heads)

@@ -11,6 +11,7 @@ import numpy as np
 from spikegate.convert.checks.listing import op_rows
 from spikegate.engine.integer import run
 from spikegate.engine.record import Record
+from spikegate.formats.manifest import WRITTEN, sha256
 from spikegate.graph.credit import gates
 from spikegate.graph.ir import Edge, Graph
 from spikegate.neurons.cuba import Cuba
@@ -58,10 +59,12 @@ def write_export(folder: Path, graph: Graph, *, halting: bool, embedding: tuple[
     for name in ("model.net", "embedding.onnx"):
         (export / name).write_bytes(b"")
     manifest = {
-        "schema": 1, "name": folder.name, "model": "stas" if halting else "spikformer", "dataset": dataset, "data": {}, "classes": CLASSES,
+        "schema": 1, "name": folder.name, "model": "stas" if halting else "spikformer", "dataset": dataset,
+        "data": {"name": dataset}, "classes": CLASSES,
         "labels": ["disc", "bar", "ring"], "timesteps": graph.timesteps, "halting": halting, "grid": [3, 3], "image_shape": [3, 12, 12],
         "host_macs": 5000 if halting else 4000, "dense_ops": {n: op.dense_ops for n, op in graph.ops.items()},
-        "embedding_ops": list(embedding), "gates": gates(graph), "sha256": {}, "ops": op_rows(graph),
+        "embedding_ops": list(embedding), "gates": gates(graph), "ops": op_rows(graph),
+        "sha256": {name: sha256(export / name) for name in WRITTEN},
     }
     (export / "manifest.json").write_text(json.dumps(manifest))
 

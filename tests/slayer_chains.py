@@ -65,13 +65,15 @@ class Chain:
     """One random chain. `blocks` are SLAYER's; `outputs` is what each computing layer sends; `stock` says that stock NetX runs it too.
 
     `want`, of `WANTS`, is what its first computing layer must be (or its input or last layer): "grouped" has groups, "dilated" dilation,
-    "late" delays, "each" decays for each channel.
+    "late" delays, "each" decays for each channel. `shift`: SLAYER's delay_shift; not `stated`: the file has no input layer.
     """
 
-    def __init__(self, seed: int, family: str | None = None, *, stock: bool = False, timesteps: int = 8, want: str = "") -> None:
+    def __init__(self, seed: int, family: str | None = None, *, stock: bool = False, timesteps: int = 8, want: str = "",
+                 shift: bool = False, stated: bool = True) -> None:
         rng = np.random.default_rng(seed)
         torch.manual_seed(seed)
         torch.set_num_threads(1)
+        self.shift, self.stated = shift, stated
         self.family = family or str(rng.choice(FAMILIES))
         self.module = getattr(slayer.block, self.family)
         self.rng, self.timesteps, self.stock, self.want = rng, timesteps, stock, set(want.split())
@@ -95,7 +97,7 @@ class Chain:
         self.x = (torch.rand(3, *self.shape, timesteps) < 0.4).float()
         if "input" in self.want:
             self.x = torch.randint(-30, 31, self.x.shape).float() / 32  # pixels; SLAYER rounds them to even 1/64
-            self.blocks.insert(0, self.module.Input(neuron_params(self.family, rng, True), weight=1.5, bias=0.25, delay_shift=False))
+            self.blocks.insert(0, self.module.Input(neuron_params(self.family, rng, True), weight=1.5, bias=0.25, delay_shift=self.shift))
         self.flat = [str(rng.choice(["dense"] if stock or self.family != "cuba" else FLAT)) for _ in range(int(rng.integers(1, 3)))]
         if {"dense", "recurrent"} & self.want:
             self.flat[0] = "recurrent" if "recurrent" in self.want else "dense"
@@ -105,7 +107,7 @@ class Chain:
         rng = self.rng
         params, module = neuron_params(self.family, rng, True), self.module
         late = (bool(rng.random() < 0.2) or "late" in want) and self.family in DELAYED and not self.stock
-        more = {"weight_scale": 3, "delay_shift": False, "delay": late}
+        more = {"weight_scale": 3, "delay_shift": self.shift, "delay": late}
         if kind == "pool":
             return module.Pool(params, 2, **more)
         if kind == "unpool":
@@ -178,7 +180,7 @@ class Chain:
             late = late and self.family in DELAYED and not (self.stock and (norm or self.family in COMPLEX))
             if norm and not self._stock_ignores(norm):
                 params["norm"] = norm
-            more = {"weight_scale": 3, "delay_shift": False}
+            more = {"weight_scale": 3, "delay_shift": self.shift}
             if kind == "recurrent":
                 params.pop("norm", None)
                 block = self.module.Recurrent(params, width, out, delay=late and not self.stock, **more)
@@ -206,7 +208,7 @@ class Chain:
     def export(self, path) -> None:
         with h5py.File(path, "w") as f:
             blocks = self.blocks
-            if type(blocks[0]).__name__ != "Input":
+            if type(blocks[0]).__name__ != "Input" and self.stated:
                 f.create_dataset("layer/0/type", (1,), "S10", [b"input"])
                 f["layer/0/shape"] = np.array(self.shape)
                 blocks = [None, *blocks]

@@ -88,7 +88,7 @@ def test_placing_needs_no_events_but_then_has_no_time(net, record):
     (lambda net: net.compare(np.zeros((1, 1, 8, 8), np.uint8), targets=("int", "int")), "nothing to compare"),
     (lambda net: net.energy(net.run(np.zeros((1, 1, 8, 8), np.uint8)), costs=["gold"]), "no such cost table"),
     (lambda net: sg.fit({"model": {"name": "stas", "dim": -1}}), "dim"),
-    (lambda net: sg.read_nir("nothing.nir"), "not a readable NIR file"),
+    (lambda net: sg.read_nir("nothing.nir"), "nothing.nir: no such file"),
 ])  # fmt: skip
 def test_a_mistake_is_one_error(net, call, words):
     with pytest.raises(sg.DeployError, match=re.escape(words)):

@@ -14,10 +14,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # From the ground up. A folder may import what stands before it, and itself; files of a stage's own folder stand above its rooms.
 FLOORS = (
-    "spikegate", "spikegate/command", "spikegate/kernels", "spikegate/graph", "spikegate/synapses", "spikegate/neurons",
+    "spikegate", "spikegate/reading", "spikegate/command", "spikegate/kernels",
+    "spikegate/graph", "spikegate/synapses", "spikegate/neurons",
     "spikegate/ops/base", "spikegate/ops", "spikegate/engine", "spikegate/engine/chip_time", "spikegate/data", "spikegate/formats",
     "spikegate/formats/netx", "spikegate/formats/nir",
-    "train/settings", "train/layers", "train/models", "train",
+    "train/settings", "train/backends", "train/layers", "train/models", "train",
     "convert/checks", "convert/frameworks", "convert/spikingjelly", "convert",
     "deploy/lava", "deploy/lava_processes", "deploy/network", "deploy",
     "hw_sim/energy", "hw_sim/chip", "hw_sim/tables", "hw_sim/measurements", "hw_sim/page", "hw_sim/sanafe", "hw_sim",

@@ -137,7 +137,7 @@ def change(key, value):
         (change("train_labels", lambda y: y + 10**9), "name 1000000004 classes"),
         (lambda v: v | {"classes": np.array(["a", "b"])}, "label 2 at position 2, but there are 2 classes"),
         (lambda v: v | {"classes": np.array(list("abcde"))}, "no image of class e"),
-        (change("train_images", lambda x: np.array([x, None], object)), "cannot be read as npz"),
+        (change("train_images", lambda x: np.array([x, None], object)), "not numbers or text"),
     ],
 )
 def test_npz_with_a_fault_is_refused_by_name(tmp_path, rng, spoil, wanted):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from spikegate.neurons.cuba import Cuba
-from spikegate.train.layers import kernels
+from spikegate.train.backends import kernels
 from spikegate.train.layers.base import Moment, Twin
 from spikegate.train.layers.conv import SpikingConv
 from spikegate.train.layers.dynamics import MANT, STATE, neurons

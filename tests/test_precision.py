@@ -31,7 +31,7 @@ def test_bfloat16_products_of_the_deployed_form_are_exact(seed, form):
     spikes = (rng.random((2, 3, 36, 8)) < 0.3).astype(np.float32)
     mantissas = 2 * rng.integers(-127, 128, (6, 8, kernel, kernel)) / MANT
     to_y, results = None, []
-    for half in (False, True):
+    for half in (None, torch.bfloat16):
         x, w = torch.tensor(spikes, requires_grad=True), torch.tensor(mantissas, dtype=torch.float32, requires_grad=True)
         y = map_conv(x, w, torch.ones(6), (6, 6), stride, kernel // 2, half=half, exact=True)
         to_y = torch.tensor(rng.normal(size=y.shape), dtype=torch.float32) if to_y is None else to_y
@@ -77,7 +77,7 @@ def test_float_training_does_use_bfloat16():
     layer.name = "layer"
     x = (torch.rand(2, 4, 9, 8) < 0.5).float()
     seen = []
-    for layer.in_bfloat16 in (False, True):
+    for layer.operands in (None, torch.bfloat16):
         layer.prepare()
         seen.append(map_conv(x, layer.weight, None, (3, 3), 1, 0, half=layer.halved, exact=False))
     assert not torch.equal(*seen) and torch.allclose(*seen, rtol=0.03, atol=0.05)

@@ -18,14 +18,15 @@ from spikegate.graph.ir import COUNTERS, INPUT, DeployError, Graph
 from spikegate.hw_sim import place as command
 from spikegate.hw_sim.chip.hardware import on_chip
 from spikegate.hw_sim.chip.mapping import Mapping, map_to
-from spikegate.hw_sim.chip.noc import route
+from spikegate.hw_sim.chip.noc import mesh_for, route
 from spikegate.hw_sim.chip.placed_energy import price_placed
 from spikegate.hw_sim.chip.placement import Placement, place
 from spikegate.hw_sim.chip.profile import Chip, load_chip
 from spikegate.hw_sim.chip.workload import workload_of
 from spikegate.hw_sim.energy.cost_tables import load_table
 from spikegate.hw_sim.sanafe import adapter
-from spikegate.hw_sim.sanafe.replay import Edge, Played, Replay, costs_of, replay_of, simple
+from spikegate.hw_sim.sanafe.queueing import queued
+from spikegate.hw_sim.sanafe.replay import Costs, Edge, Played, Replay, costs_of, replay_of, simple
 from spikegate.neurons.cuba import Cuba
 from spikegate.ops.conv import Conv
 from spikegate.ops.dense import Dense
@@ -137,8 +138,12 @@ def test_the_ledger_is_sanafe_with_every_synapse_by_itself(seed):
         equal(ours, adapter.play(replay, costs, "simple"))  # one synapse for all of a neuron's on a core, as large nets need it
         small, large = (adapter.play(r, costs, "detailed") for r in (replay, full))
         equal(small, large)
-        assert small.time_s == pytest.approx(large.time_s, rel=0.01)  # packets of the same moment: rounding decides which is first
+        assert small.time_s == pytest.approx(large.time_s, rel=0.01)  # packets of the same moment: SANA-FE may take either first
         assert small.time_s >= ours.time_s
+        waits = queued(replay, costs)
+        equal(waits, small)
+        assert np.array_equal(queued(full, costs).step_s, waits.step_s)  # ours does not depend on it
+        assert waits.time_s == pytest.approx(small.time_s, rel=0.01) and waits.time_s == pytest.approx(large.time_s, rel=0.01)
     chip_side = [i for i, g in enumerate(work.groups) if INPUT not in {p.source for p in g.projections}]  # without the host's events
     load = route(mesh, placement.slots, traffic)
     assert theirs.events == work.mean[:, chip_side, SYNOP].sum()
@@ -214,3 +219,21 @@ def test_shapes_of_a_paper_have_no_events_to_replay(monkeypatch, capsys, tmp_pat
     with pytest.raises(SystemExit) as e:
         cli.run(command.main)
     assert e.value.code == 1 and "no events to replay" in capsys.readouterr().err
+
+
+def two_senders(fan: float, buffer: int) -> tuple[Replay, Played]:
+    """Cores 0 and 1 send 3 packets each to core 2, on one tile: nothing else happens."""
+    fired = [np.ones((1, 3), bool), np.ones((1, 3), bool), np.zeros((1, 1), bool)]
+    edges = [Edge(c, 2, np.arange(3), np.full(3, fan)) for c in (0, 1)]
+    replay = Replay(mesh_for(LOIHI2, 1), np.arange(3), np.array([3, 3, 1]), fired, edges)
+    costs = Costs(synapse=(1, 10), visit=(1, 1), fire=(1, 0), packet_out=(1, 1), packet_in=(1, 0), hop_x=(1, 1), hop_y=(1, 1),
+                  sync_ns=((1, 100),))
+    return replay, queued(replay, costs, buffer)
+
+
+def test_a_core_receives_one_packet_after_the_other():
+    """Packets leave at 2, 4, 6 ns from each sender; the receiver takes 10 ns for each: 2 + 6 x 10, and the end."""
+    assert two_senders(1.0, 16)[1].time_s == pytest.approx((2 + 60 + 100) * 1e-9)
+    assert two_senders(0.0, 16)[1].time_s == pytest.approx((6 + 100) * 1e-9)  # nothing to do: the senders' own time
+    slow = two_senders(1.0, 0)[1].time_s
+    assert slow >= two_senders(1.0, 16)[1].time_s  # without buffers the senders wait as well

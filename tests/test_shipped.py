@@ -95,8 +95,8 @@ def test_a_wrong_file_is_named(net):
     wrong = {
         "x is float32": {"x": x.astype(np.float32), "y": y}, r"x is uint8 \[3, 28, 28\]": {"x": x[:, 0], "y": y},
         r"x is uint8 \[0, 1, 28": {"x": x[:0], "y": y[:0]}, r"y is int64 \[2\]": {"x": x, "y": y[:2]},
-        "labels 0 to 9": {"x": x, "y": y + 10}, "y is float64": {"x": x, "y": y * 0.5}, "cannot be read": {"x": x},
-        r"cannot be read.*allow_pickle": {"x": np.array([{}, {}]), "y": y},
+        "labels 0 to 9": {"x": x, "y": y + 10}, "y is float64": {"x": x, "y": y * 0.5}, "lacks y": {"x": x},
+        "not numbers or text": {"x": np.array([{}, {}]), "y": y},
     }  # fmt: skip
     for what, arrays in wrong.items():
         np.savez_compressed(net / FILE, **arrays)
@@ -105,7 +105,7 @@ def test_a_wrong_file_is_named(net):
     whole = (FASHION / FILE).read_bytes()
     for damaged in (b"", b"no archive", whole[:-1000], whole[:4000] + bytes(100) + whole[4100:]):
         (net / FILE).write_bytes(damaged)
-        with pytest.raises(DeployError, match=r"test\.npz: cannot be read"):
+        with pytest.raises(DeployError, match=r"test\.npz: (x: )?cannot be read"):
             open_images(net, manifest)
         with pytest.raises(DeployError, match=r"test\.npz: differs from what was exported") as e:
             read_manifest(net)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +20,8 @@ from spikegate.files import atomic
 from spikegate.graph.ir import DeployError
 
 SCHEMA = "1"
-MODEL, OPTIMIZER, RANDOM = "model/", "optimizer/", "random/"
+MODEL, OPTIMIZER, RANDOM, MORE = "model/", "optimizer/", "random/", "more/"
+SLOTS = ("exp_avg", "exp_avg_sq", "step")  # of AdamW
 SHOWN = 5  # problems that one message names
 
 
@@ -50,11 +52,13 @@ def read(path: Path, hint: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]
             tensors = {name: f.get_tensor(name) for name in f.keys()}
         facts = json.loads(header["facts"])
         schema, digest = header["schema"], header["digest"]
+        if not isinstance(facts, dict):
+            raise ValueError(f"its facts are a {type(facts).__name__}")
     except FileNotFoundError:
         raise DeployError(str(path), "no such file", hint) from None
     except KeyError as e:
         raise DeployError(str(path), f"not written by train/run.py ({e} missing in its header)", hint) from None
-    except (SafetensorError, OSError, ValueError, RuntimeError) as e:
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, RecursionError, MemoryError) as e:
         raise DeployError(str(path), f"cut or corrupt ({e})", hint) from None
     if schema != SCHEMA:
         raise DeployError(str(path), f"schema {schema}, this version reads {SCHEMA}", hint)
@@ -63,12 +67,15 @@ def read(path: Path, hint: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]
     return tensors, facts
 
 
-def save_checkpoint(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
-    """Write everything that an exact continuation needs: weights, optimizer, random states, progress."""
+def save_checkpoint(
+    path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, state: State, more: dict[str, torch.Tensor] | None = None
+) -> None:
+    """Write everything that an exact continuation needs: weights, optimizer, random states, progress, and `more` by name."""
     names = {id(p): name for name, p in net.named_parameters()}
     tensors = {MODEL + name: tensor for name, tensor in net.state_dict().items()}
     for parameter, slots in optimizer.state.items():
         tensors |= {f"{OPTIMIZER}{names[id(parameter)]}/{slot}": torch.as_tensor(value) for slot, value in slots.items()}
+    tensors |= {MORE + name: tensor for name, tensor in (more or {}).items()}
     numpy_state = cast("tuple[str, np.ndarray, int, int, float]", np.random.get_state(legacy=True))
     kind, keys, position, has_gauss, gauss = numpy_state
     tensors[RANDOM + "torch"] = torch.get_rng_state()
@@ -76,28 +83,62 @@ def save_checkpoint(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer
     write(path, tensors, {"state": asdict(state), "numpy": [kind, position, has_gauss, gauss], "python": random.getstate()})
 
 
-def load_checkpoint(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer) -> State:
-    """Put net, optimizer and random states back as `save_checkpoint` found them; returns the progress."""
+def load_checkpoint(
+    path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, more: Callable[[dict[str, torch.Tensor]], None] | None = None
+) -> State:
+    """Put net, optimizer and random states back as `save_checkpoint` found them, on whatever device they are now; returns the progress.
+
+    `more` takes the further tensors by name; a KeyError of it means that one is missing.
+    """
     hint = "the run cannot be resumed from it; start a new one"
     tensors, facts = read(path, hint)
     fill(net, {n[len(MODEL):]: t for n, t in tensors.items() if n.startswith(MODEL)}, path, hint)
     try:
-        for name, parameter in net.named_parameters():
-            start = f"{OPTIMIZER}{name}/"
-            slots = {n[len(start):]: t for n, t in tensors.items() if n.startswith(start)}
-            odd = [n for n, t in slots.items() if t.ndim and t.shape != parameter.shape]
-            if odd:
-                raise DeployError(str(path), f"optimizer state {odd[0]} of {name} has shape {tuple(slots[odd[0]].shape)}", hint)
-            if slots:
-                optimizer.state[parameter] = slots
+        parameters = dict(net.named_parameters())
+        for name, slots in _slots(tensors).items():
+            if name not in parameters or set(slots) != set(SLOTS):
+                what = "is of no parameter" if name not in parameters else f"has {', '.join(sorted(slots))}, not {', '.join(SLOTS)}"
+                raise DeployError(str(path), f"optimizer state of {name} {what}", hint)
+            parameter = parameters[name]
+            for slot, t in slots.items():
+                shape = () if slot == "step" else tuple(parameter.shape)
+                fit = tuple(t.shape) == shape and t.dtype == torch.float32
+                if not fit or not torch.isfinite(t).all() or (slot != "exp_avg" and (t < 0).any()):
+                    what = f"is {t.dtype} {tuple(t.shape)}, or out of range; it takes float32 {shape}"
+                    raise DeployError(str(path), f"optimizer state {slot} of {name} {what}", hint)
+            fused = any(g["fused"] for g in optimizer.param_groups if any(p is parameter for p in g["params"]))
+            optimizer.state[parameter] = {n: t if n == "step" and not fused else t.to(parameter.device) for n, t in slots.items()}
+        if more is not None:
+            more({n[len(MORE):]: t for n, t in tensors.items() if n.startswith(MORE)})
         kind, position, has_gauss, gauss = facts["numpy"]
         np.random.set_state((kind, tensors[RANDOM + "numpy"].numpy().astype(np.uint32), position, has_gauss, gauss))
         version, keys, gauss = facts["python"]
         random.setstate((version, tuple(keys), gauss))
         torch.set_rng_state(tensors[RANDOM + "torch"])
-        return State(**facts["state"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as e:
+        return _state(facts["state"])
+    except (LookupError, TypeError, ValueError, RuntimeError, OverflowError, AttributeError) as e:
         raise DeployError(str(path), f"not a complete checkpoint ({e})", hint) from None
+
+
+def _slots(tensors: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
+    """The optimizer's state: parameter -> slot -> tensor."""
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith(OPTIMIZER):
+            parameter, _, slot = name[len(OPTIMIZER):].rpartition("/")
+            found.setdefault(parameter, {})[slot] = tensor
+    return found
+
+
+def _state(facts: dict[str, Any]) -> State:
+    """The progress; a ValueError for fields of other types."""
+    state = State(**facts)
+    whole = all(type(v) is int and 0 <= v < 1 << 53 for v in (state.epoch, state.step))
+    plain = isinstance(state.config_hash, str) and type(state.seconds) in (int, float) and 0 <= state.seconds < float("inf")
+    rows = isinstance(state.history, list) and all(isinstance(row, dict) for row in state.history)
+    if not (whole and plain and rows):
+        raise ValueError("its progress has fields of other types")
+    return state
 
 
 def fill(net: nn.Module, tensors: dict[str, torch.Tensor], path: Path, hint: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from spikegate.command.cli import console
@@ -22,13 +23,35 @@ SCALARS = (
 )  # fmt: skip
 
 
-class Journal:
+class Listener:
+    """A journal that writes nothing: of the processes that do not lead."""
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Nothing to close."""
+
+    def epoch(self, number: int, phase: str, steps: int) -> None:
+        """As `Journal.epoch`."""
+
+    def step(self) -> None:
+        """As `Journal.step`."""
+
+    def row(self, row: dict[str, Any]) -> None:
+        """As `Journal.row`."""
+
+    def finish(self, test: dict[str, Any], images: int) -> None:
+        """As `Journal.finish`."""
+
+
+class Journal(Listener):
     """Open for the length of a run; `row` after each epoch, `finish` with the test's result. A bar only on a terminal."""
 
-    def __init__(self, run: Path, epochs: int, state: State, parameters: int) -> None:
+    def __init__(self, run: Path, epochs: int, state: State, parameters: int, device: torch.device) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.run, self.epochs, self.state, self.parameters = run, epochs, state, parameters
+        self.run, self.epochs, self.state, self.parameters, self.device = run, epochs, state, parameters, device
         self.board = SummaryWriter(str(run / "tensorboard"), purge_step=state.epoch + 1)
         self.bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True,
@@ -57,7 +80,8 @@ class Journal:
         adaptive = f", {_adaptive(row)}" if row["phase"] == "deployed" else ""
         console.print(
             f"epoch {row['epoch']}/{self.epochs} {row['phase']}: loss {row['loss']:.3f}, train {row['train_accuracy']:.2%}, "
-            f"validation {row['validation_accuracy']:.2%}{adaptive}, {row['seconds']:.1f} s", markup=False, soft_wrap=True,
+            f"validation {row['validation_accuracy']:.2%}{adaptive}, {row['seconds']:.1f} s, {row['images_per_second']:,.0f} images/s, "
+            f"{row['peak_memory_bytes'] / 2**30:.2f} GiB", markup=False, soft_wrap=True,
         )
         for name in SCALARS:
             if row.get(name) is not None:
@@ -80,10 +104,21 @@ class Journal:
         facts = {
             "schema": 1, "config_hash": self.state.config_hash, "parameters": self.parameters, "epochs": history,
             "total_seconds": round(self.state.seconds, 3), "images_per_second": round(seen / seconds, 1) if seconds else 0.0,
-            "machine": machine.describe(), **more,
+            "phases": _phases(history), "machine": machine.describe(self.device), **more,
         }
         with atomic(self.run / METRICS) as part:
             part.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def _phases(history: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Of each phase: images trained on per second, validation left out, and the peak of the memory."""
+    found: dict[str, dict[str, float]] = {}
+    for phase in dict.fromkeys(row["phase"] for row in history):
+        rows = [row for row in history if row["phase"] == phase and "peak_memory_bytes" in row]
+        if rows:  # runs begun with an older version have none
+            speed = len(rows) / sum(1 / row["images_per_second"] for row in rows)
+            found[phase] = {"images_per_second": round(speed, 1), "peak_memory_bytes": max(row["peak_memory_bytes"] for row in rows)}
+    return found
 
 
 def _adaptive(found: dict[str, Any]) -> str:

@@ -56,5 +56,16 @@ def learning_rate(step: int, steps_per_epoch: int, config: TrainConfig) -> float
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """On a GPU the rate is a tensor that captured steps read."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group.get("scale", 1.0)
+        value = rate * group.get("scale", 1.0)
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(value)
+        else:
+            group["lr"] = value
+
+
+def fuse(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """One kernel for all parameters, whose rates lie on the GPU."""
+    for group in optimizer.param_groups:
+        group |= {"fused": True, "foreach": None, "capturable": True, "lr": torch.zeros((), device=device)}

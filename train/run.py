@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 if not __package__:  # run as a file: the repository root comes first, not train/
@@ -15,7 +14,6 @@ from spikegate.train.settings.options import from_command_line
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's stop leaves the run resumable, as Ctrl-C does
     config = from_command_line(sys.argv[1:])
     from spikegate.train.loop import fit  # torch takes seconds to import: not for --help or a wrong setting
 

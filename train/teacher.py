@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy, kl_div
 
 from spikegate.graph.ir import DeployError
-from spikegate.train.data import Splits
+from spikegate.train.images import Splits
 from spikegate.train.models.net import Net
 from spikegate.train.restore import load_run, read_facts
 
@@ -34,7 +34,7 @@ class Teacher:
         return (1 - self.share) * cross_entropy(logits, labels, label_smoothing=smoothing) + self.share * towards
 
 
-def load_teacher(run: Path, share: float, splits: Splits) -> Teacher:
+def load_teacher(run: Path, share: float, splits: Splits, device: torch.device | None = None) -> Teacher:
     """The net of a finished run, checked to be of the same images and classes.
 
     Raises
@@ -46,4 +46,4 @@ def load_teacher(run: Path, share: float, splits: Splits) -> Teacher:
     for what, its, ours in (("images", facts.image_shape, splits.image_shape), ("classes", facts.classes, splits.classes)):
         if its != ours:
             raise DeployError("train.teacher", f"{run} has {what} {its}, the data has {ours}", "name a run of the same data set")
-    return Teacher(load_run(run)[1], share)
+    return Teacher(load_run(run)[1].to(device or "cpu"), share)

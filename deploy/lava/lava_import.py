@@ -43,6 +43,7 @@ try:
         from lava.magma.core.process.message_interface_enum import ActorType
         from lava.magma.core.process.ports.ports import InPort, OutPort
         from lava.magma.core.process.process import AbstractProcess, ProcessServer
+        from lava.magma.core.process.variable import Var  # noqa: F401  for the processes of lava_processes/
         from lava.magma.core.resources import CPU
         from lava.magma.core.run_conditions import RunContinuous, RunSteps
         from lava.magma.core.run_configs import RunConfig
@@ -66,6 +67,18 @@ def lava_modules(netx: bool = False) -> SimpleNamespace:
 
             parts.netx = hdf5
     return parts
+
+
+def synapse_classes(sparse: bool) -> tuple[type, type]:
+    """Lava's synapse processes without and with delays that stock NetX takes for dense layers."""
+    with _tamed():
+        if sparse:
+            from lava.proc.sparse.process import DelaySparse, Sparse
+
+            return Sparse, DelaySparse
+        from lava.proc.dense.process import DelayDense, Dense
+
+        return Dense, DelayDense
 
 
 def net_dict(path: str) -> Any:

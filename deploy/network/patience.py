@@ -66,7 +66,8 @@ class Patience:
         """
         passed, before = (0.0, sights) if self._last is None else (min(now - self._last[0], MOST_S), self._last[1])
         self._last = now, sights
-        if marks != self._marks:
+        fresh = marks != self._marks
+        if fresh:
             self._marks, self._asleep_s = marks, 0.0
             self._since = {name: seen.used_s for name, seen in sights.items()}
         for name, seen in sights.items():
@@ -75,7 +76,7 @@ class Patience:
                 return STOPPED, name
         if not waiting:
             return None
-        if not any(self._works(seen, before.get(name, seen), passed) for name, seen in sights.items()):
+        if not fresh and not any(self._works(seen, before.get(name, seen), passed) for name, seen in sights.items()):
             self._asleep_s += passed
         if self._asleep_s >= self.patience_s:
             return STUCK, ""

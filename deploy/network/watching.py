@@ -48,13 +48,16 @@ class Watch(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        while self.found is None:
-            if self._over.wait(TICK_S):
-                return
-            found = dead(self.actors) or self._look()
-            if found is None or self._over.wait(OWN_SIGNAL_S if by_ending_signal(self.actors) else 0):
-                continue
-            self.found = found
+        try:
+            while self.found is None:
+                if self._over.wait(TICK_S):
+                    return
+                found = dead(self.actors) or self._look()
+                if found is None or self._over.wait(OWN_SIGNAL_S if by_ending_signal(self.actors) else 0):
+                    continue
+                self.found = found
+        except Exception as e:  # the process objects are closed, or what nobody foresaw: the run must not wait for ever
+            self.found = DeployError("network", f"cannot be watched any more ({type(e).__name__}: {e})", "make a new one")
         if not self._over.wait(GRACE_S):
             for actor in self.actors.values():  # which closes the pipe that the parent reads
                 with contextlib.suppress(ValueError, OSError):

@@ -9,6 +9,7 @@ import numpy as np
 
 from spikegate.graph.ir import COUNTERS
 from spikegate.hw_sim.chip import delays
+from spikegate.hw_sim.chip.beside import beside
 from spikegate.hw_sim.chip.fit import RESOURCES, Violation, limits, used, utilisation, violations
 from spikegate.hw_sim.chip.latency import Latency, latency, schedule_for
 from spikegate.hw_sim.chip.mapping import Mapping, map_to
@@ -24,7 +25,10 @@ SUBJECT = {"loihi1": "Loihi 1 estimate", "loihi2": "Loihi 2 estimate"}
 
 @dataclass(frozen=True, eq=False)
 class Hardware:
-    """A workload on a chip; `times` and `energies` are missing where nothing was recorded."""
+    """A workload on a chip; `times` and `energies` are missing where nothing was recorded.
+
+    `work` is the workload as given; that of the mapping has relay neurons beside it, where delays are too long for the chip's axons.
+    """
 
     mapping: Mapping
     placement: Placement
@@ -34,6 +38,7 @@ class Hardware:
     energies: list[PlacedEnergy]
     method: str
     schedule: str
+    work: Workload
 
     @property
     def chip(self) -> Chip:
@@ -57,13 +62,13 @@ def on_chip(work: Workload, chip: Chip, tables: list[CostTable], *, schedule: st
     DeployError
         A schedule that this net cannot have.
     """
-    mapping = mapping or map_to(work, chip)
-    schedule = schedule_for(mapping, schedule)
+    schedule = schedule_for(mapping or Mapping(chip, work, []), schedule)
+    mapping = mapping or map_to(delays.with_relays(work, schedule, chip), chip)
     placement = place(mapping, method, seed)
     times = latency(mapping, placement, schedule) if work.samples else None
     energies = [price_placed(mapping, placement, t, times, host_macs) for t in tables] if work.samples else []
     load = route(placement.mesh, placement.slots, mapping.traffic.sum(0))
-    return Hardware(mapping, placement, load, violations(mapping), times, energies, method, schedule)
+    return Hardware(mapping, placement, load, violations(mapping), times, energies, method, schedule, work)
 
 
 def to_json(hw: Hardware) -> dict[str, Any]:
@@ -75,8 +80,9 @@ def to_json(hw: Hardware) -> dict[str, Any]:
         "chips": mapping.chips, "violations": [vars(v) for v in hw.violations], "utilisation": utilisation(mapping),
         "cores_detail": _cores(hw), "placement": hw.method, "network_on_chip": _network(hw) if ran else None,
         "ledger": _ledger(hw) if ran else None, "time": None if hw.times is None else hw.times.to_json(),
-        "delay_lines": delays.to_json(work, hw.schedule, hw.chip),
+        "delay_lines": delays.to_json(hw.work, hw.schedule, hw.chip),
         "energy": {e.table.name: e.to_json() for e in hw.energies}, "host_io": host_io(mapping) if ran else None,
+        "beside": None if hw.times is None else beside(mapping, hw.times).to_json(),
         "names": {"neurobench": NEUROBENCH, "loihi_profiler": LOIHI},
         "activity": "recorded" if len(work.recorded) == len(work.groups) else "spread evenly where it was not recorded",
     }

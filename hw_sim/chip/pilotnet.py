@@ -19,6 +19,7 @@ from spikegate.graph.ir import COUNTERS, INPUT, DeployError
 from spikegate.hw_sim.chip.groups import Group, Projection, weight_bits
 from spikegate.hw_sim.chip.reach import conv_sum
 from spikegate.hw_sim.chip.workload import Workload
+from spikegate.reading import hdf5
 
 FILE = Path("tests/lava/lib/dl/netx/gts/pilotnet_lif/network.net")
 STEPS_PER_INFERENCE = 16
@@ -69,19 +70,16 @@ def read(path: Path | None = None) -> list[Layer]:
     if path is None:
         raise DeployError("PilotNet", "lava-dl's test files are not installed", "install lava-dl 0.6.0 from its wheel, or give --file")
     layers: list[Layer] = []
-    try:
-        with h5py.File(path, "r") as f:
-            names = {b"conv": 0, b"dense": 0}
-            for key in sorted(f["layer"], key=int):
-                group = f["layer"][key]
-                kind = bytes(group["type"][0])
-                if kind == b"input":
-                    layers.append(Layer("input", tuple(int(v) for v in group["shape"])))  # type: ignore[arg-type]
-                elif kind in names:
-                    names[kind] += 1
-                    layers.append(_layer(f"{kind.decode()}{names[kind]}", group, kind == b"conv", layers[-1] if layers else None))
-    except (OSError, KeyError, ValueError, IndexError) as e:
-        raise DeployError(str(path), f"not lava-dl's PilotNet file ({e})", "take network.net from lava-dl's tests") from None
+    with hdf5.opened(path, "PilotNet file of lava-dl", "take network.net from lava-dl's tests") as f:
+        names = {b"conv": 0, b"dense": 0}
+        for key in sorted(f["layer"], key=int):
+            group = f["layer"][key]
+            kind = bytes(group["type"][0])
+            if kind == b"input":
+                layers.append(Layer("input", tuple(int(v) for v in group["shape"])))  # type: ignore[arg-type]
+            elif kind in names:
+                names[kind] += 1
+                layers.append(_layer(f"{kind.decode()}{names[kind]}", group, kind == b"conv", layers[-1] if layers else None))
     if [layer.name for layer in layers] != list(CORES):
         raise DeployError(str(path), f"holds layers {', '.join(x.name for x in layers)}", "take network.net from lava-dl's tests")
     return layers

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from spikegate.graph.ir import COUNTERS, INPUT
-from spikegate.hw_sim.chip.delays import delay_lines
 from spikegate.hw_sim.chip.latency import Latency
 from spikegate.hw_sim.chip.mapping import Mapping
 from spikegate.hw_sim.chip.noc import Load, route
@@ -112,8 +111,6 @@ def price_placed(mapping: Mapping, placement: Placement, table: CostTable, times
         missing["message"] = load.packets
     weights = np.array([table.pj(q) or 0.0 for q in QUANTITIES])
     left = [n for n in (*COUNTERS, HOST) if n in table.leaves_out] + [n for n in PLACED if n not in table.placed]
-    if times is not None and delay_lines(work, times.schedule):
-        left.append("delay lines")
     host = None if HOST not in table.prices else host_macs * table.prices[HOST].pj
     static = None if times is None else _static(mapping, table, times)
     return PlacedEnergy(table, out, events @ weights, static, host, missing, left)

@@ -16,6 +16,7 @@ LIMITS = (
     "neurons_per_core", "neurons_per_conv_core", "synaptic_words", "axons_in", "axons_out", "weight_bits", "graded_bits",
     "cores_per_chip", "mesh_columns", "mesh_rows", "cores_per_tile",
 )
+OPTIONAL = {"limits": ("axon_delay",), "timing": ("host_value",), "power": ("x86_chip",)}  # left out: none, or not known
 TIMES = ("synop", "neuron_active", "neuron_inactive", "spike_out", "memory_word", "link_packet", "hop_x", "hop_y", "barrier",
          "chip_barrier")
 NEEDED = ("neurons_per_core", "neurons_per_conv_core", "cores_per_chip", "mesh_columns", "mesh_rows", "cores_per_tile")
@@ -69,7 +70,7 @@ class Chip(BaseModel):
     def _complete(self) -> Chip:
         for part, names in (("limits", LIMITS), ("timing", TIMES), ("power", ("static_chip",)), ("energy", ("hop_x", "hop_y"))):
             given = getattr(self, part)
-            wrong = sorted(set(names) ^ set(given))
+            wrong = sorted(set(names) ^ (set(given) - set(OPTIONAL.get(part, ()))))
             if wrong:
                 raise ValueError(f"{part}.{wrong[0]} is {'missing' if wrong[0] in names else 'unknown'}; {part} holds {', '.join(names)}")
             unit = UNITS[part]
@@ -85,7 +86,7 @@ class Chip(BaseModel):
         return self
 
     def limit(self, name: str) -> int | None:
-        value = self.limits[name].value
+        value = self.limits[name].value if name in self.limits else None
         return None if value is None else int(value)
 
     def _whole(self, name: str) -> int:

@@ -15,6 +15,7 @@ from spikegate.engine.record import Record
 from spikegate.formats.manifest import read_manifest
 from spikegate.graph.ir import COUNTERS, DeployError
 from spikegate.hw_sim.energy.ledger import NetInfo
+from spikegate.reading import arrays
 
 UNREADABLE = (OSError, EOFError, KeyError, ValueError, TypeError, IndexError, AttributeError, zipfile.BadZipFile, zlib.error)
 
@@ -53,8 +54,8 @@ def read_events(path: Path, manifest: dict[str, Any], again: str) -> Record:
         raise DeployError(str(path), "no events recorded for this export", again)
     try:
         record = Record.load(path)
-    except UNREADABLE as e:
-        raise DeployError(str(path), f"not an event record ({e})", again) from None
+    except DeployError as e:
+        raise DeployError(e.where, e.problem, again) from None
     n, steps = record.counts.shape[:2] if record.counts.ndim == 4 else (0, 0)
     whole = (
         n > 0
@@ -149,11 +150,8 @@ def read_images(net: Measured, at_most: int = 8) -> np.ndarray | None:
     if not path.is_file():
         return None
     again = f"python deploy/run.py {net.run}"
-    try:
-        with np.load(path, allow_pickle=False) as f:
-            images = f["images"]
-    except UNREADABLE as e:
-        raise DeployError(str(path), f"holds no images ({e})", again) from None
+    with arrays.opened(path, again, "holds no images") as f:
+        images = f["images"]
     if images.dtype != np.uint8 or list(images.shape[1:]) != list(net.manifest["image_shape"]):
         raise DeployError(str(path), f"images of shape {list(images.shape)} do not fit this export", again)
     return images[: min(at_most, len(net.record.counts))]

@@ -14,6 +14,7 @@ import numpy as np
 
 from spikegate.graph.ir import DeployError
 from spikegate.neurons.cuba import decay
+from spikegate.reading.arrays import read_npy
 
 INPUTS, REGULAR, ADAPTIVE, READOUTS = 80, 140, 100, 10
 IMAGES, PIXELS, CUE = 200, 784, 56
@@ -60,10 +61,7 @@ def read_weights(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     out = []
     for name, shape in zip(FILES, ((INPUTS, REGULAR + ADAPTIVE), (REGULAR + ADAPTIVE,) * 2, (REGULAR + ADAPTIVE, READOUTS))):
-        try:
-            weight = np.load(folder / name, allow_pickle=False)
-        except (OSError, ValueError) as e:
-            raise DeployError(str(folder / name), f"cannot be read ({e})", "take it from nxsdk_modules_ncl's LSNN") from None
+        weight = read_npy(folder / name, "take it from nxsdk_modules_ncl's LSNN")
         if weight.shape != shape:
             raise DeployError(str(folder / name), f"has the shape {weight.shape}, not {shape}", "take it from nxsdk_modules_ncl's LSNN")
         out.append(weight.astype(np.int64))

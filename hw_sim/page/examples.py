@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from spikegate.engine import integer
 from spikegate.formats.event_host import open_host
 from spikegate.graph.ir import COUNTERS, DeployError, Graph
 from spikegate.hw_sim.energy.measured import UNREADABLE, Measured, read_images
+from spikegate.reading import limits
+from spikegate.reading.arrays import header
 
 Spikes = dict[str, np.ndarray]
 KEPT = 16  # images that a deployment keeps
@@ -139,12 +142,12 @@ def read_row(path: Path, row: int) -> Spikes:
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             with archive.open(name) as f:
-                version = np.lib.format.read_magic(f)
-                read: Any = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, fortran, dtype = read(f)
-                if fortran or not shape or shape[0] <= row or dtype.hasobject:
+                shape, fortran, dtype, _ = header(f)
+                if fortran or not shape or shape[0] <= row or min(shape) < 0 or dtype.hasobject:
                     raise ValueError(f"{name}: not samples in rows")
-                number = int(np.prod(shape[1:]))
+                number = math.prod(shape[1:])
+                if number * dtype.itemsize > limits.allowed(path.stat().st_size):
+                    raise ValueError(f"{name}: a sample of {number} values")
                 for _ in range(row):
                     f.read(number * dtype.itemsize)
                 data = f.read(number * dtype.itemsize)

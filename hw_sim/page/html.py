@@ -18,7 +18,7 @@ from spikegate.hw_sim.energy.units import band_text, count_text, digits, saving_
 from spikegate.hw_sim.page import core_map, energy_figure, halting_figure, halting_maps, latency_figure, raster, saving_figure
 from spikegate.hw_sim.page.figure import Figure
 from spikegate.hw_sim.page.run_view import Row, RunView, rows
-from spikegate.hw_sim.tables.chip_tables import energy_cells, fit_line, noc_lines, sure_lines, time_text
+from spikegate.hw_sim.tables.chip_tables import beside_lines, energy_cells, fit_line, noc_lines, sure_lines, time_text
 from spikegate.hw_sim.tables.energy_tables import SKIPPED, fact_rows, partial_text
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -167,7 +167,7 @@ def _placed(s: RunView) -> dict[str, Any]:
     host = f"host I/O is counted, not priced by any table: {count_text(io['events_in'])} events in, {count_text(io['words_out'])} words out"
     return {
         "label": s.label, "fit": fit_line(hw), "rows": [energy_cells(e) for e in hw.energies],
-        "lines": [line[:1].upper() + line[1:].rstrip(".") + "." for line in (*noc_lines(hw), *sure_lines(hw), host)],
+        "lines": [line[:1].upper() + line[1:].rstrip(".") + "." for line in (*noc_lines(hw), *beside_lines(hw), *sure_lines(hw), host)],
     }
 
 

@@ -1,4 +1,4 @@
-"""One image of a run through SANA-FE: time of every chip step with packets that wait for each other, beside the time without."""
+"""One image of a run with packets that wait for each other, by our own queues or by SANA-FE: time of every chip step."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from spikegate.engine import integer
 from spikegate.formats.event_host import open_host
 from spikegate.formats.netx.graph_file import read_graph
 from spikegate.graph.ir import DeployError
+from spikegate.hw_sim.chip.delays import LINE, with_relays
 from spikegate.hw_sim.chip.hardware import Hardware
 from spikegate.hw_sim.chip.mapping import Mapping
 from spikegate.hw_sim.chip.workload import workload_of
@@ -19,16 +20,19 @@ from spikegate.hw_sim.energy.cost_tables import CostTable
 from spikegate.hw_sim.energy.measured import find_measured
 from spikegate.hw_sim.page.examples import look_at
 from spikegate.hw_sim.sanafe import adapter
+from spikegate.hw_sim.sanafe.queueing import queued
 from spikegate.hw_sim.sanafe.replay import Costs, Played, costs_of, replay_of, simple
 from spikegate.hw_sim.tables.chip_tables import time_text
 
 OWN = "sanafe-loihi"  # SANA-FE's Loihi figures instead of the chip profile's
-CHOICES = ("none", "sanafe", OWN)
+QUEUES = "queues"  # our own model of the queues, without SANA-FE
+CHOICES = ("none", QUEUES, "sanafe", OWN)
 MOST_NEURONS = 250_000
 LEFT_OUT = (
     "events from the host", "payloads: a graded event is one packet",
     "which event an attention, a gate or a graded value works for: such accumulates are spread over the events that reach a core",
-    "delay lines: an event is received when it is sent, also where its reader computes later", "the pause between chips beyond their hops",
+    "delays of axons: an event is received when it is sent, also where its reader computes later",
+    "the pause between chips beyond their hops",
 )
 
 
@@ -41,25 +45,28 @@ def detailed(run: Path | None, hw: Hardware, tables: list[CostTable], which: str
         Without the package, for a net that is too large for it, without images, or where its counts are not the ledger's.
     """
     net = find_measured(run)
-    version = getattr(adapter.package(), "__version__", None) or _installed()
+    version = "" if which == QUEUES else getattr(adapter.package(), "__version__", None) or _installed()
     neurons = int(hw.mapping.neurons.sum())
-    if neurons > MOST_NEURONS:
+    if which != QUEUES and neurons > MOST_NEURONS:
         what = f"{neurons:,} neurons, and SANA-FE keeps each as an object"
         raise DeployError("--noc", what, f"replay a net of at most {MOST_NEURONS:,} neurons")
     graph = read_graph(net.export / "model.net")
     index, images = look_at(net, 3)
     middle = len(index) // 2
     record = integer.run(graph, open_host(net.export, graph, net.manifest).encode(images[middle : middle + 1]), spikes=True)
-    mapping = Mapping(hw.chip, workload_of(graph, record), hw.mapping.cuts)
+    mapping = Mapping(hw.chip, with_relays(workload_of(graph, record), hw.schedule, hw.chip), hw.mapping.cuts)
     schedule = hw.times.schedule if hw.times is not None else "wait"
-    replay = replay_of(mapping, hw.placement, {n: v[0] for n, v in record.spikes.items()}, schedule)
+    spikes = {g.name: record.spikes[g.name.partition(LINE)[0]][0] for g in mapping.work.groups}
+    replay = replay_of(mapping, hw.placement, spikes, schedule)
     costs, label = _costs(hw, tables, which)
-    ours, theirs = simple(replay, costs), adapter.play(replay, costs)
+    ours, waits = simple(replay, costs), queued(replay, costs)
+    theirs = waits if which == QUEUES else adapter.play(replay, costs)
     differ = differences(ours, theirs)
     if differ:
         raise DeployError("--noc", f"SANA-FE and the ledger disagree on {', '.join(differ)}", "please report it with this net")
     return {
-        "simulator": f"SANA-FE {version}", "figures_of": label, "image": int(index[middle]), "schedule": schedule,
+        "simulator": "own queues" if which == QUEUES else f"SANA-FE {version}", "figures_of": label,
+        "time_queues_s": waits.time_s, "image": int(index[middle]), "schedule": schedule,
         "chip_steps": replay.steps, "packets": theirs.packets, "hops": theirs.hops, "accumulates": theirs.events,
         "time_simple_s": ours.time_s, "time_detailed_s": theirs.time_s, "step_detailed_s": theirs.step_s.tolist(),
         "energy_j": {"synapse": theirs.synapse, "soma": theirs.soma, "network": theirs.network}, "left_out": list(LEFT_OUT),
@@ -80,6 +87,9 @@ def show(found: dict[str, Any], console: Console) -> None:
         f"that wait for each other, {time_text(plain)} without ({100 * (waiting / plain - 1):+.1f} %); {found['packets']:,} packets and "
         f"{found['hops']:,} hops, as counted here"
     )
+    if found["simulator"].startswith("SANA-FE"):
+        own = found["time_queues_s"] * 1e9
+        text += f"; by our own queues {time_text(own)} ({100 * (own / waiting - 1):+.2f} %)"
     console.print(text, soft_wrap=True, markup=False)
     console.print(f"  not in it: {'; '.join(found['left_out'])}", soft_wrap=True, markup=False, style="dim")
 

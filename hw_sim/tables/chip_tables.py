@@ -7,9 +7,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from spikegate.hw_sim.chip import delays
+from spikegate.hw_sim.chip.beside import AtRate, at_rate, beside
 from spikegate.hw_sim.chip.fit import RESOURCES, utilisation
 from spikegate.hw_sim.chip.hardware import Hardware
 from spikegate.hw_sim.chip.placed_energy import PlacedEnergy, host_io
+from spikegate.hw_sim.energy.band import Band
 from spikegate.hw_sim.energy.cost_tables import HOST
 from spikegate.hw_sim.energy.units import band_text, count_text, digits, energy_text
 
@@ -104,15 +106,52 @@ def noc_lines(hw: Hardware) -> list[str]:
 
 
 def delay_text(hw: Hardware) -> list[str]:
-    """What waits for its readers; nothing where all comes in time."""
-    found = delays.to_json(hw.mapping.work, hw.schedule, hw.chip)
+    """What waits for its readers, and where; nothing where all comes in time."""
+    found = delays.to_json(hw.work, hw.schedule, hw.chip)
     if not found["values"]:
         return []
+    places = [d["place"] for d in found["sources"].values()]
+    parts = [f"{places.count(p)} in {p}" for p in ("axon delays", "relay neurons") if p in places]
+    parts += ["the host's integers are sent when they are needed"] if "host" in places else []
+    relays = f" ({found['relay_neurons']:,} neurons, placed and priced)" if found["relay_neurons"] else ""
     return [
-        f"Delay lines ({hw.schedule}), neither placed nor priced: {found['values']:,} values, {found['bits']:,} bits, up to "
-        f"{found['steps']} chip steps, behind {len(found['sources'])} ops; as relay neurons they would take "
-        f"{found['cores_as_relay_neurons']} more cores."
+        f"Delay lines ({hw.schedule}): {found['values']:,} values, {found['bits']:,} bits, up to {found['steps']} chip steps, behind "
+        f"{len(places)} ops: {'; '.join(parts)}{relays}. Axons of {hw.chip.name} delay up to {found['axon_delay']} steps, at no price "
+        "that is known."
     ]
+
+
+def beside_lines(hw: Hardware) -> list[str]:
+    """What is in no total, as bands: embedded processors, writing the host's values; and the barriers' part of the static energy."""
+    if hw.times is None:
+        return []
+    found = beside(hw.mapping, hw.times)
+    texts = [("embedded processors", found.processors), ("writing the host's values", found.host_io)]
+    known = [f"{name} {band_text(band)}" for name, band in texts if band is not None]
+    lines = [f"beside the totals, per inference (bands): {'; '.join(known)}"] if known else []
+    if found.barrier is not None:
+        lines.append(f"in the static energy: {band_text(found.barrier)} fall into barriers")
+    return lines
+
+
+def power_text(band: Band) -> str:
+    """A power in W with its band."""
+    return band_text(Band(*(1e12 * v for v in (band.value, band.low, band.high)))).replace("J", "W")
+
+
+def rates(hw: Hardware, rate: float) -> dict[str, AtRate]:
+    """Cost table -> the net at so many inferences a second, where the table has a total; see `at_rate` for what is refused."""
+    assert hw.times is not None
+    found = {e.table.name: at_rate(e, hw.mapping, hw.times, rate) for e in hw.energies}
+    return {n: r for n, r in found.items() if r is not None}
+
+
+def rate_lines(hw: Hardware, rate: float) -> list[str]:
+    """A line for each cost table with a total."""
+    return [
+        f"at {digits(rate)} inferences a second, {name} (estimate): {power_text(r.power)}, {band_text(r.energy)} an inference, chip busy "
+        f"{digits(100 * r.busy)} % of the time" for name, r in rates(hw, rate).items()
+    ] or ["at a frame rate: none of these cost tables has a total for this chip"]
 
 
 def sure_lines(hw: Hardware) -> list[str]:
@@ -146,5 +185,7 @@ def show(hw: Hardware, console: Console) -> None:
         io = host_io(hw.mapping)
         events, words = count_text(io["events_in"]), count_text(io["words_out"])
         console.print(f"host I/O, not priced by any table: {events} events in, {words} words out per inference")
+        for line in beside_lines(hw):
+            console.print(line, markup=False, soft_wrap=True)
     for line in sure_lines(hw):
         console.print(line, markup=False, style="dim", soft_wrap=True)

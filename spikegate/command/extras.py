@@ -27,7 +27,6 @@ OPTIONAL = (
     Optional("torch", "torch", "train, export, import spikingjelly, compare with torch", extra("train")),
     Optional("torchvision", "torchvision", "download Fashion-MNIST and CIFAR", extra("train")),
     Optional("safetensors", "safetensors", "trained weights: train, export, compare with torch", extra("train")),
-    Optional("onnx", "onnx", "write embedding.onnx: export, import spikingjelly", extra("train")),
     Optional("tensorboard", "tensorboard", "curves of a training", extra("train")),
     Optional("cv2", "opencv-python-headless", "SLAYER's imports: train", extra("train")),
     Optional("scipy", "scipy", "Lava's and SLAYER's imports: run, compare, train", extra("lava")),

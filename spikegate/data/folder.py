@@ -17,19 +17,8 @@ PARTS = ("train", "test")
 
 def read_folder(root: Path) -> Arrays:
     """Read a tree of images; classes are the folders of train/ in alphabetical order. A DeployError names the first odd file."""
-    if not root.is_dir():
-        raise DeployError(str(root), "no such folder", "give the folder that holds train/ and test/ with --data.path")
-    for part in PARTS:
-        if not (root / part).is_dir():
-            raise DeployError(str(root), f"has no {part}/ in it", "lay the images out as {train,test}/<class>/<file>")
-    classes = _classes(root / "train")
-    other = _classes(root / "test")
-    if other != classes:
-        odd = sorted(set(classes) ^ set(other))[0]
-        where = "train" if odd in classes else "test"
-        raise DeployError(str(root), f"class {odd!r} is only in {where}/", "train/ and test/ need the same class folders")
-    files = {part: [(path, k) for k, name in enumerate(classes) for path in _files(root / part / name)] for part in PARTS}
-    images = {part: [_read(path) for path, _ in files[part]] for part in PARTS}
+    classes, files = list_folder(root)
+    images = {part: [read_image(path) for path, _ in files[part]] for part in PARTS}
     grey = all(image.ndim == 2 for part in PARTS for image in images[part])
     size, first = None, None
     for part in PARTS:
@@ -45,6 +34,22 @@ def read_folder(root: Path) -> Arrays:
     x = {part: np.stack(images[part]) for part in PARTS}
     y = {part: np.array([k for _, k in files[part]], np.int64) for part in PARTS}
     return Arrays(x["train"], y["train"], x["test"], y["test"], classes)
+
+
+def list_folder(root: Path) -> tuple[list[str], dict[str, list[tuple[Path, int]]]]:
+    """Class names of a tree, and for each part its files with their labels; nothing is read."""
+    if not root.is_dir():
+        raise DeployError(str(root), "no such folder", "give the folder that holds train/ and test/ with --data.path")
+    for part in PARTS:
+        if not (root / part).is_dir():
+            raise DeployError(str(root), f"has no {part}/ in it", "lay the images out as {train,test}/<class>/<file>")
+    classes = _classes(root / "train")
+    other = _classes(root / "test")
+    if other != classes:
+        odd = sorted(set(classes) ^ set(other))[0]
+        where = "train" if odd in classes else "test"
+        raise DeployError(str(root), f"class {odd!r} is only in {where}/", "train/ and test/ need the same class folders")
+    return classes, {part: [(path, k) for k, name in enumerate(classes) for path in _files(root / part / name)] for part in PARTS}
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -68,8 +73,8 @@ def _files(folder: Path) -> list[Path]:
     return found
 
 
-def _read(path: Path) -> np.ndarray:
-    """uint8 [H, W] or [H, W, 3]."""
+def read_image(path: Path) -> np.ndarray:
+    """One image, uint8 [H, W] or [H, W, 3]; a DeployError names a file that is none."""
     from PIL import Image
 
     hint = "remove it, or convert it to an 8-bit PNG or JPEG"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from spikegate.command.extras import needs
 from spikegate.data.arrays import Arrays
 from spikegate.data.recordings import KEYS, Binning, Events, arrays_of, checked
 from spikegate.errors import DeployError
+from spikegate.reading.arrays import opened, read_npy
 
 HINT = "lay the recordings out as {train,test}/<class>/<file>"
 
@@ -47,7 +49,7 @@ def read_file(path: Path) -> Events:
 
     N-MNIST's files are read by `tonic`, Prophesee's by `expelliarmus`: both come with the extra ``events``.
     """
-    readers: dict[str, Callable[[Path], np.ndarray]] = {
+    readers: dict[str, Callable[[Path], Any]] = {
         ".npz": _numpy, ".npy": _numpy, ".bin": _nmnist, ".dat": _prophesee, ".raw": _prophesee,
     }  # fmt: skip
     hint = "read it with the library that knows it (tonic reads most) and write x, y, p, t with numpy.savez"
@@ -75,9 +77,12 @@ def _size(events: Events, where: str) -> tuple[int, int]:
     return checked(whole, None, where)
 
 
-def _numpy(path: Path) -> np.ndarray:
-    found: np.ndarray = np.load(path, allow_pickle=False)
-    return found
+def _numpy(path: Path) -> Any:
+    """Something with the arrays x, y, p and t by name."""
+    if path.suffix == ".npy":
+        return read_npy(path, HINT, records=True)
+    with opened(path, HINT) as f:
+        return {k: f[k] for k in "xypt"}
 
 
 def _nmnist(path: Path) -> np.ndarray:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,9 @@ import numpy as np
 
 from spikegate.data.arrays import Arrays, Recorded
 from spikegate.errors import DeployError
+from spikegate.reading.arrays import opened
+from spikegate.reading.numbers import integers
+from spikegate.reading.text import plain_name
 
 KEYS = ("x", "y", "p", "t", "lengths", "labels", "is_test")
 HINT = (
@@ -80,19 +81,16 @@ def arrays_of(
 
 def read_recordings(path: Path, binning: Binning) -> Arrays:
     """Frames of the recordings in an npz file; a DeployError names what is odd."""
-    try:
-        found = np.load(path, allow_pickle=False)
-        if not isinstance(found, np.lib.npyio.NpzFile):
-            raise DeployError(str(path), "a single array, not an npz file", HINT)
-        with found as f:
-            missing = [k for k in KEYS if k not in f.files]
-            if missing:
-                raise DeployError(str(path), f"lacks {', '.join(missing)} (it has {', '.join(f.files) or 'nothing'})", HINT)
-            arrays = {k: f[k] for k in KEYS}
-            size = tuple(int(n) for n in np.atleast_1d(f["size"])) if "size" in f.files else None
-            classes = [str(c) for c in np.atleast_1d(f["classes"])] if "classes" in f.files else []
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, MemoryError) as e:
-        raise DeployError(str(path), f"cannot be read as npz ({e})", HINT) from None
+    with opened(path, HINT) as f:
+        missing = [k for k in KEYS if k not in f]
+        if missing:
+            raise DeployError(str(path), f"lacks {', '.join(missing)} (it has {', '.join(f.names[:12]) or 'nothing'})", HINT)
+        arrays = {k: f[k] for k in KEYS}
+        size = tuple(integers(np.atleast_1d(f["size"]), f"{path}: size").ravel().tolist()) if "size" in f else None
+        classes = [str(c) for c in np.atleast_1d(f["classes"]).ravel()] if "classes" in f else []
+    odd = [c for c in classes if not plain_name(c)]
+    if odd:
+        raise DeployError(f"{path}: classes", f"names a class {odd[0]!r}", "give short names of printable characters")
     size = checked(arrays, size, str(path))
     ends = np.cumsum(arrays["lengths"], dtype=np.int64)
     each = (Events(*(arrays[k][end - n : end] for k in "xypt")) for end, n in zip(ends, arrays["lengths"]))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from spikegate.data.remembered import data_path
 from spikegate.errors import DeployError
-from spikegate.files import atomic
+from spikegate.files import write_npz
+from spikegate.reading import arrays
 
 FILE = "test.npz"  # x uint8 [N, C, H, W], y int64 [N]: the first N of the test part, in its order
 SPLITS = ("test", "validation", "train")
@@ -75,7 +75,7 @@ def open_images(folder: Path, manifest: dict[str, Any], data: str | None = None,
         number = len(x) if data is None else number
         if number is not None and number <= len(x):
             return Images(x[:number], y[:number], split, dataset, True)
-    found_x, found_y = _of_data_set(manifest["data"], split, path, 0 if x is None else len(x))
+    found_x, found_y = _of_data_set(manifest["data"], split, path or data_path(folder), 0 if x is None else len(x))
     if number is not None and number > len(found_x):
         raise DeployError(option, f"asks for {number} images, {split} has {len(found_x)}", f"use {len(found_x)} at most")
     return Images(found_x[:number], found_y[:number], split, dataset, False)
@@ -83,8 +83,9 @@ def open_images(folder: Path, manifest: dict[str, Any], data: str | None = None,
 
 def write_shipped(folder: Path, x: np.ndarray, y: np.ndarray) -> None:
     """Put the first test images, uint8 [N, C, H, W], and their labels into an export; the manifest is to be written after it."""
-    with atomic(folder / FILE) as part:
-        np.savez_compressed(part, x=x.astype(np.uint8), y=y.astype(np.int64))
+    if x.dtype != np.uint8:
+        raise DeployError(FILE, f"pixels are {x.dtype}, not uint8", "give the data set's own images")
+    write_npz(folder / FILE, x=x, y=np.asarray(y, np.int64))
 
 
 def _of_data_set(data: dict[str, Any], split: str, path: Path | None, shipped: int) -> tuple[np.ndarray, np.ndarray]:
@@ -105,11 +106,8 @@ def _shipped(folder: Path, manifest: dict[str, Any]) -> tuple[np.ndarray, np.nda
     if not path.is_file():
         return None, None
     hint = "get the file again from where the export comes from, or name a local copy of the data set with --data-path"
-    try:
-        with np.load(path, allow_pickle=False) as f:
-            x, y = f["x"], f["y"]
-    except (OSError, EOFError, ValueError, KeyError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error, MemoryError) as e:
-        raise DeployError(str(path), f"cannot be read as test images ({e})", hint) from None
+    with arrays.opened(path, hint) as f:
+        x, y = f["x"], f["y"]
     shape = tuple(manifest["image_shape"])
     if x.dtype != np.uint8 or x.shape[1:] != shape or not len(x):
         raise DeployError(str(path), f"x is {x.dtype} {list(x.shape)}, the net takes uint8 [N, {', '.join(map(str, shape))}]", hint)

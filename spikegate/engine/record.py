@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from dataclasses import dataclass, field
@@ -10,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from spikegate.files import atomic
-from spikegate.graph.ir import COUNTERS, DeployError
-
-SCHEMA = 1
+from spikegate.engine.record_reading import SCHEMA, fields_of
+from spikegate.files import write_bytes, write_npz
+from spikegate.graph.ir import COUNTERS
 
 
 @dataclass
@@ -103,59 +103,34 @@ class Record:
         return events
 
     def save(self, path: Path) -> None:
-        """Write everything but the spikes to an npz, atomically."""
-        with atomic(path) as part:
-            _write(part, {
-                "schema": SCHEMA,
-                "ops": self.ops,
-                "kinds": self.kinds,
-                "counters": COUNTERS,
-                "counts": narrow(self.counts),
-                "exit_step": self.exit_step,
-                "logits": self.logits,
-                "gates": np.array(self.gates, dtype="U"),
-                "alive": np.packbits(self.alive),
-                "alive_shape": self.alive.shape,
-                "entering": self.entering,
-                "labels": np.array([]) if self.labels is None else self.labels,
-                "meta": json.dumps(self.meta),
-                **{f"activity/{name}": narrow(value) for name, value in self.activity.items()},
-                **{f"values/{name}": narrow(value) for name, value in self.values.items()},
-            })  # fmt: skip
+        """Write everything but the spikes to an npz, atomically; of the counts those columns (op, counter) that hold any."""
+        used = self.counts.any((0, 1))
+        write_bytes(path, _packed({
+            "schema": SCHEMA,
+            "ops": self.ops,
+            "kinds": self.kinds,
+            "counters": COUNTERS,
+            "used": used,
+            "counts": narrow(self.counts[:, :, used]),
+            "exit_step": self.exit_step,
+            "logits": self.logits,
+            "gates": np.array(self.gates, dtype="U"),
+            "alive": np.packbits(self.alive),
+            "alive_shape": self.alive.shape,
+            "entering": self.entering,
+            "labels": np.array([]) if self.labels is None else self.labels,
+            "meta": json.dumps(self.meta),
+            **{f"activity/{name}": narrow(value) for name, value in self.activity.items()},
+            **{f"values/{name}": narrow(value) for name, value in self.values.items()},
+        }))  # fmt: skip
 
     def save_spikes(self, path: Path) -> None:
-        with atomic(path) as part:
-            np.savez_compressed(part, **self.spikes)  # type: ignore[arg-type]  # numpy types its keyword allow_pickle among them
+        write_npz(path, **self.spikes)
 
     @classmethod
     def load(cls, path: Path) -> Record:
         """Read an npz written by `save`; a DeployError names what is wrong with a file that is none."""
-        hint = "run deploy/run.py again to write it"
-        try:
-            with np.load(path, allow_pickle=False) as f:
-                if int(f["schema"]) != SCHEMA or list(f["counters"]) != list(COUNTERS):
-                    raise DeployError(str(path), f"event record of schema {int(f['schema'])}, this version reads {SCHEMA}", hint)
-                shape = tuple(f["alive_shape"])
-                alive = np.unpackbits(f["alive"], count=int(np.prod(shape))).reshape(shape).astype(bool)
-                labels, counts = f["labels"], f["counts"]
-                return cls(
-                    ops=[str(n) for n in f["ops"]],
-                    kinds=[str(k) for k in f["kinds"]],
-                    counts=counts.astype(np.int64) if np.issubdtype(counts.dtype, np.integer) else counts,
-                    exit_step=f["exit_step"],
-                    logits=f["logits"],
-                    gates=[str(g) for g in f["gates"]],
-                    alive=alive,
-                    labels=labels if labels.size else None,
-                    meta=json.loads(str(f["meta"])),
-                    entering=f["entering"].tolist() if "entering" in f else [],
-                    activity={k.removeprefix("activity/"): f[k].astype(np.int32) for k in f.files if k.startswith("activity/")},
-                    values={k.removeprefix("values/"): f[k].astype(np.int64) for k in f.files if k.startswith("values/")},
-                )
-        except FileNotFoundError:
-            raise DeployError(str(path), "no such event record", hint) from None
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as e:
-            raise DeployError(str(path), f"not an event record ({e})", hint) from None
+        return cls(**fields_of(path))
 
 
 def narrow(values: np.ndarray) -> np.ndarray:
@@ -165,10 +140,12 @@ def narrow(values: np.ndarray) -> np.ndarray:
     return values.astype(np.promote_types(*(np.min_scalar_type(int(v)) for v in (values.min(), values.max()))))
 
 
-def _write(path: Path, arrays: dict[str, Any]) -> None:
-    """An npz, compressed as little as it can be, activity not at all: numpy's own level takes longer than many a run."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+def _packed(arrays: dict[str, Any]) -> memoryview:
+    """An npz, compressed as little as it can be, counts and activity not at all: that would take longer than many a run."""
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, value in arrays.items():
-            entry = zipfile.ZipInfo(f"{name}.npy") if name.startswith("activity/") else f"{name}.npy"
+            entry = zipfile.ZipInfo(f"{name}.npy") if name == "counts" or name.startswith("activity/") else f"{name}.npy"
             with archive.open(entry, "w", force_zip64=True) as f:
                 np.save(f, np.asanyarray(value), allow_pickle=False)
+    return held.getbuffer()

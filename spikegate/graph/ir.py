@@ -27,6 +27,7 @@ from spikegate.graph.signals import Payload as Payload
 from spikegate.graph.signals import Payloads as Payloads
 from spikegate.graph.signals import Problems as Problems
 from spikegate.graph.signals import Shapes as Shapes
+from spikegate.graph.signals import Size as Size
 from spikegate.graph.signals import Sources as Sources
 from spikegate.graph.signals import State as State
 from spikegate.graph.signals import credit_of as credit_of
@@ -39,20 +40,11 @@ from spikegate.graph.signals import per_sample as per_sample
 from spikegate.graph.signals import summed as summed
 from spikegate.graph.signals import total as total
 from spikegate.graph.signals import updates as updates
+from spikegate.graph.silence import silence_problems
 from spikegate.kernels.counters import COUNTERS as COUNTERS
 
 INPUT = "input"  # name of the host's signal
 BINARY = Payload(0, 1)
-
-
-@dataclass(frozen=True)
-class Size:
-    """Size of an op on a chip. `synapses` are counted unrolled; `weight_bits` as stored once."""
-
-    neurons: int = 0
-    synapses: int = 0
-    weight_bits: int = 0
-    state_bits: int = 0
 
 
 class Op:
@@ -235,7 +227,7 @@ class Graph:
 
     def check(self) -> None:
         """Raise one DeployError that lists every broken design rule of the graph, each with its op and its hint."""
-        found = [*self._problems(), *clock_problems(self.ops, self.edges, self.timesteps)]
+        found = [*self._problems(), *clock_problems(self.ops, self.edges, self.timesteps), *silence_problems(self.ops, self.edges)]
         if len(found) == 1:
             raise DeployError(*found[0])
         if found:
@@ -251,28 +243,36 @@ class Graph:
                     return
             if edge.slot not in [s.rstrip("*?") for s in self.ops[edge.target].slots]:
                 yield edge.target, f"has no input slot {edge.slot!r}", f"slots: {', '.join(self.ops[edge.target].slots)}"
-        for name, op in self.ops.items():
-            slots = self.sources(name)
-            early = [e.source for edges in slots.values() for e in edges if not e.delay and e.source not in seen]
-            if early:
-                yield name, f"reads {', '.join(early)} before it is computed", "order the ops, or mark the slot as delayed"
-            for slot in op.slots:
-                bare = slot.rstrip("*?")
-                if "?" not in slot and bare not in slots:
-                    yield name, f"slot {bare!r} is not connected", "connect it"
-                if "*" not in slot and len(slots.get(bare, [])) > 1:
-                    yield name, f"slot {bare!r} has {len(slots[bare])} sources", "it takes one"
-            shapes = {s: [self.shape_of(e.source) for e in edges] for s, edges in slots.items()}
-            payloads = {s: [self.payload_of(e.source) for e in edges] for s, edges in slots.items()}
-            for slot, given in shapes.items():
-                if len(set(given)) > 1:
-                    yield name, f"sources of slot {slot!r} differ in shape: {given}", "sources that add up need equal shapes"
-            yield from ((name, *p) for p in (*op.problems(shapes, payloads), *op.overflows(payloads, self.timesteps)))
-            if any(e.source == INPUT or self.ops[e.source].kind != "timestep_gate" for e in slots.get("open", [])):
-                yield name, "slot 'open' is not fed by a timestep gate", "connect an op of kind timestep_gate"
-            if hasattr(op, "copies") and op.copies != len(self.consumers(name)):
-                yield name, f"has {op.copies} synapse copies for {len(self.consumers(name))} consumers", "give each consumer its own"
+        for name in self.ops:
+            try:
+                yield from self._problems_of(name, seen)
+            except (ArithmeticError, LookupError, ValueError, TypeError, MemoryError) as e:
+                yield name, f"its fields do not fit together ({type(e).__name__}: {e})", "check its sizes; a file may be damaged"
+                return
             seen.add(name)
+
+    def _problems_of(self, name: str, seen: set[str]) -> Iterator[tuple[str, str, str]]:
+        """Broken rules of one op, in whose order those in `seen` come before it."""
+        op, slots = self.ops[name], self.sources(name)
+        early = [e.source for edges in slots.values() for e in edges if not e.delay and e.source not in seen]
+        if early:
+            yield name, f"reads {', '.join(early)} before it is computed", "order the ops, or mark the slot as delayed"
+        for slot in op.slots:
+            bare = slot.rstrip("*?")
+            if "?" not in slot and bare not in slots:
+                yield name, f"slot {bare!r} is not connected", "connect it"
+            if "*" not in slot and len(slots.get(bare, [])) > 1:
+                yield name, f"slot {bare!r} has {len(slots[bare])} sources", "it takes one"
+        shapes = {s: [self.shape_of(e.source) for e in edges] for s, edges in slots.items()}
+        payloads = {s: [self.payload_of(e.source) for e in edges] for s, edges in slots.items()}
+        for slot, given in shapes.items():
+            if len(set(given)) > 1:
+                yield name, f"sources of slot {slot!r} differ in shape: {given}", "sources that add up need equal shapes"
+        yield from ((name, *p) for p in (*op.problems(shapes, payloads), *op.overflows(payloads, self.timesteps)))
+        if any(e.source == INPUT or self.ops[e.source].kind != "timestep_gate" for e in slots.get("open", [])):
+            yield name, "slot 'open' is not fed by a timestep gate", "connect an op of kind timestep_gate"
+        if hasattr(op, "copies") and op.copies != len(self.consumers(name)):
+            yield name, f"has {op.copies} synapse copies for {len(self.consumers(name))} consumers", "give each consumer its own"
 
     def without(self, kinds: Iterable[str]) -> Graph:
         """The graph without ops of these kinds. An op's `stand_in` sources take its place; its other edges go with it."""

@@ -16,7 +16,7 @@ from typing import Any
 from spikegate.command.extras import OPTIONAL
 from spikegate.command.runs import zoo_names
 
-BASE = ("numpy", "numba", "h5py", "onnxruntime", "pydantic", "tyro", "rich", "pyyaml", "jinja2", "pillow")
+BASE = ("numpy", "numba", "h5py", "onnx", "onnxruntime", "pydantic", "tyro", "rich", "pyyaml", "jinja2", "pillow")
 REPAIR = "pip install --force-reinstall spikegate"
 GPU_CODE = """
 import json, torch

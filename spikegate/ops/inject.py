@@ -72,6 +72,8 @@ class Inject(Op):
         for shape in shapes.get("x", []):
             if shape != self.out_shape:
                 yield f"input has shape {shape}, the relay {self.out_shape}", "it is fed one to one"
+        if shapes.get("alive", [self.out_shape[:1]]) != [self.out_shape[:1]]:
+            yield f"credit of shape {shapes['alive']} does not match {self.out_shape[0]} tokens", "gate and relay need the same tokens"
         given = payloads.get("x", [])
         if given and (sum(p.low for p in given) < self.low or sum(p.high for p in given) > self.high):
             yield f"its sources' sum can leave [{self.low}, {self.high}]", "state the range that they really have"

@@ -94,6 +94,11 @@ class Readout(Op):
         for shape in shapes.get("x", []):
             if shape != self.weight.shape[1:]:
                 yield f"input has shape {shape}, the head {self.weight.shape[1:]}", "check tokens and channels"
+        for slot in ("before", "after"):
+            for shape in shapes.get(slot, []):
+                if shape != self.weight.shape[1:2]:
+                    what = f"credit of shape {shape} in slot {slot!r} does not match {self.weight.shape[1]} tokens"
+                    yield what, "gates need the head's tokens"
         if ("before" in shapes) != ("after" in shapes):
             yield "only one of before and after is connected", "connect the credit before and after the gates, or neither"
         for slot in ("current", "direct"):

@@ -42,7 +42,8 @@ class SpikingAttention(Op):
 
     All of q, k, v are bits, so the products are ANDs and y is a count of coincidences. SSA's scale and threshold
     (0.125 and 0.5 in Spikformer, tau 2) become one threshold on the count: ``vth = 2^e * counts - 1`` with the strict
-    comparison of the chip. There is no softmax, so halted tokens need no renormalisation: their q, k, v are zero.
+    comparison of the chip. There is no softmax, so halted tokens need no renormalisation: their q, k, v are zero, since the ops that
+    send them take the same credit (a design rule, ``spikegate.graph.silence``).
 
     Order ``qk``: a = AND-count of q and k, then each v spike adds a column of a. Order ``kv``: K^T V first (less work
     when there are more tokens than channels per head), then each q spike adds a row of it.
@@ -90,6 +91,8 @@ class SpikingAttention(Op):
         yield from self.neuron.problems()
         if self.channels % self.heads:
             yield f"{self.channels} channels do not split into {self.heads} heads", "choose heads that divide the channels"
+        if shapes.get("alive", [(self.tokens,)]) != [(self.tokens,)]:
+            yield f"credit of shape {shapes['alive']} does not match {self.tokens} tokens", "gate and layer need the same tokens"
         if self.order not in ("qk", "kv"):
             yield f"order {self.order!r} is unknown", "use 'qk' or 'kv'"
         for slot in "qkv":

@@ -51,6 +51,20 @@ def lif(f: Fields, state: State, slots: Slots, t: int) -> Result:
     return y, {"spike_in": arrived, "synop": arrived, "neuron_update": y.size, "spike_out": nz([y])}
 
 
+def biased(f: Fields, state: State, slots: Slots, t: int) -> Result:
+    arrived = write_bias(state, slots, t)
+    y = cuba(f["neuron"], state, np.zeros_like(state["bias"]), state["bias"], None, held(slots))
+    return y, {**arrived, "neuron_update": y.size, "spike_out": nz([y])}
+
+
+def write_bias(state: State, slots: Slots, t: int) -> dict[str, int]:
+    """What a biased op does even where its timestep mask skips."""
+    if t > 1:
+        return {}
+    state["bias"] = sum(slots["x"])
+    return {"spike_in": nz(slots["x"]), "synop": nz(slots["x"])}
+
+
 def conv(f: Fields, state: State, slots: Slots, t: int) -> Result:
     wires = synapses(f)
     tokens, channels = wires.outputs

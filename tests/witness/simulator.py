@@ -11,7 +11,7 @@ from tests.witness.common import MUTE, SKIP, Result, Slots, State
 from tests.witness.files import Net, Op
 
 COUNTERS = ("spike_in", "synop", "attention_ac", "neuron_update", "gate_update", "spike_out", "message")
-CREDITS = ("token_gate", "rectangle_gate", "token_merge")
+CREDITS = ("token_gate", "rectangle_gate", "contrast_gate", "token_merge")
 MODULES = (layers, attention, gates, blocks)
 
 
@@ -35,7 +35,7 @@ def step(op: Op, state: State, slots: Slots, t: int) -> Result:
     compute = function(op.kind)
     word = int(slots["open"][0][0]) if "open" in slots else None
     if word == SKIP:
-        return None, {}  # type: ignore[return-value]
+        return None, layers.write_bias(state, slots, t) if op.kind == "biased" else {}  # type: ignore[return-value]
     y, counts = compute(op.fields, state, slots, t)
     if word == MUTE:
         kept = {k: v for k, v in counts.items() if k != "spike_out"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 from spikegate.graph.ir import HOLD, MUTE, OPEN, SKIP, Op
 from spikegate.neurons.cuba import DECAY_ONE, Cuba
 from spikegate.neurons.resets import SUBTRACT, ZERO
-from spikegate.train.layers import kernels
+from spikegate.train.backends.seam import HELD, IDLE, RUNS
 from spikegate.train.layers.dynamics import MANT, neurons
 
 PHASES = ("float", "deployed")
@@ -22,7 +23,7 @@ PHASES = ("float", "deployed")
 class Moment:
     """Where a forward pass stands: first timestep of the chunk (from 1), its length, T, and the twins' state.
 
-    `work` collects the accumulates per sample that the twins' inputs cause (differentiable; border taps counted).
+    `work` collects the accumulates per sample that the twins' inputs cause (differentiable; border taps counted), unless `counting` is off.
     """
 
     first: int
@@ -31,12 +32,14 @@ class Moment:
     state: dict[Hashable, Any] = field(default_factory=dict)
     work: list[torch.Tensor] = field(default_factory=list)
     batch: int = 1
+    counting: bool = True
     sums: dict[tuple[int, ...], tuple[list[torch.Tensor], torch.Tensor]] = field(default_factory=dict)
 
     def book(self, x: torch.Tensor, fanout: float) -> None:
         """Book the events of `x`, one sample along axis -3, each reaching `fanout` synapses."""
-        events = getattr(x, "events", None)
-        self.work.append((x.sum() if events is None else events) * (fanout / x.shape[-3]))
+        if self.counting:
+            events = getattr(x, "events", None)
+            self.work.append((x.sum(dtype=torch.float32) if events is None else events) * (fanout / x.shape[-3]))
 
     def total(self, sources: list[torch.Tensor]) -> torch.Tensor:
         """Sum of a slot's sources; layers that read the same stream share it, and a longer stream builds on a shorter one."""
@@ -78,16 +81,16 @@ class Twin(nn.Module):
         super().__init__()
         self.name = ""
         self.phase = "float"
-        self.in_bfloat16 = False  # train with bfloat16 operands where that is cheaper
+        self.operands: torch.dtype | None = None  # type of the products' operands in training where that is cheaper; None: float32
 
     @property
     def deployed(self) -> bool:
         return self.phase == "deployed"
 
     @property
-    def halved(self) -> bool:
-        """Whether products take bfloat16 operands now."""
-        return self.in_bfloat16 and self.training
+    def halved(self) -> torch.dtype | None:
+        """Type of the products' operands now, None: float32."""
+        return self.operands if self.training else None
 
     def cuba(self, threshold: float, decay: int) -> Cuba:
         """The chip's neurons of this twin; `threshold` in SLAYER units."""
@@ -139,7 +142,7 @@ def fire(
     words, modes, waits = inputs.get("open"), None, None
     if words is not None:
         code = words.detach()[:, 0, 0]
-        modes = [MODES[int(c)] for c in code]
+        modes = _modes(code.device)[code.long()]
         straight = (words - words.detach())[:, 0, 0] + (code == OPEN).to(current.dtype)
         bits = straight.reshape(-1, *[1] * (current.dim() - 2)).expand(current.shape[:-1])
         alive = bits if alive is None else alive * bits
@@ -148,10 +151,26 @@ def fire(
     v = now.state.get(twin.name)
     spikes, now.state[twin.name], events = neurons(
         current, v, decay, neuron.threshold, twin.deployed, alive=alive, modes=modes, waits=waits,
-        step=neuron.threshold if twin.reset == SUBTRACT else 0.0, levels=twin.levels, **more,
-    )
-    spikes.events = events  # type: ignore[attr-defined]
+        step=neuron.threshold if twin.reset == SUBTRACT else 0.0, levels=twin.levels,
+        keep_v=now.first + now.steps <= now.timesteps, counts=now.counting, dtype=signal_type(twin, current.device), **more,
+    )  # fmt: skip
+    if now.counting:
+        spikes.events = events  # type: ignore[attr-defined]
     return spikes
 
 
-MODES = {OPEN: kernels.RUNS, MUTE: kernels.RUNS, HOLD: kernels.HELD, SKIP: kernels.IDLE}
+def signal_type(twin: Twin, device: torch.device) -> torch.dtype:
+    """Type of a twin's spikes: on a GPU that of the products' operands, which holds bits and the sums of up to 256 of them exactly."""
+    return twin.halved or torch.float32 if device.type == "cuda" and twin.levels == 1 else torch.float32
+
+
+MODES = {OPEN: RUNS, MUTE: RUNS, HOLD: HELD, SKIP: IDLE}
+
+
+@cache
+def _modes(device: torch.device) -> torch.Tensor:
+    """`MODES` as a table on `device`, so that no forward pass waits for the host to read a word."""
+    table = torch.zeros(1 + max(MODES), dtype=torch.int32)
+    for word, mode in MODES.items():
+        table[word] = mode
+    return table.to(device)

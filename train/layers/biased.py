@@ -28,7 +28,7 @@ class BiasEncoder(Twin):
             now.state[key] = total(inputs["x"])
         kept = now.state[key]
         current = kept.unsqueeze(0).expand(now.steps, *kept.shape)
-        return fire(self, current, self.neuron, HALF, inputs, now, scale=torch.tensor([1 / MANT]))
+        return fire(self, current, self.neuron, HALF, inputs, now, scale=torch.full((1,), 1 / MANT, device=kept.device))
 
     def to_op(self) -> Biased:
         return Biased(self.shape, self.low, self.high, self.cuba(self.neuron.threshold, HALF))

@@ -62,7 +62,7 @@ class Branch(Twin):
     def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
         x = total(inputs["x"])
         now.book(x, max(1, self.copies) * self.weight.numel() / self.weight.shape[1] / self.stride**2)
-        y = map_conv(x, *self.cached, self.grid, self.stride, self.padding, half=self.halved, exact=self.deployed)
+        y = map_conv(x, *self.cached, self.grid, self.stride, self.padding, half=self.halved, exact=self.deployed).float()
         y = (y if self.deployed else self.norm.normalise(y)) * MANT
         y = F.pad(y, (self.silent, 0)) if self.silent else y
         if alive_mask(inputs) is None:

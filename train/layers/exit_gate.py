@@ -25,7 +25,7 @@ class Exit(Twin):
 
     def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
         z = inputs["logits"].detach()
-        t = torch.arange(now.first, now.first + len(z))
+        t = torch.arange(now.first, now.first + len(z), device=z.device)
         done = (t >= now.timesteps)[:, None].expand(z.shape[:2])
         if "alive" in inputs:
             done = done | ~(inputs["alive"] > 0).any(-1)
@@ -35,4 +35,4 @@ class Exit(Twin):
         return torch.stack([done.to(z.dtype), z.argmax(-1).to(z.dtype)], -1)
 
     def to_op(self) -> ExitGate:
-        return ExitGate(self.classes, self.timesteps, np.asarray(self.margin.numpy(), np.int64), self.policy)
+        return ExitGate(self.classes, self.timesteps, np.asarray(self.margin.cpu().numpy(), np.int64), self.policy)

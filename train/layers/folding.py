@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from spikegate.train.backends import ranks
+from spikegate.train.backends.definition import statistics
 from spikegate.train.layers.dynamics import MANT, straight_round
 
 BIAS_LIMIT = 4095 / MANT  # Loihi's 13-bit bias mantissa, in SLAYER units
@@ -44,6 +46,9 @@ class FoldedNorm(nn.Module):
     def normalise(self, y: torch.Tensor) -> torch.Tensor:
         """Normalise [..., channels] with batch statistics in training, with running ones in evaluation."""
         flat = y.reshape(-1, y.shape[-1])
+        if self.training and ranks.count() > 1:
+            mean, var = statistics(flat, self)
+            return (y - mean) * (self.gamma / torch.sqrt(var + self.eps)) + self.beta
         out = F.batch_norm(flat, self.mean, self.var, self.gamma, self.beta, self.training, self.momentum, self.eps)
         return out.reshape(y.shape)
 

@@ -24,7 +24,7 @@ class GateTwin(Twin):
 
     def count(self, bits: list[torch.Tensor]) -> torch.Tensor:
         """Sum of the maps over a head's channels [T, batch, tokens, heads, 1]."""
-        return torch.stack([self.split(b).sum(-1, keepdim=True) for b in bits]).sum(0)
+        return torch.stack([self.split(b).sum(-1, keepdim=True, dtype=torch.float32) for b in bits]).sum(0)
 
     def gated(self, now: Moment, maps: list[torch.Tensor]) -> torch.Tensor:
         """The gate's output from its maps, which hold no dead tokens; books what decides the gate."""
@@ -32,7 +32,7 @@ class GateTwin(Twin):
 
     def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
         mask = alive_mask(inputs)
-        maps = [inputs[s] if mask is None else inputs[s] * mask for s in self.maps]
+        maps = [inputs[s] if mask is None else inputs[s] * mask.to(inputs[s].dtype) for s in self.maps]
         out = self.gated(now, maps)
         now.book(out, 1)
         return out

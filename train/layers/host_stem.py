@@ -81,10 +81,10 @@ class HostStem(nn.Module):
         """uint8 [batch, channels, height, width] to integers [batch, positions, out channels]."""
         maps = x.float().flatten(2).transpose(1, 2)
         if self.phase == "deployed":
-            y = map_conv(maps, *self.folded(), self.grid, self.stride, self.padding) * 2.0**-self.shift
-            return levels(y, self.low, self.high)
-        y = self.norm.normalise(map_conv(maps / self.pixels, self.conv.weight, None, self.grid, self.stride, self.padding))
-        return levels(y / self.unit, self.low, self.high)
+            y = map_conv(maps, *self.folded(), self.grid, self.stride, self.padding)
+            return levels(y, 2.0**self.shift, self.low, self.high)
+        y = map_conv(maps / self.pixels, self.conv.weight, None, self.grid, self.stride, self.padding, exact=False)
+        return levels(y, self.unit, self.low, self.high, self.norm)
 
     @property
     def macs(self) -> int:

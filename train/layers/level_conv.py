@@ -42,9 +42,7 @@ class IntegratedConv(Twin):
         x = total(inputs["x"])
         now.book(x, self.synapse.weight.numel() / self.synapse.weight.shape[1] / self.stride**2)
         y = map_conv(x, *self.cached, self.grid, self.stride, self.padding)
-        if not self.deployed:
-            y = self.norm.normalise(y)
-        return levels(y / self.theta, 0, self.high)
+        return levels(y, self.theta, 0, self.high, None if self.deployed else self.norm)
 
     def to_op(self) -> LevelConv:
         weight, bias = self.folded()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch.nn import functional as F
 
 from spikegate.ops import max_pool
 from spikegate.synapses.synapse import out_grid
+from spikegate.train.backends.choose import backend_for
 from spikegate.train.layers.base import Moment, Twin
-from spikegate.train.layers.dynamics import reached
 
 
 class MaxPool(Twin):
@@ -30,9 +29,7 @@ class MaxPool(Twin):
     def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
         (x,) = inputs["x"]  # max(x + y) is not max(x) + max(y)
         now.book(x, self.kernel**2 / self.stride**2)
-        image = x.reshape(-1, *self.grid, self.channels).permute(0, 3, 1, 2)
-        count = F.avg_pool2d(image, self.kernel, self.stride, self.padding, divisor_override=1)
-        return reached(count, 1).flatten(2).transpose(1, 2).reshape(*x.shape[:2], -1, self.channels)
+        return backend_for(x.device).pool(x, self.grid, self.kernel, self.stride, self.padding)
 
     def to_op(self) -> max_pool.MaxPool:
         return max_pool.MaxPool(self.grid, self.channels, self.kernel, self.stride, self.padding)

@@ -25,7 +25,8 @@ class StreamNeurons(Twin):
             current = current + now.total(inputs["x"])
         mask = alive_mask(inputs)
         alive = None if mask is None else mask.squeeze(-1)
-        return fire(self, current, self.neuron, HALF, inputs, now, scale=torch.tensor([1 / MANT]), alive=alive)
+        unit = torch.full((1,), 1 / MANT, device=current.device)
+        return fire(self, current, self.neuron, HALF, inputs, now, scale=unit, alive=alive)
 
     def to_op(self) -> Membrane:
         return Membrane(shape=self.shape, neuron=self.cuba(self.neuron.threshold, HALF))

@@ -23,7 +23,7 @@ class MultiscaleAttention(GateTwin):
         q, p, k = maps
         now.book(q, 1)
         now.book(p, 1)
-        return (reached(self.count([q, p]), self.threshold) * self.split(k)).flatten(-2)
+        return (reached(self.count([q, p]), self.threshold).to(k.dtype) * self.split(k)).flatten(-2)
 
     def to_op(self) -> MultiscaleGate:
         return MultiscaleGate(self.tokens, self.channels, self.heads, self.threshold)

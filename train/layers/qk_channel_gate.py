@@ -18,7 +18,7 @@ class ChannelAttention(GateTwin):
     def gated(self, now: Moment, maps: list[torch.Tensor]) -> torch.Tensor:
         q, k = maps
         now.book(q, 1)
-        return reached(q.sum(-2, keepdim=True), 1) * k
+        return reached(q.sum(-2, keepdim=True, dtype=torch.float32), 1).to(k.dtype) * k
 
     def to_op(self) -> QkChannelGate:
         return QkChannelGate(self.tokens, self.channels)

@@ -18,7 +18,7 @@ class TokenAttention(GateTwin):
     def gated(self, now: Moment, maps: list[torch.Tensor]) -> torch.Tensor:
         q, k = maps
         now.book(q, 1)
-        return (reached(self.count([q]), 1) * self.split(k)).flatten(-2)
+        return (reached(self.count([q]), 1).to(k.dtype) * self.split(k)).flatten(-2)
 
     def to_op(self) -> QkTokenGate:
         return QkTokenGate(self.tokens, self.channels, self.heads)

@@ -65,7 +65,7 @@ class Head(Twin):
                 rows.append(held)
             now.state[self.name, "held"] = held
             x = torch.stack(rows)
-        z = F.linear(x.flatten(-2), *self.cached) * MANT
+        z = F.linear(x.flatten(-2).float(), *self.cached) * MANT
         start = now.state.get(self.name)
         z = z.cumsum(0) if start is None else z.cumsum(0) + start
         now.state[self.name] = z[-1]

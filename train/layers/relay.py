@@ -17,7 +17,8 @@ class Pass(Twin):
 
     def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
         mask = alive_mask(inputs)
-        return total(inputs["x"]) if mask is None else total(inputs["x"]) * mask
+        x = total(inputs["x"])
+        return x if mask is None else x * mask.to(x.dtype)
 
     def to_op(self) -> Relay:
         return Relay(self.shape, self.high)

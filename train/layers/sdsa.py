@@ -19,7 +19,7 @@ class SpikeDrivenAttention(GateTwin):
         q, k, v = maps
         met = k * v
         now.book(met, 1)
-        return q * reached(met.sum(-2, keepdim=True), 1)
+        return q * reached(met.sum(-2, keepdim=True, dtype=torch.float32), 1).to(q.dtype)
 
     def to_op(self) -> Sdsa:
         return Sdsa(self.tokens, self.channels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from spikegate.ops.spiking_attention import SpikingAttention
+from spikegate.train.backends.choose import backend_for
 from spikegate.train.layers.base import Moment, Twin, alive_mask, fire
 from spikegate.train.layers.conv import HALF
 from spikegate.train.layers.dynamics import MANT
@@ -27,17 +28,12 @@ class Attention(Twin):
     def order(self) -> str:
         return "kv" if self.tokens > self.channels // self.heads else "qk"
 
-    def split(self, x: torch.Tensor) -> torch.Tensor:
-        """[T, batch, tokens, channels] to [T, batch, heads, tokens, width]."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(2, 3)
-
     def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
-        q, k, v = (self.split(inputs[s]) for s in "qkv")
-        y = q @ (k.transpose(-1, -2) @ v) if self.order == "kv" else (q @ k.transpose(-1, -2)) @ v
+        y = backend_for(inputs["q"].device).attend(inputs["q"], inputs["k"], inputs["v"], self.heads)
         mask = alive_mask(inputs)
         alive = None if mask is None else mask.squeeze(-1)
-        unit = torch.tensor([(1 << EXPONENT) / MANT])
-        return fire(self, y.transpose(2, 3).flatten(-2), self.neuron, HALF, inputs, now, scale=unit, alive=alive)
+        unit = torch.full((1,), (1 << EXPONENT) / MANT, device=y.device)
+        return fire(self, y, self.neuron, HALF, inputs, now, scale=unit, alive=alive)
 
     def to_op(self) -> SpikingAttention:
         neuron = self.cuba(self.neuron.threshold, HALF)

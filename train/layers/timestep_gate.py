@@ -29,10 +29,9 @@ class _Bit(torch.autograd.Function):
 def keep_open(masks: Sequence[TimestepMask], share: float) -> None:
     """Where fewer than `share` of all timesteps are open, raise all scores alike until so many are: the order stays as learned."""
     scores = torch.cat([m.score for m in masks])
-    least = torch.topk(scores, max(1, round(share * len(scores)))).values[-1]
-    if least < 0:
-        for mask in masks:
-            mask.score.sub_(least)
+    least = torch.topk(scores, max(1, round(share * len(scores)))).values[-1].clamp(max=0)
+    for mask in masks:
+        mask.score.sub_(least)
 
 
 class TimestepMask(Twin):
@@ -59,4 +58,4 @@ class TimestepMask(Twin):
         return (code + (bits - bits.detach()))[:, None, None].expand(-1, now.batch, 1)
 
     def to_op(self) -> TimestepGate:
-        return TimestepGate((self.score.detach() >= 0).int().numpy(), self.rule)
+        return TimestepGate((self.score.detach() >= 0).int().cpu().numpy(), self.rule)

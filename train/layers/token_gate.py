@@ -9,6 +9,7 @@ from torch import nn
 
 from spikegate.ops.base.scoring import ScoringGate
 from spikegate.ops.token_gate import TokenGate
+from spikegate.train.backends.choose import backend_for
 from spikegate.train.layers.base import Moment, Twin, total
 from spikegate.train.layers.dynamics import alive_bit, straight_round
 
@@ -46,7 +47,7 @@ class Gate(Twin):
 
     def table(self) -> torch.Tensor:
         """Scores of the counts 0..high in 1 / 2^bits, float [high + 1] holding integers."""
-        n = torch.arange(self.high + 1, dtype=torch.float32)
+        n = torch.arange(self.high + 1, dtype=torch.float32, device=self.beta.device)
         return straight_round(torch.sigmoid(self.gamma * n + self.beta) * self.unit)
 
     def prepare(self) -> None:
@@ -54,8 +55,8 @@ class Gate(Twin):
 
     def scores(self, inputs: dict) -> torch.Tensor:
         """Scores [T, batch, tokens]; backward, the sigmoid's slope for beta and for the count."""
-        n = total([x[..., self.channel : self.channel + self.width].sum(-1) for x in inputs["x"]])
-        h = self.cached[n.detach().long()]
+        n = total([x[..., self.channel : self.channel + self.width].sum(-1, dtype=torch.float32) for x in inputs["x"]])
+        h = backend_for(n.device).lookup(self.cached, n.detach())
         soft = (h / self.unit).detach()
         return h + (self.gamma * self.unit * soft * (1 - soft)) * (n - n.detach())
 
@@ -69,10 +70,10 @@ class Gate(Twin):
 
     def initial(self, batch: int) -> torch.Tensor:
         """Credit before the first timestep [1, batch, tokens]."""
-        return torch.full((1, batch, self.tokens), float(self.theta))
+        return torch.full((1, batch, self.tokens), float(self.theta), device=self.beta.device)
 
     def to_op(self) -> ScoringGate:
-        table = self.table().detach().round().int().numpy()
+        table = self.table().detach().round().int().cpu().numpy()
         return self.op(self.tokens, table, self.theta, self.channel, self.width)
 
 

@@ -23,7 +23,8 @@ class Merge(Twin):
     def __init__(self, grid: tuple[int, int], channels: int, delta: int, bits: int = 10, slope: float = 0.3) -> None:
         super().__init__()
         self.grid, self.channels, self.delta, self.bits, self.slope = grid, channels, delta, bits, slope
-        self.kept, self.absorbed = (torch.tensor(side) for side in neighbours(grid))
+        for name, side in zip(("kept", "absorbed"), neighbours(grid)):
+            self.register_buffer(name, torch.tensor(side), persistent=False)
 
     @property
     def tokens(self) -> int:
@@ -43,7 +44,7 @@ class Merge(Twin):
             first = credit[0]
             a, b = first[:, self.kept], first[:, self.absorbed]
             merged = self.alike(x[0] if x.dim() == 4 else x) & (a > 0) & (b > 0)
-            now.state[self.name] = torch.zeros(first.shape, dtype=torch.bool).index_copy(1, self.absorbed, merged)
+            now.state[self.name] = torch.zeros(first.shape, dtype=torch.bool, device=first.device).index_copy(1, self.absorbed, merged)
             first = first.index_copy(1, self.kept, torch.where(merged, torch.minimum(a, b), a))
             credit = torch.cat([first[None], credit[1:]])
         return torch.where(now.state[self.name], float(ABSORBED), credit)
@@ -54,7 +55,7 @@ class Merge(Twin):
 
     def initial(self, batch: int) -> torch.Tensor:
         """Credit before the first timestep [1, batch, tokens]."""
-        return torch.full((1, batch, self.tokens), float(full_credit(self.bits)))
+        return torch.full((1, batch, self.tokens), float(full_credit(self.bits)), device=self.kept.device)
 
     def to_op(self) -> TokenMerge:
         return TokenMerge(self.grid, self.channels, self.delta, full_credit(self.bits))

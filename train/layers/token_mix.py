@@ -46,7 +46,7 @@ class TokenMixer(Twin):
         x = x if mask is None else x * mask
         now.book(x, self.tokens)
         split = x.unflatten(-1, (self.heads, -1)).transpose(2, 3)
-        current = (self.cached @ split).transpose(2, 3).flatten(-2)
+        current = (self.cached @ split.float()).transpose(2, 3).flatten(-2)
         return fire(self, current, self.neuron, HALF, inputs, now, alive=None if mask is None else mask.squeeze(-1))
 
     def to_op(self) -> TokenMix:

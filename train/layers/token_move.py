@@ -18,7 +18,8 @@ class Move(Twin):
     def __init__(self, grid: tuple[int, int], channels: int, high: int, once: bool = False) -> None:
         super().__init__()
         self.grid, self.channels, self.high, self.once = grid, channels, high, once
-        self.kept, self.absorbed = (torch.tensor(side) for side in neighbours(grid))
+        for name, side in zip(("kept", "absorbed"), neighbours(grid)):
+            self.register_buffer(name, torch.tensor(side), persistent=False)
 
     def forward(self, inputs: dict, now: Moment) -> torch.Tensor:
         x, credit = total(inputs["x"]), inputs["after"].detach()

@@ -46,6 +46,7 @@ class Net(nn.Module):
     def __init__(self, stem: HostStem | EventInput, timesteps: int, image_shape: tuple[int, ...]) -> None:
         super().__init__()
         self.stem, self.timesteps, self.image_shape = stem, timesteps, image_shape
+        self.counting = True  # whether passes count accumulates (`Output.activity`); off, it is 0
         self.float_timesteps = timesteps  # phase ``float`` may run fewer, which costs less
         self.twins = nn.ModuleDict()
         self.modules_aside = nn.ModuleList()  # surrogate modules: they help in training and are no part of the graph
@@ -102,9 +103,10 @@ class Net(nn.Module):
             twin.phase = phase
 
     def set_precision(self, precision: str) -> None:
-        """``float32``, or ``bfloat16``: faster products in training, on CPUs that have them. Evaluation is always float32."""
+        """``float32``, or ``bfloat16`` or ``float16``: faster products in training where the device has them. What is deployed stays
+        exact, evaluation is always float32."""
         for twin in self.named.values():
-            twin.in_bfloat16 = precision == "bfloat16"
+            twin.operands = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
 
     def forward(self, x: torch.Tensor) -> Output:
         """Run uint8 images [batch, channels, height, width], or frames [batch, T, 2, height, width], over all timesteps of the phase."""
@@ -117,7 +119,8 @@ class Net(nn.Module):
                 if name in signals:
                     collected.setdefault(name, []).append(signals[name])
         found = {n: torch.cat(v) for n, v in collected.items()}
-        out = self._output(found, len(x), torch.stack(work).sum() / self.layout[0])
+        activity = torch.stack(work).sum() / self.layout[0] if work else torch.zeros((), device=x.device)
+        out = self._output(found, len(x), activity)
         out.taps = [m(total([found[n] for n in m.taps])) for m in aside]
         return out
 
@@ -145,7 +148,7 @@ class Net(nn.Module):
         fed_back: Signals = {}
         embedded, stepwise = self.stem(x), isinstance(self.stem, EventInput)
         for first in range(1, self.span + 1, chunk):
-            now = Moment(first, chunk, self.span, state, [] if work is None else work, len(x))
+            now = Moment(first, chunk, self.span, state, [] if work is None else work, len(x), self.counting and work is not None)
             signals: Signals = {INPUT: embedded[first - 1 : first - 1 + chunk] if stepwise else embedded}
             for name, edges in wiring.items():
                 twin = self.twin(name)
@@ -172,7 +175,7 @@ class Net(nn.Module):
         head, gate = (next(t for t in self.named.values() if isinstance(t, kind)) for kind in (Head, Exit))
         steps, done = found[head.name], found[gate.name][..., 0] > 0
         exit_step = done.float().argmax(0) + 1
-        alive = torch.ones(())
+        alive = torch.ones((), device=steps.device)
         at = exit_step.clone()
         if self.gates and self.gates[0] in found:
             alive = torch.stack([self._entering(k, found, batch).mean() for k in self.layout[2]]).mean()
@@ -184,7 +187,7 @@ class Net(nn.Module):
             at = torch.full_like(at, self.span)
         final = steps.gather(0, (at - 1)[None, :, None].expand(1, -1, steps.shape[-1]))[0]
         masks = self.masks if self.phase == "deployed" else []
-        opened = torch.stack([m.bits().mean() for m in masks]).mean() if masks else torch.ones(())
+        opened = torch.stack([m.bits().mean() for m in masks]).mean() if masks else torch.ones((), device=steps.device)
         return Output(final * (head.log_scale.exp() * (self.timesteps / self.span)), alive, exit_step, steps, activity, opened)
 
     def _entering(self, entry: int, found: Signals, batch: int) -> torch.Tensor:

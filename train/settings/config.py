@@ -21,7 +21,7 @@ MODELS = ("spikformer", "at_snn", "dts_vit", "stas", "stmixer", "qkformer", "msv
 # What the published systems switch on; any backbone takes any of them.
 ADAPTIVE = {"at_snn": ("halting", "merge"), "dts_vit": ("mask",), "stas": ("halting",)}
 # Settings that may differ between two runs of the same training: they change where and how fast it runs, not what it trains.
-FREE = ("data.path", "train.threads", "train.eval_batch")
+FREE = ("data.path", "train.threads", "train.eval_batch", "train.device", "train.graphs")
 
 
 class HaltingConfig(Section):
@@ -117,9 +117,14 @@ class TrainConfig(Section):
     full_share: float = Field(
         0.15, ge=0, lt=1, description="share of the epochs, the last ones in float, that run all timesteps, whatever float_timesteps says"
     )
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="operands of the products in training; bfloat16 pays on CPUs that have it; what is deployed stays exact"
+    device: str = Field("auto", description="auto (a GPU if there is one), cpu, cuda or cuda:N; with torchrun each process takes its own")
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="operands of the products in training; 16 bits pay on GPUs, bfloat16 on CPUs that have it; what is deployed "
+        "stays exact"
     )
+    accumulate: int = Field(1, ge=1, le=1024, description="passes that a step's images are split into, where memory is short")
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of an average of the weights that is validated and kept (0: the weights)")
+    graphs: bool = Field(True, description="on one GPU, replay each step as one CUDA graph; the same numbers, less time between kernels")
     ponder: float = Field(3.0, ge=0, le=1000, description="weight in the loss of the mean share of alive (block, timestep, token) cells")
     start: Path | None = Field(None, description="finished run whose weights training starts from; None: random weights")
     teacher: Path | None = Field(None, description="finished run whose answers are part of the target (distillation); None: labels alone")
@@ -142,11 +147,14 @@ class Config(Section):
     train: TrainConfig = Field(default_factory=TrainConfig, description="training")
     output: Path | None = Field(None, description="run folder to write; None: the next free runs/<data>-<model>-<k>")
     resume: bool | Path = Field(False, description="go on with the newest unfinished run, or with the run folder named")
+    profile: bool = Field(False, description="write a trace of a few steps of each phase into the run folder (for ui.perfetto.dev)")
 
     @model_validator(mode="after")
     def _one_distillation(self) -> Config:
         if self.train.teacher is not None and self.model.modules:
             raise ValueError("train.teacher and model.modules are two kinds of distillation; choose one")
+        if self.train.batch_size < 2 * self.train.accumulate:
+            raise ValueError("train.accumulate leaves less than two images to a pass; choose a larger train.batch_size")
         return self
 
     @model_validator(mode="after")
@@ -161,8 +169,8 @@ class Config(Section):
         return self
 
     def facts(self) -> dict[str, dict[str, Any]]:
-        """The sections as plain YAML types, without `output` and `resume`."""
-        return self.model_dump(mode="json", exclude={"output", "resume"})
+        """The sections as plain YAML types, without `output`, `resume` and `profile`."""
+        return self.model_dump(mode="json", exclude={"output", "resume", "profile"})
 
     def decisive(self) -> dict[str, Any]:
         """Dotted key -> value of all settings that decide the weights."""
@@ -238,7 +246,7 @@ def _explain(loc: tuple[int | str, ...], error: Any) -> tuple[str, str, str]:
     info = section.model_fields.get(str(loc[-1])) if section and loc else None
     hint = info.description if info and info.description else "see train/run.py --help"
     if error["type"] == "literal_error" and info:
-        close = difflib.get_close_matches(str(error["input"]), get_args(info.annotation), 1)
+        close = difflib.get_close_matches(str(error["input"]), [str(a) for a in get_args(info.annotation)], 1)
         hint = f"did you mean {close[0]}?" if close else hint
     if error["type"] in ("model_type", "model_attributes_type", "dict_type"):
         return key, f"must be a section of keys, not {error['input']!r}", f"indent its keys below {key}:"

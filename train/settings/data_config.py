@@ -25,6 +25,12 @@ class DataConfig(Section):
     seed: int = Field(0, ge=0, description="seed of the validation split")
     augment: bool | None = Field(None, description="random shifts (and flips for photographs); None: the data set's own default")
     flip: bool | None = Field(None, description="mirror half of the augmented images; None: for fashion, cifar10 and cifar100")
+    rand_augment: int = Field(0, ge=0, le=4, description="changes of RandAugment that an augmented image gets (0: none)")
+    cutout: int = Field(0, ge=0, le=512, description="side of a square that augmented images lose, in pixels (0: none)")
+    mixup: float = Field(0.0, ge=0, le=8, description="mixup of images and labels: Beta(a, a) of the shares (0: none)")
+    cutmix: float = Field(0.0, ge=0, le=8, description="CutMix, likewise")
+    mix_share: float = Field(1.0, gt=0, le=1, description="share of the batches that are mixed, if any")
+    stream: bool = Field(False, description="read a folder's images from disk batch by batch, for sets that do not fit into memory")
     limit_train: int | None = Field(None, ge=1, description="train on this many images only, equally many per class; None: all")
     frames: int | None = Field(None, ge=1, le=16, description="frames of an event recording; None: one for each timestep, as it must be")
     bin_by: Literal["time", "count"] = Field("time", description="cut an event recording into equal durations, or equal numbers of events")
@@ -34,4 +40,9 @@ class DataConfig(Section):
     def _own_default(self) -> DataConfig:
         if self.augment is None:
             self.augment = self.name not in ("npz", "folder", "events")
+        if self.stream and self.name != "folder":
+            raise ValueError("data.stream reads folders: data.name folder with data.path")
+        recorded = self.name in ("events", "nmnist", "dvsgesture", "cifar10dvs")
+        if recorded and (self.rand_augment or self.mixup or self.cutmix):
+            raise ValueError("data.rand_augment, mixup and cutmix are for images: frames of events are counts")
         return self

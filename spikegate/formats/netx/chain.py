@@ -9,11 +9,14 @@ from collections.abc import Callable
 import h5py
 import numpy as np
 
+from spikegate.formats.netx.input_map import MAPS, FirstMap, first_map, geometry
 from spikegate.formats.netx.neurons import read_neuron
-from spikegate.formats.netx.stock import kind_of, read_array, read_stock_layer
+from spikegate.formats.netx.plain import plain
+from spikegate.formats.netx.stock import kind_of, read_array
 from spikegate.graph.ir import INPUT, DeployError, Graph, Op, Payload
 from spikegate.neurons.base import GRADED, SPIKE, Neuron
-from spikegate.neurons.leaky import SPIKES, Leaky
+from spikegate.neurons.leaky import Leaky
+from spikegate.neurons.sigma_delta import Delta
 from spikegate.ops.axon_delay import AxonDelay
 from spikegate.ops.base.block import Block
 from spikegate.ops.block_average import BlockAverage
@@ -25,7 +28,6 @@ from spikegate.ops.block_pool import BlockPool
 from spikegate.ops.block_recurrent import BlockRecurrent
 from spikegate.ops.block_unpool import BlockUnpool
 
-MAPS = ("input", "conv", "convT", "pool", "unpool")
 DELAY_MAX = 62  # SLAYER and stock NetX clamp to it
 NONE = np.zeros((0,), np.int32)
 REASONS = {
@@ -34,35 +36,22 @@ REASONS = {
 }
 
 
-def _pair(group: h5py.Group, key: str, where: str, default: int) -> tuple[int, int]:
-    value = read_array(group, key, where, optional=True)
-    if value is None:
-        return default, default
-    flat = value.ravel()
-    if flat.size not in (1, 2):
-        raise DeployError(f"{where}/{key}", f"has {flat.size} values", "give one number, or (rows, columns)")
-    return int(flat[0]), int(flat[-1])
-
-
-ANY_LENGTH = 1_000_000  # timesteps: a stock file does not say how many a sample has
-
-
 class Chain:
     """Reads one layer after the other; knows the shape that the next one gets."""
 
     def __init__(self, where: str, spike_exp: int = 6, input_shape: tuple[int, ...] | None = None, payload: Payload = SPIKE,
-                 plain_ops: bool = True) -> None:
-        self.where, self.spike_exp, self.plain_ops = where, spike_exp, plain_ops
+                 plain_ops: bool = True, delay_shift: bool = False) -> None:
+        self.where, self.spike_exp, self.plain_ops, self.delay_shift = where, spike_exp, plain_ops, delay_shift
         self.graph = Graph(timesteps=1, input_payload=payload)
         self.previous = INPUT
         self.grid: tuple[int, ...] = ()
         self.shape: tuple[int, ...] = ()
-        self.flat = False
+        self.flat = self.prompt = False  # a map that comes flattened; a sender whose events SLAYER never shifts
         self.layers: list[list[str]] = []  # names of the ops of each layer that computes
         self.readers: dict[str, Callable[[h5py.Group, str], Op | None]] = {
-            "input": self.input, "flatten": self.flatten, "dense": self.dense, "dense_rec": self.recurrent, "conv": self.conv,
-            "convT": self.conv, "pool": self.pool, "unpool": self.pool, "average": self.average,
-        }
+            "input": self.input, "flatten": self.flatten, "dense": self.dense, "dense_rec": self.recurrent, "recurrent": self.recurrent,
+            "conv": self.conv, "convT": self.conv, "pool": self.pool, "unpool": self.pool, "average": self.average,
+        }  # fmt: skip
         if input_shape is not None:
             self.place(tuple(int(v) for v in input_shape))
 
@@ -86,18 +75,20 @@ class Chain:
             each = [f.name for f in dataclasses.fields(op.neuron) if np.ndim(getattr(op.neuron, f.name))]  # type: ignore[arg-type]
             if each:
                 raise DeployError(here, f"has {', '.join(each)} per channel of a map", "SLAYER takes them for columns: use shared_param")
-        if not self.shape:
-            self.place((op.in_shape[0],) if isinstance(op, Block) else tuple(op.out_shape))
+        if not self.shape:  # a vector: whatever takes a map has asked for it before
+            self.place((op.in_shape[0] if isinstance(op, Block) else op.weight.shape[1],))  # type: ignore[attr-defined]
         name = f"layer{i}"
+        late = {"x"} if self.delay_shift and self.previous != INPUT and not self.prompt else set()
         if isinstance(op, BlockRecurrent):
-            self.graph.add(name, op, delayed=("s",), x=self.previous, s=name)
+            self.graph.add(name, op, delayed={"s", *late}, x=self.previous, s=name)
         else:
-            self.graph.add(name, op, x=self.previous)
+            self.graph.add(name, op, delayed=late, x=self.previous)
         names, span = [name], (op.payload.low, op.payload.high)
         delay = self.delays(group, here, op.out_shape[-1])
         if delay is not None:
             names.append(self.graph.add(f"{name}.delay", AxonDelay(op.out_shape, delay, span), x=name))
-        self.previous, self.flat = names[-1], False
+        self.prompt = isinstance(op, BlockInput) and isinstance(op.neuron, Delta)
+        self.previous, self.flat = names[-1], self.flat and isinstance(op, BlockInput)
         self.layers.append(names)
         if not isinstance(op, BlockInput):
             self.grid, self.shape = tuple(getattr(op, "out_grid", ())), op.out_shape
@@ -106,7 +97,7 @@ class Chain:
         """A layer that is skipped only says what the next one gets: shape and, by its neurons, spikes or graded events."""
         kind, given = kind_of(group), read_array(group, "shape", here, optional=True)
         if given is not None and kind != "average":
-            self.place(tuple(int(v) for v in given.ravel()) if kind in MAPS else (int(np.prod(given)),))
+            self.place(tuple(int(v) for v in given.ravel()) if kind in ("input", *MAPS) else (int(np.prod(given)),))
         if "neuron" in group:
             graded = kind_of(group["neuron"]) == "SDNN"
             self.graph.input_payload = GRADED if graded else SPIKE
@@ -152,12 +143,20 @@ class Chain:
             return None
         if given is None:
             raise DeployError(here, "has neurons but no shape", "the file is damaged; export it again")
-        self.place(tuple(int(v) for v in given.ravel()))
+        if self.graph.ops and np.prod(given) != np.prod(self.shape):
+            raise DeployError(f"{here}/shape", f"is {given.tolist()}, the layer before sends {self.shape}", "the file is damaged")
+        if not self.graph.ops:
+            self.place(tuple(int(v) for v in given.ravel()))
         if "neuron" not in group:
             return None
         one, none = (read_array(group, key, here, optional=True) for key in ("weight", "bias"))
         weight = 64 if one is None else int(one.ravel()[0])
-        self.graph.input_payload = Payload(-256, 254)
+        if self.graph.ops:
+            if not self.graph.payload_of(self.previous).binary:
+                raise DeployError(here, "an input block behind graded events", "SLAYER rounds them to 1/32 there; put the block first")
+            weight *= 64  # a spike is 1, a pixel 64 times 1/64
+        else:
+            self.graph.input_payload = Payload(-256, 254)
         return BlockInput(self.shape, weight, 0 if none is None else int(none.ravel()[0]), self.neuron(group, here, first=True))
 
     def flatten(self, group: h5py.Group, here: str) -> Op | None:
@@ -177,7 +176,7 @@ class Chain:
             if plain is not None:
                 return plain
         real, imag = self.weights(group, here, 2)
-        if real.ndim == 1:
+        if 1 in (real.ndim, imag.ndim if imag.size else 2):
             outputs = int(np.prod(read_array(group, "shape", here)))
             real, imag = (w.reshape(outputs, -1) if w.size else w for w in (real, imag))
         if len(self.shape) == 2 and not self.flat and self.shape[0] > 1 and real.shape[1] == self.shape[1]:
@@ -190,36 +189,37 @@ class Chain:
 
     def recurrent(self, group: h5py.Group, here: str) -> Op:
         real, imag = self.weights(group, here, 2)
-        back = read_array(group, "weight_rec", here)
+        back = read_array(group, "recWeight" if "recWeight" in group else "weight_rec", here)
         n = int(np.prod(read_array(group, "shape", here)))
         real, back = real.reshape(n, -1), back.reshape(n, -1)
         return BlockRecurrent(self.columns(real), imag, back, self.bias(group, here, n), self.neuron(group, here))
 
     def _map(self, here: str) -> tuple[int, int]:
+        if len(self.grid) != 2 and self.graph.ops:
+            raise DeployError(here, "takes a map and gets a vector", "layers on maps come before flatten and dense, as in SLAYER")
         if len(self.grid) != 2:
-            raise DeployError(here, "its input map is unknown", "put an input layer with its shape first, or give input_shape")
+            hint = "an array [samples, timesteps, channels, height, width] says it, or an input layer, or input_shape (in Python)"
+            raise DeployError(here, "its input map is unknown: the file begins with this layer and several sizes fit", hint)
         return int(self.grid[0]), int(self.grid[1])
 
+    def start(self, layers: list[h5py.Group], seen: tuple[int, ...] | None) -> None:
+        """The input's shape where no input layer states it: from the first layer's own fields and the shape of the array that is given."""
+        needs = first_map(layers, self.where) if not self.shape else None
+        shape = needs.only() if isinstance(needs, FirstMap) else needs
+        if shape is None and isinstance(needs, FirstMap) and seen is not None and len(seen) > 3:
+            shape = tuple(seen[-3:])
+            if not needs.fits(shape):
+                stated = f"{needs.channels} channels that give {list(needs.out)}"
+                raise DeployError(self.where, f"the input's maps are {list(shape)}, the first layer takes {stated}",
+                                  "axes are samples, timesteps, channels, height, width")
+        if shape is not None:
+            self.place(shape)
+
     def plain(self, group: h5py.Group, here: str) -> Op | None:
-        """The layer as one of our own `conv` or `dense` ops, where it keeps all their rules; they are quicker and re-export as stock."""
-        if not self.plain_ops:
+        """The layer as one of our own ops, where it keeps all their rules."""
+        if not self.plain_ops or not self.graph.payload_of(self.previous).binary:
             return None
-        neuron = self.neuron(group, here)
-        scalars = isinstance(neuron, Leaky) and not np.ndim(neuron.i_decay) and not np.ndim(neuron.v_decay)
-        if not scalars or neuron.weight_exp or neuron.output != SPIKES or not self.graph.payload_of(self.previous).binary:  # type: ignore[attr-defined]
-            return None
-        if "delay" in group and group["delay"][()].any():
-            return None
-        kind = kind_of(group)
-        geometry = [_pair(group, key, here, 1) for key in ("stride", "dilation")] if kind == "conv" else []
-        if any(a != b for a, b in geometry) or (geometry and geometry[1] != (1, 1)) or (kind == "conv" and len(self.grid) != 2):
-            return None
-        if kind == "dense" and (read_array(group, "weight", here).ndim != 2 or (len(self.shape) == 2 and not self.flat)):
-            return None
-        op = read_stock_layer(group, here, grid=self.grid, in_shape=self.shape)
-        shapes = {"x": [self.shape]} if self.shape else {}
-        given = {"x": [Payload(0, 1)]}
-        return None if [*op.problems(shapes, given), *op.overflows(given, ANY_LENGTH)] else op
+        return plain(group, here, self.neuron(group, here), self.grid, self.shape, self.flat)
 
     def conv(self, group: h5py.Group, here: str) -> Op:
         turned = kind_of(group) == "convT"
@@ -230,13 +230,12 @@ class Chain:
                 return self.fits(plain, group, here)
         real, imag = self.weights(group, here, 4)
         groups = int(np.prod(read_array(group, "groups", here))) if "groups" in group else 1
-        geometry = {key: _pair(group, key, here, usual) for key, usual in (("stride", 1), ("padding", 0), ("dilation", 1))}
         outputs = real.shape[1] * groups if turned else len(real)
         if groups < 1 or outputs % groups or (len(real) if turned else outputs) % groups:
             raise DeployError(here, f"{groups} groups do not divide the channels", "the file is damaged; export it again")
         cls = BlockConvT if turned else BlockConv
         bias = self.bias(group, here, outputs)
-        op = cls(real, imag, bias, grid, groups=groups, neuron=self.neuron(group, here), **geometry)
+        op = cls(real, imag, bias, grid, groups=groups, neuron=self.neuron(group, here), **geometry(group, here))
         return self.fits(op, group, here)
 
     def fits(self, op: Op, group: h5py.Group, here: str) -> Op:
@@ -250,10 +249,9 @@ class Chain:
 
     def pool(self, group: h5py.Group, here: str) -> Op:
         real, imag = self.weights(group, here, 4)
-        geometry = {key: _pair(group, key, here, usual) for key, usual in (("stride", 1), ("padding", 0), ("dilation", 1))}
         cls = BlockPool if kind_of(group) == "pool" else BlockUnpool
         channels = self.shape[-1] if self.shape else 0
-        op = cls(real, imag, np.zeros(1, np.int32), self._map(here), channels, neuron=self.neuron(group, here), **geometry)
+        op = cls(real, imag, np.zeros(1, np.int32), self._map(here), channels, neuron=self.neuron(group, here), **geometry(group, here))
         return self.fits(op, group, here)
 
     def average(self, group: h5py.Group, here: str) -> Op:
@@ -265,12 +263,13 @@ class Chain:
 
 
 def read_chain(f: h5py.File, where: str, *, skip: int = 0, count: int | None = None, spike_exp: int = 6,
-               input_shape: tuple[int, ...] | None = None, payload: Payload = SPIKE,
-               plain_ops: bool = True) -> tuple[Graph, list[list[str]]]:
+               input_shape: tuple[int, ...] | None = None, payload: Payload = SPIKE, plain_ops: bool = True,
+               seen: tuple[int, ...] | None = None, delay_shift: bool = False) -> tuple[Graph, list[list[str]]]:
     """The layers `skip` .. `count` of the file as a graph, and the ops of each; unsupported layers are listed all at once.
 
     `input_shape` is (channels, height, width) or (neurons,), for files whose first layer does not say it. `payload` is what the input
     may hold; an input block sets its own, and so do the neurons of a skipped layer. Without `plain_ops` every layer becomes a block op.
+    `seen` is the shape of the array that will be fed. With `delay_shift` events reach the next layer one timestep later.
     """
     if not isinstance(f.get("layer"), h5py.Group):
         raise DeployError(where, "has no group 'layer'", "this is no NetX file")
@@ -278,7 +277,7 @@ def read_chain(f: h5py.File, where: str, *, skip: int = 0, count: int | None = N
     broken = [n for n in names if not isinstance(f["layer"].get(n), h5py.Group) or "type" not in f["layer"][n]]
     if broken:
         raise DeployError(f"{where}:layer/{broken[0]}", "is missing, or has no type", "the file is damaged; export it again")
-    chain = Chain(where, spike_exp, input_shape, payload, plain_ops)
+    chain = Chain(where, spike_exp, input_shape, payload, plain_ops, delay_shift)
     layers = list(enumerate(f["layer"][n] for n in names[:count]))
     bad = [(i, kind_of(g)) for i, g in layers if kind_of(g) not in chain.readers]
     if bad:
@@ -287,6 +286,8 @@ def read_chain(f: h5py.File, where: str, *, skip: int = 0, count: int | None = N
     averages = [i for i, g in layers[:-1] if kind_of(g) == "average"]
     if averages:
         raise DeployError(f"{where}:layer/{averages[0]}", "an average that is not the last layer sends fractions", "read out at the end")
+    if not skip:
+        chain.start([g for _, g in layers], seen)
     for i, group in layers:
         if i >= skip:
             chain.read(i, group)

@@ -16,17 +16,20 @@ from typing import Any
 import h5py
 import numpy as np
 
-from spikegate.files import atomic
+from spikegate.files import write_bytes
 from spikegate.formats.netx.chain import read_chain
-from spikegate.formats.netx.stock import MAX_ELEMENTS, read_array, read_stock_layer, write_stock_layer
-from spikegate.graph.ir import INPUT, OPS, DeployError, Edge, Graph, Op, Payload, load_ops
+from spikegate.formats.netx.fields import DAMAGED, edges, read_fields, sizes
+from spikegate.formats.netx.stock import read_stock_layer, write_stock_layer
+from spikegate.graph.ir import INPUT, OPS, DeployError, Graph, Op, Payload, load_ops
 from spikegate.neurons import resets
-from spikegate.neurons.base import NEURONS, SPIKE, Neuron
+from spikegate.neurons.base import SPIKE, Neuron
 from spikegate.neurons.cuba import Cuba
+from spikegate.reading import hdf5
+from spikegate.reading.numbers import int32, integer, integers
+from spikegate.reading.text import json_value, plain_name, text
 
 SCHEMA = 1
 STOCK_KINDS = ("conv", "dense")
-CUBA = ("i_decay", "v_decay", "vth")  # fields of a neuron that every file has
 
 
 def is_stock(op: Op) -> bool:
@@ -54,7 +57,12 @@ def write_graph(graph: Graph, path: Path) -> None:
         For broken design rules (all at once) or a file that cannot be written.
     """
     graph.check()
-    with atomic(path) as part, h5py.File(part, "w") as f:
+    write_bytes(path, _image(graph))
+
+
+def _image(graph: Graph) -> bytes:
+    """The file, built in memory: HDF5 cannot be left in good order on a full disk."""
+    with h5py.File("model.net", "w", driver="core", backing_store=False) as f:
         layers = f.create_group("layer")
         if is_stock_chain(graph):
             shapes = [graph.meta.get("input_grid"), *(getattr(op, "grid", None) for op in graph.ops.values())]
@@ -74,14 +82,17 @@ def write_graph(graph: Graph, path: Path) -> None:
         )
         for i, (name, op) in enumerate(graph.ops.items()):
             group = root.create_group(f"ops/{i:05d}")
-            edges = [[e.source, e.slot, e.delay] for e in graph.edges if e.target == name]
-            group.attrs.update(name=name, kind=op.kind, sources=json.dumps(edges))
+            fed = [[e.source, e.slot, e.delay] for e in graph.edges if e.target == name]
+            group.attrs.update(name=name, kind=op.kind, sources=json.dumps(fed))
             if is_stock(op):
                 group.attrs["layer"] = write_stock_layer(layers, op, graph.shape_of(graph.sources(name)["x"][0].source))
                 if hasattr(op, "grid"):
                     group.attrs["grid"] = op.grid
             else:
                 _write_fields(group, op)
+        f.flush()
+        image: bytes = f.id.get_file_image()
+    return image
 
 
 def _text(group: h5py.Group, key: str, value: str) -> None:
@@ -92,7 +103,7 @@ def _write_fields(group: h5py.Group, op: Op) -> None:
     for f in dataclasses.fields(op):  # type: ignore[arg-type]
         value = getattr(op, f.name)
         if isinstance(value, np.ndarray):
-            group.create_dataset(f.name, data=value.astype(np.int32), compression="gzip")
+            group.create_dataset(f.name, data=int32(value, f"{op.kind}.{f.name}"), compression="gzip")
         elif isinstance(value, Cuba):
             for part in dataclasses.fields(value):
                 group.attrs[f"{f.name}.{part.name}"] = getattr(value, part.name)
@@ -104,8 +115,9 @@ def _write_fields(group: h5py.Group, op: Op) -> None:
             group.attrs[f.name] = value
 
 
-def read_graph(path: Path, *, input_shape: tuple[int, ...] | None = None, payload: Payload = SPIKE) -> Graph:
-    """Read one of our files, or a chain that SLAYER's blocks exported (`netx_chain.read_chain`; it takes `input_shape` and `payload`).
+def read_graph(path: Path, *, input_shape: tuple[int, ...] | None = None, payload: Payload = SPIKE,
+               seen: tuple[int, ...] | None = None, delay_shift: bool = False) -> Graph:
+    """Read one of our files, or a chain that SLAYER's blocks exported: `chain.read_chain` takes the keyword arguments.
 
     Raises
     ------
@@ -115,103 +127,56 @@ def read_graph(path: Path, *, input_shape: tuple[int, ...] | None = None, payloa
     """
     load_ops()
     hint = "export it again with convert/export.py, or check that the download is complete"
-    if not Path(path).is_file():
-        raise DeployError(str(path), "no such file", "give a .net file")
-    try:
-        with h5py.File(path, "r") as f:
-            no_foreign_links(f, str(path))
-            graph = _read_ours(f, path) if "graph" in f else read_chain(f, str(path), input_shape=input_shape, payload=payload)[0]
-    except DeployError:
-        raise
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as e:
-        raise DeployError(str(path), f"not a readable NetX HDF5 file ({e})", hint) from None
-    graph.check()
+    with hdf5.opened(Path(path), "NetX HDF5 file", hint) as f:
+        if "graph" in f:
+            graph = _read_ours(f, path)
+        else:
+            graph, _ = read_chain(f, str(path), input_shape=input_shape, payload=payload, seen=seen, delay_shift=delay_shift)
+        graph.check()
     return graph
-
-
-def no_foreign_links(group: h5py.Group, where: str) -> None:
-    for key in group:
-        link = group.get(key, getlink=True)
-        if not isinstance(link, h5py.HardLink):
-            raise DeployError(f"{where}:{group.name}/{key}", "is a link to another place or file", "copy the data into the file")
-        if isinstance(group[key], h5py.Group):
-            no_foreign_links(group[key], where)
 
 
 def _read_ours(f: h5py.File, path: Path) -> Graph:
     root = f["graph"]
-    schema = int(root.attrs["schema"])
+    schema = integer(root.attrs["schema"], f"{path}:graph@schema")
     if schema != SCHEMA:
         raise DeployError(str(path), f"has schema {schema}, this version reads {SCHEMA}", "export it again with this version")
-    low, high = (int(v) for v in root.attrs["input_range"])
+    span = integers(root.attrs["input_range"], f"{path}:graph@input_range")
+    if span.shape != (2,) or span[0] > span[1]:
+        raise DeployError(f"{path}:graph@input_range", f"is {span.tolist()}", "it holds the least and the largest input")
     graph = Graph(
-        timesteps=int(root.attrs["timesteps"]),
-        input_shape=tuple(int(v) for v in root.attrs["input_shape"]),
-        input_payload=Payload(low, high),
-        meta=json.loads(root.attrs["meta"]),
+        timesteps=integer(root.attrs["timesteps"], f"{path}:graph@timesteps"),
+        input_shape=sizes(root.attrs["input_shape"], f"{path}:graph@input_shape"),
+        input_payload=Payload(int(span[0]), int(span[1])),
+        meta=_meta(root.attrs["meta"], f"{path}:graph@meta"),
     )
     if not 1 <= graph.timesteps <= 4096:
         raise DeployError(str(path), f"{graph.timesteps} timesteps", "a net runs 1 to 4096")
     unknown = []
     for key in sorted(root["ops"]):
         group = root["ops"][key]
-        name, kind = str(group.attrs["name"]), str(group.attrs["kind"])
+        name, kind = (text(group.attrs[k], f"{path}:graph/ops/{key}@{k}") for k in ("name", "kind"))
+        if not plain_name(name) or name in graph.ops or name == INPUT:
+            raise DeployError(f"{path}:graph/ops/{key}@name", f"is {name!r}", "names are printable, short and each given once")
         if kind not in OPS:
             unknown.append(f"{name}: type {kind!r}")
             continue
         if "layer" in group.attrs:
-            index = int(group.attrs["layer"])
-            op = read_stock_layer(f["layer"][str(index)], f"{path}:layer/{index}", grid=tuple(int(g) for g in group.attrs.get("grid", ())))
+            index = integer(group.attrs["layer"], f"{path}:{name}@layer", low=0)
+            grid = sizes(group.attrs.get("grid", ()), f"{path}:{name}@grid")
+            op = read_stock_layer(f["layer"][str(index)], f"{path}:layer/{index}", grid=grid)
         else:
-            op = _read_fields(group, OPS[kind], f"{path}:{name}")
+            op = read_fields(group, OPS[kind], f"{path}:{name}")
         graph.ops[name] = op
-        graph.edges += [Edge(str(s), name, str(slot), int(d)) for s, slot, d in json.loads(group.attrs["sources"])]
+        graph.edges += edges(group.attrs["sources"], name, f"{path}:{name}@sources")
     if unknown:
         raise DeployError(str(path), f"unknown {'; '.join(unknown)}", f"known types: {', '.join(sorted(OPS))}")
     return graph
 
 
-def _read_neuron(group: h5py.Group, field: str, where: str) -> Neuron:
-    kind = str(group.attrs[f"{field}.kind"])
-    if kind not in NEURONS:
-        raise DeployError(where, f"neuron of unknown type {kind!r}", f"known types: {', '.join(NEURONS)}")
-    values: dict[str, Any] = {}
-    for part in dataclasses.fields(NEURONS[kind]):  # type: ignore[arg-type]
-        key = f"{field}.{part.name}"
-        if key in group.attrs or part.default is dataclasses.MISSING:
-            value = group.attrs[key]
-            values[part.name] = str(value) if part.type == "str" else np.asarray(value, np.int32) if np.ndim(value) else int(value)
-    return NEURONS[kind](**values)
-
-
-def _read_cuba(group: h5py.Group, field: str) -> Cuba:
-    values: dict[str, Any] = {}
-    for part in dataclasses.fields(Cuba):
-        key = f"{field}.{part.name}"
-        if key in group.attrs or part.name in CUBA:
-            values[part.name] = str(group.attrs[key]) if part.type == "str" else int(group.attrs[key])
-    return Cuba(**values)
-
-
-def _read_fields(group: h5py.Group, cls: type[Op], where: str) -> Op:
-    values: dict[str, Any] = {}
-    for f in dataclasses.fields(cls):  # type: ignore[arg-type]
-        kind = str(f.type)
-        # Files written before a field existed lack it; its default then means what they meant.
-        if f.default is not dataclasses.MISSING and kind not in ("Cuba", "Neuron") and f.name not in group and f.name not in group.attrs:
-            continue
-        if kind.startswith("np."):
-            values[f.name] = read_array(group, f.name, where)
-        elif kind == "Cuba":
-            values[f.name] = _read_cuba(group, f.name)
-        elif kind == "Neuron":
-            values[f.name] = _read_neuron(group, f.name, where)
-        elif f.name not in group.attrs:
-            raise DeployError(where, f"field {f.name!r} is missing", "the file is damaged; export it again")
-        elif kind.startswith("tuple") or (kind.endswith("Padding") and np.ndim(group.attrs[f.name])):
-            values[f.name] = tuple(int(v) for v in group.attrs[f.name])
-        else:
-            values[f.name] = str(group.attrs[f.name]) if kind == "str" else int(group.attrs[f.name])
-        if kind.startswith("tuple") and int(np.prod(values[f.name])) > MAX_ELEMENTS:
-            raise DeployError(where, f"{f.name} {values[f.name]} is too large", "the file is damaged; export it again")
-    return cls(**values)
+def _meta(text: Any, where: str) -> dict[str, Any]:
+    """Labels and training facts, JSON."""
+    found = json_value(text, where)
+    if not isinstance(found, dict):
+        raise DeployError(where, f"is a {type(found).__name__}, not a mapping", DAMAGED)
+    return found

@@ -11,18 +11,11 @@ from spikegate.formats.netx.pipeline import Pipeline
 from spikegate.graph.ir import DeployError, Op
 from spikegate.ops.block_input import BlockInput
 
-BLOCKS = {
-    "block_input": "Input", "block_dense": "Dense", "block_recurrent": "RecDense", "block_conv": "Conv", "block_conv_t": "ConvT",
-    "block_pool": "Pool", "block_unpool": "Unpool", "block_average": "Average",
-}
-
 
 def build(net_config: str, num_layers: int | None, skip_layers: int | None, input_message_bits: int | None,
-          input_shape: tuple[int, ...] | None, reset_interval: int | None, reset_offset: int, spike_exp: int, limit: int) -> Pipeline:
-    """The pipeline with its maps' forms; a DeployError for more layers than a process has ports."""
+          input_shape: tuple[int, ...] | None, reset_interval: int | None, reset_offset: int, spike_exp: int) -> Pipeline:
+    """The pipeline with its maps' forms."""
     pipeline = Pipeline(net_config, num_layers, skip_layers, input_message_bits or 0, input_shape, reset_interval, reset_offset, spike_exp)
-    if len(pipeline.layers) > limit:
-        raise DeployError(str(net_config), f"has {len(pipeline.layers)} layers, {limit} at most", "use num_layers and skip_layers")
     if reset_interval is not None and reset_interval < 1:
         raise DeployError("reset_interval", f"{reset_interval} is no number of steps", "give 1 or more, or None")
     first = pipeline.layers[0].op
@@ -65,54 +58,97 @@ def from_lava(x: np.ndarray, op: Op, incoming: bool = False) -> np.ndarray:
     return x
 
 
-class Bias:
-    """Stand-in for the Var ``neuron.bias_mant``: set `init` before the network runs."""
+class Parameters(dict):
+    """Constructor parameters of a synapse as stock's ``proc_params._parameters``: a script may change `weight_exp`, nothing else acts."""
 
-    def __init__(self, biases: dict[int, Any], k: int, value: Any) -> None:
-        self._biases, self._k, self._value = biases, k, value
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key != "weight_exp":
+            raise DeployError(f"synapse parameter {key!r}", "does not act in the drop-in: the file's weights run",
+                              "change weight_exp, or write other weights into the file")
+        super().__setitem__(key, value)
+
+
+class Closed:
+    """What is not there of a layer, said by name."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise AttributeError(f"{type(self).__name__} has no {name!r}: the drop-in runs all layers in one process and opens ports, "
+                             "state, threshold, decays and bias of neurons, and weights (docs/netx.md)")
+
+
+class SynapseView(Closed):
+    """Synapses of a layer: `shape`, `weights` (as the file holds them), `proc_params`; `s_in` where the layer is the first."""
+
+    def __init__(self, weight: np.ndarray, bits: int, acts_as: type | None = None) -> None:
+        self.shape = weight.shape
+        self.weights = SimpleNamespace(init=weight, shape=weight.shape, get=lambda: weight)
+        self.proc_params = SimpleNamespace(_parameters=Parameters(weights=weight, weight_exp=0, num_message_bits=bits))
+        self._acts_as = acts_as
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """Stock's class, so that isinstance() answers as there; `type` tells."""
+        return self._acts_as or SynapseView
 
     @property
-    def init(self) -> Any:
-        return self._biases.get(self._k, self._value)
-
-    @init.setter
-    def init(self, value: Any) -> None:
-        self._biases[self._k] = np.asarray(value).astype(np.int64)
+    def exponent(self) -> int:
+        """What a script added to the exponent."""
+        return int(self.proc_params._parameters["weight_exp"])
 
 
-class LayerView:
-    """One layer: `shape`, `inp` (the first one's), `out`, `block`, message bits, `neuron` (`a_in` and `bias_mant` of an input block)."""
+class NeuronView(Closed):
+    """Neurons of a layer: `shape`, `s_out`, `a_in` of an input block, and Vars as the process that holds them names them."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+
+
+class LayerView(Closed):
+    """One layer: `shape`, `inp` (the first one's), `out`, `block`, message bits, `neuron` and its synapses."""
 
     HEADER: ClassVar[str] = "|   Type   |  W  |  H  |  C  | ker | str | pad | dil | grp |delay|"
 
-    def __init__(self, pipeline: Pipeline, k: int, input_message_bits: int, biases: dict[int, Any]) -> None:
+    def __init__(self, pipeline: Pipeline, k: int, input_message_bits: int, synapse: type | None = None) -> None:
         layer = pipeline.layers[k]
         self.op, self.k, self.name = layer.op, k, layer.name
         self.shape, self.in_shape = shape_of(layer.op), shape_of(layer.op, incoming=True)
-        self.block = BLOCKS[layer.op.kind]
         self.transform = getattr(layer.op, "transform", None)
         self.delayed = layer.delay is not None or layer.axon is not None
         self.input_message_bits = input_message_bits
         self.output_message_bits = 0 if layer.op.payload.binary else 16
         self.inp = self.out = None
-        self.neuron = SimpleNamespace(shape=self.shape)
-        if isinstance(layer.op, BlockInput):
-            self.neuron.bias_mant = Bias(biases, k, layer.bias)
+        self.neuron = NeuronView(self.shape)
+        parts = {"synapse": "weight", "synapse_rec": "weight_rec"}
+        if isinstance(self, ComplexDense):
+            parts = {"real_synapse": "weight", "imag_synapse": "weight_imag"}
+        for name, field in parts.items():
+            if isinstance(getattr(layer.op, field, None), np.ndarray):
+                setattr(self, name, SynapseView(getattr(layer.op, field), input_message_bits, synapse))
+
+    @property
+    def block(self) -> str:
+        return type(self).__name__
 
     def join(self, inp: Any, out: Any) -> None:
         """Give the layer its ports."""
         self.inp, self.out = inp, out
         self.neuron.s_out = out
-        if inp is not None:
-            self.synapse = SimpleNamespace(s_in=inp)
-            if isinstance(self.op, BlockInput):
-                self.neuron.a_in = inp
+        if inp is None:
+            return
+        if isinstance(self, Input):
+            self.neuron.a_in = inp
+        for name in ("synapse", "real_synapse", "imag_synapse"):
+            if name in vars(self):
+                getattr(self, name).s_in = inp
 
     @property
     def row(self) -> str:
         """Its line of the table that ``print(net)`` shows."""
         wide = self.shape if len(self.shape) == 3 else (1, 1, self.shape[0])
-        cells = [f"{self.block:10s}", *(f"{n:5d}" for n in wide)]
+        title = "Dense" if isinstance(self, (RecurrentDense, ComplexDense)) else self.block
+        cells = [f"{title:10s}", *(f"{n:5d}" for n in wide)]
         weight = getattr(self.op, "weight", None)
         if isinstance(weight, np.ndarray) and weight.ndim == 4:
             pairs = [weight.shape[:1:-1], *(tuple(getattr(self.op, key, (1, 1)))[::-1] for key in ("stride", "padding", "dilation"))]
@@ -123,11 +159,55 @@ class LayerView:
         return "|" + "|".join([*cells, f"{self.delayed!s:5s}"]) + "|"
 
 
-def described(pipeline: Pipeline, biases: dict[int, Any]) -> list[LayerView]:
-    """A view of every layer; each gets the message bits of the one before."""
+class Input(LayerView):
+    """Input block."""
+
+
+class Dense(LayerView):
+    """Dense block."""
+
+
+class RecurrentDense(LayerView):
+    """Dense block with feedback."""
+
+
+class ComplexDense(LayerView):
+    """Dense block of resonators."""
+
+
+class Conv(LayerView):
+    """Convolution."""
+
+
+class ConvT(LayerView):
+    """Transposed convolution."""
+
+
+class Pool(LayerView):
+    """Pooling."""
+
+
+class Unpool(LayerView):
+    """Unpooling."""
+
+
+class Average(LayerView):
+    """Sum of groups."""
+
+
+BLOCKS: dict[str, type[LayerView]] = {
+    "block_input": Input, "block_dense": Dense, "block_recurrent": RecurrentDense, "block_conv": Conv, "block_conv_t": ConvT,
+    "block_pool": Pool, "block_unpool": Unpool, "block_average": Average,
+}
+
+
+def described(pipeline: Pipeline, dense: type | None = None, delayed: type | None = None) -> list[LayerView]:
+    """A view of every layer; each gets the message bits of the one before. `dense`, `delayed`: classes that synapses answer to."""
     views: list[LayerView] = []
     bits = pipeline.message_bits
-    for k in range(len(pipeline.layers)):
-        views.append(LayerView(pipeline, k, bits, biases))
+    for k, layer in enumerate(pipeline.layers):
+        cls = ComplexDense if getattr(layer.neuron, "complex", False) else BLOCKS[layer.op.kind]
+        late = layer.delay is not None
+        views.append(cls(pipeline, k, bits, (delayed if late else dense) if cls in (Dense, RecurrentDense, ComplexDense) else None))
         bits = views[-1].output_message_bits
     return views

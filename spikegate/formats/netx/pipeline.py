@@ -8,53 +8,61 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from spikegate.formats.netx.chain import read_chain
-from spikegate.formats.netx.graph_file import no_foreign_links
-from spikegate.graph.ir import DeployError, Graph, Payload
-from spikegate.neurons.base import GRADED
+from spikegate.graph.ir import Graph, Payload, Sources
+from spikegate.neurons.base import GRADED, Neuron
 from spikegate.ops.axon_delay import AxonDelay
 from spikegate.ops.base.block import Block
 from spikegate.ops.block_dense import BlockDense
 from spikegate.ops.block_input import BlockInput
 from spikegate.ops.block_recurrent import BlockRecurrent
+from spikegate.reading import hdf5
+from spikegate.reading.numbers import int32
 
 
 class Layer:
-    """One layer: its op, its state and the sums that its synapses deliver in the next step."""
+    """One layer: its op, its state and the sums that its synapses deliver in the next steps."""
 
     def __init__(self, graph: Graph, names: list[str], reset: tuple[int, int] | None) -> None:
         self.name, self.op = names[0], graph.ops[names[0]]
         self.reset = reset
+        self.neuron: Neuron | None = getattr(self.op, "neuron", None)
         self.state = self.op.state(1)
         late = graph.ops[names[1]] if len(names) > 1 else None
         rows = isinstance(self.op, BlockDense) and not self.op.neuron.complex  # where stock delays; elsewhere it drops the delays
         self.axon = late if isinstance(late, AxonDelay) and not rows else None
         self.axon_state = self.axon.state(1) if self.axon else {}
         self.delay = late.delay if isinstance(late, AxonDelay) and self.axon is None else None  # stock's: of what the synapses deliver
+        self.neurons = np.arange(self.op.out_shape[-1])
         depth = 1 if self.delay is None else int(self.delay.max()) + 1
-        parts = 2 if isinstance(self.op, Block) and self.op.neuron.complex else 1
+        parts = 2 if self.neuron is not None and self.neuron.complex else 1
         self.pending = np.zeros((depth, parts, 1, *self.op.out_shape), np.int64)
-        self.bias: np.ndarray | int = getattr(self.op, "bias", 0)
+        self.now = 0  # the row of `pending` that is due
+        # what a script writes into an input block comes after its affine transform
+        self.bias: np.ndarray | int = 0 if isinstance(self.op, BlockInput) else getattr(self.op, "bias", 0)
+        self.feedback = self.op.feedback if isinstance(self.op, BlockRecurrent) else None
+        self.shifts = {"synapse": 0, "synapse_rec": 0}  # powers of two that a script adds to the weights' exponents
 
     def fire(self, step: int, x: np.ndarray | None = None) -> np.ndarray:
         """Output of step `step` (from 1), int32 [*out_shape]; an input block takes its activation `x` at once."""
-        op = self.op
         if self.reset is not None and step % self.reset[0] == self.reset[1] % self.reset[0]:
-            for name in op.neuron.reset_names if hasattr(op, "neuron") else ():
+            for name in self.neuron.reset_names if self.neuron is not None else ():
                 self.state[name][...] = 0
-        if isinstance(op, BlockInput):
-            out: np.ndarray = op.neuron.step(self.state, x.reshape(1, *op.out_shape), self.bias)  # type: ignore[union-attr]
-        elif isinstance(op, Block):
-            due = self.pending[0]
-            out = op.neuron.step(self.state, due if op.neuron.complex else due[0], self.bias)
-            self.pending = np.roll(self.pending, -1, 0)
-            self.pending[-1] = 0
+        due = self.pending[self.now]
+        if isinstance(self.op, BlockInput):
+            assert x is not None
+            due = x.reshape(1, 1, *self.op.out_shape)
+        if self.neuron is None:
+            out = int32(due[0], f"{self.name}'s sums")
+        elif self.neuron.complex:
+            out = self.neuron.step(self.state, due, self.bias)
         else:
-            out = self.pending[0, 0].astype(np.int32)
-            self.pending[0] = 0
+            out = self.neuron.steps(self.state, due[0], self.bias, 1)[0]
+        if not isinstance(self.op, BlockInput):
+            due[...] = 0
+            self.now = (self.now + 1) % len(self.pending)
         if self.axon is not None:
             out = self.axon.step(self.axon_state, {"x": (out,)}, np.array([step]))
         first: np.ndarray = out[0]
@@ -64,17 +72,29 @@ class Layer:
         """Take this step's events `x`, and the layer's `own` where it is recurrent; they act in the next step."""
         op = self.op
         if not isinstance(op, Block):
-            self.pending[0, 0] += op.step({}, {"x": (x.reshape(1, *op.shape),)}, np.ones(1))  # type: ignore[attr-defined]
+            self.pending[self.now, 0] += op.step({}, {"x": (x.reshape(1, *op.shape),)}, np.ones(1))  # type: ignore[attr-defined]
             return
-        sums = op.sums(x.reshape(1, *op.in_shape) if x.size == np.prod(op.in_shape) else x[None])
-        sums = np.stack(sums if op.neuron.complex else (sums,))  # type: ignore[arg-type]
-        if isinstance(op, BlockRecurrent):
-            sums[0] += op.feedback.current(own[None, None])[:, 0]
-        if self.delay is None:
-            self.pending[0] += sums
+        x = x.reshape(1, *op.in_shape) if x.size == np.prod(op.in_shape) else x[None]
+        if op.neuron.complex:
+            sums = np.stack(op.sums(x))  # type: ignore[arg-type]
         else:
-            for d in np.unique(self.delay):
-                self.pending[d][..., self.delay == d] += sums[..., self.delay == d]
+            placed = np.ascontiguousarray(op.arrange(x), np.int32)
+            sums = op.restore(op.synapses[0].sums(Sources((placed,)).merged)[0])[None]
+        sums = shifted(sums, self.shifts["synapse"])
+        if self.feedback is not None:
+            back = self.feedback.sums(Sources((own.reshape(1, 1, -1),)).merged)[0]
+            sums = sums + shifted(back.reshape(sums.shape), self.shifts["synapse_rec"])
+        if self.delay is None:
+            self.pending[self.now] += sums
+        else:
+            self.pending[(self.now + self.delay) % len(self.pending), 0, 0, self.neurons] += sums.ravel()
+
+
+def shifted(sums: np.ndarray, exponent: int) -> np.ndarray:
+    """Sums times ``2^exponent``, rounded down, as stock's synapses take their exponent."""
+    if exponent == 0:
+        return sums
+    return sums.astype(np.int64) << exponent if exponent > 0 else sums.astype(np.int64) >> -exponent
 
 
 class Pipeline:
@@ -91,17 +111,10 @@ class Pipeline:
                  spike_exp: int = 6) -> None:
         shape = None if input_shape is None else tuple(int(v) for v in input_shape)[::-1]
         payload = GRADED if input_message_bits else Payload(0, 1)
-        hint = "check that the download is complete"
-        if not Path(path).is_file():
-            raise DeployError(str(path), "no such file", "give a .net file")
-        try:
-            with h5py.File(path, "r") as f:
-                no_foreign_links(f, str(path))
-                self.graph, names = read_chain(f, str(path), skip=skip_layers or 0, count=num_layers, spike_exp=spike_exp,
-                                               input_shape=shape, payload=payload, plain_ops=False)
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as e:
-            raise DeployError(str(path), f"not a readable NetX HDF5 file ({e})", hint) from None
-        self.graph.check()
+        with hdf5.opened(Path(path), "NetX HDF5 file", "check that the download is complete") as f:
+            self.graph, names = read_chain(f, str(path), skip=skip_layers or 0, count=num_layers, spike_exp=spike_exp,
+                                           input_shape=shape, payload=payload, plain_ops=False)
+            self.graph.check()
         resets = [None if reset_interval is None else (reset_interval, reset_offset + 1 + i) for i in range(len(names))]
         self.layers = [Layer(self.graph, n, r) for n, r in zip(names, resets)]
         self.message_bits = self.graph.meta.get("message_bits", input_message_bits)  # a skipped layer knows what it would have sent
@@ -122,10 +135,10 @@ class Pipeline:
 
     def absorb(self, x: np.ndarray) -> None:
         """Take the input of the step that just fired."""
-        before = [x != 0 if self.unary else x, *self.outs]
+        before = [np.where(x != 0, 1, 0) if self.unary else x, *self.outs]
         for k, layer in enumerate(self.layers):
             if not isinstance(layer.op, BlockInput):
-                layer.absorb(before[k].astype(np.int32), self.outs[k])
+                layer.absorb(int32(before[k], f"the input of {layer.name}"), self.outs[k])
 
     def step(self, x: np.ndarray) -> list[np.ndarray]:
         """One Lava step: outputs of all layers."""

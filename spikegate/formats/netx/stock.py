@@ -12,9 +12,9 @@ from spikegate.neurons import resets
 from spikegate.neurons.cuba import Cuba
 from spikegate.ops.conv import Conv
 from spikegate.ops.dense import Dense
+from spikegate.reading.numbers import int32, integers
 from spikegate.synapses.synapse import Padding, pair
 
-MAX_ELEMENTS = 1 << 28
 NEURONS = ("CUBA", "LOIHI")
 READABLE = ("input", "conv", "flatten", "dense")
 
@@ -28,22 +28,15 @@ def read_array(group: h5py.Group, key: str, where: str, *, optional: bool) -> np
 
 
 def read_array(group: h5py.Group, key: str, where: str, *, optional: bool = False) -> np.ndarray | None:
-    """An integer dataset as int32; refuses foreign dtypes, fractions, NaN and absurd sizes."""
+    """An integer dataset as int32; refuses foreign dtypes, fractions, NaN and numbers of more than 32 bits."""
     if key not in group:
         if optional:
             return None
         raise DeployError(where, f"field {key!r} is missing", "the file is damaged; export it again")
     data = group[key]
-    if not isinstance(data, h5py.Dataset) or data.size > MAX_ELEMENTS:
-        raise DeployError(f"{where}/{key}", "is no dataset of a sensible size", "the file is damaged or foreign")
-    value = np.asarray(data[()])
-    if value.dtype.kind not in "iuf":
-        raise DeployError(f"{where}/{key}", f"has type {value.dtype}, not numbers", "the file is damaged or foreign")
-    if not np.isfinite(value).all():
-        raise DeployError(f"{where}/{key}", "holds NaN or infinity", "check the training; nothing was converted")
-    if (value != np.round(value)).any():
-        raise DeployError(f"{where}/{key}", "holds fractions, a chip takes integers", "export with quantised weights (pre_hook_fx)")
-    return value.astype(np.int32)
+    if not isinstance(data, h5py.Dataset):
+        raise DeployError(f"{where}/{key}", "is a group, not numbers", "the file is damaged or foreign")
+    return integers(data[()], f"{where}/{key}")
 
 
 def _number(group: h5py.Group, key: str, where: str, default: int | None = None) -> int:
@@ -65,9 +58,13 @@ def _padding(group: h5py.Group, where: str) -> Padding:
 
 
 def kind_of(group: h5py.Group) -> str:
-    value = group["type"][()]
-    value = value.flat[0] if isinstance(value, np.ndarray) else value
-    return value.decode() if isinstance(value, bytes) else str(value)
+    """The text in its dataset ``type``; a DeployError where there is none."""
+    data = group.get("type") if isinstance(group, h5py.Group) else None
+    value = np.asarray(data[()]) if isinstance(data, h5py.Dataset) else np.zeros(0)
+    if value.size != 1 or value.dtype.kind not in "SO":
+        raise DeployError(f"{group.file.filename}:{group.name.strip('/')}", "has no type", "the file is damaged; export it again")
+    kind = value.flat[0]
+    return kind.decode("utf-8", "backslashreplace") if isinstance(kind, bytes) else str(kind)
 
 
 def write_stock_layer(layers: h5py.Group, op: Op, in_shape: tuple[int, ...]) -> int:
@@ -100,8 +97,8 @@ def write_stock_layer(layers: h5py.Group, op: Op, in_shape: tuple[int, ...]) -> 
             positions, channels = in_shape
             weight = weight.reshape(-1, positions, channels).transpose(0, 2, 1).reshape(len(weight), -1)
             group.attrs["map"] = in_shape
-    group.create_dataset("weight", data=weight.astype(np.int32), compression="gzip")
-    group["bias"] = op.bias.astype(np.int32)  # type: ignore[attr-defined]
+    group.create_dataset("weight", data=int32(weight, f"layer/{index}/weight"), compression="gzip")
+    group["bias"] = int32(op.bias, f"layer/{index}/bias")  # type: ignore[attr-defined]
     neuron: Cuba = op.neuron  # type: ignore[attr-defined]
     if not resets.stock(neuron):
         raise DeployError(f"layer/{index}", "has a soft reset or several levels, unknown to stock NetX", "export the net with its graph")

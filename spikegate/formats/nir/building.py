@@ -29,6 +29,7 @@ from spikegate.ops.inject import Inject
 from spikegate.ops.lif import Lif
 from spikegate.ops.max_pool import MaxPool
 from spikegate.ops.membrane import Membrane
+from spikegate.reading.numbers import int32
 from spikegate.synapses.synapse import Padding
 
 
@@ -110,7 +111,7 @@ class Building:
         neuron = self._cuba(f) if f.units.shared and f.proven else None  # blocks have no rule for the worst case
         if isinstance(m, Window):
             plain = m.stride[0] == m.stride[1]
-            weight, by_channel = m.weight.astype(np.int32), _channels(bias, p.shape)
+            weight, by_channel = int32(m.weight, name), _channels(bias, p.shape)
             if neuron is not None and plain:
                 return Conv(weight, by_channel, m.grid, m.stride[0], padding_of(m), m.groups, neuron)
             return BlockConv(weight, NONE, by_channel, m.grid, m.stride, m.padding, groups=m.groups, neuron=_leaky(p))
@@ -119,9 +120,9 @@ class Building:
         weight, (kernel, grid) = columns(m, source), full_kernel(m, source)
         if name in self.wires.wide:
             if neuron is None or any(not self.wires.two_axes(s.name) for s in f.units.terms[0].sources):
-                return BlockConv(kernel, NONE, bias.astype(np.int32), grid, neuron=_leaky(p))
-            return Conv(kernel, bias.astype(np.int32), grid, neuron=neuron)
-        return Dense(weight, bias.astype(np.int32), neuron) if neuron else BlockDense(weight, NONE, bias.astype(np.int32), _leaky(p))
+                return BlockConv(kernel, NONE, int32(bias, name), grid, neuron=_leaky(p))
+            return Conv(kernel, int32(bias, name), grid, neuron=neuron)
+        return Dense(weight, int32(bias, name), neuron) if neuron else BlockDense(weight, NONE, int32(bias, name), _leaky(p))
 
     def _pool(self, p: Placed, sources: tuple[Source, ...]) -> MaxPool | None:
         """An OR over windows: equal weights, neurons without memory that one spike reaches."""
@@ -146,8 +147,8 @@ class Building:
         back, onward = solid(f.maps[own[0]], False), solid(f.maps[1 - own[0]], False)
         assert isinstance(back, Matrix) and isinstance(onward, Matrix)
         source = {self.wires.maps[s.name] for s in terms[1 - own[0]].sources}.pop()
-        bias = (f.bias + sum(f.biases)).astype(np.int32)
-        op = BlockRecurrent(columns(onward, source), NONE, back.weight.astype(np.int32), bias, _leaky(p))
+        bias = int32(f.bias + sum(f.biases), name)
+        op = BlockRecurrent(columns(onward, source), NONE, int32(back.weight, name), bias, _leaky(p))
         self.wires.add(name, op, [*(("x", s) for s in terms[1 - own[0]].sources), ("s", Source(name, 1))])
 
     def _several(self, name: str, p: Placed, shape: tuple[int, ...]) -> None:
@@ -174,12 +175,12 @@ class Building:
         """Synapses of one source; those of one node that several layers read alike are there once."""
         where = self.wires.maps[s.name]
         if isinstance(m, Window):
-            fields: dict[str, Any] = {"weight": m.weight.astype(np.int32), "bias": _channels(bias, p.shape), "grid": m.grid}
+            fields: dict[str, Any] = {"weight": int32(m.weight, reader), "bias": _channels(bias, p.shape), "grid": m.grid}
             fields |= {"stride": m.stride[0], "padding": padding_of(m), "groups": m.groups}
         else:
             assert isinstance(m, Matrix)
             kernel, grid = full_kernel(m, where)
-            fields = {"weight": kernel, "bias": bias.astype(np.int32), "grid": grid}
+            fields = {"weight": kernel, "bias": int32(bias, reader), "grid": grid}
         return self.wires.current(node or f"{reader}.synapses", Current(**fields), s, reader)
 
 
@@ -190,29 +191,29 @@ def padding_of(m: Window) -> Padding:
 def _channels(values: np.ndarray, shape: Shape) -> np.ndarray:
     found = per_channel(values, shape)
     assert found is not None
-    return found.astype(np.int32)
+    return int32(found, "NIR")
 
 
 def columns(m: Matrix, from_map: bool) -> np.ndarray:
     """Weights [outputs, inputs] with the inputs as the source numbers them: positions first for a map."""
     if not from_map:
-        return m.weight.astype(np.int32)
+        return int32(m.weight, "NIR")
     channels = as_map(m.in_shape)[0]
-    return m.weight.reshape(len(m.weight), channels, -1).transpose(0, 2, 1).reshape(len(m.weight), -1).astype(np.int32)
+    return int32(m.weight.reshape(len(m.weight), channels, -1).transpose(0, 2, 1).reshape(len(m.weight), -1), "NIR")
 
 
 def full_kernel(m: Matrix, from_map: bool) -> tuple[np.ndarray, tuple[int, int]]:
     """(weights, grid) of a convolution whose one window is the whole source."""
     channels, height, width = as_map(m.in_shape)
     kernel = (len(m.weight), channels, height, width) if from_map else (*m.weight.shape, 1, 1)
-    return m.weight.reshape(kernel).astype(np.int32), (height, width) if from_map else (1, 1)
+    return int32(m.weight.reshape(kernel), "NIR"), (height, width) if from_map else (1, 1)
 
 
 def _leaky(p: Placed) -> Leaky:
     def per(d: np.ndarray) -> Any:
         if d.size == 1:
             return int(d[0])
-        return _channels(d, p.shape) if p.is_map else d.astype(np.int32)
+        return _channels(d, p.shape) if p.is_map else int32(d, p.fit.units.name)
 
     reset, v_step, levels = _reset(p.fit)
     return Leaky(per(p.fit.i_decay), per(p.fit.v_decay), p.fit.vth, reset=reset, v_step=v_step, levels=levels)

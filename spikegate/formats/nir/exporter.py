@@ -9,6 +9,7 @@ incoming edges add up. The host's integers enter at ``Input`` and are repeated i
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from spikegate.files import atomic
+from spikegate.files import write_bytes
 from spikegate.graph.ir import INPUT, DeployError, Graph
 from spikegate.neurons import resets
 from spikegate.neurons.cuba import DECAY_ONE, Cuba
@@ -66,9 +67,9 @@ def write_nir(graph: Graph, path: Path) -> None:
     """Write `to_nir` as a NIR file."""
     import nir
 
-    made = to_nir(graph)
-    with atomic(path) as part:
-        nir.write(part, made)
+    held = io.BytesIO()
+    nir.write(held, to_nir(graph))
+    write_bytes(path, held.getbuffer())
 
 
 def grid_of(graph: Graph, name: str) -> Grid:

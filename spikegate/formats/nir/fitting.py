@@ -13,6 +13,7 @@ from spikegate.formats.nir.units import Units, reach, row_sums, times, values
 from spikegate.neurons.cuba import DECAY_ONE, LIMIT, MANT_SHIFT, VTH_MANT_MAX, Cuba
 from spikegate.neurons.resets import STEP_MAX
 from spikegate.ops.readout import REACH
+from spikegate.reading.numbers import wide
 from spikegate.synapses.rounding import BIAS_MAX, ROOM, best_scale, rounded
 from spikegate.synapses.synapse import FLOAT_EXACT, WEIGHT_MAX, WEIGHT_MIN
 
@@ -255,9 +256,9 @@ def _changes(u: Units, scale: float) -> list[str]:
 
 def _made(u: Units, scale: float, vth: int, notes: list[str]) -> Fitted:
     def whole(b: np.ndarray) -> np.ndarray:
-        return np.round(b * scale).astype(np.int64)
+        return wide(np.round(b * scale), u.name)
 
     maps = [times(t.map, scale, True) for t in u.terms]
-    decays = [np.round(d).astype(np.int64) for d in (u.i_decay, u.v_decay)]
+    decays = [wide(np.round(d), u.name) for d in (u.i_decay, u.v_decay)]
     v_step = max(1, round(u.step * scale)) if u.step else 0
     return Fitted(u, scale, maps, [whole(b) for b in u.biases], whole(u.bias), vth, decays[0], decays[1], notes, v_step)

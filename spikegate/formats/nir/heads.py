@@ -17,6 +17,7 @@ from spikegate.ops.block_dense import NONE, BlockDense
 from spikegate.ops.current import Current
 from spikegate.ops.exit_gate import NEVER, ExitGate
 from spikegate.ops.readout import Readout
+from spikegate.reading.numbers import int32
 
 
 def add_head(wires: Wires, plan: Plan, placed: Placed | None) -> None:
@@ -59,15 +60,15 @@ def _scores(wires: Wires, plan: Plan, placed: Placed) -> None:
         from_map = wires.maps[t.sources[0].name]
         if weight is None:
             rows = (classes, channels, height * width) if from_map else (classes, size_of(m.in_shape), 1)
-            weight = m.weight.reshape(rows).transpose(0, 2, 1).astype(np.int32)
+            weight = int32(m.weight.reshape(rows).transpose(0, 2, 1), head.name)
             wired += [("x", s) for s in t.sources]
             continue
         kernel, grid = ((classes, channels, height, width), (height, width)) if from_map else ((*m.weight.shape, 1, 1), (1, 1))
         for s in t.sources:
-            op = Current(m.weight.reshape(kernel).astype(np.int32), np.zeros(classes, np.int32), grid)
+            op = Current(int32(m.weight.reshape(kernel), head.name), np.zeros(classes, np.int32), grid)
             wired.append(("current", Source(wires.current(t.node or head.name, op, s, head.name))))
     name = wires.free(head.name)
-    wires.add(name, Readout(weight, bias.astype(np.int32), plan.timesteps), wired)
+    wires.add(name, Readout(weight, int32(bias, name), plan.timesteps), wired)
     gate = ExitGate(classes, plan.timesteps, np.full(plan.timesteps, NEVER))
     wires.add(wires.free(head.output), gate, [("logits", Source(name))])
 
@@ -78,11 +79,11 @@ def _voltage(wires: Wires, name: str, placed: Placed) -> None:
         raise DeployError(name, "is an integrator driven by several maps or, behind a synaptic current, by a bias", "give it one Linear")
     (m,), sources = f.maps, f.units.terms[0].sources
     assert isinstance(m, Matrix)
-    decays = [int(d[0]) if d.size == 1 else d.astype(np.int32) for d in (f.i_decay, f.v_decay)]
+    decays = [int(d[0]) if d.size == 1 else int32(d, name) for d in (f.i_decay, f.v_decay)]
     weight = m.weight
     if wires.maps[sources[0].name]:
         channels = as_map(m.in_shape)[0]
         weight = weight.reshape(len(weight), channels, -1).transpose(0, 2, 1).reshape(len(weight), -1)
-    bias = (f.bias + f.biases[0]).astype(np.int32)
-    op = BlockDense(weight.astype(np.int32), NONE, bias, Leaky(decays[0], decays[1], 1, output=VOLTAGE))
+    bias = int32(f.bias + f.biases[0], name)
+    op = BlockDense(int32(weight, name), NONE, bias, Leaky(decays[0], decays[1], 1, output=VOLTAGE))
     wires.add(wires.free(name), op, [("x", s) for s in sources])

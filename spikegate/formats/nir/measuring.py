@@ -13,6 +13,7 @@ from spikegate.formats.nir.linear import as_map, size_of
 from spikegate.formats.nir.plan import Plan
 from spikegate.formats.nir.report import Report
 from spikegate.graph.ir import Graph
+from spikegate.reading.numbers import int32
 
 RATE = 0.2  # share of inputs that spike in generated samples
 SAMPLES = 16
@@ -38,14 +39,14 @@ def samples(plan: Plan, calibrate: np.ndarray | float | None) -> tuple[np.ndarra
             x = x.swapaxes(2, 3)
         elif x.shape[2:] != plan.input_shape and x.shape[2:] != (1, size):
             raise DeployError("calibration", f"has shape {list(x.shape)}", f"give [samples, {told}]")
-        return x.reshape(len(x), plan.timesteps, size).astype(np.int32), "given samples"
+        return int32(x.reshape(len(x), plan.timesteps, size) * 1, "calibration"), "given samples"
     rate = RATE if calibrate is None else float(calibrate)
     if not 0 <= rate <= 1:
         raise DeployError("calibration", f"rate {rate} is no share", "give 0 to 1, or samples")
     rng = np.random.default_rng(0)
     shape = (SAMPLES, plan.timesteps, size)
     values = np.ones(shape, int) if p.binary else rng.integers(p.low, p.high + 1, shape)
-    return np.where(rng.random(shape) < rate, values, np.clip(0, p.low, p.high)).astype(np.int32), f"made up, rate {rate:g}"
+    return int32(np.where(rng.random(shape) < rate, values, np.clip(0, p.low, p.high)), "calibration"), f"made up, rate {rate:g}"
 
 
 def measure(graph: Graph, plan: Plan, floats: FloatRun, report: Report, x: np.ndarray) -> None:

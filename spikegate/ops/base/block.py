@@ -17,6 +17,7 @@ from spikegate.neurons.base import Neuron
 from spikegate.synapses.taps import Taps
 
 WEIGHT_RANGE = (-256, 254)
+UNSIGNED = 255  # the most that a synapse without negative weights holds; lava-dl before 0.4 clamped to it
 
 
 class Block(Op):
@@ -68,8 +69,13 @@ class Block(Op):
     def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Shapes that fit, ranges that the arithmetic covers."""
         for w in (self.weight, self.weight_imag):
-            if w.size and (w.min() < WEIGHT_RANGE[0] or w.max() > WEIGHT_RANGE[1]):
-                yield f"weights span [{w.min()}, {w.max()}], a synapse holds {list(WEIGHT_RANGE)}", "export with quantised weights"
+            low, high = (WEIGHT_RANGE[0], UNSIGNED if w.size and w.min() >= 0 else WEIGHT_RANGE[1])
+            if w.size and (w.min() < low or w.max() > high):
+                hint = "export with quantised weights; 255 of lava-dl before 0.4: set it to 254, as stock NetX does without saying so"
+                yield f"weights span [{w.min()}, {w.max()}], a synapse holds {[low, high]}", hint
+        if self.weight_imag.size and self.weight_imag.shape != self.weight.shape:
+            yield f"real weights {self.weight.shape}, imaginary ones {self.weight_imag.shape}", "a complex weight has both parts"
+            return
         yield from self.neuron.problems(self.out_shape[-1])
         if self.neuron.complex != bool(self.weight_imag.size):
             yield f"neuron {self.neuron.kind} and {len(self.synapses)} set(s) of weights do not fit", "resonators take complex weights"

@@ -9,11 +9,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from spikegate.train.backends.seam import HELD, IDLE, RUNS
+
 F = np.float32
 ZERO, ONE = F(0), F(1)
 STATE, GRAIN = F(4096), F(1 / 4096)  # SLAYER's states are integers / 4096
 FLUSH = 64  # rows summed in float32 before they go to float64
-RUNS, HELD, IDLE = 0, 1, 2  # what the neurons do in a timestep: all, integrate without firing or reset, nothing
 
 compiled = njit(cache=True, nogil=True, error_model="numpy")
 
