@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 
 import spikegate
+from spikegate.command import stdout
 from spikegate.command.table import COMMANDS
 
 
@@ -21,12 +22,13 @@ def overview() -> str:
 def main() -> None:
     """Dispatch to a command; exit codes as of `spikegate.command.cli`: 0 done, 1 a problem, 2 wrong usage, 130 interrupted."""
     given = sys.argv[1:]
-    if not given or given[0] in ("-h", "--help", "help"):
-        print(overview())
+    stdout.ensure()
+    if not given or given[0] in ("-h", "--help", "help", "-V", "--version"):
+        try:
+            print(f"spikegate {spikegate.__version__}" if given and given[0] in ("-V", "--version") else overview(), flush=True)
+        except OSError:  # nobody reads it
+            stdout.discard()
         sys.exit(0 if given else 2)
-    if given[0] in ("-V", "--version"):
-        print(f"spikegate {spikegate.__version__}")
-        return
     name, rest = given[0], given[1:]
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, 1)

@@ -26,9 +26,14 @@ class DeployError(Exception):
         super().__init__(f"{self.where}: {self.problem}\n  hint: {self.hint}")
 
 
+def escaped(text: object) -> str:
+    """A text that may come from a file, fit for a terminal: printable characters, tabs and line ends alone."""
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in str(text))
+
+
 def shown(text: object) -> str:
-    """A text that may come from a file, fit for a terminal: printable characters and line ends alone, long lines cut in the middle."""
-    lines = ("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line) for line in str(text).split("\n"))
+    """`escaped`, and long lines cut in the middle."""
+    lines = escaped(text).split("\n")
     return "\n".join(line if len(line) <= LONGEST else f"{line[: LONGEST - 100]} ... {line[-90:]}" for line in lines)
 
 

@@ -97,7 +97,7 @@ def together(folder: Path, last: str) -> Iterator[Path]:
         raise _unwritable(folder, e, "choose a writable folder with --output") from None
     try:
         yield part
-        names = sorted((p.name for p in part.iterdir()), key=lambda name: name == last)
+        names = sorted((p.name for p in part.iterdir()), key=lambda name: (name == last, name))
         if last in names:
             (folder / last).unlink(missing_ok=True)
         for name in names:

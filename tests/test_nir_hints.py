@@ -143,7 +143,7 @@ def rounding(t: Try, m: re.Match[str]) -> None:
 DO: tuple[tuple[str, Callable[[Try, re.Match[str]], None]], ...] = (  # what a hint says -> the same, done
     (r"import_nir", rounding),
     (r"--dt|timestep in seconds", told(dt=1e-4)),
-    (r"^give timesteps|give a whole number of at least 1", told(timesteps=4)),
+    (r"^give timesteps|give a whole number from 1", told(timesteps=4)),
     (r"leave one Input", drop("Input")),
     (r"leave one Output", drop("Output")),
     (r"double the weights", doubled),

@@ -27,6 +27,7 @@ from spikegate.deploy.network.staging import usable_cores
 from spikegate.deploy.network.starting import PROTOCOLS, Running, named_limits
 from spikegate.deploy.network.watchdog import IDLE, Pulse, Pulses
 from spikegate.deploy.network.watching import Watch
+from spikegate.engine.arguments import checked
 from spikegate.engine.chip_time.schedule import Schedule
 from spikegate.engine.injector import fit, free_running, span_of
 from spikegate.engine.integer import warm
@@ -175,6 +176,7 @@ class Network:
             progress: Callable[[int], None] | None = None) -> Record:
         """Run samples through the network; parameters and record as of `spikegate.engine.integer.run`. May be called again."""
         with self._my_turn():
+            inputs, labels = checked(self.graph, inputs, labels)
             fit(self.graph, inputs)  # refuses unfit inputs here, not in another process
             collector = self._collector(len(inputs), spikes)
             if len(inputs):

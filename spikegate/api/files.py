@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spikegate.api.paths import as_path
 from spikegate.command.extras import needs
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def read_netx(path: str | Path, *, input_shape: tuple[int, ...] | None = None) -
     """
     from spikegate.formats.netx.graph_file import read_graph
 
-    return read_graph(Path(path), input_shape=input_shape)
+    return read_graph(as_path("path", path), input_shape=input_shape)
 
 
 def write_netx(graph: Graph, path: str | Path) -> None:
@@ -36,7 +37,7 @@ def write_netx(graph: Graph, path: str | Path) -> None:
     """
     from spikegate.formats.netx.graph_file import write_graph
 
-    write_graph(graph, Path(path))
+    write_graph(graph, as_path("path", path))
 
 
 def read_nir(path: str | Path, timesteps: int | None = None) -> Graph:
@@ -50,7 +51,7 @@ def read_nir(path: str | Path, timesteps: int | None = None) -> Graph:
     with needs("NIR"):
         from spikegate.formats.nir.importer import read_nir as read
 
-        return read(Path(path), timesteps)
+        return read(as_path("path", path), timesteps)
 
 
 def write_nir(graph: Graph, path: str | Path) -> None:
@@ -64,4 +65,4 @@ def write_nir(graph: Graph, path: str | Path) -> None:
     with needs("NIR"):
         from spikegate.formats.nir.exporter import write_nir as write
 
-        write(graph, Path(path))
+        write(graph, as_path("path", path))

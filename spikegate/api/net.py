@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from spikegate.api.paths import as_path
 from spikegate.deploy.bundle import Bundle, load_images, open_export
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def load(net: str | Path | None = None) -> Net:
     DeployError
         No such net, or files that are missing or damaged.
     """
-    return Net(open_export(None if net is None else Path(net)))
+    return Net(open_export(None if net is None else as_path("net", net)))
 
 
 class Net:

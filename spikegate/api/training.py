@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spikegate.api.net import Net, load
+from spikegate.api.paths import as_path
 from spikegate.command.extras import needs
 
 
@@ -48,7 +49,7 @@ def export(run: str | Path, output: str | Path | None = None, *, exit_drop: floa
     """
     from spikegate.command.runs import find_run
 
-    folder = find_run(Path(run))
+    folder = find_run(as_path("run", run))
     with needs("export"):
         from spikegate.convert.trained_run import write_export
 

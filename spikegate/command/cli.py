@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -13,11 +14,13 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
+from spikegate.command import stdout
 from spikegate.command.ending import as_ctrl_c
 from spikegate.command.extras import absent
 from spikegate.command.table import as_called
-from spikegate.errors import DeployError
+from spikegate.errors import DeployError, escaped, hint_of
 
+stdout.ensure()
 T = TypeVar("T")
 
 
@@ -25,7 +28,7 @@ class CommandConsole(Console):
     """Prints texts with the commands named as they were called."""
 
     def print(self, *objects: Any, **options: Any) -> None:
-        super().print(*(as_called(o) if isinstance(o, str) else o for o in objects), **options)
+        super().print(*(as_called(escaped(o)) if isinstance(o, str) else o for o in objects), **options)
 
 
 console = CommandConsole(highlight=False, width=None if sys.stdout.isatty() else 140)
@@ -47,7 +50,10 @@ def run(main: Callable[[], None]) -> None:
     logging.basicConfig(level=os.environ.get("SPIKEGATE_LOG", "WARNING"), format="%(name)s: %(message)s")
     try:
         with as_ctrl_c():
-            main()
+            try:
+                main()
+            finally:
+                sys.stdout.flush()
     except DeployError as e:
         if os.environ.get("SPIKEGATE_DEBUG"):
             raise
@@ -60,20 +66,30 @@ def run(main: Callable[[], None]) -> None:
         errors.print(f"error: {found}", style="red", markup=False, soft_wrap=True)
         sys.exit(1)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        stdout.discard()
         sys.exit(0)
-    except OSError as e:
-        if os.environ.get("SPIKEGATE_DEBUG"):
+    except (OSError, MemoryError, ImportError) as e:
+        said = _of_the_system(e)
+        if said is None or os.environ.get("SPIKEGATE_DEBUG"):
             raise
-        name = f"{e.filename}: " if e.filename else ""
-        errors.print(
-            f"error: {name}{e.strerror or e}\n  hint: check the path, its permissions and the free space", style="red", markup=False
-        )
+        stdout.discard()
+        errors.print(f"error: {said}", style="red", markup=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         with contextlib.suppress(OSError):  # the terminal may be gone
             errors.print("interrupted", style="red")
         sys.exit(130)
+
+
+def _of_the_system(e: BaseException) -> DeployError | None:
+    """What the system refused, as an error to act on; None for an import that failed for another reason."""
+    if isinstance(e, MemoryError):
+        return DeployError("memory", "there is not enough", "use fewer images or a smaller --batch, or close other programs")
+    if isinstance(e, OSError):
+        hint = hint_of(e, "check the path, its permissions and the free space")
+        return DeployError(str(e.filename or "the system"), str(e.strerror or e), hint)
+    full = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return DeployError("the system", full.strerror, hint_of(full, "")) if full.strerror in str(e) else None
 
 
 def print_json(value: Any) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 
+from spikegate.engine.arguments import checked
 from spikegate.engine.injector import Injector as Injector
 from spikegate.engine.injector import Slots, span_of
 from spikegate.engine.record import Record
@@ -78,8 +79,9 @@ def run(
     Raises
     ------
     DeployError
-        For inputs that do not fit the net.
+        For inputs and labels that do not fit the net, and a batch below 1.
     """
+    inputs, labels = checked(graph, inputs, labels, batch)
     injector = Injector(graph, inputs, batch, span_of(graph, min(batch, len(inputs))))
     stage = Stage(graph, list(graph.ops), len(injector.sample), injector.span)
     recorder = Recorder(graph, len(inputs), spikes)

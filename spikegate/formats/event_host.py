@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from spikegate.engine.arguments import as_array
 from spikegate.formats.host import Host
 from spikegate.graph.ir import DeployError, Graph
 
@@ -34,6 +35,7 @@ class EventHost:
         DeployError
             For anything but uint8 frames of the trained shape and value range.
         """
+        images = as_array("recordings", images)
         if images.dtype != np.uint8 or images.shape[1:] != self.image_shape:
             what = f"are {images.dtype} {list(images.shape)}, the net takes uint8 [N, {', '.join(map(str, self.image_shape))}]"
             raise DeployError("recordings", what, "use the data set that the net was trained on")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spikegate.engine.arguments import as_array
 from spikegate.files import write_bytes
 from spikegate.formats.host_conv import HostConv as HostConv
 from spikegate.formats.host_conv import host_bound as host_bound
@@ -82,6 +83,7 @@ class Host:
         DeployError
             For anything but uint8 images of the trained shape and value range.
         """
+        images = as_array("images", images)
         if images.dtype != np.uint8 or images.shape[1:] != self.image_shape:
             raise DeployError(
                 "images",

@@ -27,6 +27,7 @@ from spikegate.graph.signals import Payload as Payload
 from spikegate.graph.signals import Payloads as Payloads
 from spikegate.graph.signals import Problems as Problems
 from spikegate.graph.signals import Shapes as Shapes
+from spikegate.graph.signals import Size as Size
 from spikegate.graph.signals import Sources as Sources
 from spikegate.graph.signals import State as State
 from spikegate.graph.signals import credit_of as credit_of
@@ -44,16 +45,6 @@ from spikegate.kernels.counters import COUNTERS as COUNTERS
 
 INPUT = "input"  # name of the host's signal
 BINARY = Payload(0, 1)
-
-
-@dataclass(frozen=True)
-class Size:
-    """Size of an op on a chip. `synapses` are counted unrolled; `weight_bits` as stored once."""
-
-    neurons: int = 0
-    synapses: int = 0
-    weight_bits: int = 0
-    state_bits: int = 0
 
 
 class Op:

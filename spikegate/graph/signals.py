@@ -42,6 +42,16 @@ class Payload:
         return "binary" if self.binary else f"graded {self.bits} bit [{self.low}, {self.high}]"
 
 
+@dataclass(frozen=True)
+class Size:
+    """Size of an op on a chip. `synapses` are counted unrolled; `weight_bits` as stored once."""
+
+    neurons: int = 0
+    synapses: int = 0
+    weight_bits: int = 0
+    state_bits: int = 0
+
+
 Payloads = dict[str, list[Payload]]  # slot -> payload of each source
 
 

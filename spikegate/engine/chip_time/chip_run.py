@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spikegate.engine.arguments import checked
 from spikegate.engine.chip_time.reindex import Reindexed
 from spikegate.engine.chip_time.schedule import Schedule, Unit
 from spikegate.engine.injector import Injector
@@ -176,6 +177,7 @@ def run(
     DeployError
         For inputs that do not fit the net.
     """
+    inputs, labels = checked(schedule.graph, inputs, labels, batch)
     entrance = Entrance(schedule, inputs, batch)
     decider = deciding(schedule)
     stage = ChipStage(schedule, list(schedule.units), len(entrance.injector.sample))

@@ -11,6 +11,7 @@ from spikegate.formats.netx.pipeline import Layer
 from spikegate.neurons.leaky import SPIKES, Alif, Leaky
 from spikegate.neurons.resonator import Adrf, Rf
 from spikegate.neurons.sigma_delta import Delta, SigmaDelta
+from spikegate.reading.numbers import int32
 
 CUBA = {"vth": ("vth", 0), "du": ("i_decay", 1), "dv": ("v_decay", 0)}  # Var: field of our neuron, what stock takes off
 ONLY_VTH = {"vth": ("vth", 0)}
@@ -58,6 +59,6 @@ class OpenState:
             return
         field, less = self.fields[name]
         new = np.asarray(value, np.int64) + less
-        kept = int(new.ravel()[0]) if new.size == 1 else new.astype(np.int32).ravel()
+        kept = int(new.ravel()[0]) if new.size == 1 else int32(new, f"{layer.name}.{name}").ravel()
         if not np.array_equal(kept, getattr(layer.neuron, field)):
             layer.neuron = dataclasses.replace(layer.neuron, **{field: kept})  # type: ignore[type-var,arg-type]

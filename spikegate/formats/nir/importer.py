@@ -31,6 +31,8 @@ from spikegate.graph.ir import Graph, load_ops
 from spikegate.neurons.cuba import MANT_SHIFT
 from spikegate.neurons.resets import LEVELS_MAX
 
+TIMESTEPS_MAX = 4096
+
 
 def read_nir(path: Path, timesteps: int | None = None, dt: float | None = None, reset: str = ZERO, levels: int = 1) -> Graph:
     """`from_nir` of a file; a DeployError names what is missing or damaged."""
@@ -183,8 +185,8 @@ def _reported(plan: Plan, placed: dict[str, Placed], head: Placed | None, alone:
 
 def _count(steps: Any) -> int:
     plain = isinstance(steps, int | float | np.number) and not isinstance(steps, bool)
-    if not plain or not np.isfinite(steps) or steps != int(steps) or steps < 1:
-        raise DeployError("timesteps", f"is {steps}", "give a whole number of at least 1")
+    if not plain or not np.isfinite(steps) or steps != int(steps) or not 1 <= steps <= TIMESTEPS_MAX:
+        raise DeployError("timesteps", f"is {steps}", f"give a whole number from 1 to {TIMESTEPS_MAX}")
     return int(steps)
 
 

@@ -61,7 +61,8 @@ def _node(name: str, found: dict[str, Any]) -> Any:
 
     try:
         if str(found["type"]) != "NIRGraph":
-            return nir.dict2NIRNode(_alike(dict(found)))
+            with np.errstate(all="raise"):  # sizes that overflow would be other sizes
+                return nir.dict2NIRNode(_alike(dict(found)))
         parts, pairs = dict(found["nodes"]), np.asarray(found["edges"]).reshape(-1, 2)
         metadata = found.get("metadata", {})
     except KeyError as e:
@@ -95,8 +96,10 @@ def unfolded(graph: Any) -> Flat:
     DeployError
         Naming each node that is unknown, every edge that leads nowhere or is there twice.
     """
-    flat = Flat(metadata=dict(graph.metadata))
+    flat = Flat(metadata=_facts("NIR", graph))
     _unfold(graph, "", flat)
+    for name, node in flat.nodes.items():
+        _facts(name, node)
     unknown = [f"{n} ({flat.kind(n)})" for n in flat.nodes if flat.kind(n) not in FIELDS]
     if unknown:
         raise DeployError("NIR", f"cannot take {', '.join(unknown)}", f"known: {', '.join(FIELDS)}")
@@ -108,6 +111,13 @@ def unfolded(graph: Any) -> Flat:
             if not np.isfinite(values.astype(float)).all():
                 raise DeployError(name, f"{f} has values that are not finite", "look for a training that diverged")
     return flat
+
+
+def _facts(name: str, node: Any) -> dict[str, Any]:
+    """A node's metadata; a DeployError where it is no mapping."""
+    if not isinstance(node.metadata, dict):
+        raise DeployError(name, "metadata is no mapping", "write the file with nir 1.0.8")
+    return dict(node.metadata)
 
 
 def _unfold(graph: Any, prefix: str, flat: Flat) -> tuple[list[str], list[str]]:

@@ -73,6 +73,9 @@ class Block(Op):
             if w.size and (w.min() < low or w.max() > high):
                 hint = "export with quantised weights; 255 of lava-dl before 0.4: set it to 254, as stock NetX does without saying so"
                 yield f"weights span [{w.min()}, {w.max()}], a synapse holds {[low, high]}", hint
+        if self.weight_imag.size and self.weight_imag.shape != self.weight.shape:
+            yield f"real weights {self.weight.shape}, imaginary ones {self.weight_imag.shape}", "a complex weight has both parts"
+            return
         yield from self.neuron.problems(self.out_shape[-1])
         if self.neuron.complex != bool(self.weight_imag.size):
             yield f"neuron {self.neuron.kind} and {len(self.synapses)} set(s) of weights do not fit", "resonators take complex weights"
