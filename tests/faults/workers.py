@@ -27,6 +27,7 @@ if not __package__:  # run as a file
 import numpy as np
 
 from spikegate.deploy.network.network import Network
+from spikegate.deploy.network.watchdog import STEPS
 from spikegate.engine import integer
 from spikegate.graph.ir import DeployError
 from tests.test_lava import halting_net, samples
@@ -49,7 +50,7 @@ def spinners(number: int) -> Iterator[None]:
             process.wait()
 
 
-def disturbed(rng: random.Random, k: int) -> dict[str, Any]:
+def disturbed(rng: random.Random, k: int, x: np.ndarray) -> dict[str, Any]:
     """Kill or stop a process of a running network; seconds until it is named."""
     number, mapping = (signal.SIGKILL, signal.SIGSTOP)[k % 2], MAPPINGS[k // 2 % 3]
     network = Network(halting_net(), mapping, rng.choice((2, 8)), rng.choice(("async", "loihi")))
@@ -57,7 +58,9 @@ def disturbed(rng: random.Random, k: int) -> dict[str, Any]:
     at: list[float] = []
 
     def strike() -> None:
-        time.sleep(rng.uniform(0.2, 1.5))
+        while network.pulses.table[1, STEPS] < 10:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 1))
         at.append(time.monotonic())
         os.kill(victim, number)
 
@@ -65,7 +68,7 @@ def disturbed(rng: random.Random, k: int) -> dict[str, Any]:
     striker.start()
     load, error = round(os.getloadavg()[0], 1), ""
     try:
-        network.run(samples(10**6))
+        network.run(x)
     except DeployError as e:
         error = str(e)
     seconds = time.monotonic() - at[0]
@@ -78,7 +81,7 @@ def disturbed(rng: random.Random, k: int) -> dict[str, Any]:
 def undisturbed(rng: random.Random, runs: int) -> list[str]:
     """False alarms in so many runs, twenty on each network."""
     alarms = []
-    graph, x = halting_net(), samples(300)
+    graph, x = halting_net(), samples(100)
     reference = integer.run(graph, x)
     for k in range(0, runs, 20):
         try:
@@ -98,9 +101,10 @@ def main() -> None:
     rng, begun = random.Random(args.seed), time.monotonic()
     rows: list[dict[str, Any]] = []
     if args.trials:
+        x = samples(200_000)
         with spinners(args.load):
             for k in range(args.trials):
-                rows.append(disturbed(rng, k))
+                rows.append(disturbed(rng, k, x))
                 print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     middle = time.monotonic()
     alarms, load = [], 0.0
