@@ -20,7 +20,8 @@ Point = dict[str, Any]
 
 
 def curves(plan_name: str = "digits", cost: str = "paper45", *, jobs: int = 1, data_path: Path | None = None, report_only: bool = False,
-           as_json: bool = False, output: Path | None = None, runs: Path = RUNS, results: Path | None = None) -> int:
+           as_json: bool = False, output: Path | None = None, runs: Path = RUNS, results: Path | None = None,
+           cluster: str | None = None) -> int:
     """Measure, write, print; returns how many nets failed. Parameters as the options of bench/curves.py.
 
     Raises
@@ -37,7 +38,7 @@ def curves(plan_name: str = "digits", cost: str = "paper45", *, jobs: int = 1, d
     if not report_only:
         wanted = [row for _, rows in made for row in rows]
         plan.rows += [row for row in wanted if row.name not in [r.name for r in plan.rows]]
-        failed = measure_all(work, wanted, 1, jobs)
+        failed = measure_all(work, wanted, 1, jobs, cluster)
     points = [p for curve, rows in made for p in curve_points(work, curve, rows, table)] + static_points(work, table)
     if not points:
         raise DeployError(str(work.results / plan.name), "holds no results yet", f"run python bench/systems.py {plan_name} first")

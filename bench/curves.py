@@ -28,6 +28,8 @@ class Args:
     """Cost table of the energy axis."""
     jobs: int = 1
     """Nets that are worked on at a time."""
+    cluster: str | None = None
+    """Work on the nets elsewhere: local:N, or tcp://host:port of a Dask scheduler whose workers see these folders."""
     data_path: Path | None = None
     """Local copy of the data, as train/run.py's --data.path."""
     report_only: bool = False
@@ -48,7 +50,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     from bench.curve_points import curves
 
-    failed = curves(args.plan, args.cost, jobs=args.jobs, data_path=args.data_path, report_only=args.report_only, as_json=args.json,
+    failed = curves(args.plan, args.cost, jobs=args.jobs,
+                    cluster=args.cluster, data_path=args.data_path, report_only=args.report_only, as_json=args.json,
                     output=args.output, runs=args.runs, results=args.results)
     if failed:
         sys.exit(1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -42,7 +44,7 @@ class Bench:
     results: Path = RESULTS
     data: Path | None = None
     lava: bool = False
-    call: Run = field(default=lambda command, log: command_output(command, log))
+    call: Run = field(default_factory=lambda: command_output)
 
     def result_path(self, row: Row, seed: int) -> Path:
         part = "curves" if "@" in row.name else ""
@@ -217,7 +219,7 @@ def command_output(command: list[str], log: Path) -> str:
         file.write(f"$ python {' '.join(command)}\n")
         file.flush()
         start = file.tell()
-        with subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT, env=environment) as process:
+        with subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT, env=environment, preexec_fn=ends_with_parent) as process:
             RUNNING.add(process)
             code = process.wait()
             RUNNING.discard(process)
@@ -227,6 +229,12 @@ def command_output(command: list[str], log: Path) -> str:
         hint = f"see {log}; what was done is kept, the same bench command goes on from here"
         raise DeployError(f"python {' '.join(command[:2])}", f"ended with {code}:\n  " + "\n  ".join(lines), hint)
     return output
+
+
+def ends_with_parent() -> None:
+    """A command stops, resumable, when the process that started it is killed: else a worker that takes over would find it still writing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def stop_commands() -> None:

@@ -1,7 +1,7 @@
 """python bench/mutants.py: changes one constant or comparison of an op, neuron, synapse or kernel at a time and counts what tests notice.
 
-Each mutant runs in a forked process that sees the changed source in memory; no source file is written. The kernels of a changed file are
-compiled anew and not kept, all others come from their place on disk.
+Each mutant runs in a forked process that sees the changed source in memory; no source file is written. The kernels of a changed file,
+and all that call them, are compiled anew and not kept; others come from their place on disk.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import importlib.abc
 import importlib.machinery
 import json
 import random
+import re
 import signal
 import time
 from dataclasses import dataclass
@@ -34,7 +35,9 @@ PATTERNS = {
         "spikegate/ops/*.py", "spikegate/ops/base/*.py", "spikegate/neurons/*.py", "spikegate/synapses/*.py", "spikegate/graph/signals.py",
     ),
     "kernels": tuple(f"spikegate/kernels/{n}.py" for n in ("gate_loops", "coincidences", "counting", "neuron_loops", "cuba_loops")),
+    "shared": tuple(f"spikegate/kernels/{n}.py" for n in ("gather", "scatter", "interpreter", "instructions", "neuron_lanes", "lanes")),
 }
+KERNELS = ("kernels", "shared")
 PAIRS = {  # kinds whose examples try a file that belongs to several ops
     "gating": "qk_ or sdsa or multiscale", "scoring": "token_gate or rectangle", "maps": "conv or current", "pairs": "token_m",
     "block": "block_", "base": "block_",
@@ -42,11 +45,15 @@ PAIRS = {  # kinds whose examples try a file that belongs to several ops
     "synapse": "conv or current or max_pool or inject", "taps": "conv or dense or block_", "signals": "conv or inject or gate or current",
     "gate_loops": "gate or inject or level_conv or readout or relay or token_m", "coincidences": "attention",
     "counting": "conv or inject or gate or current", "neuron_loops": "block_ or axon", "cuba_loops": "lif or conv or membrane or attention",
+    "gather": "conv or dense or current or readout or block_", "scatter": "conv or dense or level_conv or block_",
+    "interpreter": "conv or gate or attention or readout", "instructions": "conv or gate or attention or readout",
+    "neuron_lanes": "lif or conv or membrane or attention", "lanes": "conv or dense or attention or current",
 }  # fmt: skip
 
 
 OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-o", "addopts=", "-o", "timeout=", "-o", "filterwarnings=ignore")
 ABOVE_OPS = ("ops", "engine", "formats", "train", "convert", "deploy", "hw_sim")
+COMPILING = re.compile(r"^(from spikegate\.kernels\.compiling import .*)$", re.MULTILINE)
 SAME = [Mutant("spikegate/ops/conv.py", 1, 0, "as it is", "", "")]
 
 
@@ -58,6 +65,8 @@ class Args:
     """Mutants of ops, neurons and synapses."""
     kernels: int = 30
     """Mutants of compiled loops."""
+    shared: int = 0
+    """Mutants of the kernels that others call. Each takes minutes: its callers are compiled anew, too."""
     seed: int = 1
     """Of the sample."""
     limit_s: float = 300
@@ -78,13 +87,13 @@ def main() -> None:
     kept: dict[str, Any] = json.loads(args.output.read_text()) if args.output.is_file() else {"survivors": [], "noticed_by": {}}
     survivors = [s["mutant"] for s in kept["survivors"]]
     doubtful = [s["mutant"] for s in kept["survivors"] if not s["reason"].startswith("equal")]
-    for part, count, share in (("semantics", args.sample, 0.75), ("kernels", args.kernels, 1)):
+    for part, count, share in (("semantics", args.sample, 0.75), ("kernels", args.kernels, 1), ("shared", args.shared, 1)):
         files = sorted(str(p.relative_to(ROOT)) for pattern in PATTERNS[part] for p in ROOT.glob(pattern))
         found = [m for f in files for m in mutants(f, (ROOT / f).read_text())]
         if args.again or args.only is not None:
             sample = [m for m in found if (m.name in doubtful if args.again else str(args.only) in m.name)]
         else:
-            sample = list(chosen(found, count, random.Random(args.seed)))
+            sample = list(chosen(found, count, random.Random(args.seed))) if count else []
         left = share * args.minutes * 60 - (time.monotonic() - begin)
         if sample:
             rows += in_process(part, sample, len(found), args.limit_s, left)
@@ -125,7 +134,7 @@ def in_process(part: str, sample: list[Mutant], possible: int, limit_s: float, l
         preload()
         end = time.monotonic() + left_s
         with os.fdopen(writing, "w") as out:
-            for m in [Mutant(f, 1, 0, "as it is", "", "") for f in dict.fromkeys(m.file for m in sample if part == "kernels")] or SAME:
+            for m in [Mutant(f, 1, 0, "as it is", "", "") for f in dict.fromkeys(m.file for m in sample if part in KERNELS)] or SAME:
                 said = outcome(m, 3 * limit_s)
                 print(f"unchanged, {m.file}: {said}", file=sys.stderr, flush=True)
                 if said != "survived":
@@ -211,13 +220,13 @@ def trial(m: Mutant, tests: list[str], writing: int) -> None:
 
     # A changed op needs its readers anew; anything below it, all of ours.
     forget(*(f"spikegate.{n}" for n in ABOVE_OPS) if m.file.startswith("spikegate/ops/") else ("spikegate",))
-    text = (ROOT / m.file).read_text() if m.new == m.old else m.applied((ROOT / m.file).read_text())
-    if m.file.startswith("spikegate/kernels/"):
-        names = "import compiled, inlined" if "import compiled, inlined" in text else "import compiled"
-        line = f"from spikegate.kernels.compiling {names}"
-        assert line in text
-        text = text.replace(line, f"{line}; compiled = inlined = __import__('numba').njit(nogil=True)")
-    sys.meta_path.insert(0, Changed(m.file[: -len(".py")].replace("/", "."), ROOT / m.file, text))
+    for file in callers(m.file) if m.file.startswith("spikegate/kernels/") else [m.file]:
+        text = (ROOT / file).read_text()
+        text = m.applied(text) if file == m.file and m.new != m.old else text
+        if file.startswith("spikegate/kernels/"):
+            text, found = COMPILING.subn(r"\1; compiled = inlined = __import__('numba').njit(nogil=True)", text)
+            assert found == 1, file
+        sys.meta_path.insert(0, Changed(file[: -len(".py")].replace("/", "."), ROOT / file, text))
     sys.path.insert(0, str(ROOT))
     os.chdir(ROOT)
     nothing = os.open(os.devnull, os.O_WRONLY)
@@ -237,6 +246,17 @@ def trial(m: Mutant, tests: list[str], writing: int) -> None:
     code = pytest.main([*OPTIONS, *tests], plugins=[Listener()])
     said = first[0] if first else "survived" if int(code) in (0, 5) else f"exit code {int(code)}"
     os.write(writing, said.encode())
+
+
+def callers(file: str) -> list[str]:
+    """The kernel file and all that import it, directly or not: what is kept on disk of those holds its code as it was."""
+    texts = {str(p.relative_to(ROOT)): p.read_text() for p in sorted((ROOT / "spikegate/kernels").glob("*.py"))}
+    found = [file]
+    for known in found:
+        name = Path(known).stem
+        calls = re.compile(rf"^from spikegate\.kernels(\.{name} import|\b.* import .*\b{name}\b)", re.MULTILINE)
+        found += [f for f, text in texts.items() if f not in found and calls.search(text) and COMPILING.search(text)]
+    return found
 
 
 def selection(m: Mutant) -> list[list[str]]:

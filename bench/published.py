@@ -184,8 +184,8 @@ def markdown(found: dict[str, Any]) -> str:
     unread = "" if any(r["cpu_j"] is not None for r in rows.values()) else "; its energy counters (RAPL) could not be read"
     cpu, gpu = (energy_text(nj * dense) for nj in (CPU_NJ, GPU_NJ))
     parts.append(f"The integer engine on one core of this processor ({found['machine']['cpu']}), an image: {times}{unread}. The same net "
-                 f"done densely, {first['dense_ops'] / 1e9:.2f} G operations, at published figures an operation: {cpu} on a CPU, {gpu} on a "
-                 f"GPU ({found['source']}).")
+                 f"done densely, {first['dense_ops'] / 1e9:.2f} G operations, at published figures an operation: {cpu} on a CPU, {gpu} "
+                 f"on a GPU ({found['source']}).")
     return "\n\n".join(parts)
 
 

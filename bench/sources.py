@@ -110,6 +110,8 @@ def row(r: dict[str, Any]) -> str:
         return f"| {r['source']} | {UNSUPPORTED} | {reason[:160]} | |"
     low, high = r["agreement"]
     share = "" if low is None else f"{100 * low:.2f} to {100 * high:.2f} %"
+    if not r["spikes"]:
+        share += ", nothing spikes"
     same = "" if r["same_answers"] is None else f"{100 * r['same_answers']:.0f} %"
     return f"| {r['source']} | {r['fidelity']} | {share} | {same} |"
 

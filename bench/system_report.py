@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from bench.claims import Result, claims
@@ -12,6 +14,7 @@ from bench.schedule import run_all
 from bench.table import WORK, energy_columns, fill, lines, markdown_claims, markdown_tables, rich_claims, rich_table
 from bench.table import as_json as to_json
 from spikegate.command import cli
+from spikegate.command.cluster import workers_of
 from spikegate.files import atomic
 from spikegate.graph.ir import DeployError
 from spikegate.hw_sim.energy.cost_tables import load_tables
@@ -22,7 +25,7 @@ DOCS = ROOT / "docs" / "systems.md"
 
 def bench(plan_name: str = "digits", rows: str | None = None, *, seeds: int | None = None, jobs: int = 1, lava: bool = False,
           data_path: Path | None = None, costs: list[str] | None = None, report_only: bool = False, runs: Path = RUNS,
-          results: Path | None = None, **shown: bool) -> int:
+          results: Path | None = None, cluster: str | None = None, **shown: bool) -> int:
     """Measure and show; returns how many nets failed. Parameters as the options of bench/systems.py, `shown` those of `show`.
 
     Raises
@@ -36,15 +39,15 @@ def bench(plan_name: str = "digits", rows: str | None = None, *, seeds: int | No
         raise DeployError("--jobs" if jobs < 1 else "--seeds", "must be 1 or more", "leave it out for the default")
     tables = [t.name for t in load_tables(costs or TABLES)]
     work = Bench(plan, list(costs or TABLES), runs, results or RESULTS, data_path, lava)
-    failed = {} if report_only else measure_all(work, chosen, seeds, jobs)
+    failed = {} if report_only else measure_all(work, chosen, seeds, jobs, cluster)
     show(work, chosen, tables, **shown)
     for (name, seed), why in failed.items():
         cli.errors.print(f"failed: {name}, seed {seed}: {why}", style="red", markup=False, soft_wrap=True)
     return len(failed)
 
 
-def measure_all(work: Bench, rows: list[Row], seeds: int | None, jobs: int) -> dict[tuple[str, int], str]:
-    """Measure what is not there yet; returns what failed and why."""
+def measure_all(work: Bench, rows: list[Row], seeds: int | None, jobs: int, cluster: str | None = None) -> dict[tuple[str, int], str]:
+    """Measure what is not there yet; returns what failed and why. With `cluster` its workers measure."""
     left = work.left(ordered(work.plan, rows, seeds))
     if not left:
         return {}
@@ -55,13 +58,25 @@ def measure_all(work: Bench, rows: list[Row], seeds: int | None, jobs: int) -> d
     def one(row: Row, seed: int) -> None:
         measure(work, row, seed)
 
-    try:
-        return run_all(work.plan, left, one, jobs=jobs, tell=tell)
-    except KeyboardInterrupt:
-        for again in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(again, signal.SIG_IGN)  # a stop often comes twice: to the group, and to this process
-        stop_commands()
-        raise
+    with ExitStack() as stack:
+        workers = None if cluster is None else stack.enter_context(workers_of(cluster))
+        there = replace(work, runs=work.runs.resolve(), results=work.results.resolve(), data=work.data and work.data.resolve())
+
+        def elsewhere(row: Row, seed: int) -> None:
+            assert workers is not None
+            workers.one(measure, there, row, seed)
+
+        try:
+            if workers is None:
+                return run_all(work.plan, left, one, jobs=jobs, tell=tell)
+            return run_all(work.plan, left, elsewhere, jobs=workers.workers, tell=tell)
+        except KeyboardInterrupt:
+            for again in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(again, signal.SIG_IGN)  # a stop often comes twice: to the group, and to this process
+            stop_commands()
+            if workers is not None:
+                workers.everywhere(stop_commands)
+            raise
 
 
 def reader(work: Bench):

@@ -30,6 +30,8 @@ class Args:
     """At most so many seeds of each row; as in the plan if left out."""
     jobs: int = 1
     """Nets that are worked on at a time."""
+    cluster: str | None = None
+    """Work on the nets elsewhere: local:N, or tcp://host:port of a Dask scheduler whose workers see these folders."""
     lava: bool = False
     """Check exactness on 128 images in Lava, too, in each mapping."""
     data_path: Path | None = None
@@ -58,7 +60,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop leaves the trainings resumable, as Ctrl-C does
     from bench.system_report import bench
 
-    failed = bench(args.plan, args.rows, seeds=args.seeds, jobs=args.jobs, lava=args.lava, data_path=args.data_path, costs=args.costs,
+    failed = bench(args.plan, args.rows, seeds=args.seeds, jobs=args.jobs,
+                    cluster=args.cluster, lava=args.lava, data_path=args.data_path, costs=args.costs,
                    report_only=args.report_only, runs=args.runs, results=args.results, update_docs=args.update_docs, as_json=args.json,
                    markdown=args.markdown, with_claims=args.claims)
     if failed:

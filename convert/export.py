@@ -34,6 +34,12 @@ class Args:
     """Calibrate them with a guarantee: at most this share of all answers changes, with the confidence below."""
     exit_confidence: float = 0.9
     """Probability, over draws of the validation images, that --exit-risk holds."""
+    prune: float | None = None
+    """Write a pruned form of an export (or zoo:<name>) to --output (RUN/pruned): drop this share of the tokens at most, untrained."""
+    patience: int = 2
+    """Of --prune: timesteps that a token must look like its neighbours, and like itself before, until it is dropped."""
+    data_path: Path | None = None
+    """Of --prune: local copy of the data set, for its validation images."""
     dry_run: bool = False
     """List every op and check the design rules, write nothing."""
     json: bool = False
@@ -47,6 +53,11 @@ def main() -> None:
         from spikegate.convert.nir_file import export_nir
 
         export_nir(args.run, args.output, as_json=args.json)
+        return
+    if args.prune is not None:
+        from spikegate.convert.prune import prune
+
+        prune(args.run, args.output, args.prune, patience=args.patience, data_path=args.data_path, as_json=args.json)
         return
     if args.format == "bias":
         from spikegate.convert.bias_form import rewrite

@@ -21,7 +21,7 @@ from spikegate.errors import DeployError
 
 @dataclass
 class Args:
-    """Import a model of SpikingJelly 0.0.0.0.14: norms folded, 8-bit weights, 12-bit decays, convolutions of the image on the host."""
+    """Import a model of SpikingJelly: norms folded, 8-bit weights, 12-bit decays, convolutions of the image on the host."""
 
     output: Path
     """Run folder; the export goes into its folder export/, the report to import.json."""
@@ -31,7 +31,8 @@ class Args:
     weights: Path | None = None
     """State dict, .safetensors or torch's (read with weights_only=True); left out, the function's own weights."""
     data: str = "digits"
-    """Data set: digits, fashion, cifar10, cifar100, npz, folder. Validation images calibrate, test images score."""
+    """Data set: digits, fashion, cifar10, cifar100, npz, folder; of events: events, nmnist, dvsgesture, cifar10dvs.
+    Validation images calibrate, test images score."""
     data_path: Path | None = None
     """Local copy of the data."""
     timesteps: int | None = None
@@ -50,6 +51,8 @@ class Args:
     """Epochs of fine-tuning in integer form."""
     rate: float = 0.3
     """Step of the fine-tuning, in weight mantissas."""
+    test_images: int | None = None
+    """Test images that are scored, spread evenly; left out, all of them, fewer where the net is large."""
     json: bool = False
     """Print the report as JSON only."""
 
@@ -75,7 +78,7 @@ def main() -> None:
         data = {"name": args.data, "path": str(args.data_path) if args.data_path else None}
         done = import_model(
             model, args.output, data, timesteps=args.timesteps, form=args.form, pixels=Pixels(args.mean, args.std), epochs=args.epochs,
-            rate=args.rate, quiet=args.json,
+            rate=args.rate, quiet=args.json, test_images=args.test_images,
         )  # fmt: skip
     if args.json:
         cli.print_json({"export": str(done.folder), "float_accuracy": done.float_accuracy, "int_accuracy": done.int_accuracy,

@@ -42,7 +42,8 @@ def bar(task: str, total: int) -> rich.Progress:
 def deploy(export: Path | None = None, *, data: str | None = None, data_path: Path | None = None, target: str = "lava",
            timing: str = "algorithmic", schedule: str = "auto", mapping: str | None = None, halt: str = "on", record: str = "events",
            batch: int | None = None, protocol: str | None = None, patience: float = PATIENCE_S, as_json: bool = False,
-           trace: bool = False, output: Path | None = None) -> Path:
+           trace: bool = False, output: Path | None = None, device: str | None = None,
+           cluster: str | None = None) -> Path:
     """Run the images and write the files; returns the folder that holds them. Parameters as the options of deploy/run.py.
 
     Raises
@@ -59,9 +60,16 @@ def deploy(export: Path | None = None, *, data: str | None = None, data_path: Pa
     at = timing_of(graph, timing, schedule, mapping, protocol)
     messages = Messages() if trace else None
     folder = output or run_of(bundle.folder) / "deploy"
+    options: dict[str, Any] = {"target": target, "at": at, "halt": halt, "spikes": spikes, "batch": batch, "patience": patience}
     with alone_in(folder), bar(f"{target}, {split}", len(images)) as progress:
-        found = infer(bundle, images, labels, target=target, at=at, halt=halt, spikes=spikes, batch=batch, patience=patience,
-                      trace=messages, progress=lambda n: progress.advance(progress.task_ids[0], n))
+
+        def told(n: int) -> None:
+            progress.advance(progress.task_ids[0], n)
+
+        if cluster is None:
+            found = infer(bundle, images, labels, **options, trace=messages, device=device, progress=told)
+        else:
+            found = _on_cluster(cluster, bundle, images, labels, options, messages is not None, told)
         found.meta |= {"split": split, "shipped": opened.shipped, "data_path": str(data_path) if data_path else None}
         found.meta |= recording_time(bundle.manifest, found)
         written = write(folder, found, images, spikes)
@@ -73,7 +81,7 @@ def deploy(export: Path | None = None, *, data: str | None = None, data_path: Pa
     if as_json:
         cli.print_json({**facts, "written": [str(folder / name) for name in written]})
         return folder
-    where = f"lava, {at.named}, {at.protocol}" if target == "lava" else "integer reference"
+    where = {"lava": f"lava, {at.named}, {at.protocol}", "int": "integer reference"}.get(target, f"torch, {device or 'cpu'}")
     print_ = cli.console.print
     print_(f"{bundle.manifest['model']} on {opened.described} ({where}, halting {halt})", soft_wrap=True)
     print_(f"  accuracy           {100 * facts['accuracy']:.2f} %")
@@ -102,9 +110,23 @@ def recording_time(manifest: dict[str, Any], record: Record) -> dict[str, Any]:
     return {"recording_ms": whole, "mean_recording_ms": whole * record.mean_timesteps / manifest["timesteps"]}
 
 
+def _on_cluster(cluster: str, bundle: Bundle, images: np.ndarray, labels: np.ndarray, options: dict[str, Any], trace: bool,
+                told: Progress) -> Record:
+    """As `infer`, on the workers of a cluster."""
+    from spikegate.deploy.parts import run_parts
+
+    if trace or options["at"].schedule is not None:
+        what = "--trace" if trace else "--timing loihi"
+        raise DeployError("--cluster", f"does not go with {what}, which tells of one process after another", "leave one of them out")
+    start = time.perf_counter()
+    found = run_parts(cluster, bundle.folder, images, labels, options, told)
+    found.meta |= {"samples": list(range(len(images))), "images_per_s": len(images) / (time.perf_counter() - start)}
+    return found
+
+
 def infer(bundle: Bundle, images: np.ndarray, labels: np.ndarray | None = None, *, target: str = "int", at: Timing | None = None,
           halt: str = "on", spikes: bool = False, batch: int | None = None, patience: float = PATIENCE_S,
-          trace: Messages | None = None, progress: Progress | None = None) -> Record:
+          trace: Messages | None = None, progress: Progress | None = None, device: str | None = None) -> Record:
     """Images uint8 [N, channels, height, width] through one target: nothing is printed or written.
 
     `at` is what `timing_of` found, None for algorithmic timing; `spikes` keeps every op's output, `trace` is
@@ -121,11 +143,14 @@ def infer(bundle: Bundle, images: np.ndarray, labels: np.ndarray | None = None, 
         fit = max(1, SPIKES_MAX // spike_bytes(graph, 1))
         raise DeployError("--record spikes", f"{len(images)} images need {need / 2**30:.1f} GiB", f"record fewer: --data test:{fit}")
     at = at or timing_of(graph)
+    if target == "torch" and (halt == "off" or at.schedule is not None):
+        raise DeployError("--target torch", "runs the net as it was trained: with its halting, in algorithmic timing", "use --target int")
     embedded = bundle.host.encode(images)
     labels = None if labels is None else checked_labels(graph, labels, len(embedded))
     folder = trained_in(bundle.folder) if target == "torch" else run_of(bundle.folder)
     compiled = warm(graph, embedded) if target != "torch" else 0.0
-    with Target(target, graph, folder, batch=batch, patience_s=patience, trace=trace is not None, **at.options) as chosen:
+    with Target(target, graph, folder, batch=batch, patience_s=patience, trace=trace is not None, device=device, counts=True,
+                **at.options) as chosen:
         start = time.perf_counter()
         found = chosen.run(images, embedded, labels, spikes=spikes, progress=progress)
         seconds = time.perf_counter() - start

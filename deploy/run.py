@@ -34,8 +34,10 @@ class Args:
     """Split and number of images: test, test:64, validation, train. Left out: the images that come with the net, or all of test."""
     data_path: Path | None = None
     """Local copy of the data set: its folder or npz file. Left out: what the export says, else a download."""
-    target: Literal["lava", "int"] = "lava"
-    """Lava processes, or the integer reference (equal, and faster)."""
+    target: Literal["lava", "int", "torch"] = "lava"
+    """Lava processes, the integer reference (equal, and faster), or the trained net in torch (equal, and on a GPU where there is one)."""
+    device: str | None = None
+    """With --target torch: cpu, cuda, cuda:N, or auto (a GPU if there is one). Left out: cpu."""
     timing: Literal["algorithmic", "loihi"] = "algorithmic"
     """algorithmic: one step is one timestep; loihi: one step is one chip step, and every synaptic hop takes one."""
     schedule: Literal["auto", "pipelined", "wait"] = "auto"
@@ -56,6 +58,8 @@ class Args:
     """Seconds without any progress after which the process that hangs is named and all is stopped."""
     trace: bool = False
     """Write every message on every port of the Lava processes to messages.csv, and print what each port sent."""
+    cluster: str | None = None
+    """Share the images: local (a process for each core), local:N, or tcp://host:port of a Dask scheduler. Equal to one process."""
     json: bool = False
     """Print the result as JSON only."""
     output: Path | None = None
@@ -66,6 +70,8 @@ def main() -> None:
     """Parse the command line and deploy."""
     args = cli.parse(Args, "Run an exported net on Lava or on the integer reference.")
     if args.input is not None or (args.export is not None and args.export.is_file()):
+        if args.target == "torch":
+            raise DeployError("--target torch", "a NetX file has no trained form in torch", "use --target int")
         from spikegate.deploy.netx_run import run_netx
 
         run_netx(args.export, args.input, halt=args.halt, data=args.data, data_path=args.data_path, target=args.target, timing=args.timing,
@@ -78,7 +84,8 @@ def main() -> None:
 
     deploy(args.export, data=args.data, data_path=args.data_path, target=args.target, timing=args.timing, schedule=args.schedule,
            mapping=args.mapping, halt=args.halt, record=args.record, batch=args.batch, protocol=args.protocol, patience=args.patience,
-           as_json=args.json, trace=args.trace, output=args.output)
+           as_json=args.json, trace=args.trace, output=args.output, device=args.device,
+           cluster=args.cluster)
 
 
 if __name__ == "__main__":

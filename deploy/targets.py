@@ -16,7 +16,7 @@ from spikegate.engine.record import Record
 from spikegate.graph.ir import DeployError, Graph
 
 TARGETS = ("torch", "int", "lava")
-BATCH = {"int": 64, "lava": 8}
+BATCH = {"int": 64, "lava": 8, "torch": 256}
 IMPORTED = "import.json"  # convert/from_spikingjelly.py leaves it in the run folder
 Progress = Callable[[int], None]
 
@@ -31,16 +31,21 @@ class Target:
     batch : samples in flight, None for the target's default; mapping, protocol, patience_s : see `network.Network`
     schedule : None for algorithmic timing; torch knows no other
     trace : keep the messages of a run on Lava in ``network.messages``
+    device : where torch computes, as `train.device`; counts : torch's signals are counted, too (comparisons need no counts)
     """
 
     def __init__(self, name: str, graph: Graph, run_folder: Path, batch: int | None = None, mapping: str = "block",
-                 protocol: str = "async", patience_s: float | None = None, schedule: Schedule | None = None, trace: bool = False) -> None:
+                 protocol: str = "async", patience_s: float | None = None, schedule: Schedule | None = None, trace: bool = False,
+                 device: str | None = None, counts: bool = False) -> None:
         if name not in TARGETS:
             raise DeployError("target", f"{name!r} is unknown", f"use {', '.join(TARGETS)}")
         if batch is not None and batch < 1:
             raise DeployError("--batch", f"{batch} is no number of samples", "use 1 or more")
         if trace and name != "lava":
             raise DeployError("--trace", f"target {name} sends no messages", "use --target lava")
+        if device is not None and name != "torch":
+            raise DeployError("--device", f"target {name} computes on the processor", "use --target torch, or leave --device out")
+        self.device, self.counts = device or "cpu", counts
         self.name, self.graph, self.run_folder, self.schedule = name, graph, run_folder, schedule
         self.label = name if schedule is None or name == "torch" else f"{name}@{schedule.name}"
         self.batch = batch or BATCH.get(name, 64)
@@ -71,14 +76,23 @@ class Target:
         if self.name == "int":
             return integer.run(self.graph, embedded, labels, batch=self.batch, spikes=spikes, progress=progress)
         with needs("target torch"):
-            return self._torch(images, embedded)
+            return self._torch(images, embedded, labels, spikes, progress)
 
-    def _torch(self, images: np.ndarray, embedded: np.ndarray) -> Record:
+    def _torch(self, images: np.ndarray, embedded: np.ndarray, labels: np.ndarray | None, spikes: bool | Collection[str],
+               progress: Progress | None) -> Record:
+        if self.graph.only("contrast_gate"):
+            hint = "compare the other targets: --targets int,lava; the net that it was made from equals torch"
+            raise DeployError("target torch", "the net was pruned after its training, torch has no such form", hint)
         if (self.run_folder / IMPORTED).is_file():  # its torch form is the graph's own twin
             from spikegate.convert.spikingjelly.twin import trace_graph
+
+            if self.counts:
+                raise DeployError("--target torch", "an imported net has no trained form that counts events", "use --target int")
 
             return trace_graph(self.graph, embedded)
         from spikegate.train.tracing import trace
 
         gates = self.graph.only("exit_gate")
-        return trace(self.run_folder, images, self.graph.ops[gates[0]].margin if gates else None)  # type: ignore[attr-defined]
+        margin = self.graph.ops[gates[0]].margin if gates else None  # type: ignore[attr-defined]
+        return trace(self.run_folder, images, margin, device=self.device, batch=self.batch, labels=labels, spikes=spikes,
+                     counts=self.counts, progress=progress)

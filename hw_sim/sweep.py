@@ -42,6 +42,8 @@ class Args:
     """pipelined: timesteps start as close as feedback allows; wait: one after the other; auto: pipelined where halting allows it."""
     costs: list[str] = field(default_factory=lambda: ["paper45", "loihi1-davies"])
     """Cost tables, by name or as paths of YAML files."""
+    cluster: str | None = None
+    """Share the settings: local (a process for each core), local:N, or tcp://host:port of a Dask scheduler. Equal to one process."""
     json: bool = False
     """Print the figures as JSON only."""
     output: Path | None = None
@@ -54,7 +56,7 @@ def main() -> None:
     from spikegate.hw_sim.what_if import sweep
 
     sweep(args.run, args.over, args.values, op=args.op, against=args.against, images=args.images, data_path=args.data_path, chip=args.chip,
-          schedule=args.schedule, costs=args.costs, as_json=args.json, output=args.output)
+          schedule=args.schedule, costs=args.costs, cluster=args.cluster, as_json=args.json, output=args.output)
 
 
 if __name__ == "__main__":

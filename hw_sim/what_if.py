@@ -64,7 +64,7 @@ class Setting:
 def sweep(run: Path | None = None, over: str = "timesteps", values: list[float] | None = None, *, op: str | None = None,
           against: Path | None = None, images: int = 256, data_path: Path | None = None, chip: str = "loihi2", schedule: str = "auto",
           costs: tuple[str, ...] | list[str] = ("paper45", "loihi1-davies"), as_json: bool = False,
-          output: Path | None = None) -> list[Row]:
+          output: Path | None = None, cluster: str | None = None) -> list[Row]:
     """Run, write and print; returns the rows. Parameters as the options of hw_sim/sweep.py.
 
     Raises
@@ -78,7 +78,7 @@ def sweep(run: Path | None = None, over: str = "timesteps", values: list[float] 
         raise DeployError("--costs", "names no table with prices", "use paper45 or loihi1-davies")
     what = "runs" if against is not None else over
     rows = (beside(net, open_net(against, images, data_path), setting) if against is not None
-            else sweep_rows(net, setting, over, values, op))
+            else sweep_rows(net, setting, over, values, op, cluster))
     figures = {
         "schema": 1, "over": what, "images": len(net.images), "shipped": net.images.shipped,
         "chip": setting.chip.name, "op": op, "rows": rows,
@@ -108,23 +108,25 @@ def open_net(given: Path | None, images: int, data_path: Path | None = None) -> 
     return Net(graph, manifest, run_of(export), open_host(export, graph, manifest).encode(opened.x), opened)
 
 
-def sweep_rows(net: Net, setting: Setting, over: str, values: list[float] | None, op: str | None) -> list[Row]:
-    """One row for each value of the setting that `over` names."""
+def sweep_rows(net: Net, setting: Setting, over: str, values: list[float] | None, op: str | None, cluster: str | None = None) -> list[Row]:
+    """One row for each value of the setting that `over` names; `cluster`: computed by its workers."""
     if op is not None and (over != "cores" or op not in net.graph.ops):
         hint = "it names an op of the net (see export.py --dry-run) for --over cores"
         raise DeployError("--op", f"{op!r} with --over {over}", hint)
     if values is not None and any(v <= 0 for v in values):
         raise DeployError("--values", "are factors or numbers above 0", "for example --values 0.5 1 2")
     if over == "credit":
-        return [_row(net, setting, f"x {v:g}", with_credit(net.graph, v)) for v in values or CREDITS]
+        return _rows(net, setting, [(f"x {v:g}", with_credit(net.graph, v)) for v in values or CREDITS], cluster)
     if over == "exit":
         full = net.run(with_margin(net.graph, np.full(net.graph.timesteps, NEVER)), spikes=net.graph.only("readout"))
-        return [_row(net, setting, label, with_margin(net.graph, m)) for label, m in margins(net.graph, full, values)]
+        return _rows(net, setting, [(label, with_margin(net.graph, m)) for label, m in margins(net.graph, full, values)], cluster)
     if over == "timesteps":
         steps = range(1, net.graph.timesteps + 1) if values is None else [int(v) for v in values]
         if any(not 1 <= t <= net.graph.timesteps for t in steps):
             raise DeployError("--values", f"the net has {net.graph.timesteps} timesteps", f"use 1 to {net.graph.timesteps}")
-        return [_row(net, setting, str(t), with_timesteps(net.graph, t)) for t in steps]
+        return _rows(net, setting, [(str(t), with_timesteps(net.graph, t)) for t in steps], cluster)
+    if cluster is not None:
+        raise DeployError("--cluster", f"--over {over} runs the net once", "leave it out, or use --over credit, exit or timesteps")
     record = net.run()
     work = workload_of(net.graph, record)
     if over == "bits":
@@ -145,6 +147,15 @@ def beside(one: Net, other: Net, setting: Setting) -> list[Row]:
         names = f"{one.manifest['name']} and {other.manifest['name']}"
         raise DeployError("--against", f"{names} have different data", "compare runs of one data set")
     return [_row(net, setting, net.manifest["name"], net.graph) for net in (one, other)]
+
+
+def _rows(net: Net, setting: Setting, settings: list[tuple[str, Graph]], cluster: str | None) -> list[Row]:
+    if cluster is None:
+        return [_row(net, setting, *each) for each in settings]
+    from spikegate.command.cluster import workers_of
+
+    with workers_of(cluster) as workers:
+        return workers.map(_row, settings, net, setting)
 
 
 def _row(net: Net, setting: Setting, label: str, graph: Graph) -> Row:

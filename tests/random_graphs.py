@@ -106,7 +106,11 @@ class Builder:
         self.before = self.alive
         relay = OPS["relay"]((self.tokens, self.channels), self.high(self.maps))
         self.maps = [self.add("relay", relay, slots={"x": list(self.maps)}, alive=True)]
-        if self.order == "rectangle":
+        if self.order == "rectangle" and self.rng.random() < 0.4:
+            cut, theta, shift = int(self.rng.integers(0, 6 * self.channels)), int(self.rng.integers(1, 4)), int(self.rng.integers(0, 4))
+            gate = OPS["contrast_gate"](self.grid, self.channels, cut, theta, shift)
+            self.alive = self.g.add("gate0", gate, delayed=["chain"], x=self.sources(self.maps), chain=["gate0"]), False
+        elif self.order == "rectangle":
             self.gate("gate0")
 
     def gate(self, name: str = "") -> None:

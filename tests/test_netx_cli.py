@@ -97,6 +97,7 @@ def test_the_command_gives_the_same_on_int_and_lava_as_the_library(tmp_path):
             assert np.array_equal(f["outputs"], want)
         facts = json.loads(done.stdout)
         assert facts["multiplying_layers"] == [] and facts["timesteps"] == chain.timesteps
+        assert facts["input_unit"] == "spikes" and facts["compile_s"] >= 0 and facts["delay_shift"] is False
         found.append(facts["events"])
     assert found[0] == found[1]
 
@@ -146,6 +147,18 @@ def test_bad_inputs_exit_1_without_a_traceback(tmp_path, content, words):
         np.save(tmp_path / "x.npy", content)
     done = run(tmp_path / "any.net", "--input", tmp_path / "x.npy", "--target", "int")
     assert done.returncode == 1 and words in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_shift_between_layers_is_an_option_for_netx_files_only(tmp_path):
+    chain = Chain(8, "cuba", shift=True)
+    chain.export(tmp_path / "any.net")
+    np.save(tmp_path / "x.npy", np.moveaxis(chain.x.numpy(), -1, 1))
+    done = run(tmp_path / "any.net", "--input", tmp_path / "x.npy", "--target", "int", "--delay-shift", "--output", tmp_path / "found")
+    assert done.returncode == 0 and "compiled kernels" in done.stdout and "input          spikes" in done.stdout, done.stderr
+    with np.load(tmp_path / "found/outputs.npz") as f:
+        assert np.array_equal(f["outputs"], chain.scaled(chain.outputs[-1])) and np.array_equal(f["total"], f["outputs"].sum(1))
+    done = run("zoo/stas-digits", "--delay-shift")
+    assert done.returncode == 1 and "--delay-shift" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_bad_files_and_options_exit_1_without_a_traceback(tmp_path):

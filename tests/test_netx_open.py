@@ -28,7 +28,7 @@ def path(tmp_path, monkeypatch):
 
 
 def whole_script(network, file, frames, steps: int) -> list[np.ndarray]:
-    """A script that reads u and v, sets v, doubles a threshold, and reads again; what it saw."""
+    """A script that reads u and v, sets v and a bias, and reads again; what it saw."""
     from spikegate.deploy.lava.lava_import import lava_modules
 
     lava = lava_modules()
@@ -46,7 +46,7 @@ def whole_script(network, file, frames, steps: int) -> list[np.ndarray]:
         neuron = net.layers[0].neuron
         seen += [layer.neuron.u.get() for layer in net.layers] + [layer.neuron.v.get() for layer in net.layers]
         neuron.v.set(np.full(neuron.v.shape, 40))
-        neuron.vth.set(np.array([2 * int(np.ravel(neuron.vth.get())[0])]))
+        neuron.bias_mant.set(np.full(neuron.bias_mant.shape, 11))  # stock hangs on get and set of vth, a NumPy scalar there
         net.run(condition=lava.RunSteps(steps), run_cfg=config)
         seen += [neuron.u.get(), neuron.v.get(), sink.data.get()]
     finally:

@@ -10,6 +10,7 @@ import re
 import shutil
 from pathlib import Path
 
+import jsonschema
 import matplotlib.image
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from spikegate.deploy.agreement import compare as compare_run
 from spikegate.engine.record import Record
 from spikegate.graph.ir import COUNTERS, DeployError
 from spikegate.hw_sim.energy.measured import find_measured
-from spikegate.hw_sim.page import halting_maps, raster, svg
+from spikegate.hw_sim.page import data_files, halting_maps, raster, svg
 from spikegate.hw_sim.page.examples import choose, kept_spikes, read_row
 from spikegate.hw_sim.page.run_view import collect
 from spikegate.hw_sim.side_by_side import run
@@ -61,6 +62,25 @@ def test_files_sizes_and_a_page_that_fetches_nothing(shared):
 def test_the_page_says_where_its_delay_lines_lie(shared):
     page = (shared / "both/report.html").read_text(encoding="utf-8")
     assert page.count("in axon delays") >= 2 and "Delay lines (wait)" in page and "Delay lines (pipelined)" in page
+
+
+def test_report_json_is_what_its_schema_says(shared):
+    schema = json.loads((Path(data_files.__file__).parent / "report.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    assert schema["properties"]["schema"]["const"] == data_files.SCHEMA
+    for name in ("both", "full"):
+        figures = json.loads((shared / name / "report.json").read_text())
+        validator.validate(figures)
+        broken = json.loads(json.dumps(figures))
+        first = next(iter(broken["runs"].values()))
+        del first["estimate"]["nets"][first["estimate"]["main"]]["energy"]["loihi1-davies"]["chip_band_pj"]
+        assert not validator.is_valid(broken) and not validator.is_valid(figures | {"schema": 1})
+
+
+def test_which_chip_it_is_stands_on_top(shared):
+    top = (shared / "both/report.html").read_text(encoding="utf-8").partition("<nav")[0]
+    assert "Which chip is this?" in top and "Loihi 2" in top and "None that ran anything" in top
 
 
 def test_energy_csv_adds_up_to_the_json(shared):

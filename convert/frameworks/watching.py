@@ -63,6 +63,11 @@ def watch(model: nn.Module, sample: torch.Tensor, axes: int) -> list[Call]:
         model.eval()
         with torch.no_grad():
             model(sample)
+    except DeployError:
+        raise
+    except Exception as e:  # the user's own code
+        what = f"fails on a sample of shape {tuple(sample.shape)} ({type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''})"
+        raise DeployError("model", what, "run it by itself to see why; give the shape of what it is called with") from None
     finally:
         for handle in handles:
             handle.remove()

@@ -171,6 +171,6 @@ def product(reader: Any, a: Signal, b: Signal, shape: torch.Size) -> Signal:
     x, y = a.node, b.node
     if isinstance(x, Spikes) and isinstance(y, Spikes) and a.index.shape == b.index.shape and torch.equal(a.index, b.index):
         if (x.positions, x.channels) == (y.positions, y.channels):
-            return Signal(Met(x.positions, x.channels, x.grid, x.one, y.one), a.index)
+            return Signal(Met(x.positions, x.channels, x.grid, x.one, y.one, reader.where), a.index)
     hint = "products are those of SSA, SDSA, QK attention, AND and IAND: spikes with spikes of the same places"
     raise Refused(f"multiplies {kind_of(a.node)} by {kind_of(b.node)}", hint)

@@ -21,7 +21,7 @@ def met(reader: Any, x: Signal) -> Signal:
         return x
     ones = np.ones((node.channels, 1, 1, 1))
     s = Synapses((node.first, node.second), ones, np.zeros(node.channels), node.grid, groups=node.channels)
-    layer = Neurons(f"{reader.where}.and", (node.positions, node.channels), node.grid, (s,), BOTH)
+    layer = Neurons(f"{node.where}.and", (node.positions, node.channels), node.grid, (s,), BOTH)
     return Signal(Spikes(node.positions, node.channels, node.grid, (reader.add(layer),)), x.index)
 
 

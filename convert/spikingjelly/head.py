@@ -12,6 +12,7 @@ from spikegate.convert.spikingjelly.plan import IMAGE, Head, HeadPart, Refused, 
 from spikegate.convert.spikingjelly.reading import kind_of
 from spikegate.convert.spikingjelly.signals import Beside, Current, Logits, Node, Signal, Spikes
 from spikegate.convert.spikingjelly.summing import ALL_STEPS, members, rows_of
+from spikegate.graph.ir import INPUT
 
 
 def head_of(reader: Any, x: Signal) -> Head:
@@ -37,6 +38,8 @@ def head_of(reader: Any, x: Signal) -> Head:
 def _through(node: Node, weight: np.ndarray, bias: np.ndarray) -> Head:
     """Scores ``weight . node + bias`` in terms of spikes; weight is [classes, positions, channels]."""
     if isinstance(node, Spikes):
+        if INPUT in node.sources:
+            raise Refused("class scores straight from the events, without neurons", "put neurons between")
         return Head([HeadPart(node.sources, weight, node.grid)], bias)
     if isinstance(node, Logits):
         flat = weight.reshape(len(weight), -1)

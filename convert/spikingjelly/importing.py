@@ -14,17 +14,18 @@ from torch import nn
 from spikegate.command import cli
 from spikegate.convert.checks.audit import audit
 from spikegate.convert.checks.listing import op_rows
+from spikegate.convert.spikingjelly.hosting import HostLayer
 from spikegate.convert.spikingjelly.models import read
 from spikegate.convert.spikingjelly.plan import Plan
 from spikegate.convert.spikingjelly.quantising import Quantised, quantise
 from spikegate.convert.spikingjelly.reporting import as_json, compare_layers, float_answers, float_spikes, layer_table
 from spikegate.convert.spikingjelly.tuning import fine_tune
 from spikegate.convert.spikingjelly.twin import trace_graph
-from spikegate.data.parts import Parts, load_parts
+from spikegate.data.parts import EVENT_SETS, Parts, binning_of, load_parts
 from spikegate.engine.integer import run as run_int
 from spikegate.files import atomic, together
-from spikegate.formats.host import Host
-from spikegate.formats.manifest import write_manifest
+from spikegate.formats.event_host import EMBEDDING, open_host
+from spikegate.formats.manifest import WRITTEN, write_manifest
 from spikegate.formats.netx.graph_file import is_stock_chain, read_graph, write_graph
 from spikegate.graph import credit
 from spikegate.graph.ir import DeployError, Graph, load_ops
@@ -32,6 +33,8 @@ from spikegate.graph.ir import DeployError, Graph, load_ops
 REPORT = "import.json"  # marks a folder whose export was imported
 CHECKED = 32  # validation images on which torch, ONNX and the integer reference must agree, at most
 LAYER_IMAGES = 128  # validation images of the layer report, at most
+SCORED = 2e11  # synaptic operations, as if every input spiked, that the accuracy on the test part may take if not said otherwise
+LEAST_SCORED = 200  # test images, whatever the net
 CELLS = 1 << 27  # (neuron, timestep, image) cells that are recorded at a time
 
 
@@ -67,7 +70,7 @@ class Imported:
 
 def import_model(
     model: nn.Module, output: Path, data: dict[str, Any], *, timesteps: int | None = None, form: str | None = None,
-    pixels: Pixels = Pixels(), epochs: int = 0, rate: float = 0.3, quiet: bool = False,
+    pixels: Pixels = Pixels(), epochs: int = 0, rate: float = 0.3, quiet: bool = False, test_images: int | None = None,
 ) -> Imported:
     """Read, quantise, fine-tune for `epochs`, write and measure a SpikingJelly model.
 
@@ -75,6 +78,7 @@ def import_model(
     ----------
     output : run folder; the export goes to output/export, the report to output/import.json
     data : the data set as in a manifest: name, and path, validation, seed where they matter
+    test_images : images of the test part that are scored, spread evenly over it; left out, all of them, fewer where the net is large
     timesteps, form : see `spikegate.convert.spikingjelly.models.read`
 
     Raises
@@ -84,8 +88,15 @@ def import_model(
     """  # fmt: skip
     load_ops()
     path = data.get("path")
-    parts = load_parts(data["name"], Path(path) if path else None, validation=data.get("validation", 0.1), seed=data.get("seed", 0))
-    gain, shift = pixels.affine(parts.train.x.shape[1], parts.levels)
+    events = data["name"] in EVENT_SETS
+    if events:
+        data = {"frames": timesteps or 4, "bin_by": "time", "most": 1, **data}
+    held, seed = data.get("validation", 0.1), data.get("seed", 0)
+    parts = load_parts(data["name"], Path(path) if path else None, validation=held, seed=seed, binning=binning_of(data))
+    if events and pixels != Pixels():
+        raise DeployError("--mean, --std", "events are spikes, not pixels", "leave them out")
+    channels = parts.train.x.shape[-3]
+    gain, shift = (np.ones(channels), np.zeros(channels)) if events else pixels.affine(channels, parts.levels)
 
     def as_floats(x: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(x * gain[:, None, None] + shift[:, None, None]).float()
@@ -99,11 +110,13 @@ def import_model(
     embedded = write(out, found, plan, parts, {**data, "path": str(path) if path else None}, type(model).__name__)
     images = parts.validation.x[: _affordable(found.graph, LAYER_IMAGES)]
     rows = compare_layers(plan, found.graph, float_spikes(model, as_floats(images), form, plan.timesteps), embedded(images))
-    theirs = float((float_answers(model, as_floats(parts.test.x), form, plan.timesteps) == parts.test.y).mean())
-    ours = float((run_int(found.graph, embedded(parts.test.x)).prediction == parts.test.y).mean())
+    chosen = _scored(found.graph, len(parts.test), test_images)
+    x, y = parts.test.x[chosen], parts.test.y[chosen]
+    theirs = float((float_answers(model, as_floats(x), form, plan.timesteps) == y).mean())
+    ours = float((run_int(found.graph, embedded(x)).prediction == y).mean())
     done = Imported(out, theirs, ours, as_json(rows), found.graph, scores)
     report = {"data": {**data, "path": str(path) if path else None}, "float_accuracy": theirs, "int_accuracy": ours,
-              "test_images": len(parts.test), "layers": done.layers, "scales": found.scales,
+              "test_images": len(chosen), "layers": done.layers, "scales": found.scales,
               "fine_tuned_epochs": epochs, "validation_accuracy": scores, "form": form, "timesteps": plan.timesteps}
     with atomic(Path(output) / REPORT) as part:
         part.write_text(json.dumps(report, indent=2, sort_keys=True) + "\n")
@@ -111,10 +124,18 @@ def import_model(
         cli.console.print(layer_table(rows, len(images)))
         if scores:
             cli.console.print("fine-tuned: validation accuracy " + ", ".join(f"{100 * s:.2f} %" for s in scores) + " (first: before)")
-        cli.console.print(f"accuracy on {len(parts.test)} test images: float {100 * theirs:.2f} %, integers {100 * ours:.2f} % "
+        of = "" if len(chosen) == len(parts.test) else f" of {len(parts.test):,} (--test-images: more)"
+        cli.console.print(f"accuracy on {len(chosen):,} test images{of}: float {100 * theirs:.2f} %, integers {100 * ours:.2f} % "
                           f"({100 * (ours - theirs):+.2f} points)")
         cli.console.print(f"wrote {out}/model.net, embedding.onnx, manifest.json; next: python deploy/run.py {output}")
     return done
+
+
+def _scored(graph: Graph, images: int, wanted: int | None) -> np.ndarray:
+    """Which images of the test part are scored."""
+    cost = graph.timesteps * sum(op.dense_ops for op in graph.ops.values())
+    count = wanted or max(LEAST_SCORED, int(SCORED // max(cost, 1)))
+    return np.unique(np.linspace(0, images - 1, min(images, count)).round().astype(int))
 
 
 def _affordable(graph: Graph, most: int) -> int:
@@ -127,10 +148,11 @@ def write(out: Path, found: Quantised, plan: Plan, parts: Parts, data: dict[str,
     """Write net, embedding and manifest, and prove that torch, ONNX and the integers agree; returns the host's encoder."""
     graph, host = found.graph, found.host
     graph.meta = {"model": model, "dataset": parts.name, "classes": parts.classes}
+    frames = (plan.timesteps, *plan.image_shape) if plan.events else plan.image_shape
     with together(out, "manifest.json") as part:
-        bound = host.write(part / "embedding.onnx", plan.image_shape, parts.levels)
+        bound = host.write(part / EMBEDDING, plan.image_shape, parts.levels) if isinstance(host, HostLayer) else 0
         write_graph(graph, part / "model.net")
-        onnx = Host(part / "embedding.onnx")
+        onnx = open_host(part, graph, {"image_shape": frames})
         images = parts.validation.x[: _affordable(graph, CHECKED)]
         embedded = onnx.encode(images)
         if not np.array_equal(embedded, host.encode(images)):
@@ -146,12 +168,14 @@ def write(out: Path, found: Quantised, plan: Plan, parts: Parts, data: dict[str,
             {
                 "name": out.resolve().parent.name, "model": model, "dataset": parts.name, "data": data, "classes": len(parts.classes),
                 "labels": parts.classes, "timesteps": graph.timesteps, "halting": False, "grid": list(grids[-1]),
-                "image_shape": list(plan.image_shape), "host_macs": host.macs, "host_bound": bound,
+                "image_shape": list(frames), "host_macs": host.macs, "host_bound": bound,
                 "dense_ops": {n: op.dense_ops for n, op in graph.ops.items()}, "embedding_ops": found.embedding,
                 "gates": credit.gates(graph), "exit_drop": None, "stock_netx": is_stock_chain(graph),
                 "parameters": int(sum(w.size + b.size for w, b in found.latent.values()) + host.parameters),
                 "ops": op_rows(graph), "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in audit(graph, embedded)],
+                "recording_ms": None if parts.recorded is None else round(parts.recorded.milliseconds, 3),
             },
+            tuple(name for name in WRITTEN if name != EMBEDDING or not plan.events),
         )  # fmt: skip
     return onnx.encode
 

@@ -14,14 +14,17 @@ from spikegate.convert.spikingjelly.tracing import Reader
 from spikegate.errors import DeployError
 
 SAME = "a net on chip is the same for every image: leave that out"
+SPIKING = 0.3  # share of the pixels of made up frames that are 1
 OTHERS = 3  # images of the proof: another number than the plan is read from
 
 
 def read(model: nn.Module, images: torch.Tensor, timesteps: int | None, form: str | None = None) -> tuple[Plan, nn.Module, str]:
-    """The plan of a model, from a run on a few float images [B, C, H, W]; also the model without wrappers, and the input's form.
+    """The plan of a model, from a run on a few float images [B, C, H, W], or frames of events [B, T, 2, H, W] of 0 and 1; also the
+    model without wrappers, and the input's form.
 
     `form` says what one call of the model takes: "image" [B, C, H, W] for all timesteps, "sequence" [T, B, C, H, W], or
-    "step", one timestep of a model in step mode 's'. Left out, it is the first that can be read.
+    "step", one timestep of a model in step mode 's'. Left out, it is the first that can be read. Frames are taken as "events",
+    [T, B, 2, H, W].
 
     Raises
     ------
@@ -35,6 +38,13 @@ def read(model: nn.Module, images: torch.Tensor, timesteps: int | None, form: st
         raise DeployError(name, "has no spiking neurons", "give a model with SpikingJelly's IFNode, LIFNode or ParametricLIFNode")
     if form is not None and form not in FORMS:
         raise DeployError("--form", f"{form!r} is none of {', '.join(FORMS)}", "leave it out, and it is tried")
+    if images.dim() == 5:
+        form, timesteps = "events", images.shape[1]
+        if not bool(((images == 0) | (images == 1)).all()):
+            hint = "bin them with most = 1, and give pixels as they are: a pixel of a frame is a spike"
+            raise DeployError("recordings", "hold other values than 0 and 1", hint)
+    elif form == "events":
+        raise DeployError("--form", "events are given for images", "use a data set of events")
     found: list[tuple[Plan, str, list[Problem]]] = []
     failures: list[Failed] = []
     for each in (form,) if form else ("image", "sequence"):
@@ -47,6 +57,9 @@ def read(model: nn.Module, images: torch.Tensor, timesteps: int | None, form: st
             continue
         if not found[-1][2]:
             break
+    if not found and form == "events":
+        hint = "its forward must take all frames at once, in step mode 'm' or by a loop over axis 0; check their size, too"
+        raise DeployError(name, f"does not take frames [T, B, 2, H, W] ({failures[0]})", hint)
     if not found:
         what = f"takes neither images [B, C, H, W] nor [T, B, C, H, W] ({failures[0]})"
         raise DeployError(name, what, "its forward must take one of them; check the image size, too")
@@ -66,14 +79,14 @@ def _one(model: nn.Module, images: torch.Tensor, timesteps: int | None, form: st
     if form != "image" and timesteps is None:
         raise DeployError("--timesteps", f"the model takes its input by {form} and does not say how often", "give --timesteps")
     reset(model)
-    reader = Reader(model, len(images), steps, expected)
+    reader = Reader(model, len(images), steps, expected, events=form == "events")
     reader.run(shaped(images, form, timesteps or 1))
     reset(model)
     if form == "step":
         reader.plan.timesteps = int(timesteps or 1)
     if not steps:
         reader.problems.append(Problem("forward", "calls no neurons", "start with a layer and neurons"))
-    if timesteps is not None and form == "image" and steps != timesteps:
+    if timesteps is not None and form in ("image", "events") and steps != timesteps:
         reader.problems.append(Problem("--timesteps", f"the model runs {steps}, not {timesteps}", "leave the option out"))
     return reader.plan, form, reader.problems
 
@@ -82,7 +95,8 @@ def _proved(model: nn.Module, plan: Plan, images: torch.Tensor, form: str) -> li
     """What differs when the model is read again, on other images and a batch of another size, or between its spikes and the plan's."""
     seed = torch.Generator().manual_seed(0)
     low, high = float(images.min()), float(images.max())
-    noise = torch.rand(OTHERS - 1, *images.shape[1:], generator=seed) * (high - low) + low
+    noise = torch.rand(OTHERS - 1, *images.shape[1:], generator=seed)
+    noise = (noise < SPIKING).float() if form == "events" else noise * (high - low) + low
     others = torch.cat([images[:1].flip(-1), noise.to(images.dtype)])
     try:
         again, spikes, scores, problems = recorded(model, others, form, plan.timesteps)

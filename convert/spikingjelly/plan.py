@@ -210,12 +210,13 @@ class Head:
 
 @dataclass(eq=False)
 class Plan:
-    """A whole net. `image_shape` is (channels, height, width)."""
+    """A whole net. `image_shape` is (channels, height, width); with `events` that of a frame, whose pixels are the spikes of `INPUT`."""
 
     layers: dict[str, Layer] = field(default_factory=dict)
     head: Head | None = None
     timesteps: int = 1
     image_shape: tuple[int, int, int] = (1, 1, 1)
+    events: bool = False
 
     def read(self) -> set[str]:
         """Names of the layers that something reads."""

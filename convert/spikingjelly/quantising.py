@@ -18,6 +18,7 @@ import numpy as np
 from spikegate.convert.spikingjelly.heading import HEAD, HeadScale, add_head
 from spikegate.convert.spikingjelly.hosting import HostLayer, RawPixels, add_replays, host_map, side_by_side
 from spikegate.convert.spikingjelly.plan import Attention, Gate, Layer, Mixing, Neurons, Plan, Pool, Synapses
+from spikegate.convert.spikingjelly.recordings import EventLayer
 from spikegate.convert.spikingjelly.scaling import (
     BIAS_MAX,
     beside,
@@ -50,7 +51,7 @@ class Quantised:
     """A plan in integers. `latent` holds each synaptic op's weights and bias in the same units before rounding."""
 
     graph: Graph
-    host: HostLayer
+    host: HostLayer | EventLayer
     latent: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     scales: dict[str, float] = field(default_factory=dict)
     embedding: list[str] = field(default_factory=list)  # the host's wiring and the neurons that read the image alone
@@ -70,6 +71,8 @@ def quantise(plan: Plan, levels: int, gain: np.ndarray, shift: np.ndarray) -> Qu
         Where no scale fits the registers, or the graph breaks a design rule.
     """
     assert plan.head is not None
+    if plan.events:
+        return _of_events(plan)
     pixels = RawPixels(levels, gain, shift)
     groups = fed_groups(plan)
     if not groups:
@@ -98,6 +101,22 @@ def quantise(plan: Plan, levels: int, gain: np.ndarray, shift: np.ndarray) -> Qu
             _add(out, plan, layer)
     out.embedding += [r.name for r in first]
     add_head(graph, plan.head, head, plan.timesteps, out.latent, replays.get(HEAD))
+    out.scales["readout"] = head.scale
+    graph.check()
+    return out
+
+
+def _of_events(plan: Plan) -> Quantised:
+    """A net whose input are spikes: no host."""
+    assert plan.head is not None
+    channels, h, w = plan.image_shape
+    graph = Graph(timesteps=plan.timesteps, input_shape=(h * w, channels), input_payload=Payload(0, 1))
+    out = Quantised(graph, EventLayer(graph, (plan.timesteps, *plan.image_shape)))
+    for layer in plan.layers.values():
+        _add(out, plan, layer)
+    nothing = RawPixels(1, np.ones(channels), np.zeros(channels))
+    head = HeadScale.of(plan.head, plan.timesteps, nothing, 0)
+    add_head(graph, plan.head, head, plan.timesteps, out.latent, None)
     out.scales["readout"] = head.scale
     graph.check()
     return out

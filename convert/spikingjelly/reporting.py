@@ -85,7 +85,8 @@ def one_by_one(graph: Graph, spikes: dict[str, np.ndarray], embedded: np.ndarray
     n, out = len(embedded), {name: np.zeros(s.shape, bool) for name, s in spikes.items()}
     state = {name: op.state(n) for name, op in graph.ops.items()}
     for t in range(graph.timesteps):
-        signals = {INPUT: embedded if t == 0 else np.zeros_like(embedded)}
+        framed = embedded.ndim > 1 + len(graph.input_shape)
+        signals = {INPUT: embedded[:, t] if framed else embedded if t == 0 else np.zeros_like(embedded)}
         for name, op in graph.ops.items():
             if op.kind in ("readout", "exit_gate"):
                 continue

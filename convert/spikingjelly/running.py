@@ -16,7 +16,7 @@ from spikegate.convert.spikingjelly.tracing import Reader
 from spikegate.convert.spikingjelly.watching import around_modules, users_line
 from spikegate.errors import DeployError
 
-FORMS = ("image", "sequence", "step")
+FORMS = ("image", "sequence", "step", "events")
 
 
 class Failed(Exception):
@@ -31,7 +31,9 @@ def reset(model: nn.Module) -> None:
 
 
 def shaped(images: torch.Tensor, form: str, timesteps: int) -> torch.Tensor:
-    """Images [B, C, H, W] as the model takes them."""
+    """Images [B, C, H, W], or frames of events [B, T, C, H, W], as the model takes them."""
+    if form == "events":
+        return images.transpose(0, 1)
     return images.unsqueeze(0).repeat(timesteps, 1, 1, 1, 1) if form == "sequence" else images
 
 
@@ -86,7 +88,7 @@ def recorded(model: nn.Module, images: torch.Tensor, form: str, timesteps: int) 
     scores: Any = 0
     reset(model)
     for _ in range(timesteps if form == "step" else 1):
-        reader = Reader(model, len(images), steps, expected, collect=True)
+        reader = Reader(model, len(images), steps, expected, collect=True, events=form == "events")
         out = reader.run(shaped(images, form, timesteps))
         out = out[0] if isinstance(out, tuple | list) else out
         scores = scores + (out.sum(0) if out.dim() == 3 else out)

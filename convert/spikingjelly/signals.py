@@ -114,10 +114,11 @@ class Attended(Node):
 
 @dataclass(eq=False)
 class Met(Node):
-    """AND of two spike maps."""
+    """AND of two spike maps, multiplied in module `where`."""
 
     first: str
     second: str
+    where: str
 
 
 @dataclass(eq=False)

@@ -15,12 +15,13 @@ from torch.nn.functional import max_pool2d
 from spikegate.convert.spikingjelly import firing, functions, naming, nodes
 from spikegate.convert.spikingjelly.head import head_of
 from spikegate.convert.spikingjelly.moves import MOVES
-from spikegate.convert.spikingjelly.plan import FloatNeuron, Layer, Neurons, Plan, Pool, Problem, Refused
+from spikegate.convert.spikingjelly.plan import IMAGE, FloatNeuron, Layer, Neurons, Plan, Pool, Problem, Refused
 from spikegate.convert.spikingjelly.signals import Image, Signal, Spikes, alike, numbers, unknown
 from spikegate.convert.spikingjelly.watching import Calls, Marks, around_modules, tensors_in, users_line
+from spikegate.graph.ir import INPUT
 
 STAND_IN = FloatNeuron(0.5, 0.5, 1.0)  # for neurons that are refused
-NAMES_OF_OPS = ("readout", "exit", "image")  # of the graph
+NAMES_OF_OPS = ("readout", "exit", IMAGE, INPUT)  # of the graph
 MODULE_HINTS = {
     "LayerNorm": "it needs statistics of each input; train with BatchNorm, which folds into the weights",
     "GroupNorm": "it needs statistics of each input; train with BatchNorm, which folds into the weights",
@@ -37,12 +38,14 @@ class Reader:
 
     After `run` with images: `plan` holds the layers, `problems` everything that cannot be imported, `spikes` (with
     `collect`) each layer's spikes [timesteps of this call, batch, positions, channels]. `expected` are the calls of each
-    neuron module in a run, `timesteps` those of a run.
+    neuron module in a run, `timesteps` those of a run. With `events` the images are frames, another one in each timestep.
     """
 
-    def __init__(self, model: nn.Module, batch: int, timesteps: int, expected: Counter[str], collect: bool = False) -> None:
+    def __init__(self, model: nn.Module, batch: int, timesteps: int, expected: Counter[str], collect: bool = False,
+                 events: bool = False) -> None:
+        self.events = events
         self.model, self.batch, self.timesteps, self.expected, self.collect = model, batch, timesteps, expected, collect
-        self.plan = Plan(timesteps=timesteps)
+        self.plan = Plan(timesteps=timesteps, events=events)
         self.problems: list[Problem] = []
         self.spikes: dict[str, np.ndarray] = {}
         self.parts: dict[str, dict[tuple[int, ...], str]] = {}  # layers that were split by channels, and their parts
@@ -72,10 +75,13 @@ class Reader:
 
     def _image(self, x: torch.Tensor) -> Signal:
         *lead, c, h, w = x.shape
+        self.plan.image_shape = (c, h, w)
         inside = torch.arange(h * w).reshape(1, h, w) * c + torch.arange(c).reshape(c, 1, 1)
         sample = numbers((self.batch,)).reshape(self.batch, 1, 1, 1) * (c * h * w)
         index = (sample + inside).expand(*lead, c, h, w) if len(lead) > 1 else sample + inside
-        self.plan.image_shape = (c, h, w)
+        if self.events:
+            step = numbers((len(x),)).reshape(-1, 1, 1, 1, 1) * (self.batch * c * h * w)
+            return Signal(Spikes(h * w, c, (h, w), (INPUT,)), step + sample + inside)
         return Signal(Image.plain(c, h, w), index)
 
     # What tensors carry

@@ -116,12 +116,13 @@ class GraphTwin(nn.Module):
         return even(self.weights[self.names[name]]), whole(self.biases[self.names[name]])
 
     def forward(self, embedded: torch.Tensor, record: dict[str, list[torch.Tensor]] | None = None) -> torch.Tensor:
-        """Class accumulators after the last timestep [N, classes] from the host's integers [N, positions, channels]."""
+        """Class accumulators after the last timestep [N, classes] from the host's integers [N, positions, channels], or frames of events."""
         state: dict[str, torch.Tensor] = {}
         held = {n: self.integers(n) for n in self.names}
-        x0 = embedded.float()
+        x0, framed = embedded.float(), embedded.dim() > 1 + len(self.graph.input_shape)
         for t in range(self.graph.timesteps):
-            signals = {INPUT: x0 if t == 0 else torch.zeros_like(x0)}  # the host sends once
+            now = x0[:, t] if framed else x0 if t == 0 else torch.zeros_like(x0)  # the host sends an image once
+            signals = {INPUT: now}
             for name, op in self.graph.ops.items():
                 inputs = {s: [signals[e.source] for e in edges] for s, edges in self.wiring[name].items()}
                 out = RUN[op.kind](op, name, inputs, state, held.get(name))

@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from spikegate.convert.spikingjelly.plan import IMAGE, Attention, FloatNeuron, Gate, Layer, Mixing, Neurons, Plan, Pool, Problem, Synapses
+from spikegate.graph.ir import INPUT
 
 NEAR = 1e-4  # share of threshold and input that float32 may be off
 HINT = "the forward does something there that cannot be followed: use torch's layers and SpikingJelly's neurons as they are"
@@ -20,10 +21,13 @@ Maps = dict[str, torch.Tensor]  # [T * N, channels, height, width], float64
 
 
 def check(plan: Plan, spikes: dict[str, np.ndarray], images: torch.Tensor, scores: torch.Tensor) -> list[Problem]:
-    """What differs between the plan and the model that sent `spikes` [T, N, positions, channels] for images [N, C, H, W]."""
+    """What differs between the plan and the model that sent `spikes` [T, N, positions, channels] for images [N, C, H, W] or frames."""
     steps, n = plan.timesteps, len(images)
     maps = {name: _maps(torch.from_numpy(s).double(), plan.layers[name].grid) for name, s in spikes.items() if name in plan.layers}
-    maps[IMAGE] = images.double().repeat(steps, 1, 1, 1)
+    if plan.events:
+        maps[INPUT] = images.double().transpose(0, 1).flatten(0, 1)
+    else:
+        maps[IMAGE] = images.double().repeat(steps, 1, 1, 1)
     found = []
     for name, layer in plan.layers.items():
         drive, neuron = _drive(layer, maps)

@@ -14,7 +14,9 @@ from spikegate.graph.ir import COUNTERS, Op, load_ops
 GROUPS = {
     "Synapses and neurons": ("dense", "conv", "lif", "level_conv", "max_pool", "token_mix", "current", "membrane"),
     "Attention": ("spiking_attention", "sdsa", "qk_token_gate", "qk_channel_gate", "multiscale_gate"),
-    "Halting, merging, masks, exits": ("token_gate", "rectangle_gate", "token_merge", "token_move", "relay", "timestep_gate", "exit_gate"),
+    "Halting, merging, masks, exits": (
+        "token_gate", "rectangle_gate", "contrast_gate", "token_merge", "token_move", "relay", "timestep_gate", "exit_gate",
+    ),
     "Input and output": ("inject", "route", "readout"),
 }
 OTHERS = "Layers of foreign NetX files"

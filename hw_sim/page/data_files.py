@@ -16,6 +16,7 @@ from spikegate.hw_sim.energy.summary import to_json
 from spikegate.hw_sim.page.halting_figure import cells_of
 from spikegate.hw_sim.page.run_view import RunView, rows
 
+SCHEMA = 2  # of report.json, as report.schema.json beside this file has it
 ENERGY = ("net", "op", "kind", "timestep", "component", "event", "events_per_inference")
 CORES = ("net", "core", "op", "chip", "tile_x", "tile_y")
 
@@ -23,7 +24,7 @@ CORES = ("net", "core", "op", "chip", "tile_x", "tile_y")
 def as_json(views: list[RunView], tables: list[CostTable]) -> dict[str, Any]:
     """Everything, JSON ready."""
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "runs": {s.label: _run(s) for s in views},
         "tables": {t.name: t.model_dump(mode="json", by_alias=True) for t in tables},
     }

@@ -103,13 +103,15 @@ class Record:
         return events
 
     def save(self, path: Path) -> None:
-        """Write everything but the spikes to an npz, atomically."""
+        """Write everything but the spikes to an npz, atomically; of the counts those columns (op, counter) that hold any."""
+        used = self.counts.any((0, 1))
         write_bytes(path, _packed({
             "schema": SCHEMA,
             "ops": self.ops,
             "kinds": self.kinds,
             "counters": COUNTERS,
-            "counts": narrow(self.counts),
+            "used": used,
+            "counts": narrow(self.counts[:, :, used]),
             "exit_step": self.exit_step,
             "logits": self.logits,
             "gates": np.array(self.gates, dtype="U"),
@@ -139,11 +141,11 @@ def narrow(values: np.ndarray) -> np.ndarray:
 
 
 def _packed(arrays: dict[str, Any]) -> memoryview:
-    """An npz, compressed as little as it can be, activity not at all: numpy's own level takes longer than many a run."""
+    """An npz, compressed as little as it can be, counts and activity not at all: that would take longer than many a run."""
     held = io.BytesIO()
     with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, value in arrays.items():
-            entry = zipfile.ZipInfo(f"{name}.npy") if name.startswith("activity/") else f"{name}.npy"
+            entry = zipfile.ZipInfo(f"{name}.npy") if name == "counts" or name.startswith("activity/") else f"{name}.npy"
             with archive.open(entry, "w", force_zip64=True) as f:
                 np.save(f, np.asanyarray(value), allow_pickle=False)
     return held.getbuffer()

@@ -13,7 +13,7 @@ from spikegate.graph.ir import COUNTERS
 from spikegate.reading import arrays
 from spikegate.reading.text import json_value, plain_name
 
-SCHEMA = 1
+SCHEMA = 2  # 1 held the counts of all ops and counters, also of those that count nothing
 HINT = "run deploy/run.py again to write it"
 
 
@@ -23,10 +23,11 @@ def fields_of(path: Path) -> dict[str, Any]:
         raise DeployError(str(path), "no such event record", HINT)
     with arrays.opened(path, HINT, "not an event record") as f:
         schema = int(_whole(f, "schema", 0))
-        if schema != SCHEMA or _names(f, "counters") != list(COUNTERS):
+        if schema not in (1, SCHEMA) or _names(f, "counters") != list(COUNTERS):
             raise DeployError(str(path), f"event record of schema {schema}, this version reads {SCHEMA}", HINT)
-        counts, exit_step, logits = (_whole(f, key, n) for key, n in (("counts", 4), ("exit_step", 1), ("logits", 2)))
+        exit_step, logits = (_whole(f, key, n) for key, n in (("exit_step", 1), ("logits", 2)))
         ops, kinds, gates = (_names(f, key) for key in ("ops", "kinds", "gates"))
+        counts = _whole(f, "counts", 4) if schema == 1 else _unpacked(f, len(ops))
         labels, entering = _whole(f, "labels", 1, or_empty=True), _whole(f, "entering", 1) if "entering" in f else np.zeros(0, int)
         meta = json_value(f["meta"], f"{path}: meta", HINT)
         alive = _alive(f, str(path))
@@ -46,6 +47,16 @@ def fields_of(path: Path) -> dict[str, Any]:
         "logits": logits.astype(np.int64), "gates": gates, "alive": alive, "labels": labels if labels.size else None, "meta": meta,
         "entering": entering.tolist(), "activity": _of(per_op, "activity/", path), "values": _of(per_op, "values/", path),
     }  # fmt: skip
+
+
+def _unpacked(f: arrays.Archive, ops: int) -> np.ndarray:
+    """Counts [N, T, ops, counters] from the columns (op, counter) that hold any."""
+    held, used = _whole(f, "counts", 3), f["used"]
+    if used.dtype != bool or used.shape != (ops, len(COUNTERS)) or held.shape[2] != np.count_nonzero(used):
+        raise DeployError(f"{f.where}: used", "does not say which counts there are", HINT)
+    whole = np.zeros((*held.shape[:2], ops, len(COUNTERS)), np.int64)
+    whole[:, :, used] = held
+    return whole
 
 
 def _of(per_op: dict[str, np.ndarray], start: str, path: Path) -> dict[str, np.ndarray]:

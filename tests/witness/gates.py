@@ -37,6 +37,38 @@ def rectangle_gate(f: Fields, state: State, slots: Slots, t: int) -> Result:
     return y, counts | {"spike_out": int((y > 0).sum())}
 
 
+def contrast_gate(f: Fields, state: State, slots: Slots, t: int) -> Result:
+    height, width = (int(n) for n in f["grid"])
+    tokens = height * width
+    chain = slots["chain"][0] if "chain" in slots else np.full(tokens, f["theta"])
+    x, y = sum(slots["x"]), np.zeros(tokens, np.int64)
+    counts = {"spike_in": 0, "synop": 0, "gate_update": 0, "spike_out": 0}
+    sums = [int(row.sum()) for row in x]
+    for k in range(tokens):
+        if chain[k] <= 0:
+            continue
+        row, column = divmod(k, width)
+        score, heard = 0, 5 * sums[k]
+        for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+            a, b = row + dy, column + dx
+            if not 0 <= a < height:
+                a = row - dy if 0 <= row - dy < height else row
+            if not 0 <= b < width:
+                b = column - dx if 0 <= column - dx < width else column
+            other = a * width + b
+            score += int(np.abs(x[k] - x[other]).sum())
+            heard += sums[other] + int((x[k] != x[other]).sum())
+        if t > 1:
+            score += abs(sums[k] - state["last"][k]) * 2 ** int(f.get("shift", 2))
+        y[k] = chain[k] - 1 if score < f["cut"] else chain[k]
+        counts["spike_in"] += nz([source[k] for source in slots["x"]]) + 1
+        counts["synop"] += heard
+        counts["gate_update"] += 1
+        counts["spike_out"] += int(y[k] > 0)
+    state["last"] = sums
+    return y, counts
+
+
 def pairs(grid: np.ndarray) -> list[tuple[int, int]]:
     """(kept, absorbed) tokens."""
     height, width = (int(n) for n in grid)

@@ -11,7 +11,7 @@ from tests.witness.common import MUTE, SKIP, Result, Slots, State
 from tests.witness.files import Net, Op
 
 COUNTERS = ("spike_in", "synop", "attention_ac", "neuron_update", "gate_update", "spike_out", "message")
-CREDITS = ("token_gate", "rectangle_gate", "token_merge")
+CREDITS = ("token_gate", "rectangle_gate", "contrast_gate", "token_merge")
 MODULES = (layers, attention, gates, blocks)
 
 

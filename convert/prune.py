@@ -1,0 +1,172 @@
+"""Token pruning of an exported net without training: a contrast gate before its blocks, calibrated on validation images.
+
+The gate (`spikegate.ops.contrast_gate`) reads the spikes that enter the first block. What it drops is not computed in any block from then
+on, in no later timestep, and the read-out keeps the value that it had. The embedding goes on, since convolutions read across tokens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spikegate.command import cli
+from spikegate.command.runs import find_export, run_of
+from spikegate.convert.checks.audit import audit
+from spikegate.convert.checks.listing import op_rows
+from spikegate.data.shipped import open_images
+from spikegate.engine import integer
+from spikegate.files import together
+from spikegate.formats.event_host import open_host
+from spikegate.formats.manifest import read_manifest, write_manifest
+from spikegate.formats.netx.graph_file import read_graph, write_graph
+from spikegate.graph import credit
+from spikegate.graph.ir import INPUT, DeployError, Edge, Graph
+from spikegate.ops.contrast_gate import ContrastGate
+from spikegate.ops.relay import Relay
+
+GATE, RELAY = "prune", "prune.relay"
+ENOUGH = 512  # validation images that the cut is calibrated on, at most
+
+
+def entering(graph: Graph, embedding: list[str]) -> list[str]:
+    """The ops of the embedding whose spikes enter the blocks."""
+    inside = {INPUT, *embedding}
+    found = [e.source for e in graph.edges if e.source in inside and e.target not in inside and e.slot == "x"]
+    return [n for n in embedding if n in found]
+
+
+def with_gate(graph: Graph, embedding: list[str], grid: tuple[int, int], cut: int, patience: int = 1) -> Graph:
+    """The graph with a contrast gate on what enters its blocks, and a relay that ends the events of dropped tokens there.
+
+    Raises
+    ------
+    DeployError
+        A net that halts or merges tokens already, or whose blocks, stream or head do not hold tokens that can be dropped.
+    """
+    if credit.gates(graph):
+        raise DeployError("--prune", f"the net has token gates already ({', '.join(credit.gates(graph))})", "prune a static net")
+    sources = entering(graph, embedding)
+    heads = graph.only("readout")
+    if not sources or not heads or len(graph.ops[heads[0]].weight.shape) != 3:  # type: ignore[attr-defined]
+        raise DeployError("--prune", "no spikes of an embedding that a block and a head read", "prune a net with tokens, as spikformer")
+    shapes = {graph.shape_of(n) for n in sources}
+    tokens, channels = next(iter(shapes))
+    currents = [e.target for e in graph.edges if e.slot in ("current", "direct")]
+    if len(shapes) > 1 or tokens != grid[0] * grid[1] or graph.ops[heads[0]].weight.shape[1] != tokens or currents:  # type: ignore[attr-defined]
+        what = "what enters the blocks is not the head's tokens"
+        if currents:
+            what = f"{currents[0]} adds currents, which have no token to drop"
+        raise DeployError("--prune", what, "prune a net whose residual stream adds spikes on one grid of tokens")
+    inside, high = set(embedding), sum(graph.payload_of(n).high for n in sources)
+    made = dataclasses.replace(graph, ops={n: graph.ops[n] for n in graph.ops if n in inside}, edges=[])
+    late = {"alive"}
+    made.edges = [e for e in graph.edges if e.target in inside]
+    made.add(RELAY, Relay((tokens, channels), high), delayed=late, x=sources, alive=GATE)
+    made.add(GATE, ContrastGate(grid, channels, cut, patience), delayed=["chain"], x=[RELAY], chain=[GATE])
+    for name, op in graph.ops.items():
+        if name in inside:
+            continue
+        made.ops[name] = op
+        read: list[Edge] = []
+        for edge in (e for e in graph.edges if e.target == name):
+            if edge.source not in sources or edge.slot != "x":
+                read.append(edge)
+            elif not any(e.source == RELAY and e.slot == edge.slot for e in read):
+                read.append(Edge(RELAY, name, edge.slot, edge.delay))
+        if "alive?" in op.slots and (op.kind == "exit_gate" or op.out_shape[0] == tokens):
+            read.append(Edge(GATE, name, "alive"))
+        if op.kind == "readout":
+            read += [Edge(GATE, name, "before", 1), Edge(GATE, name, "after")]
+        made.edges += read
+    made.check()
+    return made
+
+
+def alive_shares(graph: Graph, embedding: list[str], gate: ContrastGate, inputs: np.ndarray, cuts: list[int]) -> list[float]:
+    """Share of living (timestep, token) cells with each cut. The embedding is not gated, so that one run serves all cuts."""
+    sources = entering(graph, embedding)
+    record = integer.run(graph, inputs, spikes=sources)
+    x = np.sum([record.spikes[n] for n in sources], axis=0, dtype=np.int32)
+    shares = []
+    for cut in cuts:
+        one = dataclasses.replace(gate, cut=cut)
+        state, alive, total = one.state(len(x)), one.initial(len(x)), 0
+        for t in range(graph.timesteps):
+            alive = one.step(state, {"x": (x[:, t],), "chain": alive}, np.full(len(x), t + 1))
+            total += int((alive > 0).sum())
+        shares.append(total / (x.shape[0] * x.shape[1] * gate.tokens))
+    return shares
+
+
+def calibrated_cut(graph: Graph, embedding: list[str], grid: tuple[int, int], inputs: np.ndarray, share: float, patience: int) -> int:
+    """The largest cut that drops at most `share` of the (timestep, token) cells of the samples, by bisection."""
+    channels = graph.shape_of(entering(graph, embedding)[0])[1]
+    high = sum(graph.payload_of(n).high for n in entering(graph, embedding))
+    gate = ContrastGate(grid, channels, 0, patience)
+    low, top = 0, channels * high * 8 + 1
+    while top - low > 1:
+        middle = (low + top) // 2
+        if 1 - alive_shares(graph, embedding, gate, inputs, [middle])[0] <= share:
+            low = middle
+        else:
+            top = middle
+    return low
+
+
+def prune(run: Path | None, output: Path | None, share: float, *, patience: int = 2, data_path: Path | None = None,
+          as_json: bool = False) -> Path:
+    """Write a pruned form of an export to `output` (RUN/pruned if left out); returns the folder.
+
+    Parameters
+    ----------
+    share : of the (timestep, token) cells of the validation images that are dropped, at most
+    patience : quiet timesteps until a token is dropped
+
+    Raises
+    ------
+    DeployError
+        No export, no validation images at hand, a net whose tokens cannot be dropped, an op that multiplies.
+    """
+    if not 0 <= share < 1 or patience < 1:
+        raise DeployError("--prune", f"{share:g} of the tokens after {patience} timesteps", "give a share from 0 to 1, 1 timestep or more")
+    export = find_export(run)
+    manifest, graph = read_manifest(export), read_graph(export / "model.net")
+    embedding, grid = [n for n in manifest["embedding_ops"] if n in graph.ops], tuple(manifest["grid"])
+    with_gate(graph, embedding, grid, 0, patience)
+    host = open_host(export, graph, manifest)
+    opened = open_images(export, manifest, "validation", data_path)
+    images, labels = opened.x[:ENOUGH], opened.y[:ENOUGH]
+    inputs = host.encode(images)
+    cut = calibrated_cut(graph, embedding, grid, inputs, share, patience)
+    made = with_gate(graph, embedding, grid, cut, patience)
+    before, after = integer.run(graph, inputs, labels), integer.run(made, inputs, labels)
+    folder = output or run_of(export) / "pruned"
+    facts: dict[str, Any] = {
+        "share": share, "patience": patience, "cut": cut, "images": len(images), "mean_tokens": after.mean_tokens,
+        "accuracy_before": before.accuracy, "accuracy": after.accuracy,
+        "events_before": float(before.chip_events.mean()), "events": float(after.chip_events.mean()),
+    }
+    with together(folder, "manifest.json") as part:
+        for path in export.iterdir():
+            if path.is_file() and path.name in manifest["sha256"] and path.name != "model.net":
+                shutil.copyfile(path, part / path.name)
+        write_graph(made, part / "model.net")
+        write_manifest(part, manifest | {
+            "name": f"{manifest['name']}-pruned", "halting": True, "pruned": facts, "gates": credit.gates(made), "ops": op_rows(made),
+            "dense_ops": {n: op.dense_ops for n, op in made.ops.items()}, "stock_netx": False,
+            "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in audit(made, inputs[:8])],
+        }, tuple(manifest["sha256"]))
+    if as_json:
+        cli.print_json({"folder": str(folder), **facts})
+        return folder
+    cli.console.print(
+        f"drops tokens whose contrast is below {cut}: {1 - after.mean_tokens:.1%} of the cells of {len(images)} validation images, "
+        f"{1 - facts['events'] / facts['events_before']:.1%} of the events; accuracy {before.accuracy:.2%}, pruned {after.accuracy:.2%}",
+        soft_wrap=True, markup=False,
+    )
+    cli.console.print(f"wrote {folder}; next: python deploy/run.py {folder}", soft_wrap=True, markup=False)
+    return folder

@@ -1,0 +1,88 @@
+"""Token pruning without training: exact, undone by `--halt off`, no more dropped than asked for, refused where tokens are none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spikegate.command.runs import find_export
+from spikegate.convert.prune import prune, with_gate
+from spikegate.deploy.agreement import agreement
+from spikegate.deploy.bundle import load_images, open_export, without_halting
+from spikegate.engine import integer
+from spikegate.errors import DeployError
+from spikegate.formats.manifest import read_manifest
+
+NET = Path("zoo:spikformer-digits")
+
+
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory) -> Path:
+    return prune(NET, tmp_path_factory.mktemp("pruned") / "net", 0.3, patience=2)
+
+
+def test_no_more_than_asked_for_is_dropped(pruned):
+    facts = read_manifest(pruned)["pruned"]
+    assert 0.68 <= facts["mean_tokens"] < 0.95 and facts["events"] < facts["events_before"]  # ended samples count no cells
+    bundle = open_export(pruned)
+    gate = bundle.graph.ops["prune"]
+    record = integer.run(bundle.graph, bundle.host.encode(load_images(bundle).x))
+    assert gate.cut == facts["cut"] and record.mean_tokens < 0.97  # type: ignore[attr-defined]
+    assert all(row["macs"] == 0 for row in read_manifest(pruned)["audit"])
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("mapping", ["op", "block", "chip"])
+def test_a_pruned_net_is_the_same_in_lava(pruned, mapping):
+    from spikegate.deploy.timing import timing_of
+
+    bundle = open_export(pruned)
+    at = timing_of(bundle.graph, mapping=mapping)
+    assert agreement(bundle, load_images(bundle).x[:16], ("int", "lava"), at=at).equal
+
+
+def test_nothing_is_lost_where_nothing_is_dropped(pruned):
+    """Cut 0, and the pruned net without its gate, are the net that it was made from."""
+    before = open_export(NET)
+    manifest = before.manifest
+    x = before.host.encode(load_images(before).x[:64])
+    expected = integer.run(before.graph, x)
+    idle = with_gate(before.graph, manifest["embedding_ops"], tuple(manifest["grid"]), 0)
+    for graph in (idle, without_halting(open_export(pruned).graph)):
+        assert np.array_equal(integer.run(graph, x).logits, expected.logits)
+    assert integer.run(idle, x).mean_tokens == 1
+
+
+def test_a_dropped_token_keeps_its_value():
+    """All tokens dropped at once: the logits are those of the embedding's spikes of the first timestep, T times."""
+    before = open_export(NET)
+    manifest = before.manifest
+    x = before.host.encode(load_images(before).x[:8])
+    blind = with_gate(before.graph, manifest["embedding_ops"], tuple(manifest["grid"]), 1 << 20)
+    record = integer.run(blind, x, spikes=["prune.relay"])
+    head = blind.ops["readout"]
+    first = np.einsum("ctd,ntd->nc", head.weight, record.spikes["prune.relay"][:, 0])  # type: ignore[attr-defined]
+    assert np.array_equal(record.logits, (first + head.bias) * blind.timesteps)  # type: ignore[attr-defined]
+    assert (record.exit_step == 1).all()
+
+
+@pytest.mark.parametrize("name, says", [
+    ("zoo:at_snn-digits", "has token gates already"), ("zoo:stmixer-digits", "currents"),
+    ("zoo:spike_driven-digits", "no spikes of an embedding"),
+])  # fmt: skip
+def test_nets_whose_tokens_cannot_be_dropped_are_refused(name, says, tmp_path):
+    with pytest.raises(DeployError, match=says):
+        prune(Path(name), tmp_path / "out", 0.3)
+    assert not (tmp_path / "out").exists()
+
+
+def test_torch_has_no_pruned_form(pruned):
+    bundle = open_export(pruned)
+    with pytest.raises(DeployError, match="pruned after its training"):
+        agreement(bundle, load_images(bundle).x[:2], ("torch", "int"))
+    for share, patience in ((1.0, 1), (-0.1, 1), (0.2, 0)):
+        with pytest.raises(DeployError, match="--prune"):
+            prune(NET, pruned / "x", share, patience=patience)
+    assert find_export(pruned) == pruned
