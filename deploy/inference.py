@@ -17,6 +17,7 @@ from spikegate.data.shipped import parse_data
 from spikegate.deploy import traffic
 from spikegate.deploy.bundle import Bundle, load_images, open_export, spike_bytes, without_halting
 from spikegate.deploy.network.message_log import Messages
+from spikegate.deploy.parts import run_parts
 from spikegate.deploy.targets import Progress, Target
 from spikegate.deploy.timing import Timing, described, timing_of
 from spikegate.deploy.warming import warm
@@ -95,7 +96,8 @@ def deploy(export: Path | None = None, *, data: str | None = None, data_path: Pa
         print_(f"  chip steps         {facts['mean_chip_steps']:.1f} per inference ({described(facts)})", soft_wrap=True)
         if facts["void_timesteps"]:
             print_(f"  under way at exit  {facts['void_timesteps']:,} timesteps, {facts['void_events']:,} chip events", soft_wrap=True)
-    print_(f"  speed              {facts['images_per_s']:.1f} inferences/s, after {facts['compile_s']:.1f} s for the compiled kernels")
+    before = f", after {facts['compile_s']:.1f} s for the compiled kernels" if facts.get("compile_s") else ""
+    print_(f"  speed              {facts['images_per_s']:.1f} inferences/s{before}")
     if messages is not None:
         traffic.show(messages)
     print_(f"wrote {folder}/{', '.join(written)}", soft_wrap=True)
@@ -113,13 +115,11 @@ def recording_time(manifest: dict[str, Any], record: Record) -> dict[str, Any]:
 def _on_cluster(cluster: str, bundle: Bundle, images: np.ndarray, labels: np.ndarray, options: dict[str, Any], trace: bool,
                 told: Progress) -> Record:
     """As `infer`, on the workers of a cluster."""
-    from spikegate.deploy.parts import run_parts
-
     if trace or options["at"].schedule is not None:
         what = "--trace" if trace else "--timing loihi"
         raise DeployError("--cluster", f"does not go with {what}, which tells of one process after another", "leave one of them out")
     start = time.perf_counter()
-    found = run_parts(cluster, bundle.folder, images, labels, options, told)
+    found = run_parts(infer, cluster, bundle.folder, images, labels, options, told)
     found.meta |= {"samples": list(range(len(images))), "images_per_s": len(images) / (time.perf_counter() - start)}
     return found
 
