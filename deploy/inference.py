@@ -96,7 +96,8 @@ def deploy(export: Path | None = None, *, data: str | None = None, data_path: Pa
         print_(f"  chip steps         {facts['mean_chip_steps']:.1f} per inference ({described(facts)})", soft_wrap=True)
         if facts["void_timesteps"]:
             print_(f"  under way at exit  {facts['void_timesteps']:,} timesteps, {facts['void_events']:,} chip events", soft_wrap=True)
-    print_(f"  speed              {facts['images_per_s']:.1f} inferences/s, after {facts['compile_s']:.1f} s for the compiled kernels")
+    before = f", after {facts['compile_s']:.1f} s for the compiled kernels" if facts.get("compile_s") else ""
+    print_(f"  speed              {facts['images_per_s']:.1f} inferences/s{before}")
     if messages is not None:
         traffic.show(messages)
     print_(f"wrote {folder}/{', '.join(written)}", soft_wrap=True)

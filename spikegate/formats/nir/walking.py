@@ -47,13 +47,16 @@ def plan_of(flat: Flat, timesteps: int, dt: float, exact: bool, reset: Reset | N
 
 def payload_of(name: str, facts: dict[str, Any], otherwise: Payload) -> Payload:
     """Range of integers in a node's metadata."""
-    low, high = (facts.get(k, v) for k, v in (("low", otherwise.low), ("high", otherwise.high)))
-    for v in (low, high):
-        if not isinstance(v, int | float | np.integer | np.floating) or not np.isfinite(v) or v != int(v) or abs(v) >= 1 << 23:
-            raise DeployError(name, f"metadata low and high are {low} and {high}", "give whole numbers of at most 24 bits")
+    low, high = (_whole(name, facts.get(k, v)) for k, v in (("low", otherwise.low), ("high", otherwise.high)))
     if low > high:
         raise DeployError(name, f"metadata low {low} is above high {high}", "give the range of the host's integers")
-    return Payload(int(low), int(high))
+    return Payload(low, high)
+
+
+def _whole(name: str, v: Any) -> int:
+    if not isinstance(v, int | float | np.integer | np.floating) or not np.isfinite(v) or v != int(v) or abs(int(v)) >= 1 << 23:
+        raise DeployError(name, f"metadata low or high is {v}", "give whole numbers of at most 24 bits")
+    return int(v)
 
 
 def _reached(flat: Flat, start: str, end: str) -> None:
