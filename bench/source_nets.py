@@ -85,7 +85,7 @@ def spikingjelly() -> list[Entry]:
         "spike_driven_transformer.SpikeDrivenTransformer":
             lambda: spike_driven_transformer.SpikeDrivenTransformer(num_heads=4, depths=2, **narrow),
         "qkformer.QKFormer": lambda: qkformer.QKFormer(num_heads=(2, 4, 4), depths=(1, 1, 1), **narrow),
-        "maxformer.Maxformer": lambda: maxformer.Maxformer(**narrow),
+        "maxformer.MaxFormer": lambda: maxformer.MaxFormer(**narrow),
         "ms_resnet.ms_resnet18": lambda: ms_resnet.ms_resnet18(T=T, num_classes=10),
     }
     found += [Entry("spikingjelly", f"model.{n}", multi(make), small) for n, make in zoo.items()]

@@ -100,6 +100,8 @@ def tried(entry: Entry) -> dict[str, Any]:
         found = {"spikingjelly": spikingjelly, "framework": framework, "nir": nir}[entry.kind](entry)
     except DeployError as e:
         found = {"fidelity": UNSUPPORTED, "reason": f"{e.where}: {e.problem}", "hint": e.hint}
+    except Exception as e:  # the others are tried all the same; this one is to be mended
+        found = {"fidelity": UNSUPPORTED, "reason": f"fails: {type(e).__name__}: {e}", "hint": "a mistake of the importer or of this bench"}
     return {"source": entry.name, **found, "seconds": round(time.perf_counter() - begun, 1)}
 
 
