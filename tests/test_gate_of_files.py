@@ -256,6 +256,12 @@ def test_numbers_of_nir_beyond_32_bits_are_refused(tmp_path):
             read_nir(path)
 
 
+def test_a_bias_that_leaves_the_registers_is_refused(tmp_path):
+    read_graph(net(tmp_path / "m.net", bias=np.array([1 << 24])))
+    with pytest.raises(DeployError, match="leaves the registers"):
+        read_graph(net(tmp_path / "m.net", bias=np.array([1 << 26])))
+
+
 NO_NUMBERS = ([1.5], [np.nan], [np.inf], ["a"], [1j], [True], np.zeros(1, [("a", "i4")]), [2**31], [-(2**31)])
 
 
