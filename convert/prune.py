@@ -90,7 +90,7 @@ def alive_shares(graph: Graph, embedding: list[str], gate: ContrastGate, inputs:
     """Share of living (timestep, token) cells with each cut. The embedding is not gated, so that one run serves all cuts."""
     sources = entering(graph, embedding)
     record = integer.run(graph, inputs, spikes=sources)
-    x = np.sum([record.spikes[n] for n in sources], axis=0, dtype=np.int32)
+    x: np.ndarray = np.asarray(np.sum([record.spikes[n] for n in sources], axis=0, dtype=np.int32))
     shares = []
     for cut in cuts:
         one = dataclasses.replace(gate, cut=cut)

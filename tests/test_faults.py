@@ -141,6 +141,27 @@ def test_too_few_open_files():
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
+FULL = """
+import os
+from spikegate.deploy.network.network import Network
+from spikegate.engine.integer import run
+from tests.test_lava import assert_equal, halting_net, samples
+assert os.statvfs("/dev/shm").f_bavail == 0
+with Network(halting_net(), "op", 4) as network:
+    assert_equal(network.run(samples(9), spikes=True), run(halting_net(), samples(9), spikes=True))
+"""
+
+
+def test_a_full_dev_shm_is_not_needed():
+    """As in a container that has little of it."""
+    fill = "mount -t tmpfs -o size=64k tmpfs /dev/shm && head -c 65536 /dev/zero > /dev/shm/full"
+    if subprocess.run(["unshare", "-m", "sh", "-c", fill], capture_output=True).returncode:
+        pytest.skip("a /dev/shm of its own needs the right to mount")
+    words = ["unshare", "-m", "sh", "-c", f'{fill} && exec "$0" -c "$1"', sys.executable, FULL]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 START = """
 import sys
 from spikegate.deploy.network.network import Network

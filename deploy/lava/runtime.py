@@ -5,6 +5,7 @@ Compiler, process models, runtime service and their protocol stay Lava's.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import traceback
@@ -35,6 +36,7 @@ class Child(SystemProcess):
     def run(self) -> None:
         follow(self._parent_pid)
         hear_signals()
+        gc.freeze()  # or collecting would write to, and so copy, all memory that it shares with the parent
         super().run()
 
 

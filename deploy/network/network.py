@@ -36,7 +36,6 @@ from spikegate.graph.ir import DeployError, Graph
 
 PATIENCE_S = 7.0  # without a sign of life from anyone for so long, the network hangs
 GROUPS = 2  # sample groups in flight: one is computed while another waits for its decision
-LAST_PASSES = 20  # over the pipes once a process has died: what it reported before is the better reason
 Common = tuple[maps.Plan, int, Pulse, Connection]  # arguments of every leaf, besides the graph
 CHANNEL = GROUPS * AHEAD  # messages that a channel holds: as many as can be under way
 _BUILDING = threading.Lock()  # Lava keeps lists for the whole program
@@ -244,17 +243,15 @@ class Network:
 
     def _collect(self, collector: Collector | ChipCollector, progress: Callable[[int], None] | None, watch: Watch,
                  reading: threading.Event) -> None:
-        names, passes = {pipe: name for name, pipe in self.pipes.items()}, LAST_PASSES
+        names = {pipe: name for name, pipe in self.pipes.items()}
         while not collector.finished:
             reading.set()
             pipes = wait([*names], timeout=0.25)
             if not names:
                 time.sleep(0.05)
-            if watch.found is not None:
-                passes -= 1
-                if not pipes or not passes:
-                    raise watch.found
             for pipe in pipes:
+                if watch.found is not None:
+                    break
                 reading.set()
                 assert isinstance(pipe, Connection)
                 name = names[pipe]
@@ -268,6 +265,16 @@ class Network:
                 self.steps[name] += steps
                 if ended and progress is not None:
                     progress(ended)
+            if watch.found is not None and not collector.finished:
+                self._read_last(watch.found, collector)
+                raise watch.found
+
+    def _read_last(self, found: DeployError, collector: Collector | ChipCollector) -> None:
+        """Read what a process reported before it ended: where it failed by itself, that is the better reason, and raised here."""
+        name = found.where.removeprefix("process ")
+        with contextlib.suppress(EOFError, OSError):
+            while name in self.pipes and self.pipes[name].poll():
+                collector.read(name, self.pipes[name].recv_bytes())
 
     def close(self) -> None:
         """Stop: in order if all is well, by killing otherwise. Nothing is left: no process, no shared memory."""

@@ -25,7 +25,7 @@ class Cluster:
     @property
     def workers(self) -> int:
         """Threads of all workers: how many parts are computed at a time."""
-        return max(1, sum(self.client.nthreads().values()))
+        return max(1, sum(int(n) for n in self.client.nthreads().values()))
 
     def map(self, function: Callable[..., Found], parts: Sequence[tuple[Any, ...]], *common: Any,
             progress: Callable[[int], None] = lambda part: None) -> list[Found]:
@@ -41,7 +41,7 @@ class Cluster:
         futures = {self.client.submit(function, *common, *part, pure=False): k for k, part in enumerate(parts)}
         found: list[Any] = [None] * len(parts)
         try:
-            for future in as_completed(futures):
+            for future in as_completed(futures):  # type: ignore[no-untyped-call]
                 k = futures[future]
                 try:
                     found[k] = future.result()
@@ -87,12 +87,12 @@ def workers_of(address: str) -> Iterator[Cluster]:
     with dask.config.set(settings), contextlib.ExitStack() as stack:
         if kind == "local":
             n = int(count) if count else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-            where: Any = stack.enter_context(distributed.LocalCluster(
+            where: Any = stack.enter_context(distributed.LocalCluster(  # type: ignore[no-untyped-call]
                 n_workers=n, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=logging.CRITICAL))  # fmt: skip
         else:
             where = address
         try:
-            client = stack.enter_context(distributed.Client(where, timeout=10))
+            client = stack.enter_context(distributed.Client(where, timeout=10))  # type: ignore[no-untyped-call]
         except (OSError, TimeoutError) as e:
             hint = "start one: dask scheduler, then dask worker"
             raise DeployError("--cluster", f"no scheduler answers at {address} ({e})", hint) from None

@@ -30,13 +30,21 @@ def shared_names() -> set[str]:
 
 
 def unused(names: set[str]) -> set[str]:
-    """Those of the names that exist and that no living process has mapped: what another program uses is not what a command left."""
-    used: set[str] = set()
+    """Those of the names that exist and that no living process has mapped: what another program uses is not what a command left.
+
+    By inode: a named semaphore is mapped under the name that it had before it got its own.
+    """
+    used: set[int] = set()
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
             with contextlib.suppress(OSError):
-                used |= {line.rsplit("/", 1)[1] for line in (process / "maps").read_text().splitlines() if "/dev/shm/" in line}
-    return {name for name in names if name not in used and (SHM / name).exists()}
+                used |= {int(line.split()[4]) for line in (process / "maps").read_text().splitlines() if "/dev/shm/" in line}
+    found = set()
+    for name in names:
+        with contextlib.suppress(OSError):
+            if (SHM / name).stat().st_ino not in used:
+                found.add(name)
+    return found
 
 
 def left_behind(session: int, before: set[str], limit_s: float = 5.0) -> tuple[list[int], set[str], float]:

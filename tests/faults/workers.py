@@ -27,6 +27,7 @@ if not __package__:  # run as a file
 import numpy as np
 
 from spikegate.deploy.network.network import Network
+from spikegate.deploy.network.watchdog import STEPS
 from spikegate.engine import integer
 from spikegate.graph.ir import DeployError
 from tests.test_lava import halting_net, samples
@@ -49,13 +50,7 @@ def spinners(number: int) -> Iterator[None]:
             process.wait()
 
 
-def runnable() -> int:
-    """Processes that run or wait for a processor now, without this one."""
-    with open("/proc/loadavg") as f:
-        return int(f.read().split()[3].split("/")[0]) - 1
-
-
-def disturbed(rng: random.Random, k: int) -> dict[str, Any]:
+def disturbed(rng: random.Random, k: int, x: np.ndarray) -> dict[str, Any]:
     """Kill or stop a process of a running network; seconds until it is named."""
     number, mapping = (signal.SIGKILL, signal.SIGSTOP)[k % 2], MAPPINGS[k // 2 % 3]
     network = Network(halting_net(), mapping, rng.choice((2, 8)), rng.choice(("async", "loihi")))
@@ -63,33 +58,35 @@ def disturbed(rng: random.Random, k: int) -> dict[str, Any]:
     at: list[float] = []
 
     def strike() -> None:
-        time.sleep(rng.uniform(0.2, 1.5))
+        while network.pulses.table[1, STEPS] < 10:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 1))
         at.append(time.monotonic())
         os.kill(victim, number)
 
     striker = threading.Thread(target=strike)
     striker.start()
-    load, error = runnable(), ""
+    load, error = round(os.getloadavg()[0], 1), ""
     try:
-        network.run(samples(10**6))
+        network.run(x)
     except DeployError as e:
         error = str(e)
     seconds = time.monotonic() - at[0]
     striker.join()
     words = "was killed by SIGKILL" if number == signal.SIGKILL else "a signal or a debugger has stopped it"
-    return {"mapping": mapping, "signal": number.name, "process": name, "running": load, "seconds": round(seconds, 2),
+    return {"mapping": mapping, "signal": number.name, "process": name, "load": load, "seconds": round(seconds, 2),
             "named": f"process {name}: " in error and words in error, "error": error.split("\n")[0]}
 
 
 def undisturbed(rng: random.Random, runs: int) -> list[str]:
-    """False alarms in so many runs, five on each network."""
+    """False alarms in so many runs, twenty on each network."""
     alarms = []
-    graph, x = halting_net(), samples(300)
+    graph, x = halting_net(), samples(100)
     reference = integer.run(graph, x)
-    for k in range(0, runs, 5):
+    for k in range(0, runs, 20):
         try:
-            with Network(graph, MAPPINGS[k // 5 % 3], rng.choice((2, 8))) as network:
-                for _ in range(5):
+            with Network(graph, MAPPINGS[k // 20 % 3], rng.choice((2, 8))) as network:
+                for _ in range(min(20, runs - k)):
                     assert np.array_equal(network.run(x).logits, reference.logits)
         except DeployError as e:
             alarms.append(str(e))
@@ -104,20 +101,23 @@ def main() -> None:
     rng, begun = random.Random(args.seed), time.monotonic()
     rows: list[dict[str, Any]] = []
     if args.trials:
+        x = samples(200_000)
         with spinners(args.load):
-            rows = [disturbed(rng, k) for k in range(args.trials)]
+            for k in range(args.trials):
+                rows.append(disturbed(rng, k, x))
+                print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     middle = time.monotonic()
-    alarms, load = [], 0
+    alarms, load = [], 0.0
     if args.runs:
         with spinners(args.runs_load):
-            load = runnable()
+            load = os.getloadavg()[0]
             alarms = undisturbed(rng, args.runs)
     times = [row["seconds"] for row in rows]
     bad = [row for row in rows if not row["named"] or row["seconds"] > LIMIT_S]
     print(json.dumps({
         "killed or stopped": len(rows), "spinners": args.load, "not named in 10 s": bad,
         "seconds, median and most": [float(np.median(times)), max(times)] if rows else None, "seconds of all": round(middle - begun),
-        "undisturbed runs": args.runs, "spinners then": args.runs_load, "running then": load, "false alarms": alarms,
+        "undisturbed runs": args.runs, "spinners then": args.runs_load, "load then": load, "false alarms": alarms,
         "seconds of these": round(time.monotonic() - middle),
     }, indent=1))
     sys.exit(bool(bad or alarms))

@@ -47,9 +47,9 @@ def plan_of(flat: Flat, timesteps: int, dt: float, exact: bool, reset: Reset | N
 
 def payload_of(name: str, facts: dict[str, Any], otherwise: Payload) -> Payload:
     """Range of integers in a node's metadata."""
-    low, high = (facts.get(k, v) for k, v in (("low", otherwise.low), ("high", otherwise.high)))
-    low, high = (v.item() if isinstance(v, np.number) else v for v in (low, high))
-    for v in (low, high):
+    given: list[Any] = [facts.get(k, v) for k, v in (("low", otherwise.low), ("high", otherwise.high))]
+    low, high = given = [v.item() if isinstance(v, np.number) else v for v in given]
+    for v in given:
         if not isinstance(v, int | float) or not np.isfinite(v) or v != int(v) or abs(v) >= 1 << 23:
             raise DeployError(name, f"metadata low and high are {low} and {high}", "give whole numbers of at most 24 bits")
     if low > high:
