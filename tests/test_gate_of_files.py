@@ -181,6 +181,24 @@ def test_many_texts_in_one_place_are_counted(tmp_path):
         read_graph(altered(tmp_path / "m.net", many))
 
 
+@pytest.mark.parametrize("value", [0, 8, 1 << 63])
+def test_a_damaged_place_of_texts_does_not_hang_libhdf5(tmp_path, value):
+    def text(f, folder):
+        f.create_dataset("beside", data="a text", dtype=h5py.string_dtype())
+
+    path = altered(tmp_path / "m.net", text)
+    read_graph(path)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"GCOL") + 16
+    first = int.from_bytes(data[at + 8 : at + 16], "little")
+    free = at + 16 + (first + 7) // 8 * 8  # the rest of the collection, whose length must lead to its end
+    assert data[free : free + 2] == bytes(2)
+    data[free + 8 : free + 16] = value.to_bytes(8, "little")
+    path.write_bytes(data)
+    with pytest.raises(DeployError, match="keeps its texts"):
+        read_graph(path)
+
+
 def test_a_large_chunk_of_a_small_dataset_is_counted(tmp_path):
     def large(f, folder):
         f.create_dataset("beside", (2,), "i4", chunks=(1 << 28,), maxshape=(None,), compression="gzip")
@@ -236,6 +254,12 @@ def test_numbers_of_nir_beyond_32_bits_are_refused(tmp_path):
             f[name] = np.full(old.shape, value)
         with pytest.raises(DeployError):
             read_nir(path)
+
+
+def test_a_bias_that_leaves_the_registers_is_refused(tmp_path):
+    read_graph(net(tmp_path / "m.net", bias=np.array([1 << 24])))
+    with pytest.raises(DeployError, match="leaves the registers"):
+        read_graph(net(tmp_path / "m.net", bias=np.array([1 << 26])))
 
 
 NO_NUMBERS = ([1.5], [np.nan], [np.inf], ["a"], [1j], [True], np.zeros(1, [("a", "i4")]), [2**31], [-(2**31)])

@@ -14,6 +14,7 @@ import numpy as np
 
 from spikegate.graph.ir import Alu, Counts, Inputs, Op, Payload, Payloads, Problems, Shapes, Size, Sources, State, nonzero, total, updates
 from spikegate.neurons.base import Neuron
+from spikegate.neurons.cuba import MANT_SHIFT
 from spikegate.synapses.taps import Taps
 
 WEIGHT_RANGE = (-256, 254)
@@ -81,6 +82,9 @@ class Block(Op):
             yield f"neuron {self.neuron.kind} and {len(self.synapses)} set(s) of weights do not fit", "resonators take complex weights"
         if self.bias.size not in (1, self.out_shape[-1]):
             yield f"{self.bias.size} biases for {self.out_shape[-1]} channels", "give one for each output channel"
+        shift = MANT_SHIFT + getattr(self.neuron, "spike_exp", 0)
+        if int(np.abs(self.bias).max(initial=0)) << shift >= 1 << 31:
+            yield f"a bias of {int(np.abs(self.bias).max())}, times 2^{shift}, leaves the registers", "lower the bias or rescale the layer"
         if self.neuron.complex and self.bias.any():
             yield "a resonator with a bias", "stock NetX and SLAYER's export have none; train without normalisation"
         for shape in shapes.get("x", []):
