@@ -4,7 +4,7 @@ export VENV
 PY := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test lint docs
+.PHONY: setup demo test fuzz lint docs
 
 setup:
 	@./bootstrap.sh
@@ -24,6 +24,10 @@ demo: setup
 
 test: setup
 	OMP_NUM_THREADS=1 $(PY) -m pytest
+
+# Changed files for every reader (docs/reliability.md); CASES=100000 for a campaign.
+fuzz: setup
+	OMP_NUM_THREADS=1 $(PY) tests/fuzz/run.py --cases $(or $(CASES),3000)
 
 lint: setup
 	$(PY) -m ruff check .

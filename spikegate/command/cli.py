@@ -88,8 +88,8 @@ def _of_the_system(e: BaseException) -> DeployError | None:
     if isinstance(e, OSError):
         hint = hint_of(e, "check the path, its permissions and the free space")
         return DeployError(str(e.filename or "the system"), str(e.strerror or e), hint)
-    full = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-    return DeployError("the system", full.strerror, hint_of(full, "")) if full.strerror in str(e) else None
+    few = os.strerror(errno.EMFILE)
+    return DeployError("the system", few, hint_of(OSError(errno.EMFILE, few), "")) if few in str(e) else None
 
 
 def print_json(value: Any) -> None:
