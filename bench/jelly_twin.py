@@ -1,4 +1,4 @@
-"""The Spikformer of `spikegate.train.models.spikformer` as its published code builds it, in SpikingJelly, and weights from one to the other."""
+"""The Spikformer of `spikegate.train.models.spikformer` as published code builds it in SpikingJelly, and our weights in it."""
 
 from __future__ import annotations
 
@@ -126,7 +126,6 @@ def transplant(net: Net, jelly: Jelly) -> None:
     """Give `jelly` the weights of `net`, so that both compute the same logits but for rounding of the pixels' currents."""
     for there, here in pairs(jelly, net).values():
         weight = here.conv.weight if hasattr(here, "conv") else here.weight
-        gain = here.gain if hasattr(here, "gain") else 1.0
         there.synapse.weight.copy_(weight.reshape(there.synapse.weight.shape))
         theta = 4.0 if hasattr(here, "conv") else here.block.neuron.threshold
         there.norm.weight.copy_(here.norm.gamma * (2 / theta))  # a published neuron takes half of its input and fires at 1

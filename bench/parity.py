@@ -1,4 +1,4 @@
-"""python bench/parity.py: the same net, data and schedule here and in SpikingJelly, with learning curves, and what each difference is worth."""
+"""python bench/parity.py: the same net, data and schedule here and in SpikingJelly, and what each difference is worth."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import tyro
 from rich.table import Table
 
+from bench.interleaved import progress
 from spikegate.command import cli
 from spikegate.files import atomic
 from spikegate.graph.ir import DeployError
@@ -81,8 +82,8 @@ def _train(args: Args, kept: dict[str, Any]) -> None:
             raise DeployError(option, f"unknown: {odd!r}", f"choose from {'; '.join(known)}")
     torch.set_num_threads(args.threads)
     keep_memory()
-    for row in args.rows:
-        for seed in range(args.seeds):
+    for seed in range(args.seeds):
+        for row in args.rows:
             for program in programs:
                 found = kept.setdefault(row, {}).setdefault(program, {})
                 stamp = parity_rows.stamp(row, program, seed)
@@ -90,8 +91,7 @@ def _train(args: Args, kept: dict[str, Any]) -> None:
                     continue
                 name = parity_rows.ROWS[row]["data.name"]
                 path = {"fashion": args.fashion, "cifar10": args.cifar10}.get(name)
-                tell = lambda text: cli.errors.print(text, markup=False, soft_wrap=True)  # noqa: E731
-                found[str(seed)] = parity_rows.train(row, program, seed, path, tell) | {"machine": describe(), "settings": stamp}
+                found[str(seed)] = parity_rows.train(row, program, seed, path, progress) | {"machine": describe(), "settings": stamp}
                 args.output.parent.mkdir(parents=True, exist_ok=True)
                 with atomic(args.output) as part:
                     part.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")

@@ -16,7 +16,7 @@ from spikegate.train import models
 from spikegate.train.data import load
 from spikegate.train.evaluate import evaluate
 from spikegate.train.images import Images, Splits
-from spikegate.train.optimize import learning_rate, make_optimizer, set_rate
+from spikegate.train.optimize import learning_rate, make_optimizer, set_rate, settle_heads
 from spikegate.train.settings.config import Config, check, defaults, merge
 from spikegate.train.settings.later import LATER
 from spikegate.train.settings.options import nested
@@ -115,6 +115,8 @@ def train(row: str, program: str, seed: int, path: Path | None, tell: Callable[[
     found |= {"parameters": sum(p.numel() for p in net.parameters() if p.requires_grad), "images": len(splits.validation)}
     tell(f"{row}, {program}, seed {seed}: {found['accuracy']:.2%}, {found['seconds']:.0f} s")
     if not jelly:
+        if config.model.head_start == "linear":
+            settle_heads(net, optimizer)
         net.set_phase("deployed")  # type: ignore[operator]
         found["deployed"] = evaluate(net, splits.validation, config.train.eval_batch)["accuracy"]  # type: ignore[arg-type]
     return found

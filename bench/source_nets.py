@@ -89,7 +89,7 @@ def spikingjelly() -> list[Entry]:
         "ms_resnet.ms_resnet18": lambda: ms_resnet.ms_resnet18(T=T, num_classes=10),
     }
     found += [Entry("spikingjelly", f"model.{n}", multi(make), small) for n, make in zoo.items()]
-    return [*found, *tutorials(multi)]
+    return [*tutorials(multi), *reversed(found)]  # the small ones first
 
 
 def tutorials(multi: Callable[[Callable[[], nn.Module]], Callable[[], nn.Module]]) -> list[Entry]:

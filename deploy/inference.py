@@ -17,6 +17,7 @@ from spikegate.data.shipped import parse_data
 from spikegate.deploy import traffic
 from spikegate.deploy.bundle import Bundle, load_images, open_export, spike_bytes, without_halting
 from spikegate.deploy.network.message_log import Messages
+from spikegate.deploy.parts import run_parts
 from spikegate.deploy.targets import Progress, Target
 from spikegate.deploy.timing import Timing, described, timing_of
 from spikegate.deploy.warming import warm
@@ -113,13 +114,11 @@ def recording_time(manifest: dict[str, Any], record: Record) -> dict[str, Any]:
 def _on_cluster(cluster: str, bundle: Bundle, images: np.ndarray, labels: np.ndarray, options: dict[str, Any], trace: bool,
                 told: Progress) -> Record:
     """As `infer`, on the workers of a cluster."""
-    from spikegate.deploy.parts import run_parts
-
     if trace or options["at"].schedule is not None:
         what = "--trace" if trace else "--timing loihi"
         raise DeployError("--cluster", f"does not go with {what}, which tells of one process after another", "leave one of them out")
     start = time.perf_counter()
-    found = run_parts(cluster, bundle.folder, images, labels, options, told)
+    found = run_parts(infer, cluster, bundle.folder, images, labels, options, told)
     found.meta |= {"samples": list(range(len(images))), "images_per_s": len(images) / (time.perf_counter() - start)}
     return found
 

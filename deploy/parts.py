@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from spikegate.command.cluster import workers_of
+from spikegate.deploy.bundle import open_export
 from spikegate.deploy.targets import Progress
 from spikegate.engine.joined import join
 from spikegate.engine.record import Record
@@ -18,9 +20,10 @@ SMALLEST = 16  # images of a part
 
 
 def run_parts(
-    address: str, export: Path, images: np.ndarray, labels: np.ndarray | None, options: dict[str, Any], progress: Progress | None
+    infer: Callable[..., Record], address: str, export: Path, images: np.ndarray, labels: np.ndarray | None, options: dict[str, Any],
+    progress: Progress | None,
 ) -> Record:
-    """`infer` with `options` on the export in folder `export`, part by part on the workers at `address`.
+    """`infer` (of `spikegate.deploy.inference`) with `options` on the export in folder `export`, part by part on the workers at `address`.
 
     Raises
     ------
@@ -34,12 +37,11 @@ def run_parts(
         cuts = np.array_split(np.arange(len(images)), count)
         parts = [(images[at], None if labels is None else labels[at]) for at in cuts]
         told = (lambda k: None) if progress is None else (lambda k: progress(len(cuts[k])))
-        return join(cluster.map(run_part, parts, str(export.resolve()), options, progress=told))
+        return join(cluster.map(run_part, parts, infer, str(export.resolve()), options, progress=told))
 
 
-def run_part(export: str, options: dict[str, Any], images: np.ndarray, labels: np.ndarray | None) -> Record:
+def run_part(
+    infer: Callable[..., Record], export: str, options: dict[str, Any], images: np.ndarray, labels: np.ndarray | None
+) -> Record:
     """One part, by a worker."""
-    from spikegate.deploy.bundle import open_export
-    from spikegate.deploy.inference import infer
-
     return infer(open_export(Path(export)), images, labels, **options)

@@ -71,7 +71,7 @@ def test_a_set_of_images_in_parts_is_the_set(tmp_path):
     options = {"target": "int", "spikes": True}
     whole = infer(bundle, images.x, images.y, **options)
     told: list[int] = []
-    parts = run_parts("local:2", bundle.folder, images.x, images.y, options, told.append)
+    parts = run_parts(infer, "local:2", bundle.folder, images.x, images.y, options, told.append)
     assert sum(told) == 70 and len(told) > 1
     for what in ("counts", "exit_step", "logits", "alive", "labels"):
         assert np.array_equal(getattr(whole, what), getattr(parts, what)), what

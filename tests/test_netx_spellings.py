@@ -58,7 +58,7 @@ def respelled(path, rng: np.random.Generator, stock: bool = False) -> None:
             if "delay" in layer and len(set(layer["delay"][()])) == 1 and not stock:
                 put(layer, "delay", float(layer["delay"][()][0]))
             if "neuron" in layer:
-                _neuron(layer["neuron"], rng)
+                _neuron(layer["neuron"], rng, stock)
 
 
 def _weights(layer: h5py.Group, kind: str, rng: np.random.Generator, stock: bool) -> None:
@@ -74,12 +74,14 @@ def _weights(layer: h5py.Group, kind: str, rng: np.random.Generator, stock: bool
         put(layer, key, w)
 
 
-def _neuron(group: h5py.Group, rng: np.random.Generator) -> None:
+def _neuron(group: h5py.Group, rng: np.random.Generator, stock: bool) -> None:
     if group["type"][()] == b"CUBA":
         text(group, "type", rng, str(rng.choice(["CUBA", "LOIHI"])))
     for key in ("refDelay", "gradedSpike", "activation"):
         if key in group and rng.random() < 0.4:
             del group[key]
+    if stock:
+        return  # its processes stop at any but plain integers
     for key in ("iDecay", "vDecay", "vThMant", "sinDecay", "cosDecay", "thDecay", "refDecay", "vThStep"):
         if key in group and group[key].shape == () and rng.random() < 0.5:
             put(group, key, np.array([int(group[key][()])]) if rng.random() < 0.5 else float(group[key][()]))

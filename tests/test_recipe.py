@@ -15,7 +15,7 @@ from spikegate.train import models
 from spikegate.train.layers.folding import FoldedNorm
 from spikegate.train.layers.host_stem import HostStem
 from spikegate.train.loop import float_timesteps, phase_of
-from spikegate.train.optimize import make_optimizer, set_rate
+from spikegate.train.optimize import make_optimizer, set_rate, settle_heads
 from spikegate.train.restore import load_run
 from spikegate.train.settings.config import Config, check, defaults, flat, merge
 from spikegate.train.settings.later import LATER
@@ -58,6 +58,29 @@ def test_the_wide_start_was_sure_of_nothing_true():
     assert cross_entropy(net(x).logits, y).item() > math.log(10) + 0.5
 
 
+@pytest.mark.parametrize("head", ["tokens", "mean"])
+@pytest.mark.parametrize("grown", [1.0, 60.0])
+def test_a_head_settles_in_the_range_of_its_bits_without_changing_the_logits(head, grown):
+    settings = config(**{"model.head": head})
+    net = build(settings)
+    x, _ = batch()
+    optimizer = make_optimizer(net, settings.train)
+    readout = net.twin("readout")
+    with torch.no_grad():
+        readout.synapse.weight.mul_(grown)
+        readout.bias.normal_()
+    net(x).logits.square().sum().backward()
+    optimizer.step()
+    net.eval()
+    before, moment = net(x).logits.detach(), optimizer.state[readout.synapse.weight]["exp_avg"].clone()
+    length = readout.synapse.weight.detach().clone()
+    settle_heads(net, optimizer)
+    weight = readout.synapse.weight.detach()
+    assert torch.allclose(net(x).logits, before, rtol=1e-4, atol=1e-5)
+    assert weight.abs().max() < 3.97 and 0.1 < weight.reshape(10, -1).abs().mean(1).max() <= 0.2001
+    assert torch.allclose(optimizer.state[readout.synapse.weight]["exp_avg"] * weight, moment * length, rtol=1e-4)
+
+
 def first_steps(settings: Config) -> tuple[dict, dict]:
     """Parameters before and after one step at rate 0.001, by name."""
     net = build(settings)
@@ -72,7 +95,7 @@ def first_steps(settings: Config) -> tuple[dict, dict]:
 
 
 def test_relative_steps_are_as_long_as_those_of_a_plain_net():
-    """AdamW's first step is the rate, in each parameter's units: a norm that starts at 12.8 moves 12.8 times as far as one that starts at 1."""
+    """AdamW's first step is the rate, in each parameter's units: a norm that starts at 12.8 moves 12.8 times as far."""
     settings = config(**{"train.weight_decay": 0.0})
     before, after = first_steps(settings)
     net = build(settings)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -445,3 +447,75 @@ def test_a_sequence_model_takes_images_for_every_step():
     net = Net(lambda s, x: s.fc(s.two(flat(s.d, s.lif(flat(s.c, x)))).flatten(2)))
     plan, _, form = read(net, IMAGES, T)
     assert form == "sequence" and same_net(plan, plan_of(Net(plain))) and plan.layers["lif"].inputs[0].sources == (IMAGE,)
+
+
+# A refusal's hint leads on
+
+
+def loops_with_one_layer_in_steps(s, x):
+    return s.fc(s.two(flat(s.d, s.lif(flat(s.c, steps(x))))).flatten(2)).mean(0)
+
+
+def dropping(s, x):
+    return s.fc(F.dropout(s.two(flat(s.d, s.lif(flat(s.c, steps(x)))))).flatten(2)).mean(0)
+
+
+def into_zeros(s, x):
+    spikes, out = s.lif(flat(s.c, steps(x))), torch.zeros(T, len(x), 6, 8, 8)
+    for t in range(T):
+        out[t] = s.d(spikes[t])
+    return s.fc(s.two(out).flatten(2)).mean(0)
+
+
+def mixed_modes() -> Net:
+    net = Net(loops_with_one_layer_in_steps)
+    net.two.step_mode = "s"
+    return net
+
+
+def elsewhere() -> Net:
+    net = Net(plain)
+    net.two.set_reset_value("v", 0.5)
+    return net
+
+
+def in_place_of(way, **settings):
+    return lambda net: Net(way, **settings)
+
+
+def mode_m(net: nn.Module) -> nn.Module:
+    functional.set_step_mode(net, "m")
+    return net
+
+
+def at_reset(net: Net) -> Net:
+    net.two.set_reset_value("v", 0.0)
+    return net
+
+
+HINTS = {
+    "step modes": (mixed_modes, r"functional\.set_step_mode\(net, 'm'\)", mode_m),
+    "start": (elsewhere, r"leave set_reset_value\('v', ...\) out", at_reset),
+    "last timestep": (lambda: Net(last_alone), "take the sum or mean over all timesteps", in_place_of(plain)),
+    "neuron": (lambda: Net(plain, node=neuron.EIFNode), "train with LIFNode", in_place_of(plain, node=neuron.LIFNode, v_threshold=0.5)),
+    "dropout": (lambda: Net(dropping), r"nn\.Dropout in place of F\.dropout", in_place_of(dropout_and_identity)),
+    "written parts": (lambda: Net(into_zeros), r"torch\.stack", in_place_of(loop_with_a_list, step_mode="s")),
+    "branch": (lambda: Net(branch_on_values), "leave it out", in_place_of(plain)),
+    "poisson": (lambda: Net(poisson), "direct coding", in_place_of(plain)),
+}
+
+
+@pytest.mark.parametrize("kind", HINTS)
+def test_following_a_hint_leads_on(kind):
+    make, hint, follow = HINTS[kind]
+    model = make()
+    with pytest.raises(DeployError) as caught:
+        plan_of(model)
+    assert re.search(hint, str(caught.value)), str(caught.value)
+    assert plan_of(follow(model)).head is not None
+
+
+def test_a_model_of_single_steps_asks_for_their_number():
+    with pytest.raises(DeployError, match="give --timesteps"):
+        plan_of(Net(by_step, "s"))
+    assert same_net(plan_of(Net(by_step, "s"), timesteps=T), plan_of(Net(plain)))

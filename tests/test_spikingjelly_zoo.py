@@ -41,7 +41,7 @@ IF = {"spiking_neuron": neuron.IFNode, "num_classes": 10}
 SMALL = {"T": 2, "num_classes": 10, "embed_dims": 32}
 TAKEN = {
     "SEW-ResNet-18, ADD": (lambda: Repeated(sew_resnet.sew_resnet18(cnf="ADD", **IF)), 3, 32, 21),
-    "SEW-ResNet-18, AND": (lambda: Repeated(sew_resnet.sew_resnet18(cnf="AND", **IF)), 3, 32, 36),
+    "SEW-ResNet-18, AND": (lambda: Repeated(sew_resnet.sew_resnet18(cnf="AND", **IF)), 3, 32, 29),
     "SEW-ResNet-18, IAND": (lambda: Repeated(sew_resnet.sew_resnet18(cnf="IAND", **IF)), 3, 32, 29),
     "spiking ResNet-18": (lambda: Repeated(spiking_resnet.spiking_resnet18(**IF)), 3, 32, 18),
     "PLIF net of MNIST": (lambda: Repeated(parametric_lif_net.MNISTNet(4, neuron.ParametricLIFNode, init_tau=2.0)), 1, 28, 6),

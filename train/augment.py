@@ -11,8 +11,6 @@ import numpy as np
 import torch
 from torch.nn.functional import pad
 
-from spikegate.train.rand_augment import changed, draw
-
 
 @dataclass(frozen=True)
 class Augment:
@@ -46,6 +44,8 @@ class Augment:
             mirrored = there(rng.random(batch) < 0.5)
             out = torch.where(mirrored.view(-1, 1, 1, 1), out.flip(3), out)
         for _ in range(self.policy):
+            from spikegate.train.rand_augment import changed, draw  # torchvision, which only this needs
+
             which, strength = draw(rng, batch)
             out = changed(out, which[at], strength[at])
         if self.cutout:

@@ -23,7 +23,7 @@ from spikegate.train.data import load
 from spikegate.train.evaluate import evaluate
 from spikegate.train.images import Splits
 from spikegate.train.journal import Journal, Listener
-from spikegate.train.optimize import fuse, learning_rate, make_optimizer, set_rate
+from spikegate.train.optimize import fuse, learning_rate, make_optimizer, set_rate, settle_heads
 from spikegate.train.profiling import traced
 from spikegate.train.restore import Facts, save_weights, start_from
 from spikegate.train.settings.config import Config, TrainConfig, flat
@@ -143,6 +143,9 @@ def _epoch(step: Step, splits: Splits, config: Config, state: State, journal: Li
     settings, number, phase, net, device = config.train, state.epoch + 1, phase_of(state.epoch, config), step.net, step.device
     start = time.perf_counter()
     devices.forget_peak(device)
+    if config.model.head_start == "linear" and phase == "deployed" and state.epoch and phase_of(state.epoch - 1, config) == "float":
+        settle_heads(net, step.optimizer)
+        step.restart()  # an average of weights of two scales would be neither
     net.set_phase(phase)
     net.float_timesteps = float_timesteps(state.epoch, config)
     net.train()

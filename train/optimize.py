@@ -46,6 +46,16 @@ def _units(net: nn.Module) -> dict[int, float]:
     return found
 
 
+def settle_heads(net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Before weights are rounded: heads in the range of their 8 bits (`Head.settle`), AdamW's moments of their gradients with them."""
+    for head in (m for m in net.modules() if isinstance(m, Head)):
+        factor = head.settle()
+        for parameter in (head.synapse.weight, head.bias):
+            for slot, power in (("exp_avg", 1), ("exp_avg_sq", 2)):
+                if slot in optimizer.state.get(parameter, {}):
+                    optimizer.state[parameter][slot].div_(factor**power)
+
+
 def learning_rate(step: int, steps_per_epoch: int, config: TrainConfig) -> float:
     """Rate of optimisation step `step`, counted from 0 over the whole run."""
     total = steps_per_epoch * config.epochs

@@ -116,7 +116,7 @@ class GraphTwin(nn.Module):
         return even(self.weights[self.names[name]]), whole(self.biases[self.names[name]])
 
     def forward(self, embedded: torch.Tensor, record: dict[str, list[torch.Tensor]] | None = None) -> torch.Tensor:
-        """Class accumulators after the last timestep [N, classes] from the host's integers [N, positions, channels], or frames of events."""
+        """Class accumulators after the last timestep [N, classes] from the host's integers [N, positions, channels], or frames."""
         state: dict[str, torch.Tensor] = {}
         held = {n: self.integers(n) for n in self.names}
         x0, framed = embedded.float(), embedded.dim() > 1 + len(self.graph.input_shape)

@@ -65,7 +65,7 @@ class Network(AbstractProcess):
         return len(self.layers)
 
 
-class NamedByLayer(type(PyLoihiProcessModel)):
+class NamedByLayer(type(PyLoihiProcessModel)):  # type: ignore[misc]
     """Lava asks the class for the type of each port and Var; here their number follows the file: out_3, v_3."""
 
     def __getattr__(cls, name):
@@ -88,8 +88,8 @@ class NetworkModel(PyLoihiProcessModel, metaclass=NamedByLayer):
     def __init__(self, proc_params) -> None:
         super().__init__(proc_params)
         self.pipeline = proc_params["pipeline"]
-        self.opened = {}
-        self.heard = []
+        self.opened: dict[int, OpenState] = {}
+        self.heard: list[tuple[int, PyOutPort]] = []
         for layer, view in zip(self.pipeline.layers, proc_params["layers"]):
             layer.shifts = {name: getattr(view, name).exponent if name in vars(view) else 0 for name in layer.shifts}
 

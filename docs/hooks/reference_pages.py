@@ -19,7 +19,7 @@ MODULES = {
     "neurons": ("Neurons, synapses, what ops share", ("spikegate/neurons", "spikegate/synapses", "spikegate/ops/base")),
     "formats": ("Formats and data", ("spikegate/formats", "spikegate/formats/netx", "spikegate/formats/nir", "spikegate/data")),
     "command": ("Command line and API", ("spikegate/api", "spikegate/command", "spikegate/installation")),
-    "train": ("Training", ("train", "train/settings", "train/models", "train/layers")),
+    "train": ("Training", ("train", "train/settings", "train/models", "train/layers", "train/backends")),
     "convert": ("Conversion", ("convert", "convert/checks", "convert/spikingjelly")),
     "deploy": ("Deployment", ("deploy", "deploy/network", "deploy/lava", "deploy/lava_processes")),
     "hw_sim": ("Energy and hardware", ("hw_sim", "hw_sim/energy", "hw_sim/chip", "hw_sim/tables", "hw_sim/page", "hw_sim/sanafe")),

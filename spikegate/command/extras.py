@@ -25,7 +25,7 @@ def extra(name: str) -> str:
 LAVA = f"{extra('lava')} and then: spikegate install-lava"
 OPTIONAL = (
     Optional("torch", "torch", "train, export, import spikingjelly, compare with torch", extra("train")),
-    Optional("torchvision", "torchvision", "download Fashion-MNIST and CIFAR", extra("train")),
+    Optional("torchvision", "torchvision", "download Fashion-MNIST and CIFAR, RandAugment", extra("train")),
     Optional("safetensors", "safetensors", "trained weights: train, export, compare with torch", extra("train")),
     Optional("tensorboard", "tensorboard", "curves of a training", extra("train")),
     Optional("cv2", "opencv-python-headless", "SLAYER's imports: train", extra("train")),
@@ -38,6 +38,8 @@ OPTIONAL = (
     Optional("sanafe", "sanafe", "place --noc (GPL-3)", extra("sanafe")),
     Optional("tonic", "tonic", "event recordings: nmnist, dvsgesture, cifar10dvs, .bin files", extra("events")),
     Optional("expelliarmus", "expelliarmus", "event recordings in .dat and .raw files", extra("events")),
+    Optional("distributed", "distributed", "--cluster of run, sweep and benches", extra("cluster")),
+    Optional("dask", "dask", "--cluster of run, sweep and benches", extra("cluster")),
     Optional("neurobench", "neurobench", "count the same net with NeuroBench", extra("neurobench")),
 )
 

@@ -15,6 +15,7 @@ from spikegate.train.layers.folding import BIAS_LIMIT, integers
 from spikegate.train.layers.slayer_import import slayer
 
 SMALLER = 16  # a head that starts as torch.nn.Linear does leaves its weights room to grow within their 8 bits
+LARGEST = 3.9  # 8-bit weights reach from -4.0 to 3.96875
 
 
 class Head(Twin):
@@ -32,6 +33,7 @@ class Head(Twin):
         self.synapse = slayer.synapse.Dense(channels if shared else tokens * channels, classes)
         self.quantise = slayer.neuron.cuba.Neuron(1.0, 1.0, 0.5).quantize_8bit
         self.bias = nn.Parameter(torch.zeros(classes))
+        self.mean_weight = 0.8 * spread  # of a class at most, so that no input overflows its accumulator
         if start == "linear":
             fan_in, spread = channels * (1 if shared else tokens), spread / SMALLER
             worth = 1 / (spread * math.sqrt(3 * fan_in))
@@ -41,6 +43,16 @@ class Head(Twin):
         nn.init.normal_(self.synapse.weight, std=spread)
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
         self.worth = scale * MANT * timesteps  # of a weight of 1 and a spike in every timestep, at the start, in the loss's logits
+
+    @torch.no_grad()
+    def settle(self) -> float:
+        """Bring the weights to the range of their 8 bits; the logits stay as they are. Returns what weights and bias were multiplied by."""
+        sizes = self.synapse.weight.reshape(self.classes, -1).abs()
+        factor = min(LARGEST / max(float(sizes.max()), 1e-9), self.mean_weight / max(float(sizes.mean(1).max()), 1e-9))
+        self.synapse.weight.mul_(factor)
+        self.bias.mul_(factor)
+        self.log_scale.sub_(math.log(factor))
+        return factor
 
     def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Weights [classes, tokens * channels] and bias in SLAYER units, quantised once deployed."""

@@ -33,6 +33,7 @@ LATER: dict[str, Any] = {
     "model.head_start": "wide",
     "model.drive": 0.5,
     "model.stem_bound": "weight",
+    "model.reset": "zero",
     "model.pooling": "stride",
     "model.residual": "sew",
     "model.attention": "ssa",

@@ -40,7 +40,7 @@ class FirstMap:
     def __init__(self, group: h5py.Group, where: str) -> None:
         self.kind = kind_of(group)
         out = read_array(group, "shape", where)
-        self.out = tuple(int(v) for v in out.ravel())  # type: ignore[union-attr]
+        self.out = tuple(int(v) for v in out.ravel())
         real = group["weight"] if isinstance(group.get("weight"), h5py.Dataset) else group["weight/real"]
         self.kernel: tuple[int, ...] = tuple(real.shape[2:4])
         self.stride, self.padding, self.dilation = geometry(group, where).values()

@@ -58,7 +58,7 @@ def from_lava(x: np.ndarray, op: Op, incoming: bool = False) -> np.ndarray:
     return x
 
 
-class Parameters(dict):
+class Parameters(dict[str, Any]):
     """Constructor parameters of a synapse as stock's ``proc_params._parameters``: a script may change `weight_exp`, nothing else acts."""
 
     def __setitem__(self, key: str, value: Any) -> None:
@@ -100,6 +100,9 @@ class SynapseView(Closed):
 
 class NeuronView(Closed):
     """Neurons of a layer: `shape`, `s_out`, `a_in` of an input block, and Vars as the process that holds them names them."""
+
+    s_out: Any
+    a_in: Any
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape

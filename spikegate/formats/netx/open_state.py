@@ -61,4 +61,4 @@ class OpenState:
         new = np.asarray(value, np.int64) + less
         kept = int(new.ravel()[0]) if new.size == 1 else int32(new, f"{layer.name}.{name}").ravel()
         if not np.array_equal(kept, getattr(layer.neuron, field)):
-            layer.neuron = dataclasses.replace(layer.neuron, **{field: kept})  # type: ignore[type-var,arg-type]
+            layer.neuron = dataclasses.replace(layer.neuron, **{field: kept})  # type: ignore[type-var]

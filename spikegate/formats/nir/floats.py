@@ -54,7 +54,7 @@ class FloatRun:
         if layer.threshold is None:
             return np.array(v)
         if layer.step is not None:
-            sent = np.clip(np.ceil((v - layer.threshold) / layer.step), 0, layer.levels)
+            sent: np.ndarray = np.clip(np.ceil((v - layer.threshold) / layer.step), 0, layer.levels)
             v[:] = v - sent * layer.step
             return sent
         spikes = v > layer.threshold
