@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import os
 import re
@@ -24,6 +23,7 @@ from spikegate.neurons.cuba import Cuba
 from spikegate.ops.dense import Dense
 from spikegate.ops.exit_gate import NEVER, ExitGate
 from tests.conftest import hear_ctrl_c
+from tests.faults.processes import unused
 from tests.graphs import CLASSES, TIMESTEPS, halting_graph, halting_input
 
 pytestmark = [pytest.mark.lava, pytest.mark.timeout(120)]
@@ -53,23 +53,13 @@ def children(pid: int) -> set[int]:
     return found
 
 
-def left_over(segments: set[str]) -> set[str]:
-    """Those of the segments that no other living process has mapped: another program's on this machine is not what a test left."""
-    used = set()
-    for maps in glob.glob("/proc/[0-9]*/maps"):
-        if maps.split("/")[2] != str(os.getpid()):
-            with contextlib.suppress(OSError):
-                used |= {line.rsplit("/", 1)[1] for line in Path(maps).read_text().splitlines() if "/dev/shm/" in line}
-    return {s for s in segments if s not in used and (Path("/dev/shm") / s).exists()}
-
-
 @pytest.fixture(autouse=True)
 def nothing_left():
     """Every test here leaves no process and no shared memory behind."""
     before = children(os.getpid()), set(os.listdir("/dev/shm"))
     yield
     assert children(os.getpid()) <= before[0]
-    assert not left_over(set(os.listdir("/dev/shm")) - before[1])
+    assert not unused(set(os.listdir("/dev/shm")) - before[1])
 
 
 def assert_equal(a, b):
@@ -230,7 +220,7 @@ def test_nothing_that_processes_share_has_a_name():
     with Network(halting_net(), "op", 2) as network:
         network.run(samples(5))
         open_files = {os.readlink(f) for pid in network.pulses.pids() for f in glob.glob(f"/proc/{pid}/fd/*")}
-        assert not left_over(set(os.listdir("/dev/shm")) - before) and not any("/dev/shm" in f for f in open_files)
+        assert not unused(set(os.listdir("/dev/shm")) - before) and not any("/dev/shm" in f for f in open_files)
 
 
 def test_process_that_dies_at_the_start_is_named(monkeypatch):
