@@ -25,7 +25,7 @@ class Cluster:
     @property
     def workers(self) -> int:
         """Threads of all workers: how many parts are computed at a time."""
-        return max(1, sum(int(n) for n in self.client.nthreads().values()))
+        return max(1, int(sum(self.client.nthreads().values())))
 
     def map(self, function: Callable[..., Found], parts: Sequence[tuple[Any, ...]], *common: Any,
             progress: Callable[[int], None] = lambda part: None) -> list[Found]:
@@ -36,16 +36,18 @@ class Cluster:
         DeployError
             As the function does, or when a part's workers died more than `TRIES` times.
         """
-        from distributed import KilledWorker, as_completed
+        import distributed
+
+        library: Any = distributed  # untyped
 
         futures = {self.client.submit(function, *common, *part, pure=False): k for k, part in enumerate(parts)}
         found: list[Any] = [None] * len(parts)
         try:
-            for future in as_completed(futures):  # type: ignore[no-untyped-call]
+            for future in library.as_completed(futures):
                 k = futures[future]
                 try:
                     found[k] = future.result()
-                except KilledWorker:
+                except library.KilledWorker:
                     what = f"part {k + 1} of {len(parts)}: its worker died {TRIES + 1} times"
                     raise DeployError("--cluster", what, "look into the workers' logs: out of memory?") from None
                 progress(k)
@@ -80,6 +82,7 @@ def workers_of(address: str) -> Iterator[Cluster]:
     with needs("--cluster"):
         import dask
         import distributed
+    library: Any = distributed  # untyped
     for name in ("distributed.nanny", "distributed.worker", "distributed.core", "distributed.scheduler", "distributed.comm"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is raised; a stop would print pages
     # A worker may start processes of its own (Lava's, trainings), which daemons may not.
@@ -87,12 +90,12 @@ def workers_of(address: str) -> Iterator[Cluster]:
     with dask.config.set(settings), contextlib.ExitStack() as stack:
         if kind == "local":
             n = int(count) if count else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-            where: Any = stack.enter_context(distributed.LocalCluster(  # type: ignore[no-untyped-call]
+            where: Any = stack.enter_context(library.LocalCluster(
                 n_workers=n, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=logging.CRITICAL))  # fmt: skip
         else:
             where = address
         try:
-            client = stack.enter_context(distributed.Client(where, timeout=10))  # type: ignore[no-untyped-call]
+            client = stack.enter_context(library.Client(where, timeout=10))
         except (OSError, TimeoutError) as e:
             hint = "start one: dask scheduler, then dask worker"
             raise DeployError("--cluster", f"no scheduler answers at {address} ({e})", hint) from None

@@ -18,7 +18,7 @@ def join(records: Sequence[Record]) -> Record:
         first, counts=np.concatenate([r.counts for r in records]), exit_step=np.concatenate([r.exit_step for r in records]),
         logits=np.concatenate([r.logits for r in records]), alive=np.concatenate([r.alive for r in records]), labels=labels,
         spikes={n: np.concatenate([r.spikes[n] for r in records]) for n in first.spikes},
-        activity={n: np.asarray(np.sum([r.activity[n] for r in records], 0, dtype=np.int32)) for n in first.activity},
+        activity={n: np.stack([r.activity[n] for r in records]).sum(0).astype(np.int32) for n in first.activity},
         values={n: np.concatenate([r.values[n] for r in records]) for n in first.values},
         meta=dict(first.meta),
     )  # fmt: skip
