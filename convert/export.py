@@ -27,7 +27,7 @@ class Args:
     """Where to write; RUN/export if left out."""
     format: Literal["netx", "nir", "bias"] = "netx"
     """nir: write what was exported before (or zoo:<name>) as a NIR file, to --output; RUN/export/model.nir if left out.
-    bias: write an export of before 0.3, whose image is replayed in every timestep, with the image as biases instead, to --output."""
+    bias: write an export of before 0.3, whose image is replayed in every timestep, with the image as biases instead (needs --output)."""
     exit_drop: float | None = None
     """Calibrate the exit gate's margins: share of the validation answers that may change by it. Left out: no margin."""
     exit_risk: float | None = None

@@ -72,6 +72,8 @@ def test_a_record_of_another_net_or_of_torch_is_refused(net, record):
     images, labels = net.images("test", 4)
     torch = net.run(images, labels=labels, target="torch")
     assert torch.accuracy == record.accuracy and np.array_equal(torch.logits, record.logits)
+    assert net.energy(torch)["paper45"].total_pj == net.energy(net.run(images))["paper45"].total_pj  # it counts as the reference does
+    torch.meta["counts"] = False
     with pytest.raises(sg.DeployError, match="no events"):
         net.energy(torch)
 

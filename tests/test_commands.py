@@ -149,7 +149,7 @@ def test_bash_completes_commands_options_values_nets_and_files(sourced, tmp_path
     assert set(completed("spikegate ")) == set(COMMANDS)
     assert completed("spikegate es") == ["estimate"]
     assert set(completed("spikegate run --ta")) == {"--target"}
-    assert set(completed("spikegate run --target ")) == {"int", "lava"}
+    assert set(completed("spikegate run --target ")) == {"int", "lava", "torch"}
     assert completed("spikegate train --model.name at") == ["at_snn"]
     assert {f"{n}" for n in zoo_names()} == set(completed("spikegate compare zoo:"))  # bash splits words at the colon
     assert completed("spikegate estimate my-") == ["my-run"]

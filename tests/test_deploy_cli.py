@@ -133,7 +133,7 @@ def test_compare_proves_equality_in_chunks(export, images, mapping, capsys, monk
 
 def test_compare_names_the_first_divergence(export, images, capsys, monkeypatch, tmp_path):
     """Another net on the side of torch: one weight of block2.fc2 negated."""
-    def trace(folder, x, margin):
+    def trace(folder, x, margin, **_):
         graph = halting_graph(scores=300)
         graph.ops["block2.fc2"].weight[3] *= -1
         record = integer.run(graph, embed(export, x), spikes=True)

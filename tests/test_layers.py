@@ -36,12 +36,12 @@ NETS = [pytest.param(name, {}, id=name) for name in MODELS] + [
     for label, change in {
         "rectangle": RECTANGLE,
         "serial-merge": MERGE,
-        "rectangle-merge": RECTANGLE | MERGE,
+        "rectangle-merge": {"halting": {"order": "rectangle", "beta": -4.0}} | MERGE,  # beta: so that something is left of the net
         "merge-alone": MERGE | ALONE,
         "halting-alone": {"merge": {"enabled": False}},
         "block": {"halting": {"order": "block"}},
         "time": {"halting": {"order": "time"}},
-        "wide": {"halting": {"order": "rectangle", "width": 3}},
+        "wide": {"halting": {"order": "rectangle", "width": 3, "beta": -5.0}},
     }.items()
 ]
 # The same policies on other backbones; any of them takes any that makes sense.

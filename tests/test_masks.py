@@ -42,7 +42,7 @@ def test_a_share_stays_open_and_the_order_as_learned(scores, share):
 
 def test_scores_learn_at_their_own_rate():
     net = lively("dts_vit")[0]
-    optimizer = make_optimizer(net, TrainConfig(mask_rate=5.0))
+    optimizer = make_optimizer(net, TrainConfig(mask_rate=5.0, rates="equal"))
     set_rate(optimizer, 0.01)
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     scores = {id(m.score) for m in net.masks}

@@ -84,7 +84,7 @@ class Net:
         Parameters
         ----------
         labels : int [N]; with them ``record.accuracy`` is known
-        target : "int", the integer reference; "lava", processes of Lava's CPU simulator (equal); "torch", the trained net (no events)
+        target : "int", the integer reference; "lava", processes of Lava's CPU simulator (equal); "torch", the trained net
         mapping : what one Lava process holds: "op" one op, "block" the ops between two gates (gates and exit are processes of their
             own), "chip" the net, gates inside; None: block, or op with timing "loihi"
         timing, schedule : as of ``spikegate run``
@@ -128,7 +128,7 @@ class Net:
         Raises
         ------
         DeployError
-            A bad cost table, or the record of another net or of the torch target, which counts no events.
+            A bad cost table, or the record of another net or without events.
         """
         from spikegate.errors import DeployError
         from spikegate.hw_sim.energy.cost_tables import load_tables
@@ -173,4 +173,4 @@ class Net:
         if unknown:
             raise DeployError("record", f"is of another net: op {unknown[0]} is unknown to {self.manifest['name']}", "run this net first")
         if not record.meta.get("counts", True):
-            raise DeployError("record", "has no events: the torch target counts none", "run with target='int' or 'lava'")
+            raise DeployError("record", "has no events", "run with target='int' or 'lava'")

@@ -53,6 +53,8 @@ def options(settings: type, prefix: str = "") -> Iterator[tuple[str, tuple[str, 
             yield from options(kind, f"{prefix}{name}.")
         else:
             yield f"--{prefix}{name}".replace("_", "-"), choices(kind)
+            if kind is bool:
+                yield f"--{prefix}no-{name}".replace("_", "-"), ()
             for mark in getattr(hint, "__metadata__", ()):
                 yield from ((alias, choices(kind)) for alias in getattr(mark, "aliases", None) or ())
 
