@@ -32,7 +32,7 @@ class Args:
     data_path: Path | None = None
     """Local copy of the data set."""
     output: Path = Path("bench/results/pruning.json")
-    """Where the figures are kept."""
+    """Where the figures are kept; rows of other nets stay."""
 
 
 def rows(net: Path, shares: tuple[float, ...], patience: tuple[int, ...], data_path: Path | None) -> list[dict[str, Any]]:
@@ -73,7 +73,9 @@ def main() -> None:
         shares = (f"{row[k]:.1%}" for k in ("share", "tokens", "events"))
         table.add_row(row["net"], str(row["patience"]), *shares, f"{row['accuracy']:.2%}", f"{row['accuracy_static']:.2%}")
     cli.console.print(table)
-    args.output.write_text(json.dumps(found, indent=1) + "\n")
+    kept = json.loads(args.output.read_text()) if args.output.is_file() else []
+    measured = {row["net"] for row in found}
+    args.output.write_text(json.dumps([row for row in kept if row["net"] not in measured] + found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
