@@ -155,7 +155,7 @@ GOOD = (FOLDER / "paper45.yml").read_text()
         (GOOD.replace("unit: pJ", "unit: joules", 1), "prices.synop.unit"),
         (GOOD.replace("evidence: assumed", "evidence: hearsay", 1), "evidence"),
         (GOOD.replace("  synop:", "  synops:", 1), "synop"),
-        (GOOD.replace("  attention_ac:", "  synop:", 1), "stands there twice"),
+        (GOOD.replace("  attention_ac:", "  synop:", 1), "is given twice"),
         (GOOD.replace("  neuron_update:", "  synop:", 1), "listed under leaves_out"),
         (GOOD.replace("  gate_update:", "  neuron_update_active:", 1), "both neuron_update_active"),
         (GOOD.replace("name: paper45", "name: ../up", 1), "name"),

@@ -9,7 +9,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from spikegate.graph.ir import DeployError
-from spikegate.hw_sim.energy.cost_tables import Text, UniqueKeys
+from spikegate.hw_sim.energy.cost_tables import Text
+from spikegate.reading.plain_yaml import PlainYaml
 
 FOLDER = Path(__file__).parent / "profiles"
 LIMITS = (
@@ -131,12 +132,12 @@ def load_chip(name: str) -> Chip:
     path = FOLDER / f"{name}.yml" if name in names() else Path(name)
     form = f"write it like {FOLDER}/loihi2.yml"
     try:
-        content = yaml.load(path.read_text(), UniqueKeys)
+        content = yaml.load(path.read_text(), PlainYaml)
     except (FileNotFoundError, IsADirectoryError):
         raise DeployError(name, "no such chip profile", f"known: {', '.join(names())}; or give the path of a YAML file") from None
     except (OSError, UnicodeDecodeError) as e:
         raise DeployError(str(path), f"cannot be read ({e})", form) from None
-    except yaml.YAMLError as e:
+    except (yaml.YAMLError, RecursionError) as e:
         raise DeployError(str(path), f"not YAML: {' '.join(str(e).split())}", form) from None
     if not isinstance(content, dict):
         raise DeployError(str(path), "not a chip profile: it holds no keys", form)

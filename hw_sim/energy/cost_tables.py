@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from spikegate.graph.ir import COUNTERS, DeployError
+from spikegate.reading.plain_yaml import PlainYaml
 
 FOLDER = Path(__file__).parent / "costs"
 ACTIVE, INACTIVE = "neuron_update_active", "neuron_update_inactive"
@@ -148,17 +149,6 @@ def counter_of(quantity: str) -> str:
     return "neuron_update" if quantity in (*UPDATES, IDLE) else quantity
 
 
-class UniqueKeys(yaml.SafeLoader):
-    """YAML would let a second price of the same counter win silently."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        twice = [k for i, k in enumerate(keys) if k in keys[:i]]
-        if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} stands there twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def names() -> list[str]:
     """The tables that come with the program."""
     return sorted(p.stem for p in FOLDER.glob("*.yml"))
@@ -176,12 +166,12 @@ def load_table(name: str) -> CostTable:
     where = str(path)
     form = f"write it like {FOLDER}/{names()[0]}.yml"
     try:
-        content = yaml.load(path.read_text(), UniqueKeys)
+        content = yaml.load(path.read_text(), PlainYaml)
     except FileNotFoundError:
         raise DeployError(name, "no such cost table", f"known: {', '.join(names())}; or give the path of a YAML file") from None
     except (OSError, UnicodeDecodeError) as e:
         raise DeployError(where, f"cannot be read ({e})", form) from None
-    except yaml.YAMLError as e:
+    except (yaml.YAMLError, RecursionError) as e:
         raise DeployError(where, f"not YAML: {' '.join(str(e).split())}", form) from None
     if not isinstance(content, dict):
         raise DeployError(where, "not a cost table: it holds no keys", form)

@@ -71,7 +71,7 @@ def read_events(path: Path, manifest: dict[str, Any], again: str) -> Record:
         and set(record.entering) <= set(range(len(record.gates) + 1))
         and (record.labels is None or record.labels.shape == (n,))
         and record.logits.shape[:1] == (n,)
-        and len(record.meta.get("samples", range(n))) == n
+        and plain(record.meta, n)
     )
     if not whole:
         raise DeployError(str(path), "the event record contradicts itself (shapes or ranges)", again)
@@ -80,6 +80,17 @@ def read_events(path: Path, manifest: dict[str, Any], again: str) -> Record:
         what = f"op {unknown[0]}" if unknown else f"{steps} timesteps"
         raise DeployError(str(path), f"the events are not of this export ({what} is unknown to it)", again)
     return record
+
+
+def plain(meta: dict[str, Any], samples: int) -> bool:
+    """Whether the fields of a record's `meta` that are read here have the types that a deployment writes."""
+    texts = ("split", "dataset", "target", "halt", "data_path", "name", "model", "mapping", "protocol", "gates", "timing")
+    numbers, listed = meta.get("samples", [0] * samples), meta.get("chip_steps", [0] * samples)
+    return (
+        all(isinstance(meta.get(key), str | None) for key in texts)
+        and isinstance(meta.get("images_per_s", 0.0), int | float)
+        and all(isinstance(v, list) and len(v) == samples and all(type(k) is int for k in v) for v in (numbers, listed))
+    )
 
 
 def find_measured(given: Path | None) -> Measured:

@@ -75,6 +75,9 @@ class Conv(MapOp):
 
     def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Loihi's ranges, exactness of the sums, shapes that fit."""
+        if self.weight.ndim != 4:
+            yield f"weights have {self.weight.ndim} axes", "give [out, in, kh, kw]"
+            return
         yield from self.neuron.problems()
         yield from synapse.weight_problems(self.weight, self.bias, len(self.weight))
         yield from self.input_problems(shapes)

@@ -76,6 +76,9 @@ class Current(MapOp):
 
     def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Loihi's ranges, binary input, shapes that fit."""
+        if self.weight.ndim != 4:
+            yield f"weights have {self.weight.ndim} axes", "give [out, in, kh, kw]"
+            return
         yield from synapse.weight_problems(self.weight, self.bias, len(self.weight))
         yield from self.input_problems(shapes)
         if sum(p.high for p in payloads.get("x", [])) > 1 or any(p.low < 0 for p in payloads.get("x", [])):

@@ -75,6 +75,9 @@ class Dense(Op):
 
     def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Loihi's ranges, exactness of the sums, shapes that fit."""
+        if self.weight.ndim != 2:
+            yield f"weights have {self.weight.ndim} axes", "give [out, in]"
+            return
         yield from self.neuron.problems()
         yield from synapse.weight_problems(self.weight, self.bias, len(self.weight))
         for shape in shapes.get("x", []):

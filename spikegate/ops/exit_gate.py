@@ -66,6 +66,9 @@ class ExitGate(Op):
         for shape in shapes.get("logits", []):
             if shape != (self.classes,):
                 yield f"logits have shape {shape}, needs ({self.classes},)", "connect the readout"
+        for shape in shapes.get("alive", []):
+            if len(shape) != 1:
+                yield f"credit has shape {shape}, needs one number for each token", "connect the last gate"
 
     def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
         z = inputs["logits"]

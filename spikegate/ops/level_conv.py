@@ -74,6 +74,9 @@ class LevelConv(MapOp):
 
     def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Loihi's ranges, exactness of the sums, shapes that fit."""
+        if self.weight.ndim != 4:
+            yield f"weights have {self.weight.ndim} axes", "give [out, in, kh, kw]"
+            return
         yield from synapse.weight_problems(self.weight, self.bias, len(self.weight))
         yield from self.input_problems(shapes)
         if any(p.low < 0 for p in payloads.get("x", [])):

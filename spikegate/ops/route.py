@@ -50,7 +50,7 @@ class Route(Op):
             what = f"{self.count} channels fold to {self.count * self.fold**2} from {self.at} on, more than {self.channels}"
             yield what, "take fewer channels"
         for shape in shapes.get("x", []):
-            if shape[0] != self.grid[0] * self.grid[1] or self.first + self.count > shape[-1]:
+            if len(shape) != 2 or shape[0] != self.grid[0] * self.grid[1] or self.first + self.count > shape[-1]:
                 yield f"input has shape {shape}, needs {self.grid} positions and {self.first + self.count} channels", "check the stem"
         for p in payloads.get("x", []):
             if p.low < self.low or p.high > self.high:

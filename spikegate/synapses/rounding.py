@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from spikegate.synapses.synapse import WEIGHT_MAX, WEIGHT_MIN
@@ -27,6 +29,13 @@ def best_scale(weights: list[np.ndarray], limit: float) -> float:
     largest = float(np.abs(flat).max())
     if largest == 0:
         return limit
+    near_one = -math.frexp(largest)[1]  # errors of weights near 1: the squares of very large or small ones leave float64
+    unit = np.ldexp(flat, near_one)
     scales = sorted({min(limit, f * WEIGHT_MAX / largest) for f in CLIPPED})
-    best: float = min(scales, key=lambda s: float(np.square(rounded(s * flat) / s - flat).mean()))
+
+    def error(scale: float) -> float:
+        s = math.ldexp(scale, -near_one)
+        return float(np.square(rounded(s * unit) / s - unit).mean())
+
+    best: float = min(scales, key=error)
     return best

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +13,7 @@ from pydantic import BaseModel, Field, create_model
 from spikegate.command import cli
 from spikegate.errors import DeployError
 from spikegate.files import atomic
+from spikegate.reading.plain_yaml import PlainYaml
 from spikegate.train.settings.config import DATASETS, LATER, MODELS, Config, check, defaults, merge
 from spikegate.train.settings.runfolder import CONFIG, find_unfinished
 
@@ -22,24 +22,11 @@ DESCRIPTION = """Train a spiking vision transformer. Every setting of the YAML f
 Example: python train/run.py -c conf/fashion-stas.yml --model.timesteps 2 --train.epochs 4"""
 
 
-class _Loader(yaml.SafeLoader):
-    """Plain YAML, but a key that is given twice is an error instead of the last one winning."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is given twice", key.start_mark)
-            if isinstance(key.value, str):
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; a DeployError names line and column of what cannot be read."""
     hint = "start from a file in conf/, or from the config.yml of a run"
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        values = yaml.load(path.read_text(encoding="utf-8"), PlainYaml)
     except FileNotFoundError:
         raise DeployError(str(path), "no such settings file", hint) from None
     except UnicodeDecodeError:

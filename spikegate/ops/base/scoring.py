@@ -51,10 +51,12 @@ class ScoringGate(Op):
     def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """A table for every reachable score, non-negative so that dead stays dead."""
         last = self.channel + self.width - 1
+        if self.table.ndim != 1:
+            yield f"table has {self.table.ndim} axes", "give one score for each count"
         if self.channel < 0 or self.width < 1:
             yield f"channel {self.channel} and width {self.width} name no channels", "use a channel >= 0 and a width >= 1"
         for shape in shapes.get("x", []):
-            if shape[0] != self.tokens or last >= shape[-1]:
+            if len(shape) != 2 or shape[0] != self.tokens or last >= shape[-1]:
                 yield f"input has shape {shape}, needs {self.tokens} tokens and channel {last}", "check the residual stream"
         if any(p.low < 0 for p in payloads.get("x", [])):
             yield "the halting channel can be negative", "the score's table is indexed by counts; use a stream of spikes"
