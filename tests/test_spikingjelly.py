@@ -126,7 +126,7 @@ class Tiny(nn.Module):
         return self.head(self.node(x).flatten(2))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(derandomize=True, max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 1000), T=st.integers(1, 6), leaks=st.booleans(), decay_input=st.booleans(),
     reset=st.sampled_from([0.0, -0.5, 0.25, None]), above=st.sampled_from([0.5, 1.0, 1.5, 3.0]),
