@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from spikegate.graph.ir import DeployError
 from spikegate.train.settings.config import Config, check, defaults, merge
-from spikegate.train.settings.options import read_yaml
+from spikegate.train.settings.options import nested, read_yaml
 
 HERE = Path(__file__).parent
 PLANS, RESULTS = HERE / "systems", HERE / "results"
@@ -186,16 +186,6 @@ class Plan(Entry):
         if self.config(made, 0).decisive() == self.config(row, 0).decisive():  # the row itself is this point: nothing to train again
             return row.model_copy(update=AS_IT_IS | {"name": name, "run": row.name})
         return made
-
-
-def nested(options: dict[str, Any]) -> dict[str, Any]:
-    """Dotted key -> value as nested mappings."""
-    out: dict[str, Any] = {}
-    for key, value in options.items():
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        out = merge(out, value)
-    return out
 
 
 def read_plan(given: str) -> Plan:

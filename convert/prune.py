@@ -86,31 +86,30 @@ def with_gate(graph: Graph, embedding: list[str], grid: tuple[int, int], cut: in
     return made
 
 
-def alive_shares(graph: Graph, embedding: list[str], gate: ContrastGate, inputs: np.ndarray, cuts: list[int]) -> list[float]:
-    """Share of living (timestep, token) cells with each cut. The embedding is not gated, so that one run serves all cuts."""
-    sources = entering(graph, embedding)
-    record = integer.run(graph, inputs, spikes=sources)
-    x: np.ndarray = np.asarray(np.sum([record.spikes[n] for n in sources], axis=0, dtype=np.int32))
-    shares = []
-    for cut in cuts:
-        one = dataclasses.replace(gate, cut=cut)
-        state, alive, total = one.state(len(x)), one.initial(len(x)), 0
-        for t in range(graph.timesteps):
-            alive = one.step(state, {"x": (x[:, t],), "chain": alive}, np.full(len(x), t + 1))
-            total += int((alive > 0).sum())
-        shares.append(total / (x.shape[0] * x.shape[1] * gate.tokens))
-    return shares
+def alive_share(gate: ContrastGate, x: np.ndarray) -> float:
+    """Share of living (timestep, token) cells of maps [N, T, tokens, channels] under a gate."""
+    number, steps = x.shape[:2]
+    state, alive, total = gate.state(number), gate.initial(number), 0
+    for t in range(steps):
+        alive = gate.step(state, {"x": (x[:, t],), "chain": alive}, np.full(number, t + 1))
+        total += int((alive > 0).sum())
+    return total / (number * steps * gate.tokens)
 
 
 def calibrated_cut(graph: Graph, embedding: list[str], grid: tuple[int, int], inputs: np.ndarray, share: float, patience: int) -> int:
-    """The largest cut that drops at most `share` of the (timestep, token) cells of the samples, by bisection."""
-    channels = graph.shape_of(entering(graph, embedding)[0])[1]
-    high = sum(graph.payload_of(n).high for n in entering(graph, embedding))
-    gate = ContrastGate(grid, channels, 0, patience)
-    low, top = 0, channels * high * 8 + 1
+    """The largest cut that drops at most `share` of the (timestep, token) cells of the samples, by bisection.
+
+    The embedding is not gated, so that one run of the net serves all cuts.
+    """
+    sources = entering(graph, embedding)
+    record = integer.run(graph, inputs, spikes=sources)
+    x: np.ndarray = np.asarray(np.sum([record.spikes[n] for n in sources], axis=0, dtype=np.int32))
+    high = sum(graph.payload_of(n).high for n in sources)
+    gate = ContrastGate(grid, x.shape[-1], 0, patience)
+    low, top = 0, x.shape[-1] * high * 8 + 1
     while top - low > 1:
         middle = (low + top) // 2
-        if 1 - alive_shares(graph, embedding, gate, inputs, [middle])[0] <= share:
+        if 1 - alive_share(dataclasses.replace(gate, cut=middle), x) <= share:
             low = middle
         else:
             top = middle

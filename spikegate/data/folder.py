@@ -52,12 +52,13 @@ def list_folder(root: Path) -> tuple[list[str], dict[str, list[tuple[Path, int]]
     return classes, {part: [(path, k) for k, name in enumerate(classes) for path in _files(root / part / name)] for part in PARTS}
 
 
-def _visible(folder: Path) -> list[Path]:
+def visible(folder: Path) -> list[Path]:
+    """Entries of a folder in alphabetical order, hidden ones left out."""
     return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
 
 
 def _classes(folder: Path) -> list[str]:
-    found = _visible(folder)
+    found = visible(folder)
     for path in found:
         if not path.is_dir():
             raise DeployError(str(path), "a file where class folders are expected", "lay the images out as {train,test}/<class>/<file>")
@@ -67,7 +68,7 @@ def _classes(folder: Path) -> list[str]:
 
 
 def _files(folder: Path) -> list[Path]:
-    found = _visible(folder)
+    found = visible(folder)
     if not found:
         raise DeployError(str(folder), "empty class", "put images into it, or remove the folder in train/ and test/")
     return found

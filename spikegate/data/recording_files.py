@@ -10,6 +10,7 @@ import numpy as np
 
 from spikegate.command.extras import needs
 from spikegate.data.arrays import Arrays
+from spikegate.data.folder import visible
 from spikegate.data.recordings import KEYS, Binning, Events, arrays_of, checked
 from spikegate.errors import DeployError
 from spikegate.reading.arrays import opened, read_npy
@@ -25,13 +26,13 @@ def read_tree(root: Path, binning: Binning) -> Arrays:
     for part in ("train", "test"):
         if not (root / part).is_dir():
             raise DeployError(str(root), f"has no {part}/ in it", HINT)
-    classes = [p.name for p in _visible(root / "train") if p.is_dir()]
+    classes = [p.name for p in visible(root / "train") if p.is_dir()]
     files, labels, is_test = [], [], []
     for part in ("train", "test"):
-        for folder in _visible(root / part):
+        for folder in visible(root / part):
             if not folder.is_dir() or folder.name not in classes:
                 raise DeployError(str(folder), "a class that train/ lacks, or no folder", HINT)
-            for file in _visible(folder):
+            for file in visible(folder):
                 files.append(file)
                 labels.append(classes.index(folder.name))
                 is_test.append(part == "test")
@@ -65,10 +66,6 @@ def read_file(path: Path) -> Events:
     if not len(events.x):
         raise DeployError(str(path), "holds no events", "remove it")
     return events
-
-
-def _visible(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
 
 
 def _size(events: Events, where: str) -> tuple[int, int]:
