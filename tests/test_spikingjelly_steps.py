@@ -62,7 +62,7 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS, ids=lambda f: f.__name__)
 def test_only_these_timesteps_count(way):
     model = Net(way, "s" if way is loop_that_keeps_the_last else "m")
-    spikes, embedded, rows, graph = both(model, IMAGES)
+    spikes, embedded, _, graph = both(model, IMAGES)
     plan = plan_of(model)
     assert plan.head.steps == WAYS[way]
     record = integer.run(graph, embedded, spikes=True)
@@ -79,7 +79,7 @@ def test_answers_are_those_of_the_float_model():
     """Those of its last timestep, not of its mean."""
     images = torch.from_numpy(np.random.default_rng(1).integers(0, 17, (64, 1, 8, 8)) / 16).float()
     model = Net(last_alone)
-    _, embedded, rows, graph = both(model, images)
+    _, embedded, _, graph = both(model, images)
     ours, theirs = integer.run(graph, embedded).prediction, float_answers(model, images, "single", T)
     mean = float_answers(Net(plain), images, "single", T)
     assert (ours == theirs).mean() > 0.9 > (mean == theirs).mean()

@@ -151,7 +151,7 @@ class Gated(Node):
 
 @dataclass(eq=False)
 class Logits(Node):
-    """Class scores of a sample (`merged`: of these `steps`, from 0) or of each timestep: weights [classes, positions, channels] on a base."""
+    """Class scores of a sample (`merged`: of these `steps`) or of each timestep: weights [classes, positions, channels] on a base."""
 
     base: Node
     weight: Any

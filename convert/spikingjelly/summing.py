@@ -13,7 +13,7 @@ from spikegate.convert.spikingjelly.plan import Refused, Synapses
 from spikegate.convert.spikingjelly.reading import NEURONS_BETWEEN, fed_by, kind_of, seen
 from spikegate.convert.spikingjelly.signals import Beside, Complement, Current, Image, Logits, Met, Node, Reduced, Signal, Spikes, numbers
 
-ALL_STEPS = "take the sum or mean over the timesteps that count, each with the same weight, and train again: the chip's class sums add them up"
+ALL_STEPS = "take the sum or mean over the timesteps that count, each with the same weight, and train again: the chip's class sums add up"
 
 
 @dataclass(frozen=True)
