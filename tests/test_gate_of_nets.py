@@ -13,7 +13,6 @@ import pytest
 
 from spikegate.engine import integer
 from spikegate.errors import DeployError
-from spikegate.formats.netx.graph_file import read_graph
 from spikegate.formats.nir.importer import from_nir
 from spikegate.graph.ir import Graph, Payload
 from spikegate.neurons.sigma_delta import Delta, Passive, Sigma, SigmaDelta

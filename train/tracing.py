@@ -12,7 +12,7 @@ import torch
 from spikegate.engine.counted import Counter
 from spikegate.engine.integer import Recorder, done_of
 from spikegate.engine.record import Record
-from spikegate.graph.ir import INPUT, delayed
+from spikegate.graph.ir import INPUT, Graph, delayed
 from spikegate.train import devices
 from spikegate.train.layers.exit_gate import Exit
 from spikegate.train.layers.readout import Head
