@@ -1,4 +1,4 @@
-"""Nets that a file describes in full and that mean nothing on a chip: sums that leave their registers, kernels and sizes that fit no map."""
+"""Nets that a file describes in full and that mean nothing on a chip: sums beyond their registers, kernels and sizes that fit no map."""
 
 from __future__ import annotations
 
