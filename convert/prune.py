@@ -7,7 +7,6 @@ on, in no later timestep, and the read-out keeps the value that it had. The embe
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,12 @@ import numpy as np
 
 from spikegate.command import cli
 from spikegate.command.runs import find_export, run_of
-from spikegate.convert.checks.audit import audit
-from spikegate.convert.checks.listing import op_rows
+from spikegate.convert.rewriting import write_form
 from spikegate.data.shipped import open_images
 from spikegate.engine import integer
-from spikegate.files import together
 from spikegate.formats.event_host import open_host
-from spikegate.formats.manifest import read_manifest, write_manifest
-from spikegate.formats.netx.graph_file import read_graph, write_graph
+from spikegate.formats.manifest import read_manifest
+from spikegate.formats.netx.graph_file import read_graph
 from spikegate.graph import credit
 from spikegate.graph.ir import INPUT, DeployError, Edge, Graph
 from spikegate.ops.contrast_gate import ContrastGate
@@ -149,16 +146,7 @@ def prune(run: Path | None, output: Path | None, share: float, *, patience: int 
         "accuracy_before": before.accuracy, "accuracy": after.accuracy,
         "events_before": float(before.chip_events.mean()), "events": float(after.chip_events.mean()),
     }
-    with together(folder, "manifest.json") as part:
-        for path in export.iterdir():
-            if path.is_file() and path.name in manifest["sha256"] and path.name != "model.net":
-                shutil.copyfile(path, part / path.name)
-        write_graph(made, part / "model.net")
-        write_manifest(part, manifest | {
-            "name": f"{manifest['name']}-pruned", "halting": True, "pruned": facts, "gates": credit.gates(made), "ops": op_rows(made),
-            "dense_ops": {n: op.dense_ops for n, op in made.ops.items()}, "stock_netx": False,
-            "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in audit(made, inputs[:8])],
-        }, tuple(manifest["sha256"]))
+    write_form(export, folder, made, inputs[:8], name=f"{manifest['name']}-pruned", halting=True, pruned=facts)
     if as_json:
         cli.print_json({"folder": str(folder), **facts})
         return folder

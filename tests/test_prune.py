@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from spikegate.command.runs import find_export
 from spikegate.convert.prune import prune, with_gate
 from spikegate.deploy.agreement import agreement
 from spikegate.deploy.bundle import load_images, open_export, without_halting
+from spikegate.deploy.targets import Target
 from spikegate.engine import integer
 from spikegate.errors import DeployError
 from spikegate.formats.manifest import read_manifest
@@ -78,10 +80,36 @@ def test_nets_whose_tokens_cannot_be_dropped_are_refused(name, says, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_torch_has_no_pruned_form(pruned):
+def test_torch_has_the_pruned_form_with_its_calibrated_constants(pruned):
+    """Every spike, credit, logit and exit; the run folder's weights lie beside the zoo's export and are copied with it."""
     bundle = open_export(pruned)
-    with pytest.raises(DeployError, match="pruned after its training"):
-        agreement(bundle, load_images(bundle).x[:2], ("torch", "int"))
+    images = load_images(bundle).x[:64]
+    found = agreement(bundle, images, ("torch", "int"))
+    assert found.equal and found.totals["prune"][0] and found.totals["prune.relay"][1]
+    record = integer.run(bundle.graph, bundle.host.encode(images))
+    assert record.mean_tokens < 1 and (record.exit_step < bundle.graph.timesteps).any()
+    gate = bundle.graph.ops["prune"]
+    bundle.graph.ops["prune"] = dataclasses.replace(gate, cut=gate.cut + 4)  # type: ignore[type-var]
+    assert agreement(bundle, images, ("torch", "int")).equal  # the graph's constants, not some that were kept
+    assert integer.run(bundle.graph, bundle.host.encode(images)).mean_tokens < record.mean_tokens
+
+
+def test_torch_counts_the_events_of_a_pruned_net(pruned):
+    bundle = open_export(pruned)
+    images = load_images(bundle).x[:32]
+    with Target("torch", bundle.graph, pruned, counts=True) as target:
+        ours = target.run(images, bundle.host.encode(images))
+    assert np.array_equal(ours.counts, integer.run(bundle.graph, bundle.host.encode(images)).counts)
+
+
+def test_a_net_of_another_run_is_refused(pruned):
+    bundle = open_export(pruned)
+    bundle.graph.ops["other"] = bundle.graph.ops["block1.q"]
+    with pytest.raises(DeployError, match="other: is no op of the trained net"):
+        Target("torch", bundle.graph, pruned).run(load_images(bundle).x[:2], np.zeros(0))
+
+
+def test_shares_that_are_none_are_refused(pruned):
     for share, patience in ((1.0, 1), (-0.1, 1), (0.2, 0)):
         with pytest.raises(DeployError, match="--prune"):
             prune(NET, pruned / "x", share, patience=patience)

@@ -201,11 +201,13 @@ class Head:
     """Class scores of one timestep: `parts` (several, where a stream of currents is read) and a bias; the net's answer sums over time.
 
     `image`: what the host adds, one convolution as large as the image, where the stream holds currents straight from it.
+    `steps`: the timesteps whose spikes count, from 0, where those are not all; bias and image are added in all of them, as shares.
     """
 
     parts: list[HeadPart]
     bias: np.ndarray  # [classes]
     image: Synapses | None = None
+    steps: tuple[int, ...] | None = None
 
 
 @dataclass(eq=False)

@@ -175,14 +175,14 @@ def _fitting(
     """(scale, neurons) of a layer by itself; `bound` gives the largest input in mantissas at a scale."""
     neuron = layer.neuron
     limit = min(VTH_MANT_MAX / neuron.drive, BIAS_MAX / max(float(np.abs(sum(biases)).max()), 1e-12))
-    exact = exact_scale(weights, biases, neuron, timesteps, limit)
-    scale = exact or on_threshold(neuron, best_scale(weights, limit))
     most = room(neuron, timesteps)
+    exact = exact_scale(weights, biases, neuron, timesteps, lambda scale: scale <= limit and bound(scale) < most)
+    scale = exact or on_threshold(neuron, best_scale(weights, limit))
     while bound(scale) >= most:
         if scale * neuron.drive < 4:
             what = f"its worst-case input needs {bound(scale) / most:.1f} times the 24-bit register"
             raise DeployError(layer.name, what, "use a smaller fan-in")
-        exact, scale = None, on_threshold(neuron, scale * min(0.95, most / bound(scale)))
+        scale = on_threshold(neuron, scale * min(0.95, most / bound(scale)))
     return scale, cuba(neuron, scale, whole=exact is not None)
 
 

@@ -104,7 +104,8 @@ def _scores(plan: Plan, maps: Maps, steps: int, n: int) -> torch.Tensor:
     assert plan.head is not None
     total = torch.zeros(n, len(plan.head.bias), dtype=torch.float64) + steps * torch.from_numpy(plan.head.bias)
     for p in plan.head.parts:
-        x = sum(maps[name] for name in p.sources).unflatten(0, (steps, n)).sum(0)  # type: ignore[union-attr]
+        x = sum(maps[name] for name in p.sources).unflatten(0, (steps, n))  # type: ignore[union-attr]
+        x = x[list(plan.head.steps or range(steps))].sum(0)
         total += torch.einsum("kpc,ncp->nk", torch.from_numpy(p.weight), x.flatten(2))
     if plan.head.image is not None:
         total += steps * _product(plan.head.image, maps)[:n].flatten(1)
