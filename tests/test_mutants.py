@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.mutant_tests import DIRECT, PAIRS, PATTERNS
-from bench.mutants import COMPILING, ROOT, callers, signature
+from bench.mutant_tests import COMPILING, DIRECT, PAIRS, PATTERNS, ROOT, callers
+from bench.mutants import signature
 from bench.mutate import mutants
 
 KERNELS = ROOT / "spikegate" / "kernels"
