@@ -31,7 +31,7 @@ PAIRS = {  # kinds whose examples try a file that belongs to several ops
 DIRECT = {  # tests that call a kernel itself: they compile little
     "lanes": ("tests/test_gather.py", ""), "gather": ("tests/test_gather.py", ""), "scatter": ("tests/test_gather.py", ""),
     "coincidences": ("tests/test_gather.py", "attention"), "neuron_lanes": ("tests/test_neuron.py", ""),
-    "cuba_loops": ("tests/test_neuron.py", ""), "neuron_loops": ("tests/test_neuron.py", ""),
+    "cuba_loops": ("tests/test_neuron.py tests/test_gather.py", ""), "neuron_loops": ("tests/test_neuron.py", ""),
     "counting": ("tests/test_neuron.py", "counters"),
     "interpreter": ("tests/test_program.py", "not zoo"), "instructions": ("tests/test_program.py", "not zoo"),
 }  # fmt: skip
@@ -45,7 +45,7 @@ def selection(m: Mutant) -> list[list[str]]:
     form = f"({kinds}) and (event_by_event or does_not_depend or no_trace)"
     if m.function.startswith("accumulate") or m.function == "masked":
         return [["tests/test_ops.py", "-k", form]]
-    direct = [[DIRECT[stem][0], *(["-k", DIRECT[stem][1]] if DIRECT[stem][1] else [])]] if stem in DIRECT else []
+    direct = [[*DIRECT[stem][0].split(), *(["-k", DIRECT[stem][1]] if DIRECT[stem][1] else [])]] if stem in DIRECT else []
     if m.function == "as it is":
         return [*direct, near]
     files = ["tests/test_witness.py", "tests/test_witness_neuron.py", "tests/test_neuron.py", "tests/test_ops.py"]
