@@ -19,26 +19,25 @@ import importlib.abc
 import importlib.machinery
 import json
 import random
-import re
 import resource
 import select
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.mutant_tests import PATTERNS, selection
+from bench.mutant_tests import COMPILING, PATTERNS, ROOT, callers, selection
 from bench.mutate import Mutant, chosen, mutants
 from spikegate.command import cli
+from spikegate.deploy.lava.lifeline import follow
 from spikegate.errors import DeployError
 from spikegate.files import atomic
 
-ROOT = Path(__file__).resolve().parents[1]
 OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-o", "addopts=", "-o", "timeout=", "-o", "filterwarnings=ignore")
 ABOVE_OPS = ("ops", "engine", "formats", "train", "convert", "deploy", "hw_sim")
-COMPILING = re.compile(r"^(from spikegate\.kernels\.compiling import .*)$", re.MULTILINE)
-SAME = [Mutant("spikegate/ops/conv.py", 1, 0, "as it is", "", "")]
+SAME = Mutant("spikegate/ops/conv.py", 1, 0, "as it is", "", "")
 
 
 @dataclass
@@ -78,22 +77,23 @@ def main() -> None:
     earlier = [r for r in earlier if r["mutant"] in alive] if args.more or args.again else []
     doubtful = [s["mutant"] for s in kept["survivors"] if not s["reason"].startswith("equal")]
     checked = set(kept.get("unchanged", [])) if args.more or args.again else set()
-    for part, count, share in (("semantics", args.sample, 0.75), ("kernels", args.kernels, 1), ("shared", args.shared, 1)):
-        if args.again or args.only is not None:
-            sample = [m for m in found[part] if (m.name in doubtful if args.again else str(args.only) in m.name)]
-        else:
-            done = {r["mutant"] for r in earlier}
-            sample = [m for m in chosen(found[part], count, random.Random(args.seed)) if m.name not in done] if count else []
-        left = share * args.minutes * 60 - (time.monotonic() - begin)
-        if sample:
-            rows += in_process(part, sample, args.limit_s, left, checked)
-    tried = {r["mutant"] for r in rows}
-    rows += [r for r in earlier if r["mutant"] not in tried]
-    result = summary(rows, kept, found, checked)
+    try:
+        for part, count, share in (("semantics", args.sample, 0.75), ("kernels", args.kernels, 1), ("shared", args.shared, 1)):
+            if args.again or args.only is not None:
+                sample = [m for m in found[part] if (m.name in doubtful if args.again else str(args.only) in m.name)]
+            else:
+                done = {r["mutant"] for r in earlier}
+                sample = [m for m in chosen(found[part], count, random.Random(args.seed)) if m.name not in done] if count else []
+            left = share * args.minutes * 60 - (time.monotonic() - begin)
+            for row in in_process(part, sample, args.limit_s, left, checked) if sample else ():
+                rows.append(row)
+    finally:  # what was tried before an interruption is kept, too
+        tried = {r["mutant"] for r in rows}
+        result = summary(rows + [r for r in earlier if r["mutant"] not in tried], kept, found, checked)
+        if args.only is None:
+            with atomic(args.output) as part_file:
+                part_file.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps({k: v for k, v in result.items() if k != "noticed_by"}, indent=1))
-    if args.only is None:
-        with atomic(args.output) as part_file:
-            part_file.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def part_of(patterns: tuple[str, ...]) -> list[Mutant]:
@@ -140,42 +140,48 @@ def signature(file: str) -> str:
     return f"{file} {hashlib.sha256(b''.join(p.read_bytes() for p in texts)).hexdigest()[:12]}"
 
 
-def in_process(part: str, sample: list[Mutant], limit_s: float, left_s: float, checked: set[str]) -> list[dict[str, Any]]:
+def in_process(part: str, sample: list[Mutant], limit_s: float, left_s: float, checked: set[str]) -> Iterator[dict[str, Any]]:
     """Outcomes of a part's sample, from a process of its own that has imported what the tests need; `checked` gains `signature`s."""
     reading, writing = os.pipe()
-    child = os.fork()
+    parent, child = os.getpid(), os.fork()
     if child == 0:
-        os.close(reading)
-        preload()
-        end, passed = time.monotonic() + left_s, set(checked)
-        with os.fdopen(writing, "w") as out:
-            for m in sample:
-                if time.monotonic() >= end:
-                    break
-                same = Mutant(m.file, 1, 0, "as it is", "", "") if part != "semantics" else SAME
-                if signature(same.file) not in passed:
-                    said = outcome(same, limit_s)
-                    print(f"unchanged, {same.file}: {said}", file=sys.stderr, flush=True)
-                    passed.add(signature(same.file))
-                    if said != "survived":
-                        out.write(json.dumps({"broken": f"{same.file}: {said}"}) + "\n")
-                        break
-                    out.write(json.dumps({"unchanged": signature(same.file)}) + "\n")
-                began = time.monotonic()
-                row = {"mutant": m.name, "outcome": outcome(m, limit_s)}
-                print(f"{time.monotonic() - began:5.0f} s  {row['outcome'][:60]:60s}  {m.name}", file=sys.stderr, flush=True)
-                out.write(json.dumps(row) + "\n")
-                out.flush()
-        os._exit(0)
+        try:
+            follow(parent)
+            os.close(reading)
+            with os.fdopen(writing, "w") as out:
+                for row in outcomes(part, sample, limit_s, left_s, set(checked)):
+                    out.write(json.dumps(row) + "\n")
+                    out.flush()
+        finally:
+            os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as given:
-        rows = [json.loads(line) for line in given]
+        for row in map(json.loads, given):
+            if "broken" in row:
+                raise DeployError("mutants", f"a test fails before anything is changed: {row['broken']}", "mend it first")
+            if "unchanged" in row:
+                checked.add(row["unchanged"])
+            else:
+                yield row
     os.waitpid(child, 0)
-    for row in rows:
-        if "broken" in row:
-            raise DeployError("mutants", f"a test fails before anything is changed: {row['broken']}", "mend it first")
-    checked.update(r["unchanged"] for r in rows if "unchanged" in r)
-    return [r for r in rows if "mutant" in r]
+
+
+def outcomes(part: str, sample: list[Mutant], limit_s: float, left_s: float, passed: set[str]) -> Iterator[dict[str, Any]]:
+    """In the child: one row for each mutant, and before a file's first one whether its tests pass as it is."""
+    end = time.monotonic() + left_s
+    preload()
+    for m in sample:
+        same = Mutant(m.file, 1, 0, "as it is", "", "") if part != "semantics" else SAME
+        if time.monotonic() >= end:
+            return
+        if signature(same.file) not in passed:
+            said = outcome(same, limit_s)
+            passed.add(signature(same.file))
+            yield {"unchanged": signature(same.file)} if said == "survived" else {"broken": f"{same.file}: {said}"}
+        began = time.monotonic()
+        row = {"mutant": m.name, "outcome": outcome(m, limit_s)}
+        print(f"{time.monotonic() - began:5.0f} s  {row['outcome']:60s}  {m.name}", file=sys.stderr, flush=True)
+        yield row
 
 
 def preload() -> None:
@@ -206,10 +212,11 @@ def outcome(m: Mutant, limit_s: float) -> str:
     """Which test notices a mutant, or ``survived``."""
     for tests in selection(m):
         reading, writing = os.pipe()
-        child = os.fork()
+        parent, child = os.getpid(), os.fork()
         if child == 0:
             os.close(reading)
             os.setsid()
+            follow(parent)
             resource.setrlimit(resource.RLIMIT_CPU, (int(limit_s), int(limit_s) + 1))
             try:
                 trial(m, tests, writing)
@@ -267,17 +274,6 @@ def trial(m: Mutant, tests: list[str], writing: int) -> None:
     code = pytest.main([*OPTIONS, *tests], plugins=[Listener()])
     said = first[0] if first else "survived" if int(code) in (0, 5) else f"exit code {int(code)}"
     os.write(writing, said.encode())
-
-
-def callers(file: str) -> list[str]:
-    """The kernel file and all that import it, directly or not: what is kept on disk of those holds its code as it was."""
-    texts = {str(p.relative_to(ROOT)): p.read_text() for p in sorted((ROOT / "spikegate/kernels").glob("*.py"))}
-    found = [file]
-    for known in found:
-        name = Path(known).stem
-        calls = re.compile(rf"^from spikegate\.kernels(\.{name} import|\b.* import .*\b{name}\b)", re.MULTILINE)
-        found += [f for f, text in texts.items() if f not in found and calls.search(text) and COMPILING.search(text)]
-    return found
 
 
 class Changed(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader):  # type: ignore[misc]
