@@ -24,9 +24,9 @@ def head_of(reader: Any, x: Signal) -> Head:
     base = met(reader, Signal(base, ids)).node
     rows = rows_of(ids.reshape(-1, *ids.shape[-2:]), base.size, reader.batch)
     samples, everything = torch.arange(reader.batch), tuple(range(reader.timesteps))
-    ahead = isinstance(base, Logits) and base.merged  # sums over time stand before a linear layer: its bias is a share already
-    if rows.merged or ahead or (isinstance(base, Current) and base.constant):
-        steps, ordered = (base.steps if ahead else rows.steps) or everything, samples  # type: ignore[union-attr]
+    before = base.steps if isinstance(base, Logits) and base.merged else ()  # summed before a linear layer: its bias is a share already
+    if rows.merged or before or (isinstance(base, Current) and base.constant):
+        steps, ordered = before or rows.steps or everything, samples
     else:
         times = torch.unique(rows.which // reader.batch)
         steps, ordered = tuple(times.tolist()), (times[:, None] * reader.batch + samples).flatten()
@@ -37,7 +37,7 @@ def head_of(reader: Any, x: Signal) -> Head:
     head = _through(base, weight.reshape(len(weight), base.positions, base.channels), np.zeros(len(weight)))
     if steps == everything:
         return head
-    share = 1.0 if ahead else len(steps) / reader.timesteps
+    share = 1.0 if before else len(steps) / reader.timesteps
     image = None if head.image is None else head.image.scaled(share)
     return dataclasses.replace(head, bias=head.bias * share, image=image, steps=steps)
 

@@ -49,8 +49,8 @@ class HeadScale:
 def _bound(head: Head, scale: float) -> int:
     """Largest class sum of a timestep, as the ops bound it."""
     *branches, last = head.parts
-    found = one_sided_bound(_flat(head, last, scale), len(last.sources), whole_bias(head.bias * scale))
-    return found + sum(len(p.sources) * one_sided_bound(_flat(head, p, scale), 1) for p in branches)
+    found = one_sided_bound(_flat(head, last, scale), sum(last.highs) or len(last.sources), whole_bias(head.bias * scale))
+    return found + sum((sum(p.highs) or len(p.sources)) * one_sided_bound(_flat(head, p, scale), 1) for p in branches)
 
 
 def _flat(head: Head, part: HeadPart, scale: float) -> np.ndarray:

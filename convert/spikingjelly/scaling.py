@@ -50,13 +50,15 @@ def cuba(neuron: FloatNeuron, scale: float, whole: bool = False) -> Cuba:
     """Integer neurons for a threshold of ``scale * drive`` mantissas; `whole`: their states are whole mantissas though they leak."""
     decay = round((1 - neuron.keep) * DECAY_ONE)
     theta = scale * neuron.drive
+    if neuron.step:
+        return Cuba(DECAY_ONE, decay, max(1, math.floor(theta + 1e-6)), SUBTRACT, max(1, round(scale * neuron.fall)), neuron.levels)
     vth = max(1, math.ceil(theta - 1e-6) - 1 if whole or decay in (0, DECAY_ONE) else math.floor(theta + 1e-6))
     return Cuba(DECAY_ONE, decay, vth, SUBTRACT, max(1, round(theta))) if neuron.soft else Cuba(DECAY_ONE, decay, vth)
 
 
 def room(neuron: FloatNeuron, timesteps: int) -> float:
     """Largest input, in mantissas, that cannot overflow the neurons' register."""
-    most = ROOM * (1 << 23 - MANT_SHIFT) - (VTH_MANT_MAX if neuron.soft else 0)
+    most = ROOM * (1 << 23 - MANT_SHIFT) - (int(neuron.soft) + int(neuron.step > 0)) * VTH_MANT_MAX
     return most / cuba(neuron, 1.0).gain(timesteps)
 
 
@@ -91,7 +93,7 @@ def exact_scale(
     come within one mantissa below the threshold are taken for ties; so the threshold must be `COARSEST` mantissas. A threshold that is
     subtracted from the voltage is one of the whole numbers.
     """
-    below, subtracted = halvings(neuron.keep), np.full(int(neuron.soft), neuron.drive)
+    below, subtracted = halvings(neuron.keep), np.full(int(neuron.soft), neuron.fall)
     unit = unit_of(np.concatenate([v.ravel() for v in (*weights, *others, subtracted)]))
     if unit is None:
         return None
@@ -112,4 +114,4 @@ def on_threshold(neuron: FloatNeuron, scale: float) -> float:
     """The scale next below at which the float threshold lies right for the strict comparison."""
     leaks = round((1 - neuron.keep) * DECAY_ONE) not in (0, DECAY_ONE)
     mantissas = max(1 if leaks else 2, math.floor(scale * neuron.drive + 1e-9))
-    return (mantissas + (2.0**-MANT_SHIFT if leaks else 0)) / neuron.drive
+    return (mantissas + (2.0**-MANT_SHIFT if leaks and not neuron.step else 0)) / neuron.drive

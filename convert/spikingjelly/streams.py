@@ -127,7 +127,7 @@ def _fit(g: Fed, pixels: RawPixels, timesteps: int, host_range: float) -> None:
 def _bound(s: Synapses, scale: float) -> float:
     """Largest |current| of a branch of spikes."""
     rows, bias = integers(s, scale).reshape(len(s.weight), -1), whole_bias(s.bias * scale)
-    above, below = (np.maximum(sign * rows, 0).sum(1) * len(s.sources) + sign * bias for sign in (1, -1))
+    above, below = (np.maximum(sign * rows, 0).sum(1) * s.high + sign * bias for sign in (1, -1))
     return float(max(above.max(), below.max(), 0))
 
 

@@ -95,6 +95,12 @@ def _differing(drive: torch.Tensor, theirs: torch.Tensor, neuron: FloatNeuron | 
     near = NEAR * (neuron.threshold + neuron.gain * float(drive.abs().max()))
     for x, fired in zip(drive, theirs):
         v = neuron.keep * v + neuron.gain * x
+        if neuron.step:
+            level = v / neuron.step - 0.5
+            clear = (level - level.round()).abs() * neuron.step > near
+            wrong += int((((v / neuron.step).round().clamp(0, neuron.levels) != fired) & clear).sum())
+            v = v - neuron.step * fired
+            continue
         wrong += int((((v >= neuron.threshold).double() != fired) & ((v - neuron.threshold).abs() > near)).sum())
         v = v - neuron.threshold * fired if neuron.soft else v * (1 - fired)
     return wrong
