@@ -29,6 +29,29 @@ GATE, RELAY = "prune", "prune.relay"
 ENOUGH = 512  # validation images that the cut is calibrated on, at most
 
 
+def before_blocks(graph: Graph, named: list[str]) -> list[str]:
+    """The ops before the blocks, in order: those that the manifest names, those that read across tokens, and what these read.
+
+    The embedding of an imported net has no names of its own, and a later stage begins with a convolution.
+    """
+    found, waiting = set[str](), [n for n, op in graph.ops.items() if n in named or _across(op)]
+    while waiting:
+        name = waiting.pop()
+        if name in graph.ops and name not in found:
+            found.add(name)
+            waiting += [e.source for e in graph.edges if e.target == name and not e.delay]
+    return [n for n in graph.ops if n in found]
+
+
+def _across(op: Any) -> bool:
+    """Whether an op on maps reads other positions than the one that it writes."""
+    if not hasattr(op, "out_grid") or not hasattr(op, "grid"):
+        return False
+    weight = getattr(op, "weight", np.zeros(()))
+    kernel = weight.shape[2:] if weight.ndim == 4 else (getattr(op, "kernel", 1),)
+    return tuple(op.out_grid) != tuple(op.grid) or max(kernel) > 1
+
+
 def entering(graph: Graph, embedding: list[str]) -> list[str]:
     """The ops of the embedding whose spikes enter the blocks."""
     inside = {INPUT, *embedding}
@@ -131,7 +154,7 @@ def prune(run: Path | None, output: Path | None, share: float, *, patience: int 
         raise DeployError("--prune", f"{share:g} of the tokens after {patience} timesteps", "give a share from 0 to 1, 1 timestep or more")
     export = find_export(run)
     manifest, graph = read_manifest(export), read_graph(export / "model.net")
-    embedding, grid = [n for n in manifest["embedding_ops"] if n in graph.ops], tuple(manifest["grid"])
+    embedding, grid = before_blocks(graph, manifest["embedding_ops"]), tuple(manifest["grid"])
     with_gate(graph, embedding, grid, 0, patience)
     host = open_host(export, graph, manifest)
     opened = open_images(export, manifest, "validation", data_path)

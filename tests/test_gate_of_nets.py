@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from spikegate.engine import integer
 from spikegate.errors import DeployError
+from spikegate.formats.netx.graph_file import read_graph
 from spikegate.formats.nir.importer import from_nir
 from spikegate.graph.ir import Graph, Payload
 from spikegate.neurons.sigma_delta import Delta, Passive, Sigma, SigmaDelta
@@ -20,6 +22,7 @@ from spikegate.ops.block_dense import BlockDense
 from spikegate.ops.block_input import BlockInput
 from spikegate.ops.block_pool import BlockPool
 from spikegate.ops.block_unpool import BlockUnpool
+from spikegate.reading import limits
 from spikegate.reading.heaps import check_heaps
 
 NONE, ROOT = np.zeros((0,), np.int32), Path(__file__).parents[1]
@@ -84,16 +87,43 @@ def test_a_file_is_looked_through_piece_by_piece(tmp_path):
     with h5py.File(path, "w") as f:
         f.create_dataset("layer/0/type", (75 << 20,), "i4")[-1] = 1
     assert path.stat().st_size > 300_000_000
+    said, peak = read_apart(path)
+    assert said.startswith("DeployError") and "has no type" in said
+    assert peak < 250_000
+
+
+def test_a_damaged_size_that_libhdf5_believes_fills_no_memory():
+    """Found by fuzzing: 22 kB of which libhdf5 wants gigabytes for a table, before anything of the file can be checked."""
+    said, peak = read_apart(ROOT / "tests/fuzz/found/large_table.net")
+    assert said.startswith("DeployError") and "not a readable NetX HDF5 file" in said
+    assert peak < 700_000
+
+
+def test_the_bound_is_lifted_when_the_file_was_looked_through(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with limits.bounded(100):
+        bound = resource.getrlimit(resource.RLIMIT_AS)[0]
+        assert 0 < bound < 1 << 60
+        with pytest.raises(MemoryError):
+            np.ones(1 << 30, np.uint8)
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
+    with pytest.raises(DeployError):
+        read_graph(ROOT / "README.md")
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
+
+
+def read_apart(path: Path) -> tuple[str, int]:
+    """(what reading a net says, peak of the memory in kB) in a process of its own."""
     code = (
-        "import sys; from pathlib import Path; from spikegate.formats.netx.graph_file import read_graph\n"
+        "import resource, sys; from pathlib import Path; from spikegate.formats.netx.graph_file import read_graph\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))\n"
         "try: read_graph(Path(sys.argv[1]))\n"
-        "except Exception as e: print(type(e).__name__, e)\n"
+        "except Exception as e: print(type(e).__name__, str(e).splitlines()[0])\n"
         "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
     )
-    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, cwd=ROOT)
-    said, *_, peak = done.stdout.strip().splitlines()
-    assert said.startswith("DeployError") and "has no type" in said
-    assert int(peak) < 250_000  # kB
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, cwd=ROOT, check=True)
+    said, peak = done.stdout.strip().splitlines()
+    return said, int(peak)
 
 
 def heap(parts: int, size: int | None = None) -> bytes:

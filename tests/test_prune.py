@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from spikegate.command.runs import find_export
-from spikegate.convert.prune import prune, with_gate
+from spikegate.convert.prune import before_blocks, prune, with_gate
 from spikegate.deploy.agreement import agreement
 from spikegate.deploy.bundle import load_images, open_export, without_halting
 from spikegate.deploy.targets import Target
@@ -68,6 +68,34 @@ def test_a_dropped_token_keeps_its_value():
     first = np.einsum("ctd,ntd->nc", head.weight, record.spikes["prune.relay"][:, 0])  # type: ignore[attr-defined]
     assert np.array_equal(record.logits, (first + head.bias) * blind.timesteps)  # type: ignore[attr-defined]
     assert (record.exit_step == 1).all()
+
+
+def test_the_embedding_of_an_imported_net_is_found_in_its_graph():
+    """Its ops have no names of ours, and its manifest calls what the host feeds embedding: the convolutions after it belong to it, too."""
+    before = open_export(NET)
+    named = before.manifest["embedding_ops"]
+    assert before_blocks(before.graph, []) == before_blocks(before.graph, named) == named
+    late = before_blocks(open_export(Path("zoo:qkformer-digits")).graph, ["sps.encode"])
+    assert "stage1.block1.fc2" in late and "stage2.conv" in late and not any(n.startswith("stage2.block") for n in late)
+
+
+def test_a_net_imported_from_spikingjelly_is_pruned(tmp_path):
+    pytest.importorskip("spikingjelly")
+    from bench.jelly_net import Args, trained
+    from spikegate.convert.spikingjelly.importing import import_model
+    from spikegate.data.parts import load_parts
+
+    parts = load_parts("digits", None, validation=0.1, seed=0)
+    net = trained(parts, Args(tmp_path, limit_train=512, dim=32, depth=1, timesteps=3, epochs=10, batch=32))
+    import_model(net.eval(), tmp_path / "run", {"name": "digits", "path": None}, quiet=True)
+    folder = prune(tmp_path / "run", None, 0.3)
+    bundle, static = open_export(folder), open_export(tmp_path / "run")
+    x = static.host.encode(load_images(static).x[:64])
+    record = integer.run(bundle.graph, x)
+    assert bundle.graph.ops["prune"].grid == (4, 4) and 0.5 < record.mean_tokens < 1  # type: ignore[attr-defined]
+    assert np.array_equal(integer.run(without_halting(bundle.graph), x).logits, integer.run(static.graph, x).logits)
+    with pytest.raises(DeployError, match="the torch form of imported nets has no"):
+        agreement(bundle, load_images(static).x[:2], ("torch", "int"))
 
 
 @pytest.mark.parametrize("name, says", [

@@ -35,8 +35,11 @@ def opened(path: Path, what: str, hint: str) -> Iterator[h5py.File]:
     size = limits.file_size(path, f"give a {what}")
     try:
         check_heaps(path)
-        with h5py.File(path, "r") as f:
-            checked(f, str(path), size)
+        with limits.bounded(size):
+            f = h5py.File(path, "r")
+        with f:
+            with limits.bounded(size):
+                checked(f, str(path), size)
             yield f
     except DeployError:
         raise
