@@ -1,7 +1,8 @@
 """python bench/mutants.py: changes one constant or comparison of an op, neuron, synapse or kernel at a time and counts what tests notice.
 
 Each mutant runs in a forked process that sees the changed source in memory; no source file is written. The kernels of a changed file,
-and all that call them, are compiled anew and not kept; others come from their place on disk.
+and all that call them, are compiled anew and not kept; others come from their place on disk. A long check is done in parts:
+`--more` goes on where the kept result ends.
 """
 
 from __future__ import annotations
@@ -13,48 +14,30 @@ if not __package__:  # run as a file: the repository root comes first, not bench
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 import contextlib
+import hashlib
 import importlib.abc
 import importlib.machinery
 import json
 import random
-import re
+import resource
+import select
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.mutant_tests import COMPILING, PATTERNS, ROOT, callers, selection
 from bench.mutate import Mutant, chosen, mutants
 from spikegate.command import cli
+from spikegate.deploy.lava.lifeline import follow
 from spikegate.errors import DeployError
 from spikegate.files import atomic
 
-ROOT = Path(__file__).resolve().parents[1]
-PATTERNS = {
-    "semantics": (
-        "spikegate/ops/*.py", "spikegate/ops/base/*.py", "spikegate/neurons/*.py", "spikegate/synapses/*.py", "spikegate/graph/signals.py",
-    ),
-    "kernels": tuple(f"spikegate/kernels/{n}.py" for n in ("gate_loops", "coincidences", "counting", "neuron_loops", "cuba_loops")),
-    "shared": tuple(f"spikegate/kernels/{n}.py" for n in ("gather", "scatter", "interpreter", "instructions", "neuron_lanes", "lanes")),
-}
-KERNELS = ("kernels", "shared")
-PAIRS = {  # kinds whose examples try a file that belongs to several ops
-    "gating": "qk_ or sdsa or multiscale", "scoring": "token_gate or rectangle", "maps": "conv or current", "pairs": "token_m",
-    "block": "block_", "base": "block_",
-    "cuba": "lif or conv or membrane", "leaky": "block_", "resonator": "block_ or resonat", "sigma_delta": "block_",
-    "synapse": "conv or current or max_pool or inject", "taps": "conv or dense or block_", "signals": "conv or inject or gate or current",
-    "gate_loops": "gate or inject or level_conv or readout or relay or token_m", "coincidences": "attention",
-    "counting": "conv or inject or gate or current", "neuron_loops": "block_ or axon", "cuba_loops": "lif or conv or membrane or attention",
-    "gather": "conv or dense or current or readout or block_", "scatter": "conv or dense or level_conv or block_",
-    "interpreter": "conv or gate or attention or readout", "instructions": "conv or gate or attention or readout",
-    "neuron_lanes": "lif or conv or membrane or attention", "lanes": "conv or dense or attention or current",
-}  # fmt: skip
-
-
 OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-o", "addopts=", "-o", "timeout=", "-o", "filterwarnings=ignore")
 ABOVE_OPS = ("ops", "engine", "formats", "train", "convert", "deploy", "hw_sim")
-COMPILING = re.compile(r"^(from spikegate\.kernels\.compiling import .*)$", re.MULTILINE)
-SAME = [Mutant("spikegate/ops/conv.py", 1, 0, "as it is", "", "")]
+SAME = Mutant("spikegate/ops/conv.py", 1, 0, "as it is", "", "")
 
 
 @dataclass
@@ -70,11 +53,13 @@ class Args:
     seed: int = 1
     """Of the sample."""
     limit_s: float = 300
-    """Most that the tests of one mutant may take."""
+    """Most processor time that a group of tests of one mutant may take."""
     minutes: float = 60
     """No mutant is begun after this time."""
     only: str | None = None
     """Part of a mutant's name: run these alone, and keep nothing."""
+    more: bool = False
+    """Keep the outcomes of mutants that the sources still have, and try those of the sample that have none."""
     again: bool = False
     """Try those survivors of the kept result that are not equal to the source once more, after tests were added."""
     output: Path = ROOT / "bench" / "results" / "mutants.json"
@@ -85,77 +70,118 @@ def main() -> None:
     args = cli.parse(Args, __doc__ or "")
     begin, rows = time.monotonic(), []
     kept: dict[str, Any] = json.loads(args.output.read_text()) if args.output.is_file() else {"survivors": [], "noticed_by": {}}
-    survivors = [s["mutant"] for s in kept["survivors"]]
+    found = {part: part_of(files) for part, files in PATTERNS.items()}
+    alive = {m.name for ms in found.values() for m in ms}
+    earlier = [{"mutant": m, "outcome": said} for m, said in kept["noticed_by"].items()]
+    earlier += [{"mutant": s["mutant"], "outcome": "survived"} for s in kept["survivors"]]
+    earlier = [r for r in earlier if r["mutant"] in alive] if args.more or args.again else []
     doubtful = [s["mutant"] for s in kept["survivors"] if not s["reason"].startswith("equal")]
-    for part, count, share in (("semantics", args.sample, 0.75), ("kernels", args.kernels, 1), ("shared", args.shared, 1)):
-        files = sorted(str(p.relative_to(ROOT)) for pattern in PATTERNS[part] for p in ROOT.glob(pattern))
-        found = [m for f in files for m in mutants(f, (ROOT / f).read_text())]
-        if args.again or args.only is not None:
-            sample = [m for m in found if (m.name in doubtful if args.again else str(args.only) in m.name)]
-        else:
-            sample = list(chosen(found, count, random.Random(args.seed))) if count else []
-        left = share * args.minutes * 60 - (time.monotonic() - begin)
-        if sample:
-            rows += in_process(part, sample, len(found), args.limit_s, left)
-    if args.again:
+    checked = set(kept.get("unchanged", [])) if args.more or args.again else set()
+    try:
+        for part, count, share in (("semantics", args.sample, 0.75), ("kernels", args.kernels, 1), ("shared", args.shared, 1)):
+            if args.again or args.only is not None:
+                sample = [m for m in found[part] if (m.name in doubtful if args.again else str(args.only) in m.name)]
+            else:
+                done = {r["mutant"] for r in earlier}
+                sample = [m for m in chosen(found[part], count, random.Random(args.seed)) if m.name not in done] if count else []
+            left = share * args.minutes * 60 - (time.monotonic() - begin)
+            for row in in_process(part, sample, args.limit_s, left, checked) if sample else ():
+                rows.append(row)
+    finally:  # what was tried before an interruption is kept, too
         tried = {r["mutant"] for r in rows}
-        rows += [{"mutant": m, "outcome": said} for m, said in kept["noticed_by"].items()]
-        rows += [{"mutant": m, "outcome": "survived"} for m in survivors if m not in tried]
-    result = summary(rows, kept, args)
+        result = summary(rows + [r for r in earlier if r["mutant"] not in tried], kept, found, checked)
+        if args.only is None:
+            with atomic(args.output) as part_file:
+                part_file.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps({k: v for k, v in result.items() if k != "noticed_by"}, indent=1))
-    if args.only is None:
-        with atomic(args.output) as part_file:
-            part_file.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def summary(rows: list[dict[str, Any]], kept: dict[str, Any], args: Args) -> dict[str, Any]:
+def part_of(patterns: tuple[str, ...]) -> list[Mutant]:
+    """All mutants of a part's files."""
+    files = sorted(str(p.relative_to(ROOT)) for pattern in patterns for p in ROOT.glob(pattern))
+    return [m for f in files for m in mutants(f, (ROOT / f).read_text())]
+
+
+def reason_of(m: Mutant, kept: dict[str, Any]) -> str:
+    """The kept reason of a survivor, also where its line has moved since."""
+    for s in kept["survivors"]:
+        if s["mutant"] == m.name or s.get("source") == m.source((ROOT / m.file).read_text()):
+            return str(s["reason"])
+    return ""
+
+
+def summary(rows: list[dict[str, Any]], kept: dict[str, Any], found: dict[str, list[Mutant]], checked: set[str]) -> dict[str, Any]:
     """The file that is kept. A mutant that computes the same as the source is no fault of the tests, and says so in its reason."""
-    reasons = {s["mutant"]: s["reason"] for s in kept["survivors"]}
-    survivors = [{"mutant": r["mutant"], "reason": reasons.get(r["mutant"], "")} for r in rows if r["outcome"] == "survived"]
-    noticed, same = len(rows) - len(survivors), sum(s["reason"].startswith("equal") for s in survivors)
-    fresh: dict[str, Any] = {
-        "command": f"python bench/mutants.py --sample {args.sample} --kernels {args.kernels} --seed {args.seed} --minutes {args.minutes:g}",
-        "possible": {r["part"]: r["possible"] for r in rows if "part" in r},
-    }
+    named = {m.name: (part, m) for part, ms in found.items() for m in ms}
+    survivors = []
+    for m in (named[r["mutant"]][1] for r in rows if r["outcome"] == "survived"):
+        survivors.append({"mutant": m.name, "source": m.source((ROOT / m.file).read_text()), "reason": reason_of(m, kept)})
+    equal = {s["mutant"] for s in survivors if s["reason"].startswith("equal")}
+    parts = {}
+    for part, ms in found.items():
+        names = {r["mutant"] for r in rows if named[r["mutant"]][0] == part}
+        lost = names & {s["mutant"] for s in survivors}
+        parts[part] = {"possible": len(ms), **_score(len(names), len(lost), len(names & equal))}
     return {
-        **({k: kept[k] for k in fresh if k in kept} if args.again else fresh), "tried": len(rows), "noticed": noticed,
-        "score": round(noticed / max(1, len(rows)), 4), "equal_to_the_source": same,
-        "score_without_equal": round(noticed / max(1, len(rows) - same), 4), "survivors": survivors,
+        **_score(len(rows), len(survivors), len(equal)), "parts": parts, "unchanged": sorted(checked), "survivors": survivors,
         "noticed_by": {r["mutant"]: r["outcome"] for r in rows if r["outcome"] != "survived"},
     }  # fmt: skip
 
 
-def in_process(part: str, sample: list[Mutant], possible: int, limit_s: float, left_s: float) -> list[dict[str, Any]]:
-    """Outcomes of a part's sample, from a process of its own that has imported what the tests need."""
+def _score(tried: int, survived: int, equal: int) -> dict[str, Any]:
+    noticed = tried - survived
+    share = round(noticed / max(1, tried - equal), 4)
+    return {"tried": tried, "noticed": noticed, "equal_to_the_source": equal, "score_without_equal": share}
+
+
+def signature(file: str) -> str:
+    """A file whose tests pass unchanged, by its text and that of the tests and kernels: tried once for each text."""
+    texts = [ROOT / file, *sorted((ROOT / "spikegate/kernels").glob("*.py")), *sorted((ROOT / "tests").glob("**/*.py"))]
+    return f"{file} {hashlib.sha256(b''.join(p.read_bytes() for p in texts)).hexdigest()[:12]}"
+
+
+def in_process(part: str, sample: list[Mutant], limit_s: float, left_s: float, checked: set[str]) -> Iterator[dict[str, Any]]:
+    """Outcomes of a part's sample, from a process of its own that has imported what the tests need; `checked` gains `signature`s."""
     reading, writing = os.pipe()
-    child = os.fork()
+    parent, child = os.getpid(), os.fork()
     if child == 0:
-        os.close(reading)
-        preload()
-        end = time.monotonic() + left_s
-        with os.fdopen(writing, "w") as out:
-            for m in [Mutant(f, 1, 0, "as it is", "", "") for f in dict.fromkeys(m.file for m in sample if part in KERNELS)] or SAME:
-                said = outcome(m, 3 * limit_s)
-                print(f"unchanged, {m.file}: {said}", file=sys.stderr, flush=True)
-                if said != "survived":
-                    out.write(json.dumps({"broken": f"{m.file}: {said}"}) + "\n")
-                    sample = []
-            for m in sample:
-                if time.monotonic() < end:
-                    began = time.monotonic()
-                    row = {"part": part, "possible": possible, "mutant": m.name, "outcome": outcome(m, limit_s)}
-                    print(f"{time.monotonic() - began:5.0f} s  {row['outcome'][:60]:60s}  {m.name}", file=sys.stderr, flush=True)
+        try:
+            follow(parent)
+            os.close(reading)
+            with os.fdopen(writing, "w") as out:
+                for row in outcomes(part, sample, limit_s, left_s, set(checked)):
                     out.write(json.dumps(row) + "\n")
                     out.flush()
-        os._exit(0)
+        finally:
+            os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as given:
-        rows = [json.loads(line) for line in given]
+        for row in map(json.loads, given):
+            if "broken" in row:
+                raise DeployError("mutants", f"a test fails before anything is changed: {row['broken']}", "mend it first")
+            if "unchanged" in row:
+                checked.add(row["unchanged"])
+            else:
+                yield row
     os.waitpid(child, 0)
-    for row in rows:
-        if "broken" in row:
-            raise DeployError("mutants", f"a test fails before anything is changed: {row['broken']}", "mend it first")
-    return rows
+
+
+def outcomes(part: str, sample: list[Mutant], limit_s: float, left_s: float, passed: set[str]) -> Iterator[dict[str, Any]]:
+    """In the child: one row for each mutant, and before a file's first one whether its tests pass as it is."""
+    end = time.monotonic() + left_s
+    preload()
+    for m in sample:
+        same = Mutant(m.file, 1, 0, "as it is", "", "") if part != "semantics" else SAME
+        if time.monotonic() >= end:
+            return
+        if signature(same.file) not in passed:
+            said = outcome(same, limit_s)
+            passed.add(signature(same.file))
+            yield {"unchanged": signature(same.file)} if said == "survived" else {"broken": f"{same.file}: {said}"}
+        began = time.monotonic()
+        row = {"mutant": m.name, "outcome": outcome(m, limit_s)}
+        print(f"{time.monotonic() - began:5.0f} s  {row['outcome']:60s}  {m.name}", file=sys.stderr, flush=True)
+        yield row
 
 
 def preload() -> None:
@@ -186,10 +212,12 @@ def outcome(m: Mutant, limit_s: float) -> str:
     """Which test notices a mutant, or ``survived``."""
     for tests in selection(m):
         reading, writing = os.pipe()
-        child = os.fork()
+        parent, child = os.getpid(), os.fork()
         if child == 0:
             os.close(reading)
             os.setsid()
+            follow(parent)
+            resource.setrlimit(resource.RLIMIT_CPU, (int(limit_s), int(limit_s) + 1))
             try:
                 trial(m, tests, writing)
             finally:
@@ -202,15 +230,15 @@ def outcome(m: Mutant, limit_s: float) -> str:
 
 
 def answer(reading: int, child: int, limit_s: float) -> str:
-    """What the child found; a child that says nothing in time is ended."""
-    import select
-
-    ready, _, _ = select.select([reading], [], [], limit_s)
-    text = os.read(reading, 4096).decode() if ready else "time limit"
+    """What the child found; one that waits for ever is ended, and one that used up its processor time has been."""
+    ready, _, _ = select.select([reading], [], [], 10 * limit_s)
+    text = os.read(reading, 4096).decode() if ready else "waits for ever"
     os.close(reading)
     if not ready:
         os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    _, status, used = os.wait4(child, 0)
+    if not text and os.WIFSIGNALED(status) and used.ru_utime + used.ru_stime > limit_s - 2:
+        return "time limit"
     return text or "crash"
 
 
@@ -246,31 +274,6 @@ def trial(m: Mutant, tests: list[str], writing: int) -> None:
     code = pytest.main([*OPTIONS, *tests], plugins=[Listener()])
     said = first[0] if first else "survived" if int(code) in (0, 5) else f"exit code {int(code)}"
     os.write(writing, said.encode())
-
-
-def callers(file: str) -> list[str]:
-    """The kernel file and all that import it, directly or not: what is kept on disk of those holds its code as it was."""
-    texts = {str(p.relative_to(ROOT)): p.read_text() for p in sorted((ROOT / "spikegate/kernels").glob("*.py"))}
-    found = [file]
-    for known in found:
-        name = Path(known).stem
-        calls = re.compile(rf"^from spikegate\.kernels(\.{name} import|\b.* import .*\b{name}\b)", re.MULTILINE)
-        found += [f for f, text in texts.items() if f not in found and calls.search(text) and COMPILING.search(text)]
-    return found
-
-
-def selection(m: Mutant) -> list[list[str]]:
-    """Tests for a mutant, the likeliest first; a later group runs only if the ones before noticed nothing."""
-    stem = Path(m.file).stem
-    kinds = PAIRS.get(stem, stem)
-    near = ["tests/test_witness.py", "-k", f"example and ({kinds}) and 7]"]
-    form = f"({kinds}) and (event_by_event or does_not_depend or no_trace)"
-    if m.function.startswith("accumulate") or m.function == "masked":
-        return [["tests/test_ops.py", "-k", form]]
-    if m.function == "as it is":
-        return [near]
-    files = ["tests/test_witness.py", "tests/test_witness_neuron.py", "tests/test_neuron.py", "tests/test_ops.py"]
-    return [near, [*files, "-k", f"random or halting or chain or lavas_lif or overflow or voltage or (example and ({kinds})) or {form}"]]
 
 
 class Changed(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader):  # type: ignore[misc]

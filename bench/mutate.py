@@ -36,6 +36,12 @@ class Mutant:
     def name(self) -> str:
         return f"{self.file}:{self.line}:{self.column} {self.function}: {self.old} -> {self.new}"
 
+    def source(self, text: str) -> str:
+        """A name that stays when lines are put in before it: the line itself with the change in brackets."""
+        row = text.splitlines()[self.line - 1]
+        marked = f"{row[: self.column]}[{self.old} -> {self.new}]{row[self.column + len(self.old) :]}"
+        return f"{self.file} {self.function}: {marked.strip()}"
+
     def applied(self, text: str) -> str:
         """The source with this change."""
         lines = text.splitlines(keepends=True)

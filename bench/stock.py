@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 from dataclasses import dataclass
 from importlib.metadata import distribution
@@ -55,6 +56,7 @@ CASES = (
     Case("mnist", "mnist.net", 60, 2000, 1, 0.1, 18, first=1, count=3),
     Case("ntidigits", "gts/ntidigits/ntidigits.net", 12, 4000, 1, 0.1, 100, count=5),
     Case("pilotnet_sdnn", "gts/pilotnet_sdnn/network.net", 3, 96, 1, 0.3, 80, first=1, bits=16),
+    Case("pilotnet_square", "gts/pilotnet_sdnn/square_network.net", 3, 96, 1, 0.3, 80, first=1, bits=16),
     Case("pilotnet_lif", "gts/pilotnet_lif/network.net", 2, 64, 1, 0.3, 80, first=1),
     Case("tokens", "tokens.net", 4, 4, 240, 0.3, 500),
 )
@@ -93,6 +95,14 @@ def inputs_of(case: Case, graph: Graph, samples: int) -> np.ndarray:
     return x * (64 * rng.integers(-3, 4, x.shape)).astype(np.int32) if case.bits else x
 
 
+def runs_on_numpy_2() -> None:
+    """Stock Lava keeps strides and paddings in int8, and NumPy 2 refuses to add them to a map's width of 128 or more: here in int32."""
+    conv = importlib.import_module("lava.proc.conv.models").AbstractPyConvModel
+    types = importlib.import_module("lava.magma.core.model.py.type")
+    for name in ("kernel_size", "stride", "padding", "dilation", "groups"):
+        setattr(conv, name, types.LavaPyType(np.ndarray, np.int32, precision=8))
+
+
 class Script:
     """A Lava script with a source, a network and a sink, started once; `run` goes on for so many steps.
 
@@ -104,6 +114,7 @@ class Script:
         from spikegate.deploy.netx_network import Network
 
         lava = self.lava = lava_modules(netx=True)
+        runs_on_numpy_2()
         network = Network if drop_in else lava.netx.Network
         stream = x.reshape(-1, *x.shape[2:])[:total]  # samples back to back
         if len(grid) == 2:

@@ -7,12 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikegate.graph.ir import Sources
+from spikegate.graph.ir import Sources, merged
 from spikegate.graph.signals import NO_CREDIT
 from spikegate.kernels import gather, scatter
 from spikegate.kernels.coincidences import attention
 from spikegate.kernels.compiling import compiled
+from spikegate.kernels.cuba_loops import LANES
 from spikegate.kernels.lanes import RUN, above, address, occupied, padded, rows_added
+from spikegate.neurons.cuba import Cuba
+from spikegate.ops.conv import Conv
 from spikegate.synapses.taps import Taps, convolution
 
 
@@ -75,13 +78,13 @@ def layers(draw) -> tuple[Taps, np.ndarray]:
 def test_sums_and_counts_are_those_of_the_convolution(layer):
     taps, x = layer
     taps.__dict__["share"] = 2.0  # never as a product
-    merged = Sources((x,)).merged
-    sums, synops, arrived = taps.sums(merged)
+    whole = Sources((x,)).merged
+    sums, synops, arrived = taps.sums(whole)
     assert np.array_equal(sums, taps.current(x))
     assert np.array_equal(synops, (x.reshape(len(x), -1) * taps.fanout.ravel()).sum(1))
     assert np.array_equal(arrived, np.count_nonzero(x, axis=(1, 2)))
-    assert (merged.found, merged.high, merged.units) == (np.count_nonzero(x), x.max(initial=0), x.sum())
-    assert (taps.arguments(merged, NO_CREDIT) is None) == (x.max(initial=0) > gather.UNITS)
+    assert (whole.found, whole.high, whole.units) == (np.count_nonzero(x), x.max(initial=0), x.sum())
+    assert (taps.arguments(whole, NO_CREDIT) is None) == (x.max(initial=0) > gather.UNITS)
 
 
 def test_weights_that_16_bits_cannot_add_go_another_way():
@@ -95,11 +98,11 @@ def test_weights_that_16_bits_cannot_add_go_another_way():
 def test_sums_of_sources_and_their_ends(sources, seed):
     rng = np.random.default_rng(seed)
     maps = [rng.integers(-3, 4, (2, 5, 11)).astype(np.int32) * (rng.random((2, 5, 11)) < 0.5) for _ in range(sources)]
-    merged = Sources(maps).merged
+    found = Sources(maps).merged
     whole = sum(maps)
-    assert np.array_equal(merged.total, whole)
-    assert np.array_equal(merged.events, sum(np.count_nonzero(m, axis=2) for m in maps))
-    assert (merged.high, merged.low, merged.units) == (max(0, whole.max()), min(0, whole.min()), whole.sum())
+    assert np.array_equal(found.total, whole)
+    assert np.array_equal(found.events, sum(np.count_nonzero(m, axis=2) for m in maps))
+    assert (found.high, found.low, found.units) == (max(0, whole.max()), min(0, whole.min()), whole.sum())
     assert scatter.first(whole.astype(np.int32), np.empty((2, 5), np.int32))[0] == np.count_nonzero(whole)
 
 
@@ -139,3 +142,19 @@ def test_compiled_kernels_are_kept_by_the_text_of_all_their_files(tmp_path, monk
         (tmp_path / f"{name}.py").write_text((folder / f"{name}.py").read_text() + ("# other\n" if name == "lanes" else ""))
     monkeypatch.setattr(compiling, "__file__", str(tmp_path / "compiling.py"))
     assert compiling.place() != first and not first.exists()
+
+
+def test_more_positions_than_are_summed_together_with_dead_ones_between():
+    """What each neuron gets is its own position's sum, also behind the first part of the map."""
+    rng, neuron = np.random.default_rng(3), Cuba(4096, 2048, 90)
+    op = Conv(rng.integers(-60, 61, (40, 24, 1, 1)) * 2, rng.integers(-50, 50, 40), (15, 20), neuron=neuron)
+    plain, fast = op.state(3), op.state(3)
+    assert op.out_shape[0] > 4 * LANES // 40
+    for k in range(3):
+        x = (rng.random((3, 300, 24)) < 0.1).astype(np.int32)
+        inputs, t = {"x": (x,), "alive": rng.integers(0, 2, (3, 300)).astype(np.int32)}, np.full(3, k + 1)
+        assert op.taps.event_driven(merged((x,)))
+        out, events = op.advance(fast, inputs, t)
+        assert np.array_equal(out, op.step(plain, inputs, t))
+        assert all(np.array_equal(events[n], v) for n, v in op.events(inputs, out, t).items())
+        assert np.array_equal(fast["v"], plain["v"])

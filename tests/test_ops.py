@@ -76,18 +76,6 @@ def test_an_axis_too_many_is_refused(op, steps):
             assert len(list(op.problems(odd, {}))) > known, f"slot {slot} takes shape {odd[slot][i]}"
 
 
-@pytest.mark.parametrize("op, steps", [p for p in cases(ends=False) if not p.values[0].kind.startswith("block_")])
-def test_arrays_with_an_axis_too_many_are_refused(op, steps):
-    """Fields as a damaged file may hold them; those of NetX layers are checked by their reader."""
-    shapes = {s: [a.shape[1:] for a in (v if isinstance(v, tuple) else (v,))] for s, v in steps[0].items()}
-    known = len(list(op.problems(shapes, {})))
-    for field in dataclasses.fields(op):
-        value = getattr(op, field.name)
-        if isinstance(value, np.ndarray) and value.size:
-            odd = dataclasses.replace(op, **{field.name: value[..., None]})
-            assert len(list(odd.problems(shapes, {}))) > known, f"{field.name} {value.shape}"
-
-
 @pytest.mark.parametrize("op, steps", cases())
 def test_reset_leaves_no_trace_of_the_sample_before(op, steps):
     fresh, _ = play(op, steps)

@@ -109,6 +109,19 @@ def test_an_overflow_is_reported_as_ever(monkeypatch):
         integer.run(graph, x)
 
 
+def test_sums_beyond_17_bits_are_left_to_the_op(monkeypatch):
+    """600 inputs of the largest weight: the interpreter's kernels hold no such sum."""
+    graph = Graph(timesteps=3, input_shape=(2, 600))
+    graph.add("wide", Conv(np.full((3, 600, 1, 1), 254), np.zeros(3, np.int64), (1, 2), neuron=Cuba(4096, 0, 4095)), x="input")
+    graph.add("small", Conv(np.full((3, 3, 1, 1), 2), np.zeros(3, np.int64), (1, 2), neuron=Cuba(4096, 0, 1)), x="wide")
+    monkeypatch.setattr(Strict, "raises", False)
+    x = np.ones((2, 3, 2, 600), np.int32)
+    x[1, :, :, 30:] = 0
+    with pytest.warns(RuntimeWarning, match="bits"):
+        interpreted, alone = both(monkeypatch, graph, x, 2)
+    same(interpreted, alone)
+
+
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_few_channels_are_coded(channels):
     x = np.random.default_rng(1).integers(0, 2, (2, 6, channels)).astype(np.int32)

@@ -49,6 +49,7 @@ try:
         from lava.magma.core.run_configs import RunConfig
         from lava.magma.core.sync.protocols.async_protocol import AsyncProtocol
         from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+        from lava.magma.runtime.message_infrastructure.factory import MessageInfrastructureFactory
         from lava.magma.runtime.message_infrastructure.multiprocessing import MultiProcessing, SystemProcess
         from lava.magma.runtime.runtime import Runtime
 except ImportError as e:
@@ -93,7 +94,7 @@ def net_dict(path: str) -> Any:
 
 __all__ = [
     "CPU", "AbstractProcess", "ActorType", "AsyncProtocol", "Channel", "ChannelBuilderMp", "CspRecvPort", "CspSendPort", "InPort",
-    "LavaPyType", "LoihiProtocol", "MultiProcessing", "OutPort", "ProcessServer", "Proto", "PyAsyncProcessModel", "PyInPort",
-    "PyLoihiProcessModel", "PyOutPort", "PyPyChannel", "RunConfig", "RunContinuous", "RunSteps", "Runtime", "SystemProcess",
-    "implements", "lava_modules", "net_dict", "requires", "tag",
+    "LavaPyType", "LoihiProtocol", "MessageInfrastructureFactory", "MultiProcessing", "OutPort", "ProcessServer", "Proto",
+    "PyAsyncProcessModel", "PyInPort", "PyLoihiProcessModel", "PyOutPort", "PyPyChannel", "RunConfig", "RunContinuous", "RunSteps",
+    "Runtime", "SystemProcess", "implements", "lava_modules", "net_dict", "requires", "tag",
 ]

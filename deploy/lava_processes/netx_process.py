@@ -21,6 +21,7 @@ from spikegate.deploy.lava.lava_import import (
     synapse_classes,
     tag,
 )
+from spikegate.deploy.lava.script_runtime import leave_nothing
 from spikegate.formats.netx.layers import LayerView, build, described, from_lava, input_shape_of, to_lava
 from spikegate.formats.netx.open_state import OpenState
 
@@ -33,6 +34,7 @@ class Network(AbstractProcess):
     def __init__(self, net_config, num_layers=None, skip_layers=0, input_message_bits=0, input_shape=None, reset_interval=None,
                  reset_offset=0, spike_exp=6, sparse_fc_layer=False) -> None:
         pipeline = build(net_config, num_layers, skip_layers, input_message_bits, input_shape, reset_interval, reset_offset, spike_exp)
+        leave_nothing()
         super().__init__(net_config=net_config, num_layers=num_layers, input_message_bits=input_message_bits, pipeline=pipeline)
         self.filename = net_config
         self.num_layers, self.skip_layers, self.input_shape = num_layers, skip_layers, input_shape_of(pipeline, input_shape)

@@ -16,6 +16,8 @@ import numpy as np
 
 from spikegate.errors import DeployError as DeployError
 from spikegate.graph.alu import Alu as Alu
+from spikegate.graph.arrays import Axes as Axes
+from spikegate.graph.arrays import array_problems
 from spikegate.graph.clock import clock_problems
 from spikegate.graph.signals import HOLD as HOLD
 from spikegate.graph.signals import MUTE as MUTE
@@ -62,6 +64,7 @@ class Op:
     arithmetic: ClassVar[tuple[str, ...]] = ()  # integer operations on the synaptic path and in the update
     gates_tokens: ClassVar[bool] = False  # its output is the credit of each token
     halting: ClassVar[bool] = False  # exists only for halting, merging or masking: `static` removes it; its events are the cost of halting
+    axes: ClassVar[Axes] = {}  # names of the axes of each field that is an array
     stand_in: ClassVar[str] = ""  # slot whose sources take its place when it is removed from a graph
     copies: int  # synapse copies of an op that drives its consumers' dendrites; other ops have none
 
@@ -227,7 +230,8 @@ class Graph:
 
     def check(self) -> None:
         """Raise one DeployError that lists every broken design rule of the graph, each with its op and its hint."""
-        found = [*self._problems(), *clock_problems(self.ops, self.edges, self.timesteps), *silence_problems(self.ops, self.edges)]
+        odd = [(name, *p) for name, op in self.ops.items() for p in array_problems(op)]  # shapes follow from the arrays
+        found = odd or [*self._problems(), *clock_problems(self.ops, self.edges, self.timesteps), *silence_problems(self.ops, self.edges)]
         if len(found) == 1:
             raise DeployError(*found[0])
         if found:
@@ -254,8 +258,7 @@ class Graph:
     def _problems_of(self, name: str, seen: set[str]) -> Iterator[tuple[str, str, str]]:
         """Broken rules of one op, in whose order those in `seen` come before it."""
         op, slots = self.ops[name], self.sources(name)
-        early = [e.source for edges in slots.values() for e in edges if not e.delay and e.source not in seen]
-        if early:
+        if early := [e.source for edges in slots.values() for e in edges if not e.delay and e.source not in seen]:
             yield name, f"reads {', '.join(early)} before it is computed", "order the ops, or mark the slot as delayed"
         for slot in op.slots:
             bare = slot.rstrip("*?")
@@ -268,7 +271,10 @@ class Graph:
         for slot, given in shapes.items():
             if len(set(given)) > 1:
                 yield name, f"sources of slot {slot!r} differ in shape: {given}", "sources that add up need equal shapes"
-        yield from ((name, *p) for p in (*op.problems(shapes, payloads), *op.overflows(payloads, self.timesteps)))
+        broken = [*op.problems(shapes, payloads), *op.overflows(payloads, self.timesteps)]
+        if not broken and min(op.out_shape, default=1) < 1:
+            broken = [(f"sends {op.out_shape}, which holds no value", "check kernel, stride and padding against its input")]
+        yield from ((name, *p) for p in broken)
         if any(e.source == INPUT or self.ops[e.source].kind != "timestep_gate" for e in slots.get("open", [])):
             yield name, "slot 'open' is not fed by a timestep gate", "connect an op of kind timestep_gate"
         if hasattr(op, "copies") and op.copies != len(self.consumers(name)):

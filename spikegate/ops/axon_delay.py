@@ -8,6 +8,7 @@ import numpy as np
 
 from spikegate.graph.ir import (
     Alu,
+    Axes,
     Counts,
     Examples,
     Inputs,
@@ -44,6 +45,7 @@ class AxonDelay(Op):
 
     kind: ClassVar[str] = "axon_delay"
     arithmetic: ClassVar[tuple[str, ...]] = ()
+    axes: ClassVar[Axes] = {"delay": ("channels",)}
 
     shape: tuple[int, ...]
     delay: np.ndarray
@@ -65,7 +67,7 @@ class AxonDelay(Op):
     def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """One delay for each channel, within the chip's range."""
         if self.delay.shape != (self.shape[-1],):
-            yield f"{self.delay.size} delays for {self.shape[-1]} channels", "give one for each channel"
+            yield f"delay has {self.delay.size} values for {self.shape[-1]} channels", "give one for each channel"
         elif self.delay.min() < 0 or self.delay.max() > 62:
             yield f"delays span [{self.delay.min()}, {self.delay.max()}]", "a chip holds 0 to 62"
         for shape in shapes.get("x", []):

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Examples, register
+from spikegate.graph.ir import Axes, Examples, register
 from spikegate.neurons.base import Neuron
 from spikegate.neurons.leaky import Alif, Leaky
 from spikegate.neurons.sigma_delta import SigmaDelta
@@ -29,6 +29,9 @@ class BlockConv(Block):
     """
 
     kind: ClassVar[str] = "block_conv"
+    axes: ClassVar[Axes] = {
+        "weight": ("out", "in / groups", "kh", "kw"), "weight_imag?": ("out", "in / groups", "kh", "kw"), "bias": ("biases",),
+    }  # fmt: skip
 
     weight: np.ndarray
     weight_imag: np.ndarray

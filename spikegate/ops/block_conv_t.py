@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Examples, register
+from spikegate.graph.ir import Axes, Examples, register
 from spikegate.neurons.base import Neuron
 from spikegate.neurons.leaky import Leaky
 from spikegate.ops.base.block import Block
@@ -30,6 +30,9 @@ class BlockConvT(Block):
     """
 
     kind: ClassVar[str] = "block_conv_t"
+    axes: ClassVar[Axes] = {
+        "weight": ("in", "out / groups", "kh", "kw"), "weight_imag?": ("in", "out / groups", "kh", "kw"), "bias": ("biases",),
+    }  # fmt: skip
 
     weight: np.ndarray
     weight_imag: np.ndarray

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Examples, register
+from spikegate.graph.ir import Axes, Examples, register
 from spikegate.neurons.base import Neuron
 from spikegate.neurons.leaky import Leaky
 from spikegate.neurons.resonator import Rf
@@ -30,6 +30,7 @@ class BlockDense(Block):
     """
 
     kind: ClassVar[str] = "block_dense"
+    axes: ClassVar[Axes] = {"weight": ("out", "in"), "weight_imag?": ("out", "in"), "bias": ("biases",)}
 
     weight: np.ndarray
     weight_imag: np.ndarray

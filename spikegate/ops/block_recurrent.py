@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Alu, Counts, Examples, Inputs, Op, Payloads, Problems, Shapes, State, register, total
+from spikegate.graph.ir import Alu, Axes, Counts, Examples, Inputs, Op, Payloads, Problems, Shapes, State, register, total
 from spikegate.neurons.base import Neuron
 from spikegate.neurons.leaky import Leaky
 from spikegate.ops.base.block import Block
@@ -28,6 +28,7 @@ class BlockRecurrent(Block):
 
     kind: ClassVar[str] = "block_recurrent"
     slots: ClassVar[tuple[str, ...]] = ("x*", "s")
+    axes: ClassVar[Axes] = {"weight": ("out", "in"), "weight_imag?": ("out", "in"), "weight_rec": ("out", "out"), "bias": ("biases",)}
 
     weight: np.ndarray
     weight_imag: np.ndarray
@@ -53,8 +54,6 @@ class BlockRecurrent(Block):
     def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         yield from super().problems(shapes, payloads)
         n = len(self.weight)
-        if self.weight_rec.shape != (n, n):
-            yield f"recurrent weights have shape {self.weight_rec.shape}, need {(n, n)}", "the file is damaged; export it again"
         if shapes.get("s", [(n,)]) != [(n,)]:
             yield f"feedback of shape {shapes['s']} does not match {n} neurons", "connect the layer's own output, delayed"
 

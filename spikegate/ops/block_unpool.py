@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Examples, register
+from spikegate.graph.ir import Axes, Examples, register
 from spikegate.neurons.base import Neuron
 from spikegate.neurons.leaky import Leaky
 from spikegate.ops.base.block import TallBlock, merged
@@ -29,6 +29,7 @@ class BlockUnpool(TallBlock):
     """
 
     kind: ClassVar[str] = "block_unpool"
+    axes: ClassVar[Axes] = {"weight": ("1", "1", "kh", "kw"), "weight_imag?": ("1", "1", "kh", "kw"), "bias": ("biases",)}
 
     weight: np.ndarray
     weight_imag: np.ndarray

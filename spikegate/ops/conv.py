@@ -8,6 +8,7 @@ import numpy as np
 
 from spikegate.graph.ir import (
     Alu,
+    Axes,
     Counts,
     Examples,
     Inputs,
@@ -54,6 +55,7 @@ class Conv(MapOp):
     kind: ClassVar[str] = "conv"
     slots: ClassVar[tuple[str, ...]] = ("x*", "alive?", "open?")
     arithmetic: ClassVar[tuple[str, ...]] = ("add", "compare", "leak")
+    axes: ClassVar[Axes] = {"weight": ("out", "in / groups", "kh", "kw"), "bias": ("out",)}
 
     weight: np.ndarray
     bias: np.ndarray
@@ -75,9 +77,6 @@ class Conv(MapOp):
 
     def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Loihi's ranges, exactness of the sums, shapes that fit."""
-        if self.weight.ndim != 4:
-            yield f"weights have {self.weight.ndim} axes", "give [out, in, kh, kw]"
-            return
         yield from self.neuron.problems()
         yield from synapse.weight_problems(self.weight, self.bias, len(self.weight))
         yield from self.input_problems(shapes)

@@ -8,6 +8,7 @@ import numpy as np
 
 from spikegate.graph.ir import (
     Alu,
+    Axes,
     Counts,
     Examples,
     Inputs,
@@ -49,6 +50,7 @@ class Current(MapOp):
     kind: ClassVar[str] = "current"
     slots: ClassVar[tuple[str, ...]] = ("x*", "alive?")
     arithmetic: ClassVar[tuple[str, ...]] = ("add",)
+    axes: ClassVar[Axes] = {"weight": ("out", "in / groups", "kh", "kw"), "bias": ("out",)}
 
     weight: np.ndarray
     bias: np.ndarray
@@ -76,9 +78,6 @@ class Current(MapOp):
 
     def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Loihi's ranges, binary input, shapes that fit."""
-        if self.weight.ndim != 4:
-            yield f"weights have {self.weight.ndim} axes", "give [out, in, kh, kw]"
-            return
         yield from synapse.weight_problems(self.weight, self.bias, len(self.weight))
         yield from self.input_problems(shapes)
         if sum(p.high for p in payloads.get("x", [])) > 1 or any(p.low < 0 for p in payloads.get("x", [])):

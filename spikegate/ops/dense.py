@@ -9,6 +9,7 @@ import numpy as np
 
 from spikegate.graph.ir import (
     Alu,
+    Axes,
     Counts,
     Examples,
     Inputs,
@@ -51,6 +52,7 @@ class Dense(Op):
 
     kind: ClassVar[str] = "dense"
     arithmetic: ClassVar[tuple[str, ...]] = ("add", "compare", "leak")
+    axes: ClassVar[Axes] = {"weight": ("out", "in"), "bias": ("out",)}
 
     weight: np.ndarray
     bias: np.ndarray
@@ -75,9 +77,6 @@ class Dense(Op):
 
     def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Loihi's ranges, exactness of the sums, shapes that fit."""
-        if self.weight.ndim != 2:
-            yield f"weights have {self.weight.ndim} axes", "give [out, in]"
-            return
         yield from self.neuron.problems()
         yield from synapse.weight_problems(self.weight, self.bias, len(self.weight))
         for shape in shapes.get("x", []):

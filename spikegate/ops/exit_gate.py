@@ -7,7 +7,22 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Alu, Counts, Examples, Inputs, Op, Payload, Payloads, Problems, Shapes, Size, State, credit_of, register
+from spikegate.graph.ir import (
+    Alu,
+    Axes,
+    Counts,
+    Examples,
+    Inputs,
+    Op,
+    Payload,
+    Payloads,
+    Problems,
+    Shapes,
+    Size,
+    State,
+    credit_of,
+    register,
+)
 from spikegate.graph.signals import NO_CREDIT
 from spikegate.kernels import gate_loops
 from spikegate.kernels.instructions import EXIT
@@ -39,6 +54,7 @@ class ExitGate(Op):
     kind: ClassVar[str] = "exit_gate"
     slots: ClassVar[tuple[str, ...]] = ("logits", "alive?")
     arithmetic: ClassVar[tuple[str, ...]] = ("add", "compare")
+    axes: ClassVar[Axes] = {"margin": ("timesteps",)}
 
     classes: int
     timesteps: int
@@ -58,9 +74,7 @@ class ExitGate(Op):
         return Size(neurons=1, weight_bits=24 * self.timesteps, state_bits=24)
 
     def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
-        """A margin for each timestep, a known policy."""
-        if self.margin.shape != (self.timesteps,):
-            yield f"margin has shape {self.margin.shape}, needs ({self.timesteps},)", "give one margin for each timestep"
+        """A known policy, logits of the classes."""
         if self.policy not in POLICIES:
             yield f"policy {self.policy!r} is unknown", f"use one of {', '.join(POLICIES)}"
         for shape in shapes.get("logits", []):

@@ -8,6 +8,7 @@ import numpy as np
 
 from spikegate.graph.ir import (
     Alu,
+    Axes,
     Counts,
     Examples,
     Inputs,
@@ -52,6 +53,7 @@ class LevelConv(MapOp):
 
     kind: ClassVar[str] = "level_conv"
     arithmetic: ClassVar[tuple[str, ...]] = ("add", "compare")
+    axes: ClassVar[Axes] = {"weight": ("out", "in / groups", "kh", "kw"), "bias": ("out",)}
 
     weight: np.ndarray
     bias: np.ndarray
@@ -74,9 +76,6 @@ class LevelConv(MapOp):
 
     def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Loihi's ranges, exactness of the sums, shapes that fit."""
-        if self.weight.ndim != 4:
-            yield f"weights have {self.weight.ndim} axes", "give [out, in, kh, kw]"
-            return
         yield from synapse.weight_problems(self.weight, self.bias, len(self.weight))
         yield from self.input_problems(shapes)
         if any(p.low < 0 for p in payloads.get("x", [])):

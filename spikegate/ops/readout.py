@@ -9,6 +9,7 @@ import numpy as np
 
 from spikegate.graph.ir import (
     Alu,
+    Axes,
     Counts,
     Examples,
     Inputs,
@@ -63,6 +64,7 @@ class Readout(Op):
     kind: ClassVar[str] = "readout"
     slots: ClassVar[tuple[str, ...]] = ("x*", "current*?", "direct*?", "before?", "after?")
     arithmetic: ClassVar[tuple[str, ...]] = ("add",)
+    axes: ClassVar[Axes] = {"weight": ("classes", "tokens", "channels"), "bias": ("classes",)}
 
     weight: np.ndarray
     bias: np.ndarray

@@ -12,6 +12,7 @@ from spikegate.graph.ir import (
     OPEN,
     SKIP,
     Alu,
+    Axes,
     Counts,
     Examples,
     Inputs,
@@ -50,6 +51,7 @@ class TimestepGate(Op):
     slots: ClassVar[tuple[str, ...]] = ()
     halting: ClassVar[bool] = True
     arithmetic: ClassVar[tuple[str, ...]] = ("compare",)
+    axes: ClassVar[Axes] = {"mask": ("timesteps",)}
 
     mask: np.ndarray
     rule: str = "skip"
@@ -70,7 +72,7 @@ class TimestepGate(Op):
         """A known rule, a mask of bits."""
         if self.rule not in RULES:
             yield f"rule {self.rule!r} is unknown", f"use one of {', '.join(RULES)}"
-        if self.mask.ndim != 1 or not np.isin(self.mask, (0, 1)).all():
+        if not np.isin(self.mask, (0, 1)).all():
             yield "the mask is not a word of bits", "give one 0 or 1 for each timestep"
 
     def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 
 from spikegate.graph.ir import (
     Alu,
+    Axes,
     Counts,
     Examples,
     Inputs,
@@ -49,6 +50,7 @@ class TokenMix(Op):
     kind: ClassVar[str] = "token_mix"
     slots: ClassVar[tuple[str, ...]] = ("x*", "alive?", "open?")
     arithmetic: ClassVar[tuple[str, ...]] = ("add", "compare", "leak")
+    axes: ClassVar[Axes] = {"weight": ("heads", "tokens", "tokens")}
 
     weight: np.ndarray
     channels: int
@@ -85,9 +87,6 @@ class TokenMix(Op):
         """Loihi's ranges, exactness of the sums, shapes that fit."""
         yield from self.neuron.problems()
         yield from synapse.weight_problems(self.weight, np.zeros(self.heads, np.int64), self.heads)
-        if self.weight.ndim != 3 or self.weight.shape[1] != self.weight.shape[2]:
-            yield f"weights have shape {self.weight.shape}, need (heads, tokens, tokens)", "one square matrix for each head"
-            return
         if self.channels % self.heads:
             yield f"{self.channels} channels do not split into {self.heads} heads", "choose heads that divide the channels"
         for shape in shapes.get("x", []):

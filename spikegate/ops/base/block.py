@@ -69,19 +69,20 @@ class Block(Op):
 
     def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """Shapes that fit, ranges that the arithmetic covers."""
+        groups = getattr(self, "groups", 1)
+        if len(self.weight) % groups:
+            yield f"weight has {len(self.weight)} rows, which do not split into {groups} groups", "choose groups that divide the channels"
+            return
         for w in (self.weight, self.weight_imag):
             low, high = (WEIGHT_RANGE[0], UNSIGNED if w.size and w.min() >= 0 else WEIGHT_RANGE[1])
             if w.size and (w.min() < low or w.max() > high):
                 hint = "export with quantised weights; 255 of lava-dl before 0.4: set it to 254, as stock NetX does without saying so"
                 yield f"weights span [{w.min()}, {w.max()}], a synapse holds {[low, high]}", hint
-        if self.weight_imag.size and self.weight_imag.shape != self.weight.shape:
-            yield f"real weights {self.weight.shape}, imaginary ones {self.weight_imag.shape}", "a complex weight has both parts"
-            return
         yield from self.neuron.problems(self.out_shape[-1])
         if self.neuron.complex != bool(self.weight_imag.size):
             yield f"neuron {self.neuron.kind} and {len(self.synapses)} set(s) of weights do not fit", "resonators take complex weights"
         if self.bias.size not in (1, self.out_shape[-1]):
-            yield f"{self.bias.size} biases for {self.out_shape[-1]} channels", "give one for each output channel"
+            yield f"bias has {self.bias.size} values for {self.out_shape[-1]} channels", "give one for each output channel"
         shift = MANT_SHIFT + getattr(self.neuron, "spike_exp", 0)
         if int(np.abs(self.bias).max(initial=0)) << shift >= 1 << 31:
             yield f"a bias of {int(np.abs(self.bias).max())}, times 2^{shift}, leaves the registers", "lower the bias or rescale the layer"

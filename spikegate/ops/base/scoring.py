@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Alu, Counts, Inputs, Op, Payload, Payloads, Problems, Shapes, Size, total
+from spikegate.graph.ir import Alu, Axes, Counts, Inputs, Op, Payload, Payloads, Problems, Shapes, Size, total
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +29,7 @@ class ScoringGate(Op):
     gates_tokens: ClassVar[bool] = True
     halting: ClassVar[bool] = True
     stand_in: ClassVar[str] = "chain"
+    axes: ClassVar[Axes] = {"table": ("counts",)}
 
     tokens: int
     table: np.ndarray
@@ -51,8 +52,6 @@ class ScoringGate(Op):
     def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
         """A table for every reachable score, non-negative so that dead stays dead."""
         last = self.channel + self.width - 1
-        if self.table.ndim != 1:
-            yield f"table has {self.table.ndim} axes", "give one score for each count"
         if self.channel < 0 or self.width < 1:
             yield f"channel {self.channel} and width {self.width} name no channels", "use a channel >= 0 and a width >= 1"
         for shape in shapes.get("x", []):
