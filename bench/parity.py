@@ -30,7 +30,9 @@ BESIDE = ("spikingjelly", "spikegate")
 class Args:
     """Train what the kept figures lack, one net after another; a run that was stopped goes on at the next net."""
 
-    rows: Annotated[tuple[str, ...], tyro.conf.Positional] = ("digits", "fashion-14", "cifar10-8", "cifar10-8-published")
+    rows: Annotated[tuple[str, ...], tyro.conf.Positional] = (
+        "digits", "fashion-14", "cifar10-8", "cifar10-8-published", "cifar10-32", "cifar10-16-width",
+    )
     """Which rows."""
     programs: tuple[str, ...] = BESIDE
     """What is trained; "all" for every form of ours and of SpikingJelly's."""

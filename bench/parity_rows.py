@@ -39,6 +39,15 @@ ROWS: dict[str, dict[str, Any]] = {
         "model.heads": 8, "model.mlp_ratio": 4.0, "model.attention_threshold": 8, "model.stem_stride": 1, "model.embedding": "published",
         "model.pooling": "or", "model.head": "mean", "train.epochs": 6, "train.warmup_epochs": 0.5,
     },
+    "cifar10-32": {
+        "data.name": "cifar10", "data.limit_train": 2000, "data.augment": False, "model.dim": 96, "model.stem_channels": 32,
+        "train.epochs": 6, "train.warmup_epochs": 0.5,
+    },
+    "cifar10-16-width": {
+        "average": 2, "data.name": "cifar10", "data.limit_train": 1000, "data.augment": False, "model.dim": 128, "model.depth": 4,
+        "model.heads": 8, "model.mlp_ratio": 4.0, "model.attention_threshold": 8, "model.stem_stride": 1, "model.embedding": "published",
+        "model.pooling": "or", "model.head": "mean", "train.epochs": 6, "train.warmup_epochs": 0.5,
+    },
 }  # fmt: skip
 # Ours, and ours with one difference put back; `before` has all of them.
 CAUSES = ("model.head_start", "train.rates", "model.drive")

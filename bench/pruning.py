@@ -37,14 +37,15 @@ class Args:
 
 def rows(net: Path, shares: tuple[float, ...], patience: tuple[int, ...], data_path: Path | None) -> list[dict[str, Any]]:
     """Accuracy, tokens and events of one net, one row for each share and patience; cuts come from validation images, figures from test."""
-    from spikegate.convert.prune import ENOUGH, calibrated_cut, with_gate
+    from spikegate.convert.prune import ENOUGH, before_blocks, calibrated_cut, with_gate
     from spikegate.data.shipped import open_images
     from spikegate.deploy.bundle import open_export
     from spikegate.engine import integer
 
     bundle = open_export(net)
     manifest, graph = bundle.manifest, bundle.graph
-    embedding, grid = [n for n in manifest["embedding_ops"] if n in graph.ops], tuple(manifest["grid"])
+    embedding, grid = before_blocks(graph, manifest["embedding_ops"]), tuple(manifest["grid"])
+    with_gate(graph, embedding, grid, 0)  # names what cannot be pruned, before anything is run
     validation = bundle.host.encode(open_images(bundle.folder, manifest, "validation", data_path).x[:ENOUGH])
     test = open_images(bundle.folder, manifest, "test", data_path)
     x = bundle.host.encode(test.x)

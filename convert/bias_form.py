@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,11 @@ import numpy as np
 
 from spikegate.command import cli
 from spikegate.command.runs import find_export, named
-from spikegate.convert.checks.audit import audit
-from spikegate.convert.checks.listing import op_rows
+from spikegate.convert.rewriting import write_form
 from spikegate.engine import integer
-from spikegate.files import together
 from spikegate.formats.host import Host
-from spikegate.formats.manifest import read_manifest, write_manifest
-from spikegate.formats.netx.graph_file import read_graph, write_graph
+from spikegate.formats.manifest import read_manifest
+from spikegate.formats.netx.graph_file import read_graph
 from spikegate.graph.ir import DeployError, Graph
 from spikegate.neurons.cuba import DECAY_ONE
 from spikegate.ops.biased import Biased
@@ -71,20 +68,10 @@ def rewrite(run: Path | None, output: Path | None, *, as_json: bool = False) -> 
     made = with_biases(graph)
     if len(made.ops) == len(graph.ops):
         raise DeployError(named(export), "has no replay that neurons alone read", "it is as it should be: nothing to rewrite")
-    with together(output, "manifest.json") as part:
-        for path in export.iterdir():
-            if path.is_file() and path.name not in ("model.net", "manifest.json"):
-                shutil.copyfile(path, part / path.name)
-        write_graph(made, part / "model.net")
-        host = Host(part / "embedding.onnx")
-        images = np.random.default_rng(0).integers(0, host.pixels + 1, (IMAGES, *manifest["image_shape"])).astype(np.uint8)
-        embedded = host.encode(images)
-        _prove(graph, read_graph(part / "model.net"), embedded)
-        write_manifest(part, manifest | {
-            "ops": op_rows(made), "dense_ops": {n: op.dense_ops for n, op in made.ops.items()},
-            "embedding_ops": [n for n in manifest["embedding_ops"] if n in made.ops],
-            "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in audit(made, embedded)],
-        }, tuple(manifest["sha256"]))
+    host = Host(export / "embedding.onnx")
+    images = np.random.default_rng(0).integers(0, host.pixels + 1, (IMAGES, *manifest["image_shape"])).astype(np.uint8)
+    embedded = host.encode(images)
+    write_form(export, output, made, embedded, lambda written: _prove(graph, written, embedded))
     if as_json:
         cli.print_json({"folder": str(output), "ops": len(made.ops), "ops_before": len(graph.ops)})
     else:

@@ -27,7 +27,7 @@ class Args:
     """Run folder; the export goes into its folder export/, the report to import.json."""
     model: Annotated[str | None, tyro.conf.Positional] = None
     """FILE.py:function, a function without arguments that returns the model (the file is run: give only one that you trust); or
-    "published": the CIFAR net of Spikformer, QKFormer or STMixer that --weights belong to by their key names."""
+    "published": the net of Spikformer, QKFormer, STMixer (CIFAR) or SEW-ResNet that --weights belong to by their key names."""
     weights: Path | None = None
     """State dict, .safetensors or torch's (read with weights_only=True); left out, the function's own weights."""
     data: str = "digits"

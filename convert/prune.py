@@ -7,7 +7,6 @@ on, in no later timestep, and the read-out keeps the value that it had. The embe
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,12 @@ import numpy as np
 
 from spikegate.command import cli
 from spikegate.command.runs import find_export, run_of
-from spikegate.convert.checks.audit import audit
-from spikegate.convert.checks.listing import op_rows
+from spikegate.convert.rewriting import write_form
 from spikegate.data.shipped import open_images
 from spikegate.engine import integer
-from spikegate.files import together
 from spikegate.formats.event_host import open_host
-from spikegate.formats.manifest import read_manifest, write_manifest
-from spikegate.formats.netx.graph_file import read_graph, write_graph
+from spikegate.formats.manifest import read_manifest
+from spikegate.formats.netx.graph_file import read_graph
 from spikegate.graph import credit
 from spikegate.graph.ir import INPUT, DeployError, Edge, Graph
 from spikegate.ops.contrast_gate import ContrastGate
@@ -30,6 +27,29 @@ from spikegate.ops.relay import Relay
 
 GATE, RELAY = "prune", "prune.relay"
 ENOUGH = 512  # validation images that the cut is calibrated on, at most
+
+
+def before_blocks(graph: Graph, named: list[str]) -> list[str]:
+    """The ops before the blocks, in order: those that the manifest names, those that read across tokens, and what these read.
+
+    The embedding of an imported net has no names of its own, and a later stage begins with a convolution.
+    """
+    found, waiting = set[str](), [n for n, op in graph.ops.items() if n in named or _across(op)]
+    while waiting:
+        name = waiting.pop()
+        if name in graph.ops and name not in found:
+            found.add(name)
+            waiting += [e.source for e in graph.edges if e.target == name and not e.delay]
+    return [n for n in graph.ops if n in found]
+
+
+def _across(op: Any) -> bool:
+    """Whether an op on maps reads other positions than the one that it writes."""
+    if not hasattr(op, "out_grid") or not hasattr(op, "grid"):
+        return False
+    weight = getattr(op, "weight", np.zeros(()))
+    kernel = weight.shape[2:] if weight.ndim == 4 else (getattr(op, "kernel", 1),)
+    return tuple(op.out_grid) != tuple(op.grid) or max(kernel) > 1
 
 
 def entering(graph: Graph, embedding: list[str]) -> list[str]:
@@ -134,7 +154,7 @@ def prune(run: Path | None, output: Path | None, share: float, *, patience: int 
         raise DeployError("--prune", f"{share:g} of the tokens after {patience} timesteps", "give a share from 0 to 1, 1 timestep or more")
     export = find_export(run)
     manifest, graph = read_manifest(export), read_graph(export / "model.net")
-    embedding, grid = [n for n in manifest["embedding_ops"] if n in graph.ops], tuple(manifest["grid"])
+    embedding, grid = before_blocks(graph, manifest["embedding_ops"]), tuple(manifest["grid"])
     with_gate(graph, embedding, grid, 0, patience)
     host = open_host(export, graph, manifest)
     opened = open_images(export, manifest, "validation", data_path)
@@ -149,16 +169,7 @@ def prune(run: Path | None, output: Path | None, share: float, *, patience: int 
         "accuracy_before": before.accuracy, "accuracy": after.accuracy,
         "events_before": float(before.chip_events.mean()), "events": float(after.chip_events.mean()),
     }
-    with together(folder, "manifest.json") as part:
-        for path in export.iterdir():
-            if path.is_file() and path.name in manifest["sha256"] and path.name != "model.net":
-                shutil.copyfile(path, part / path.name)
-        write_graph(made, part / "model.net")
-        write_manifest(part, manifest | {
-            "name": f"{manifest['name']}-pruned", "halting": True, "pruned": facts, "gates": credit.gates(made), "ops": op_rows(made),
-            "dense_ops": {n: op.dense_ops for n, op in made.ops.items()}, "stock_netx": False,
-            "audit": [{"op": r.name, **r.used, "macs": r.macs} for r in audit(made, inputs[:8])],
-        }, tuple(manifest["sha256"]))
+    write_form(export, folder, made, inputs[:8], name=f"{manifest['name']}-pruned", halting=True, pruned=facts)
     if as_json:
         cli.print_json({"folder": str(folder), **facts})
         return folder

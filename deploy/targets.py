@@ -80,9 +80,6 @@ class Target:
 
     def _torch(self, images: np.ndarray, embedded: np.ndarray, labels: np.ndarray | None, spikes: bool | Collection[str],
                progress: Progress | None) -> Record:
-        if self.graph.only("contrast_gate"):
-            hint = "compare the other targets: --targets int,lava; the net that it was made from equals torch"
-            raise DeployError("target torch", "the net was pruned after its training, torch has no such form", hint)
         if (self.run_folder / IMPORTED).is_file():  # its torch form is the graph's own twin
             from spikegate.convert.spikingjelly.twin import trace_graph
 
@@ -92,7 +89,5 @@ class Target:
             return trace_graph(self.graph, embedded)
         from spikegate.train.tracing import trace
 
-        gates = self.graph.only("exit_gate")
-        margin = self.graph.ops[gates[0]].margin if gates else None  # type: ignore[attr-defined]
-        return trace(self.run_folder, images, margin, device=self.device, batch=self.batch, labels=labels, spikes=spikes,
+        return trace(self.run_folder, images, self.graph, device=self.device, batch=self.batch, labels=labels, spikes=spikes,
                      counts=self.counts, progress=progress)

@@ -17,7 +17,7 @@ CLASSES, THETA, HEADS = 3, 1014, 2
 NO_WEIGHTS = np.zeros(0, np.int32)
 ORDERS = ("none", "serial", "rectangle", "block", "time")
 TOKENWISE = ("conv", "token_mix", "branch", "spiking_attention", "qk_token_gate", "qk_channel_gate", "multiscale_gate", "sdsa", "gate")
-ACROSS = ("wide_conv", "grouped_conv", "max_pool", "lif", "relay", "axon_delay", "route")
+ACROSS = ("wide_conv", "grouped_conv", "max_pool", "lif", "relay", "step_window", "axon_delay", "route")
 FOREIGN = ("block_conv", "block_conv_t", "block_pool", "block_unpool", "block_input")
 KINDS = (*TOKENWISE, *ACROSS, *FOREIGN)
 
@@ -156,6 +156,9 @@ class Builder:
             op, slots = OPS["max_pool"](self.grid, c, 3, 1, 1), {"x": self.sources(self.bits, 1)}
         elif kind == "lif":
             op, slots = OPS["lif"]((n, c), self.cuba()), {"x": self.sources(self.maps)}
+        elif kind == "step_window":
+            slots = {"x": self.sources(self.maps)}
+            op = OPS["step_window"]((n, c), rng.integers(0, 2, self.g.timesteps), self.high(slots["x"]))
         elif kind == "relay":
             slots = {"x": self.sources(self.maps)}
             op = OPS["relay"]((n, c), self.high(slots["x"]))

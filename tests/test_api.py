@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -81,6 +82,16 @@ def test_a_record_of_another_net_or_of_torch_is_refused(net, record):
 def test_placing_needs_no_events_but_then_has_no_time(net, record):
     bare, full = net.place(chip="loihi1"), net.place(record, chip="loihi1")
     assert bare.times is None and full.times is not None and bare.mapping.cores == full.mapping.cores
+
+
+def test_training_is_silent_and_tells_of_its_epochs(tmp_path, capfd):
+    model = {"name": "stas", "dim": 16, "depth": 1, "heads": 2, "timesteps": 2}
+    settings = {"data": {"name": "digits", "limit_train": 64}, "model": model, "train": {"epochs": 2, "threads": 1}}
+    rows: list[dict] = []
+    run = sg.fit(settings, tmp_path / "run", progress=rows.append)
+    said = capfd.readouterr()
+    assert said.out == "" and "epoch" not in said.err
+    assert rows == json.loads((run / "metrics.json").read_text())["epochs"] and [row["epoch"] for row in rows] == [1, 2]
 
 
 @pytest.mark.parametrize("call, words", [

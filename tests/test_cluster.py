@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.system_report import measure_all as bench_all
 from spikegate.command.cluster import workers_of
 from spikegate.deploy.bundle import load_images, open_export
 from spikegate.deploy.inference import infer
 from spikegate.deploy.parts import run_parts
 from spikegate.engine.joined import join
 from spikegate.graph.ir import DeployError
+from tests.standin_bench import Commands, bench_of
 
 pytest.importorskip("distributed")
 pytestmark = pytest.mark.xdist_group("cluster")
@@ -110,6 +112,19 @@ def test_a_sweep_is_the_same_on_a_cluster(tmp_path):
         assert done.returncode == 0, done.stderr
         found.append(json.loads(done.stdout)["rows"])
     assert found[0] == found[1] and len(found[0]) > 1
+
+
+def test_a_bench_is_the_same_on_a_cluster_and_a_failure_takes_only_its_dependants(tmp_path):
+    alone, spread = (bench_of(tmp_path / name) for name in ("alone", "spread"))
+    assert bench_all(alone, alone.plan.rows, None, 1) == {} == bench_all(spread, spread.plan.rows, None, 1, "local:2")
+    when = ("date", "seconds")
+    for row in alone.plan.rows:
+        if not row.base:
+            here, there = alone.read(row, 0), spread.read(row, 0)
+            assert here and {k: v for k, v in here.items() if k not in when} == {k: v for k, v in there.items() if k not in when}, row.name
+    broken = bench_of(tmp_path / "broken", call=Commands(fail=("train/run.py", "halting")))
+    failed = bench_all(broken, broken.plan.rows, 1, 1, "local:2")
+    assert {name for name, _ in failed} == {"halting", "exit"} and broken.read(broken.plan.row("static"), 0)
 
 
 @pytest.mark.parametrize("address, what", [("here", "no address"), ("local:0", "number"), ("tcp://127.0.0.1:9", "answers")])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from spikegate.command.runs import find_export
-from spikegate.convert.prune import prune, with_gate
+from spikegate.convert.prune import before_blocks, prune, with_gate
 from spikegate.deploy.agreement import agreement
 from spikegate.deploy.bundle import load_images, open_export, without_halting
+from spikegate.deploy.targets import Target
 from spikegate.engine import integer
 from spikegate.errors import DeployError
 from spikegate.formats.manifest import read_manifest
@@ -68,6 +70,34 @@ def test_a_dropped_token_keeps_its_value():
     assert (record.exit_step == 1).all()
 
 
+def test_the_embedding_of_an_imported_net_is_found_in_its_graph():
+    """Its ops have no names of ours, and its manifest calls what the host feeds embedding: the convolutions after it belong to it, too."""
+    before = open_export(NET)
+    named = before.manifest["embedding_ops"]
+    assert before_blocks(before.graph, []) == before_blocks(before.graph, named) == named
+    late = before_blocks(open_export(Path("zoo:qkformer-digits")).graph, ["sps.encode"])
+    assert "stage1.block1.fc2" in late and "stage2.conv" in late and not any(n.startswith("stage2.block") for n in late)
+
+
+def test_a_net_imported_from_spikingjelly_is_pruned(tmp_path):
+    pytest.importorskip("spikingjelly")
+    from bench.jelly_net import Args, trained
+    from spikegate.convert.spikingjelly.importing import import_model
+    from spikegate.data.parts import load_parts
+
+    parts = load_parts("digits", None, validation=0.1, seed=0)
+    net = trained(parts, Args(tmp_path, limit_train=512, dim=32, depth=1, timesteps=3, epochs=10, batch=32))
+    import_model(net.eval(), tmp_path / "run", {"name": "digits", "path": None}, quiet=True)
+    folder = prune(tmp_path / "run", None, 0.3)
+    bundle, static = open_export(folder), open_export(tmp_path / "run")
+    x = static.host.encode(load_images(static).x[:64])
+    record = integer.run(bundle.graph, x)
+    assert bundle.graph.ops["prune"].grid == (4, 4) and 0.5 < record.mean_tokens < 1  # type: ignore[attr-defined]
+    assert np.array_equal(integer.run(without_halting(bundle.graph), x).logits, integer.run(static.graph, x).logits)
+    with pytest.raises(DeployError, match="the torch form of imported nets has no"):
+        agreement(bundle, load_images(static).x[:2], ("torch", "int"))
+
+
 @pytest.mark.parametrize("name, says", [
     ("zoo:at_snn-digits", "has token gates already"), ("zoo:stmixer-digits", "currents"),
     ("zoo:spike_driven-digits", "no spikes of an embedding"),
@@ -78,10 +108,36 @@ def test_nets_whose_tokens_cannot_be_dropped_are_refused(name, says, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_torch_has_no_pruned_form(pruned):
+def test_torch_has_the_pruned_form_with_its_calibrated_constants(pruned):
+    """Every spike, credit, logit and exit; the run folder's weights lie beside the zoo's export and are copied with it."""
     bundle = open_export(pruned)
-    with pytest.raises(DeployError, match="pruned after its training"):
-        agreement(bundle, load_images(bundle).x[:2], ("torch", "int"))
+    images = load_images(bundle).x[:64]
+    found = agreement(bundle, images, ("torch", "int"))
+    assert found.equal and found.totals["prune"][0] and found.totals["prune.relay"][1]
+    record = integer.run(bundle.graph, bundle.host.encode(images))
+    assert record.mean_tokens < 1 and (record.exit_step < bundle.graph.timesteps).any()
+    gate = bundle.graph.ops["prune"]
+    bundle.graph.ops["prune"] = dataclasses.replace(gate, cut=gate.cut + 4)  # type: ignore[type-var]
+    assert agreement(bundle, images, ("torch", "int")).equal  # the graph's constants, not some that were kept
+    assert integer.run(bundle.graph, bundle.host.encode(images)).mean_tokens < record.mean_tokens
+
+
+def test_torch_counts_the_events_of_a_pruned_net(pruned):
+    bundle = open_export(pruned)
+    images = load_images(bundle).x[:32]
+    with Target("torch", bundle.graph, pruned, counts=True) as target:
+        ours = target.run(images, bundle.host.encode(images))
+    assert np.array_equal(ours.counts, integer.run(bundle.graph, bundle.host.encode(images)).counts)
+
+
+def test_a_net_of_another_run_is_refused(pruned):
+    bundle = open_export(pruned)
+    bundle.graph.ops["other"] = bundle.graph.ops["block1.q"]
+    with pytest.raises(DeployError, match="other: is no op of the trained net"):
+        Target("torch", bundle.graph, pruned).run(load_images(bundle).x[:2], np.zeros(0))
+
+
+def test_shares_that_are_none_are_refused(pruned):
     for share, patience in ((1.0, 1), (-0.1, 1), (0.2, 0)):
         with pytest.raises(DeployError, match="--prune"):
             prune(NET, pruned / "x", share, patience=patience)

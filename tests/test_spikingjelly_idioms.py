@@ -210,6 +210,11 @@ def weighted_steps(s, x):
     return (y * torch.arange(1.0, T + 1).reshape(T, 1, 1)).mean(0)
 
 
+def uneven_steps(s, x):
+    y = s.fc(s.two(flat(s.d, s.lif(flat(s.c, steps(x))))).flatten(2))
+    return y.sum(0) + y[-1]
+
+
 def branch_on_values(s, x):
     return plain(s, x) if x.mean() > 0.3 else plain(s, x * 2)
 
@@ -258,7 +263,6 @@ def batch_as_channels(s, x):
 
 
 REFUSED = {
-    last_alone: "class scores are those of 1 of 4 timesteps", first_alone: "class scores are those of 1 of 4 timesteps",
     weighted_steps: "differ between timesteps", branch_on_values: "Python numbers", hidden: "cannot be followed",
     numpys: "Python numbers", random: "random numbers", poisson: "random|not supported", voltage: "reads the voltage of two",
     through_another_name: "changed in place through another name", ones_for_spikes: "'gt' is not supported",
@@ -496,7 +500,7 @@ def at_reset(net: Net) -> Net:
 HINTS = {
     "step modes": (mixed_modes, r"functional\.set_step_mode\(net, 'm'\)", mode_m),
     "start": (elsewhere, r"leave set_reset_value\('v', ...\) out", at_reset),
-    "last timestep": (lambda: Net(last_alone), "take the sum or mean over all timesteps", in_place_of(plain)),
+    "weights of timesteps": (lambda: Net(uneven_steps), "take the sum or mean over the timesteps that count", in_place_of(last_alone)),
     "neuron": (lambda: Net(plain, node=neuron.EIFNode), "train with LIFNode", in_place_of(plain, node=neuron.LIFNode, v_threshold=0.5)),
     "dropout": (lambda: Net(dropping), r"nn\.Dropout in place of F\.dropout", in_place_of(dropout_and_identity)),
     "written parts": (lambda: Net(into_zeros), r"torch\.stack", in_place_of(loop_with_a_list, step_mode="s")),

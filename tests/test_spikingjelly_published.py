@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -119,3 +120,59 @@ def test_the_command_imports_and_fine_tunes_a_repaired_qkformer(tmp_path):
     kinds = {row["kind"] for row in found["layers"]}
     assert {"qk_token_gate", "spiking_attention", "max_pool"} <= kinds and len(found["validation_accuracy"]) == 2
     assert all(0 <= row["agreement"] <= 1 for row in found["layers"]) and (tmp_path / "out/export/manifest.json").is_file()
+
+
+def published_sew(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """SpikingJelly's key names of a SEW-ResNet as the authors' repository has them: a container around each convolution and its norm."""
+    found = {}
+    for key, value in state.items():
+        key = re.sub(r"^(layer\d\.\d+)\.conv(\d)\.", r"\1.conv\2.module.0.", key)
+        key = re.sub(r"^(layer\d\.\d+)\.bn(\d)\.", r"\1.conv\2.module.1.", key)
+        found[re.sub(r"^(layer\d\.\d+\.downsample)\.(\d)\.", r"\1.0.module.\2.", key)] = value
+    return found
+
+
+@pytest.mark.parametrize("make", ["sew_resnet18", "sew_resnet50"])
+def test_published_sew_resnet_computes_what_spikingjellys_own_does(make):
+    sew_resnet = pytest.importorskip("spikingjelly.activation_based.model.sew_resnet")
+    from spikingjelly.activation_based import functional, neuron
+
+    torch.manual_seed(6)
+    theirs = getattr(sew_resnet, make)(cnf="ADD", spiking_neuron=neuron.IFNode, num_classes=5)
+    functional.set_step_mode(theirs, "m")
+    for m in theirs.modules():
+        if isinstance(m, torch.nn.BatchNorm2d):
+            torch.nn.init.constant_(m.bias, 0.5)
+    ours, x = build(published_sew(theirs.eval().state_dict()), timesteps=3), torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        scores = theirs(x.unsqueeze(0).repeat(3, 1, 1, 1, 1)).mean(0)
+        assert torch.allclose(ours(x), scores, atol=1e-4 * float(scores.abs().max())) and scores.std() > 0
+
+
+def test_published_sew_resnet_comes_through_by_its_key_names():
+    torch.manual_seed(7)
+    state = {"fc.weight": torch.randn(4, 32), "fc.bias": torch.zeros(4)}
+
+    def layer_of(conv: str, norm: str, *shape: int) -> None:
+        state[f"{conv}.weight"] = torch.randn(shape) * 2 / (shape[1] * shape[2] ** 2) ** 0.5
+        for part, value in (("weight", 1.0), ("bias", 0.5), ("running_mean", 0.0), ("running_var", 1.0)):
+            state[f"{norm}.{part}"] = torch.full(shape[:1], value)
+
+    layer_of("conv1", "bn1", 4, 3, 7, 7)
+    for stage, (before, width) in enumerate(((4, 4), (4, 8), (8, 16), (16, 32)), 1):
+        for b in range(2):
+            name, i = f"layer{stage}.{b}", before if b == 0 else width
+            for n, source in ((1, i), (2, width)):
+                layer_of(f"{name}.conv{n}.module.0", f"{name}.conv{n}.module.1", width, source, 3, 3)
+            if b == 0 and stage > 1:
+                layer_of(f"{name}.downsample.0.module.0", f"{name}.downsample.0.module.1", width, before, 1, 1)
+    _, embedded, rows, graph = both(build(state, timesteps=2), torch.randint(0, 256, (4, 3, 32, 32)) / 255, levels=255)
+    assert len(rows) == 1 + 1 + 16 + 3 and rows[0].agreement > 0.99
+    same_in_torch(graph, embedded)
+
+
+@pytest.mark.parametrize("key, said", [("block.0.attn.talking_heads.weight", "maximum of currents"),
+                                       ("module.conv2_x.0.residual_function.1.weight", "convolve a stream of currents")])
+def test_published_nets_that_cannot_be_imported_are_named_with_their_reason(key, said):
+    with pytest.raises(DeployError, match=said):
+        build({key: torch.zeros(8, 8, 1)})

@@ -214,7 +214,8 @@ def scores(plan: Plan, images: torch.Tensor) -> torch.Tensor:
     """The plan by itself in float64, timestep by timestep, from the image to the class scores."""
     state: dict[str, torch.Tensor] = {}
     total = torch.zeros(len(images), len(plan.head.bias), dtype=torch.float64)
-    for _ in range(plan.timesteps):
+    counted = plan.head.steps or range(plan.timesteps)
+    for t in range(plan.timesteps):
         now = {IMAGE: images.double()}
         for name, op in plan.layers.items():
             if isinstance(op, Pool):
@@ -225,7 +226,7 @@ def scores(plan: Plan, images: torch.Tensor) -> torch.Tensor:
             v = op.neuron.keep * state.get(name, torch.zeros_like(x)) + op.neuron.gain * x
             now[name] = (v >= op.neuron.threshold - 1e-9).double()
             state[name] = v - op.neuron.threshold * now[name] if op.neuron.soft else v * (1 - now[name])
-        for p in plan.head.parts:
+        for p in plan.head.parts if t in counted else ():
             total += sum(now[n] for n in p.sources).flatten(2).transpose(1, 2).flatten(1) @ torch.from_numpy(p.weight).flatten(1).T
         total += torch.from_numpy(plan.head.bias)
         if plan.head.image is not None:

@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Any
 
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from spikegate.command.cli import console
 from spikegate.files import atomic
 from spikegate.train import machine
 from spikegate.train.checkpoint import State
@@ -46,16 +46,16 @@ class Listener:
 
 
 class Journal(Listener):
-    """Open for the length of a run; `row` after each epoch, `finish` with the test's result. A bar only on a terminal."""
+    """Open for the length of a run; `row` after each epoch, `finish` with the test's result. Lines go to `out`, a bar to a terminal."""
 
-    def __init__(self, run: Path, epochs: int, state: State, parameters: int, device: torch.device) -> None:
+    def __init__(self, run: Path, epochs: int, state: State, parameters: int, device: torch.device, out: Console) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.run, self.epochs, self.state, self.parameters, self.device = run, epochs, state, parameters, device
+        self.run, self.epochs, self.state, self.parameters, self.device, self.out = run, epochs, state, parameters, device, out
         self.board = SummaryWriter(str(run / "tensorboard"), purge_step=state.epoch + 1)
         self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True,
-            disable=not console.is_terminal,
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=out, transient=True,
+            disable=out.quiet or not out.is_terminal,
         )
         self.task = self.bar.add_task("", total=None)
 
@@ -78,7 +78,7 @@ class Journal(Listener):
     def row(self, row: dict[str, Any]) -> None:
         """Print, plot and save one epoch's metrics, which are the last of the state's history."""
         adaptive = f", {_adaptive(row)}" if row["phase"] == "deployed" else ""
-        console.print(
+        self.out.print(
             f"epoch {row['epoch']}/{self.epochs} {row['phase']}: loss {row['loss']:.3f}, train {row['train_accuracy']:.2%}, "
             f"validation {row['validation_accuracy']:.2%}{adaptive}, {row['seconds']:.1f} s, {row['images_per_second']:,.0f} images/s, "
             f"{row['peak_memory_bytes'] / 2**30:.2f} GiB", markup=False, soft_wrap=True,
@@ -90,7 +90,7 @@ class Journal(Listener):
 
     def finish(self, test: dict[str, Any], images: int) -> None:
         """Print, plot and save the test result of the final weights."""
-        console.print(
+        self.out.print(
             f"test accuracy {test['accuracy']:.2%} over {images} images, {_adaptive(test)}, "
             f"{self.state.seconds:.1f} s in all", markup=False, soft_wrap=True,
         )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import random
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 
 from spikegate.command.cli import console
 from spikegate.command.folder_lock import alone_in
@@ -35,8 +37,10 @@ from spikegate.train.teacher import load_teacher
 CHECKED = 32  # steps on a GPU after which their losses are looked at: each look waits for the device
 
 
-def fit(config: Config) -> Path:
-    """Train as `config` says and write a run folder; returns it.
+def fit(config: Config, out: Console = console, progress: Callable[[dict[str, Any]], None] | None = None) -> Path:
+    """Train as `config` says and write a run folder; returns it. What happens is printed to `out`.
+
+    `progress` is called after each epoch with what metrics.json says of it.
 
     The weights are those after the last epoch (with `train.ema` their average); the test part is looked at once, at the end. After each
     epoch ``last.ckpt`` holds everything that `config.resume` needs to end with exactly the weights of an uninterrupted run. Started by
@@ -54,13 +58,13 @@ def fit(config: Config) -> Path:
     devices.prepare(device)
     with parallel.joined(device):
         try:
-            return _fit(config, device)
+            return _fit(config, device, out, progress)
         except torch.OutOfMemoryError as e:
             hint = "use a smaller train.batch_size, or train.accumulate"
             raise DeployError(str(device), f"out of memory ({str(e).splitlines()[0]})", hint) from None
 
 
-def _fit(config: Config, device: torch.device) -> Path:
+def _fit(config: Config, device: torch.device, out: Console, progress: Callable[[dict[str, Any]], None] | None) -> Path:
     resumed = find_unfinished(None if config.resume is True else Path(config.resume)) if config.resume else None
     if resumed:
         _same_training(config, resumed)
@@ -87,30 +91,32 @@ def _fit(config: Config, device: torch.device) -> Path:
     else:
         if config.train.start is not None:
             fresh = start_from(config.train.start, net)
-            console.print(f"starts from {config.train.start}" + (f"; new: {len(fresh)} parameters of gates and masks" if fresh else ""))
+            out.print(f"starts from {config.train.start}" + (f"; new: {len(fresh)} parameters of gates and masks" if fresh else ""))
             step.restart()
         if parallel.leads():
             write_yaml(config, run / CONFIG)
     parameters = net.parameter_count
-    console.print(
+    out.print(
         f"{run}: {config.model.name}, {parameters:,} parameters, {splits.name} ({len(splits.train):,} train, "
         f"{len(splits.validation):,} validation, {len(splits.test):,} test {splits.noun}), {_where(device)}"
         + (f", resumed after epoch {state.epoch}" if state.epoch else ""), markup=False, soft_wrap=True,
     )
     saved = state.epoch
     leads = parallel.leads()
-    with (alone_in(run) if leads else nullcontext()), (Journal(run, config.train.epochs, state, parameters, device) if leads
-                                                       else Listener()) as journal:
+    with (alone_in(run) if leads else nullcontext()), (Journal(run, config.train.epochs, state, parameters, device, out)
+                                                       if leads else Listener()) as journal:
         try:
             while state.epoch < config.train.epochs:
                 _epoch(step, splits, config, state, journal, run)
                 if parallel.leads():
                     save_checkpoint(run / CHECKPOINT, net, optimizer, state, step.state())
                 saved = state.epoch
+                if progress is not None:
+                    progress(dict(state.history[-1]))
         except DeployError as e:
             raise DeployError(f"{run}: {e.where}", e.problem, f"{e.hint}; {_kept(run, saved)}") from None
         except KeyboardInterrupt:
-            console.print(f"stopped; {_kept(run, saved)}; go on: python train/run.py --resume {run}", markup=False, soft_wrap=True)
+            out.print(f"stopped; {_kept(run, saved)}; go on: python train/run.py --resume {run}", markup=False, soft_wrap=True)
             raise
         net.set_phase("deployed")
         with step.averaged():

@@ -12,7 +12,7 @@ import torch
 from spikegate.engine.counted import Counter
 from spikegate.engine.integer import Recorder, done_of
 from spikegate.engine.record import Record
-from spikegate.graph.ir import INPUT, delayed
+from spikegate.graph.ir import INPUT, Graph, delayed
 from spikegate.train import devices
 from spikegate.train.layers.exit_gate import Exit
 from spikegate.train.layers.readout import Head
@@ -86,21 +86,27 @@ def _trace_batch(
         first += steps
 
 
-def trace(run: Path, images: np.ndarray, margin: np.ndarray | None = None, *, device: str = "cpu", **more: Any) -> Record:
-    """`trace_net` on the finished run in folder `run`, with its options; `margin` [T] are the exit gate's, which the export calibrated.
+def trace(run: Path, images: np.ndarray, graph: Graph | None = None, *, device: str = "cpu", **more: Any) -> Record:
+    """`trace_net` on the finished run in folder `run`, with its options. What the export calibrated, margins of the exit gate and the
+    gates of a pruned net, is taken from its `graph`.
 
     Raises
     ------
     DeployError
-        No finished run, a device that is not there.
+        No finished run, a device that is not there, a graph that was not made from this run.
     """
+    from spikegate.train.models.rewired import rewired
     from spikegate.train.restore import load_run
 
     where = devices.resolve(device)
     devices.prepare(where)
-    net = load_run(run)[1].to(where)
-    set_margin(net, margin)
-    return trace_net(net, images, **more)
+    net = load_run(run)[1]
+    if graph is not None:
+        if set(graph.ops) - set(net.named):
+            net = rewired(net, graph)
+        gates = graph.only("exit_gate")
+        set_margin(net, graph.ops[gates[0]].margin if gates else None)  # type: ignore[attr-defined]
+    return trace_net(net.to(where), images, **more)
 
 
 def set_margin(net: Net, margin: np.ndarray | None) -> None:

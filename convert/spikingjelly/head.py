@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from spikegate.convert.spikingjelly.gating import met
 from spikegate.convert.spikingjelly.plan import IMAGE, Head, HeadPart, Refused, Synapses
 from spikegate.convert.spikingjelly.reading import kind_of
 from spikegate.convert.spikingjelly.signals import Beside, Current, Logits, Node, Signal, Spikes
-from spikegate.convert.spikingjelly.summing import ALL_STEPS, members, rows_of
+from spikegate.convert.spikingjelly.summing import members, rows_of
 from spikegate.graph.ir import INPUT
 
 
@@ -21,18 +22,24 @@ def head_of(reader: Any, x: Signal) -> Head:
         raise Refused(f"the output has shape {tuple(x.index.shape)}", "return class scores [B, classes] or [T, B, classes]")
     ids, base, scale = members(x)
     base = met(reader, Signal(base, ids)).node
-    rows = rows_of(ids.reshape(-1, *ids.shape[-2:]), base.size, reader.batch, reader.timesteps)
-    whole = rows.merged or (isinstance(base, Logits) and base.merged) or (isinstance(base, Current) and base.constant)
-    if not torch.equal(rows.which, torch.arange(len(rows.which))):
-        seen = len(torch.unique(rows.which // reader.batch))
-        if seen < reader.timesteps and not whole:
-            raise Refused(f"the class scores are those of {seen} of {reader.timesteps} timesteps", ALL_STEPS)
+    rows = rows_of(ids.reshape(-1, *ids.shape[-2:]), base.size, reader.batch)
+    samples, everything = torch.arange(reader.batch), tuple(range(reader.timesteps))
+    before = base.steps if isinstance(base, Logits) and base.merged else ()  # summed before a linear layer: its bias is a share already
+    if rows.merged or before or (isinstance(base, Current) and base.constant):
+        steps, ordered = before or rows.steps or everything, samples
+    else:
+        times = torch.unique(rows.which // reader.batch)
+        steps, ordered = tuple(times.tolist()), (times[:, None] * reader.batch + samples).flatten()
+    if not torch.equal(rows.which, ordered):
         raise Refused("the output's rows are not the samples in order", "return class scores [B, classes] or [T, B, classes]")
-    if not whole and len(rows.which) != reader.timesteps * reader.batch:
-        raise Refused(f"the class scores are those of {len(rows.which) // reader.batch} of {reader.timesteps} timesteps", ALL_STEPS)
     # scores of single timesteps count alike, so their sum is the answer either way
     weight = rows.spread(np.eye(ids.shape[-2]) * scale, base.size)
-    return _through(base, weight.reshape(len(weight), base.positions, base.channels), np.zeros(len(weight)))
+    head = _through(base, weight.reshape(len(weight), base.positions, base.channels), np.zeros(len(weight)))
+    if steps == everything:
+        return head
+    share = 1.0 if before else len(steps) / reader.timesteps
+    image = None if head.image is None else head.image.scaled(share)
+    return dataclasses.replace(head, bias=head.bias * share, image=image, steps=steps)
 
 
 def _through(node: Node, weight: np.ndarray, bias: np.ndarray) -> Head:

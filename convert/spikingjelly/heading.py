@@ -13,6 +13,7 @@ from spikegate.graph.ir import DeployError, Graph
 from spikegate.ops.current import Current
 from spikegate.ops.exit_gate import NEVER, ExitGate
 from spikegate.ops.readout import REACH, Readout
+from spikegate.ops.step_window import StepWindow
 from spikegate.synapses.synapse import one_sided_bound
 
 HEAD = "class_scores"  # name of the host's share
@@ -48,8 +49,8 @@ class HeadScale:
 def _bound(head: Head, scale: float) -> int:
     """Largest class sum of a timestep, as the ops bound it."""
     *branches, last = head.parts
-    found = one_sided_bound(_flat(head, last, scale), len(last.sources), whole_bias(head.bias * scale))
-    return found + sum(len(p.sources) * one_sided_bound(_flat(head, p, scale), 1) for p in branches)
+    found = one_sided_bound(_flat(head, last, scale), sum(last.highs) or len(last.sources), whole_bias(head.bias * scale))
+    return found + sum((sum(p.highs) or len(p.sources)) * one_sided_bound(_flat(head, p, scale), 1) for p in branches)
 
 
 def _flat(head: Head, part: HeadPart, scale: float) -> np.ndarray:
@@ -61,6 +62,25 @@ def _integers(head: Head, part: HeadPart, scale: float) -> np.ndarray:
     return (diffused if len(head.parts) > 1 else rounded)(part.weight * scale)
 
 
+@dataclass
+class _Windows:
+    """What the class scores read of their sources: all, or in some timesteps only; one op for all sources that are read together."""
+
+    graph: Graph
+    head: Head
+    timesteps: int
+
+    def __call__(self, sources: list[str], part: HeadPart) -> list[str]:
+        if self.head.steps is None:
+            return sources
+        mask = np.isin(np.arange(self.timesteps), self.head.steps).astype(np.int32)
+        name = ".".join(["readout.window", *(sources if len(self.head.parts) > 1 else [])])
+        if name not in self.graph.ops:
+            high = sum(self.graph.payload_of(s).high for s in sources)
+            self.graph.add(name, StepWindow(part.weight.shape[1:], mask, high), x=sources)
+        return [name]
+
+
 def add_head(
     graph: Graph, head: Head, found: HeadScale, timesteps: int, latent: dict[str, tuple[np.ndarray, np.ndarray]], image: str | None
 ) -> None:
@@ -68,6 +88,7 @@ def add_head(
     `image` is the op that holds what the host adds."""
     scale, classes = found.scale, len(head.bias)
     *branches, last = head.parts
+    read = _Windows(graph, head, timesteps)
     more: dict[str, list[str]] = {}
     for p in branches:
         whole = _integers(head, p, scale)
@@ -78,11 +99,11 @@ def add_head(
             name, none = f"readout.{source}", np.zeros(classes)
             latent[name] = near, none
             op = Current(kernel.astype(np.int32), none.astype(np.int32), p.grid)
-            more.setdefault("current", []).append(graph.add(name, op, x=source))
+            more.setdefault("current", []).append(graph.add(name, op, x=read([source], p)))
     if image is not None:
         more["direct"] = [image]
     whole = _integers(head, last, scale)
     latent["readout"] = beside(last.weight * scale, whole), head.bias * scale
     op_ = Readout(whole.astype(np.int32), whole_bias(head.bias * scale), timesteps)
-    graph.add("readout", op_, x=list(last.sources), **more)
+    graph.add("readout", op_, x=read(list(last.sources), last), **more)
     graph.add("exit", ExitGate(classes, timesteps, np.full(timesteps, NEVER)), logits="readout")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from spikegate.convert.spikingjelly import nodes, verifying
+from spikegate.convert.spikingjelly import counting, nodes, verifying
 from spikegate.convert.spikingjelly.importable import check_state, unwrapped
 from spikegate.convert.spikingjelly.plan import Plan, Problem
 from spikegate.convert.spikingjelly.running import FORMS, Failed, recorded, reset, shaped, survey
@@ -82,6 +82,7 @@ def _one(model: nn.Module, images: torch.Tensor, timesteps: int | None, form: st
     reader = Reader(model, len(images), steps, expected, events=form == "events")
     reader.run(shaped(images, form, timesteps or 1))
     reset(model)
+    reader.problems += counting.problems(reader.plan)
     if form == "step":
         reader.plan.timesteps = int(timesteps or 1)
     if not steps:

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from spikegate.convert.spikingjelly.plan import FloatNeuron, Refused
+from spikegate.neurons.resets import LEVELS_MAX
 
 BASES = ("BaseNode", "SimpleBaseNode", "NonSpikingBaseNode")
-TAKEN = ("IFNode", "LIFNode", "ParametricLIFNode", "SimpleIFNode", "SimpleLIFNode")
+TAKEN = ("IFNode", "LIFNode", "ParametricLIFNode", "SimpleIFNode", "SimpleLIFNode", "ILIFNode")
 FREE = {
     "__init__",
     "__module__",
@@ -33,7 +34,6 @@ REASONS = {
     "EIFNode": ("its voltage grows exponentially", LINEAR),
     "IzhikevichNode": ("it has a second, recovering variable and a square", LINEAR),
     "KLIFNode": ("it scales and rectifies its voltage before it fires", "train with ParametricLIFNode"),
-    "ILIFNode": ("it sends whole numbers, not spikes", "train with LIFNode"),
     "PSN": ("each timestep depends on later ones", "train with LIFNode"),
     "MaskedPSN": ("it weighs all earlier timesteps, without a reset", "train with LIFNode"),
     "SlidingPSN": ("it weighs earlier timesteps, without a reset", "train with LIFNode"),
@@ -110,6 +110,11 @@ def numbers_of(m: Any, where_one: torch.Size) -> tuple[FloatNeuron, torch.Tensor
     rate = float(given.detach().double().sigmoid()) if name == "ParametricLIFNode" else 1.0 / float(given)
     if not (math.isfinite(rate) and 0 < rate <= 1):
         raise Refused(f"its time constant is {_short(given)}", "tau must be at least 1")
+    if name == "ILIFNode":
+        levels = int(m.surrogate_function.max_spike_count)
+        if levels > LEVELS_MAX:
+            raise Refused(f"sends values up to {levels}", f"train with at most {LEVELS_MAX}: an event carries 7 bits")
+        return FloatNeuron(1.0 - rate, 1.0, threshold / 2, True, threshold, levels), apart
     return FloatNeuron(1.0 - rate, rate if getattr(m, "decay_input", True) else 1.0, threshold, soft), apart
 
 

@@ -39,12 +39,22 @@ class FloatNeuron:
 
     SpikingJelly's LIF has keep 1 - 1/tau and gain 1/tau (1 without decay_input); IF has 1 and 1. A hard reset to another
     value than 0 is the same neuron with v, and so the threshold, counted from there: it also leaks to that value.
+
+    With a `step` (I-LIF) it sends ``round(v / step)``, at most `levels`, which takes as many steps from v; the threshold is half a step,
+    and a voltage that equals it sends nothing.
     """
 
     keep: float
     gain: float
     threshold: float
     soft: bool = False
+    step: float = 0.0
+    levels: int = 1
+
+    @property
+    def fall(self) -> float:
+        """What a spike of a soft reset takes from the voltage, in units of the input."""
+        return (self.step or self.threshold) / self.gain
 
     @property
     def drive(self) -> float:
@@ -65,6 +75,12 @@ class Synapses:
     groups: int = 1
     name: str = ""  # of the module that it was read from
     smooth: bool = False  # an average over positions: neighbouring weights are alike
+    highs: tuple[int, ...] = ()  # the largest value of each source, where one is above 1
+
+    @property
+    def high(self) -> int:
+        """The largest sum of the sources."""
+        return sum(self.highs) or len(self.sources)
 
     @property
     def out_grid(self) -> Grid:
@@ -94,7 +110,8 @@ class Synapses:
 
     def by_source(self) -> list[Synapses]:
         """A map for each source, ``W (x + y) = W x + W y``; the first has the bias."""
-        first, *rest = (dataclasses.replace(self, sources=(source,)) for source in self.sources)
+        highs = self.highs or (1,) * len(self.sources)
+        first, *rest = (dataclasses.replace(self, sources=(source,), highs=(high,)) for source, high in zip(self.sources, highs))
         return [first, *(dataclasses.replace(s, bias=np.zeros_like(s.bias)) for s in rest)]
 
     def placed(self, at: int, channels: int) -> Synapses:
@@ -185,6 +202,7 @@ class Mixing(Layer):
     sources: tuple[str, ...]
     weight: np.ndarray  # [heads, target token, source token]
     neuron: FloatNeuron
+    highs: tuple[int, ...] = ()
 
 
 @dataclass(eq=False)
@@ -194,6 +212,7 @@ class HeadPart:
     sources: tuple[str, ...]
     weight: np.ndarray  # [classes, positions, channels]
     grid: Grid
+    highs: tuple[int, ...] = ()
 
 
 @dataclass(eq=False)
@@ -201,11 +220,13 @@ class Head:
     """Class scores of one timestep: `parts` (several, where a stream of currents is read) and a bias; the net's answer sums over time.
 
     `image`: what the host adds, one convolution as large as the image, where the stream holds currents straight from it.
+    `steps`: the timesteps whose spikes count, from 0, where those are not all; bias and image are added in all of them, as shares.
     """
 
     parts: list[HeadPart]
     bias: np.ndarray  # [classes]
     image: Synapses | None = None
+    steps: tuple[int, ...] | None = None
 
 
 @dataclass(eq=False)

@@ -1,7 +1,7 @@
-"""The published CIFAR nets of Spikformer, QKFormer and STMixer from their state dicts: sizes from shapes, layers from key names.
+"""Published nets of Spikformer, QKFormer, STMixer (CIFAR) and SEW-ResNet from their state dicts: sizes from shapes, layers from names.
 
-Key names as in the authors' repositories (ZK-Zhou/spikformer 6212689, zhouchenlin2096/QKFormer c2a00e8; STMixer in a file of
-its own), the forward passes written anew from the description. Timesteps are in no state dict and are given, and so are heads
+Key names as in the authors' repositories (ZK-Zhou/spikformer 6212689, zhouchenlin2096/QKFormer c2a00e8; STMixer and SEW-ResNet in
+files of their own), the forward passes written anew from the description. Timesteps are in no state dict and are given, and so are heads
 but for STMixer's. The layer norms that Spikformer declares and never uses are left out.
 
 QKFormer cannot be imported as it is: it pools currents before its neurons (a maximum is no sum), and the last neurons of
@@ -21,13 +21,25 @@ from torch import nn
 
 from spikegate.convert.spikingjelly.loading import fill, without_owner
 from spikegate.convert.spikingjelly.published_layers import Layers, State, count, neurons, whole_heads
+from spikegate.convert.spikingjelly.published_sew import SewResNet
 from spikegate.convert.spikingjelly.published_stmixer import StMixer
 from spikegate.graph.ir import DeployError
 
 SIGNS = {
     "spikformer": "block.0.attn.q_linear.weight", "qkformer": "stage1.0.tssa.q_conv.weight", "stmixer": "patch_embd.short_proj1.0.weight",
+    "sew_resnet": "layer1.0.conv1.module.0.weight",
 }  # fmt: skip
 HEADS = {"spikformer": 12, "qkformer": 8}
+REFUSED = {
+    "block.0.attn.talking_heads.weight": (
+        "Spike-driven Transformer: its last patch stage takes the maximum of currents into a stream of currents, which is no sum",
+        "import a net that was trained with pooling_stat ending in 0, built by a function of yours (FILE.py:function)",
+    ),
+    "conv2_x.0.residual_function.1.weight": (
+        "MS-ResNet: its shortcuts convolve a stream of currents, and its neurons are functions of its own",
+        "use SEW-ResNet, or put neurons before the shortcuts' convolutions, and train again",
+    ),
+}  # known by a key, and why they cannot be imported
 
 
 def family(state: State) -> str:
@@ -35,6 +47,9 @@ def family(state: State) -> str:
     for name, key in SIGNS.items():
         if key in state:
             return name
+    for key, (what, hint) in REFUSED.items():
+        if key in state:
+            raise DeployError("--weights", what, hint)
     raise DeployError("--weights", "are of no published net that is known", f"known by a key each: {', '.join(SIGNS.values())}")
 
 
@@ -46,7 +61,7 @@ def build(state: State, heads: int | None = None, timesteps: int = 4, repaired: 
     DeployError
         Unknown keys, or heads that do not divide the channels or are not those of the weights.
     """
-    state = without_owner(state, set(SIGNS.values()))
+    state = without_owner(state, {*SIGNS.values(), *REFUSED})
     name = family(state)
     try:
         with contextlib.redirect_stdout(sys.stderr):  # it greets; a command's stdout is its own
@@ -57,6 +72,8 @@ def build(state: State, heads: int | None = None, timesteps: int = 4, repaired: 
     try:
         if name == "stmixer":
             model: nn.Module = StMixer(kept, heads, timesteps)
+        elif name == "sew_resnet":
+            model = SewResNet(kept, timesteps)
         else:
             heads = heads or HEADS[name]
             model = Spikformer(kept, heads, timesteps) if name == "spikformer" else QkFormer(kept, heads, timesteps, repaired)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from spikegate.convert.spikingjelly.counting import with_highs
 from spikegate.convert.spikingjelly.heading import HEAD, HeadScale, add_head
 from spikegate.convert.spikingjelly.hosting import HostLayer, RawPixels, add_replays, host_map, side_by_side
 from spikegate.convert.spikingjelly.plan import Attention, Gate, Layer, Mixing, Neurons, Plan, Pool, Synapses
@@ -71,6 +72,7 @@ def quantise(plan: Plan, levels: int, gain: np.ndarray, shift: np.ndarray) -> Qu
         Where no scale fits the registers, or the graph breaks a design rule.
     """
     assert plan.head is not None
+    with_highs(plan)
     if plan.events:
         return _of_events(plan)
     pixels = RawPixels(levels, gain, shift)
@@ -151,7 +153,7 @@ def _neurons(out: Quantised, timesteps: int, layer: Neurons) -> None:
     weights, biases = [s.weight for s in layer.inputs], [s.bias for s in layer.inputs]
 
     def bound(scale: float) -> float:
-        sums = (np.abs(integers(s, scale)).reshape(len(s.weight), -1).sum(1) * len(s.sources) + np.abs(s.bias * scale)
+        sums = (np.abs(integers(s, scale)).reshape(len(s.weight), -1).sum(1) * s.high + np.abs(s.bias * scale)
                 for s in layer.inputs)
         return float(sum(sums).max())  # type: ignore[union-attr]
 
@@ -175,20 +177,20 @@ def _fitting(
     """(scale, neurons) of a layer by itself; `bound` gives the largest input in mantissas at a scale."""
     neuron = layer.neuron
     limit = min(VTH_MANT_MAX / neuron.drive, BIAS_MAX / max(float(np.abs(sum(biases)).max()), 1e-12))
-    exact = exact_scale(weights, biases, neuron, timesteps, limit)
-    scale = exact or on_threshold(neuron, best_scale(weights, limit))
     most = room(neuron, timesteps)
+    exact = exact_scale(weights, biases, neuron, timesteps, lambda scale: scale <= limit and bound(scale) < most)
+    scale = exact or on_threshold(neuron, best_scale(weights, limit))
     while bound(scale) >= most:
         if scale * neuron.drive < 4:
             what = f"its worst-case input needs {bound(scale) / most:.1f} times the 24-bit register"
             raise DeployError(layer.name, what, "use a smaller fan-in")
-        exact, scale = None, on_threshold(neuron, scale * min(0.95, most / bound(scale)))
+        scale = on_threshold(neuron, scale * min(0.95, most / bound(scale)))
     return scale, cuba(neuron, scale, whole=exact is not None)
 
 
 def _mixing(out: Quantised, timesteps: int, layer: Mixing) -> None:
     def bound(scale: float) -> float:
-        return float(np.abs(rounded(layer.weight * scale)).sum(2).max() * len(layer.sources))
+        return float(np.abs(rounded(layer.weight * scale)).sum(2).max() * (sum(layer.highs) or len(layer.sources)))
 
     scale, neuron = _fitting(layer, [layer.weight], [np.zeros(1)], timesteps, bound)
     out.scales[layer.name] = scale
@@ -212,6 +214,9 @@ def _attention(layer: Attention, timesteps: int) -> SpikingAttention:
     exponent = 0 if decay in (0, DECAY_ONE) else timesteps - 1
 
     def made(e: int) -> Cuba:
+        if layer.neuron.step:
+            return Cuba(DECAY_ONE, decay, max(1, math.floor(counts * 2**e + 1e-6)), SUBTRACT,
+                        max(1, round(layer.neuron.fall / layer.scale * 2**e)), layer.neuron.levels)  # fmt: skip
         vth = max(1, math.ceil(counts * 2**e - 1e-6) - 1)
         return Cuba(DECAY_ONE, decay, vth, SUBTRACT, max(1, round(counts * 2**e))) if layer.neuron.soft else Cuba(DECAY_ONE, decay, vth)
 

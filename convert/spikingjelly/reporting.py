@@ -23,7 +23,7 @@ BATCH = 128
 
 @dataclass
 class LayerReport:
-    """One layer: share of (neuron, timestep) cells that spike in float and in integers, and share of cells that agree.
+    """One layer: share of (neuron, timestep) cells that spike in float and in integers, and share of cells that agree, in value, too.
 
     `alone`: the share that agrees when the layer gets the float net's spikes, so that only its own rounding counts.
     """
@@ -74,15 +74,15 @@ def compare_layers(plan: Plan, graph: Graph, spikes: dict[str, np.ndarray], embe
     by_itself = one_by_one(graph, spikes, embedded)
     rows = []
     for name in plan.layers:
-        theirs, ours = spikes[name].astype(bool), record.spikes[name].astype(bool)
-        shares = theirs.mean(), ours.mean(), (theirs == ours).mean(), (theirs == by_itself[name]).mean()
+        theirs, ours = spikes[name], record.spikes[name]
+        shares = (theirs != 0).mean(), (ours != 0).mean(), (theirs == ours).mean(), (theirs == by_itself[name]).mean()
         rows.append(LayerReport(name, graph.ops[name].kind, ours[0, 0].size, *shares))
     return rows
 
 
 def one_by_one(graph: Graph, spikes: dict[str, np.ndarray], embedded: np.ndarray) -> dict[str, np.ndarray]:
-    """Spikes of each integer layer when the layers before it send the float net's, bool [N, T, positions, channels]."""
-    n, out = len(embedded), {name: np.zeros(s.shape, bool) for name, s in spikes.items()}
+    """Spikes of each integer layer when the layers before it send the float net's, uint8 [N, T, positions, channels]."""
+    n, out = len(embedded), {name: np.zeros_like(s) for name, s in spikes.items()}
     state = {name: op.state(n) for name, op in graph.ops.items()}
     for t in range(graph.timesteps):
         framed = embedded.ndim > 1 + len(graph.input_shape)

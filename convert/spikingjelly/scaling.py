@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from spikegate.synapses.rounding import whole_bias as whole_bias
 from spikegate.synapses.synapse import WEIGHT_MAX, WEIGHT_MIN
 
 GOLDEN = (5**0.5 - 1) / 2
+COARSEST = 16  # mantissas of a threshold whose states are not all whole ones
 
 
 def diffused(weight: np.ndarray) -> np.ndarray:
@@ -48,41 +50,68 @@ def cuba(neuron: FloatNeuron, scale: float, whole: bool = False) -> Cuba:
     """Integer neurons for a threshold of ``scale * drive`` mantissas; `whole`: their states are whole mantissas though they leak."""
     decay = round((1 - neuron.keep) * DECAY_ONE)
     theta = scale * neuron.drive
+    if neuron.step:
+        return Cuba(DECAY_ONE, decay, max(1, math.floor(theta + 1e-6)), SUBTRACT, max(1, round(scale * neuron.fall)), neuron.levels)
     vth = max(1, math.ceil(theta - 1e-6) - 1 if whole or decay in (0, DECAY_ONE) else math.floor(theta + 1e-6))
     return Cuba(DECAY_ONE, decay, vth, SUBTRACT, max(1, round(theta))) if neuron.soft else Cuba(DECAY_ONE, decay, vth)
 
 
 def room(neuron: FloatNeuron, timesteps: int) -> float:
     """Largest input, in mantissas, that cannot overflow the neurons' register."""
-    most = ROOM * (1 << 23 - MANT_SHIFT) - (VTH_MANT_MAX if neuron.soft else 0)
+    most = ROOM * (1 << 23 - MANT_SHIFT) - (int(neuron.soft) + int(neuron.step > 0)) * VTH_MANT_MAX
     return most / cuba(neuron, 1.0).gain(timesteps)
 
 
-def exact_scale(weights: list[np.ndarray], biases: list[np.ndarray], neuron: FloatNeuron, timesteps: int, limit: float) -> float | None:
-    """A scale at which every weight and bias is whole and stays so through the leak's halvings, if there is one.
+def halvings(keep: float) -> int | None:
+    """How many bits below a state's last one a decay adds: n for ``keep = k / 2^n``; None where 12 bits do not hold it."""
+    scaled = keep * DECAY_ONE
+    if scaled != round(scaled):
+        return None
+    whole = int(scaled) or DECAY_ONE
+    return DECAY_ONE.bit_length() - (whole & -whole).bit_length()
 
-    Then ties with the threshold are real (counts of spikes, ternary weights), and they fall as in the float model. A threshold that is
-    subtracted from the voltage must be whole, too.
+
+def unit_of(values: np.ndarray, parts: int = WEIGHT_MAX // 2) -> float | None:
+    """The largest number of which all values are whole multiples, the smallest one up to `parts` times; None if there is none."""
+    used = np.unique(np.abs(values[values != 0]))
+    if not len(used) or used[-1] > used[0] * 2.0**24:
+        return None
+    for n in range(1, parts + 1):
+        steps = used / used[0] * n
+        if np.abs(steps - np.round(steps)).max() < 1e-6:
+            return float(used[0]) / n
+    return None
+
+
+def exact_scale(
+    weights: list[np.ndarray], others: list[np.ndarray], neuron: FloatNeuron, timesteps: int, fits: Callable[[float], bool]
+) -> float | None:
+    """The largest scale that `fits` at which weights (even, 8 bits) and `others` (biases, currents of the host) are whole, if there is one.
+
+    Ties with the threshold are real then (counts of spikes, ternary weights), and they fall as in the float model as long as a state is a
+    whole mantissa: throughout, if the scale leaves room for the leak's halvings in all timesteps. Where it does not, only states that
+    come within one mantissa below the threshold are taken for ties; so the threshold must be `COARSEST` mantissas. A threshold that is
+    subtracted from the voltage is one of the whole numbers.
     """
-    values = np.concatenate([v.ravel() for v in (*weights, *biases, np.full(int(neuron.soft), neuron.drive))])
-    used = np.abs(values[values != 0])
-    if not len(used) or neuron.keep not in (0.5, 1.0):
+    below, subtracted = halvings(neuron.keep), np.full(int(neuron.soft), neuron.fall)
+    unit = unit_of(np.concatenate([v.ravel() for v in (*weights, *others, subtracted)]))
+    if unit is None:
         return None
-    steps = used / used.min()
-    grain = 2 ** (max(1, timesteps - 1) if neuron.keep == 0.5 else 1)
-    heaviest = max(float(np.abs(w).max()) for w in weights) / used.min()
-    if np.abs(steps - np.round(steps)).max() > 1e-6 or grain * heaviest > WEIGHT_MAX:
-        return None
-    scale = grain / used.min()
-    if scale > limit:
-        return None
-    while 2 * scale <= limit and 2 * scale * used.min() * heaviest <= WEIGHT_MAX:
-        scale *= 2
-    return float(scale) if scale * neuron.drive > 1 + 1e-6 else None
+    throughout = math.inf if below is None else below * (timesteps - 1)
+    step = 1 + int(any((np.round(w / unit) % 2 != 0).any() for w in weights))
+    found = None
+    for power in range(VTH_MANT_MAX.bit_length() + 1):
+        scale = step * 2.0**power / unit
+        theta = scale * neuron.drive
+        if theta > VTH_MANT_MAX or any(scale * w.min() < WEIGHT_MIN or scale * w.max() > WEIGHT_MAX for w in weights) or not fits(scale):
+            break
+        if theta > 1 + 1e-6 and (theta >= COARSEST or power + step - 1 >= throughout):
+            found = scale
+    return found
 
 
 def on_threshold(neuron: FloatNeuron, scale: float) -> float:
     """The scale next below at which the float threshold lies right for the strict comparison."""
     leaks = round((1 - neuron.keep) * DECAY_ONE) not in (0, DECAY_ONE)
     mantissas = max(1 if leaks else 2, math.floor(scale * neuron.drive + 1e-9))
-    return (mantissas + (2.0**-MANT_SHIFT if leaks else 0)) / neuron.drive
+    return (mantissas + (2.0**-MANT_SHIFT if leaks and not neuron.step else 0)) / neuron.drive

@@ -151,12 +151,13 @@ class Gated(Node):
 
 @dataclass(eq=False)
 class Logits(Node):
-    """Class scores of a sample (`merged`: of all timesteps) or of each timestep: weights [classes, positions, channels] on a base."""
+    """Class scores of a sample (`merged`: of these `steps`) or of each timestep: weights [classes, positions, channels] on a base."""
 
     base: Node
     weight: Any
     bias: Any
     merged: bool = False
+    steps: tuple[int, ...] = ()
 
 
 @dataclass(eq=False)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from spikegate.convert.spikingjelly.hosting import RawPixels, reach
+from spikegate.convert.spikingjelly.hosting import RawPixels, affine, reach
 from spikegate.convert.spikingjelly.plan import Neurons, Plan, Synapses
-from spikegate.convert.spikingjelly.scaling import BIAS_MAX, beside, best_scale, cuba, integers, on_threshold, room, whole_bias
+from spikegate.convert.spikingjelly.scaling import BIAS_MAX, beside, best_scale, cuba, exact_scale, integers, on_threshold, room, whole_bias
 from spikegate.graph.ir import DeployError, Graph
 from spikegate.neurons.cuba import VTH_MANT_MAX
 from spikegate.ops.current import Current
@@ -27,10 +27,14 @@ LEAST = 1 / 16  # share of the register that host currents may take whatever the
 
 @dataclass
 class Fed:
-    """Neurons linked by host currents that they share. `maps` and `branches`: synapses from the image and from spikes, each once."""
+    """Neurons linked by host currents that they share. `maps` and `branches`: synapses from the image and from spikes, each once.
+
+    `whole`: at this scale their states are whole mantissas, whatever the image.
+    """
 
     readers: list[Neurons] = field(default_factory=list)
     scale: float = 0.0
+    whole: bool = False
 
     @property
     def inputs(self) -> list[Synapses]:
@@ -83,9 +87,18 @@ def choose_scales(groups: list[Fed], pixels: RawPixels, timesteps: int) -> int:
         _fit(g, pixels, timesteps, host_range)
     for g in groups:
         if g.first:
-            drive = max(r.neuron.drive for r in g.readers)
-            g.scale = on_threshold(g.readers[0].neuron, min(VTH_MANT_MAX / drive, host_range / max(g.most(pixels), 1e-12)))
+            _fit_first(g, pixels, timesteps, host_range)
     return max(NARROWEST, *(int(g.scale * g.most(pixels)) + 1 for g in groups))
+
+
+def _fit_first(g: Fed, pixels: RawPixels, timesteps: int, host_range: float) -> None:
+    """The scale of neurons that read the image alone: one that keeps their states whole, if there is one."""
+    neuron, drive = g.readers[0].neuron, max(r.neuron.drive for r in g.readers)
+    limit = min(VTH_MANT_MAX / drive, host_range / max(g.most(pixels), 1e-12))
+    exact = None
+    if all(r.neuron == neuron for r in g.readers):
+        exact = exact_scale([], [v for s in g.maps for v in affine(s, pixels)], neuron, timesteps, lambda scale: scale <= limit)
+    g.scale, g.whole = exact or on_threshold(neuron, limit), exact is not None
 
 
 def _fit(g: Fed, pixels: RawPixels, timesteps: int, host_range: float) -> None:
@@ -114,7 +127,7 @@ def _fit(g: Fed, pixels: RawPixels, timesteps: int, host_range: float) -> None:
 def _bound(s: Synapses, scale: float) -> float:
     """Largest |current| of a branch of spikes."""
     rows, bias = integers(s, scale).reshape(len(s.weight), -1), whole_bias(s.bias * scale)
-    above, below = (np.maximum(sign * rows, 0).sum(1) * len(s.sources) + sign * bias for sign in (1, -1))
+    above, below = (np.maximum(sign * rows, 0).sum(1) * s.high + sign * bias for sign in (1, -1))
     return float(max(above.max(), below.max(), 0))
 
 
@@ -128,7 +141,7 @@ class FedOps:
 
     def add(self, graph: Graph, layer: Neurons) -> None:
         group = self.of[layer.name]
-        neuron = cuba(layer.neuron, group.scale)
+        neuron = cuba(layer.neuron, group.scale, group.whole)
         held = [self.replays[id(s)] for s in layer.inputs if s.from_image]
         if all(s.from_image for s in layer.inputs):
             graph.add(layer.name, Lif(layer.shape, neuron), x=held)

@@ -13,16 +13,20 @@ from spikegate.convert.spikingjelly.plan import Refused, Synapses
 from spikegate.convert.spikingjelly.reading import NEURONS_BETWEEN, fed_by, kind_of, seen
 from spikegate.convert.spikingjelly.signals import Beside, Complement, Current, Image, Logits, Met, Node, Reduced, Signal, Spikes, numbers
 
-ALL_STEPS = "take the sum or mean over all timesteps, each with the same weight, and train again: the chip's class sums add up all of them"
+ALL_STEPS = "take the sum or mean over the timesteps that count, each with the same weight, and train again: the chip's class sums add up"
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What rows of features take: `cells` [features, members] of the map in one timestep, whether summed over time, the map of each row."""
+    """What rows of features take: `cells` [features, members] of the map in one timestep, whether summed over time, the map of each row.
+
+    Of rows that are summed over time `which` is the sample, and `steps` are the timesteps that are summed, from 0.
+    """
 
     cells: torch.Tensor
     merged: bool
     which: torch.Tensor
+    steps: tuple[int, ...] = ()
 
     def spread(self, weight: np.ndarray, size: int) -> np.ndarray:
         """Weights [out, features] on the features as weights [out, size] on the map."""
@@ -33,7 +37,7 @@ class Rows:
         return out.numpy().T
 
 
-def rows_of(ids: torch.Tensor, size: int, batch: int, timesteps: int) -> Rows:
+def rows_of(ids: torch.Tensor, size: int, batch: int) -> Rows:
     """What rows of features [R, K, M] sum of maps of `size`.
 
     Raises Refused where the rows differ in what they take, mix samples, or weigh the timesteps differently.
@@ -48,15 +52,13 @@ def rows_of(ids: torch.Tensor, size: int, batch: int, timesteps: int) -> Rows:
         raise Refused("its rows take different timesteps", ALL_STEPS)
     features = torch.arange(ids.shape[1]).reshape(-1, 1).expand_as(inside[0])
     steps, first = torch.unique(time[0]), time[0]
-    if len(steps) != timesteps:
-        raise Refused(f"reads {len(steps)} of {timesteps} timesteps", ALL_STEPS)
     taken = [(features * size + inside[0])[first == t].sort().values for t in steps]
     if not all(torch.equal(t, taken[0]) for t in taken):
         raise Refused("weighs the timesteps differently", ALL_STEPS)
     at = first == steps[0]
     if not bool((at.sum(1) == at.sum(1)[0]).all()):
         raise Refused("its features sum different numbers of elements", ALL_STEPS)
-    return Rows(inside[0][at].reshape(ids.shape[1], -1), True, which[:, 0, 0])
+    return Rows(inside[0][at].reshape(ids.shape[1], -1), True, sample[:, 0, 0], tuple(steps.tolist()))
 
 
 def members(x: Signal) -> tuple[torch.Tensor, Node, float]:
@@ -80,14 +82,14 @@ def linear(reader: Any, x: Signal, weight: np.ndarray, bias: np.ndarray | None) 
     base = met(reader, Signal(base, ids)).node
     if not isinstance(base, Spikes | Current | Image | Beside):
         raise Refused(f"takes {kind_of(base)}", NEURONS_BETWEEN)
-    rows = rows_of(ids.reshape(-1, *ids.shape[-2:]), base.size, reader.batch, reader.timesteps)
+    rows = rows_of(ids.reshape(-1, *ids.shape[-2:]), base.size, reader.batch)
     whole = rows.spread(weight * scale, base.size)
     lead = (*index.shape[:-1], 1)
     if rows.merged or isinstance(base, Current):
         maps = whole.reshape(out, base.positions, base.channels)
         steps = reader.timesteps if rows.merged else 1  # a bias counts once in a mean over time
-        logits = Logits(1, out, (1, 1), base, maps, bias / steps, rows.merged)
-        where = (rows.which % reader.batch if rows.merged else rows.which).reshape(lead)
+        logits = Logits(1, out, (1, 1), base, maps, bias / steps, rows.merged, rows.steps)
+        where = rows.which.reshape(lead)
         return Signal(logits, where * out + torch.arange(out))
     kernel = np.ascontiguousarray(whole.reshape(out, *base.grid, base.channels).transpose(0, 3, 1, 2))
     fed = fed_by(base, kernel, bias)

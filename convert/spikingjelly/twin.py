@@ -244,6 +244,11 @@ def _route(op: Any, name: str, inputs: Inputs, state: Any, held: Any) -> torch.T
     return F.pad(y, (op.at, op.channels - op.at - y.shape[-1]))
 
 
+def _window(op: Any, name: str, inputs: Inputs, state: Any, held: Any) -> torch.Tensor:
+    t = state[name] = state.get(name, 0) + 1
+    return _total(inputs["x"]) * float(op.mask[t - 1])
+
+
 def _exit(op: Any, name: str, inputs: Inputs, state: Any, held: Any) -> torch.Tensor:
     return inputs["logits"][0].argmax(1).float()
 
@@ -252,4 +257,5 @@ RUN: dict[str, Any] = {
     "conv": _conv, "current": _current, "lif": _lif, "membrane": _lif, "inject": _inject, "max_pool": _max_pool, "sdsa": _sdsa,
     "spiking_attention": _attention, "qk_channel_gate": _channel_gate, "qk_token_gate": _token_gate, "readout": _readout,
     "exit_gate": _exit, "route": _route, "token_mix": _token_mix,
+    "step_window": _window,
 }  # fmt: skip

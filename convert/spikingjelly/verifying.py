@@ -95,6 +95,12 @@ def _differing(drive: torch.Tensor, theirs: torch.Tensor, neuron: FloatNeuron | 
     near = NEAR * (neuron.threshold + neuron.gain * float(drive.abs().max()))
     for x, fired in zip(drive, theirs):
         v = neuron.keep * v + neuron.gain * x
+        if neuron.step:
+            level = v / neuron.step - 0.5
+            clear = (level - level.round()).abs() * neuron.step > near
+            wrong += int((((v / neuron.step).round().clamp(0, neuron.levels) != fired) & clear).sum())
+            v = v - neuron.step * fired
+            continue
         wrong += int((((v >= neuron.threshold).double() != fired) & ((v - neuron.threshold).abs() > near)).sum())
         v = v - neuron.threshold * fired if neuron.soft else v * (1 - fired)
     return wrong
@@ -104,7 +110,8 @@ def _scores(plan: Plan, maps: Maps, steps: int, n: int) -> torch.Tensor:
     assert plan.head is not None
     total = torch.zeros(n, len(plan.head.bias), dtype=torch.float64) + steps * torch.from_numpy(plan.head.bias)
     for p in plan.head.parts:
-        x = sum(maps[name] for name in p.sources).unflatten(0, (steps, n)).sum(0)  # type: ignore[union-attr]
+        x = sum(maps[name] for name in p.sources).unflatten(0, (steps, n))  # type: ignore[union-attr]
+        x = x[list(plan.head.steps or range(steps))].sum(0)
         total += torch.einsum("kpc,ncp->nk", torch.from_numpy(p.weight), x.flatten(2))
     if plan.head.image is not None:
         total += steps * _product(plan.head.image, maps)[:n].flatten(1)

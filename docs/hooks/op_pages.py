@@ -17,7 +17,7 @@ GROUPS = {
     "Halting, merging, masks, exits": (
         "token_gate", "rectangle_gate", "contrast_gate", "token_merge", "token_move", "relay", "timestep_gate", "exit_gate",
     ),
-    "Input and output": ("inject", "route", "readout"),
+    "Input and output": ("inject", "route", "step_window", "readout"),
 }
 OTHERS = "Layers of foreign NetX files"
 HEAD = """# Ops, from the registry

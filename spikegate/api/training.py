@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,13 +11,16 @@ from spikegate.api.paths import as_path
 from spikegate.command.extras import needs
 
 
-def fit(settings: str | Path | dict[str, Any], output: str | Path | None = None) -> Path:
-    """Train as ``spikegate train`` does; returns the run folder.
+def fit(settings: str | Path | dict[str, Any], output: str | Path | None = None, *,
+        progress: Callable[[dict[str, Any]], None] | None = None) -> Path:
+    """Train as ``spikegate train`` does, without a word; returns the run folder.
 
     Parameters
     ----------
     settings : a YAML file (see conf/), or the same as nested mappings: ``{"model": {"name": "stas"}, "train": {"epochs": 2}}``
     output : run folder to write; None: that of the settings, or the next free one under runs/
+    progress : called after each epoch with its metrics: ``epoch``, ``phase``, ``loss``, ``train_accuracy``, ``validation_accuracy``,
+        ``mean_tokens``, ``mean_timesteps``, ``seconds`` and more, as metrics.json keeps them
 
     Raises
     ------
@@ -30,9 +34,11 @@ def fit(settings: str | Path | dict[str, Any], output: str | Path | None = None)
         values = {**values, "output": str(output)}
     config = from_mapping(values, where)
     with needs("fit"):
+        from rich.console import Console
+
         from spikegate.train.loop import fit as run
 
-        return run(config)
+        return run(config, Console(quiet=True), progress)
 
 
 def export(run: str | Path, output: str | Path | None = None, *, exit_drop: float | None = None, exit_risk: float | None = None,

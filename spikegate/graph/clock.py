@@ -13,7 +13,7 @@ def clock_problems(ops: Mapping[str, Any], edges: Iterable[Any], timesteps: int)
     fed = {(e.target, e.slot): e.source for e in edges}
     ends = {fed.get((n, "alive")) for n, op in ops.items() if op.kind == "exit_gate"}
     for name, op in ops.items():
-        given = len(op.mask) if op.kind == "timestep_gate" else getattr(op, "timesteps", timesteps)
+        given = len(op.mask) if op.kind in ("timestep_gate", "step_window") else getattr(op, "timesteps", timesteps)
         if given != timesteps:
             yield name, f"is made for {given} timesteps, the net runs {timesteps}", HINT
         after = fed.get((name, "after")) if op.kind == "readout" else None

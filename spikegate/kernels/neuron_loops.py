@@ -55,33 +55,42 @@ def leaky(current, u, v, span, bias, i_decay, v_decay, rule, exponent, up, limit
 
 @compiled
 def rectified(current, sigma, span, bias, act):
-    """Sums over time and ``max(0, sum + bias)`` of `neurons.sigma_delta.SigmaDelta`; `act` int64 [samples * span, positions, n]."""
+    """Sums over time and ``max(0, sum + bias)`` of `neurons.sigma_delta.SigmaDelta`; `act` int64 [samples * span, positions, n].
+    Returns whether a sum left its 32 bits."""
     rows, positions, n = current.shape
+    left = False
     for m in range(rows):
         a = m // span
         for p in range(positions):
             q = p if len(bias) > 1 else 0
             for c in range(n):
                 total = np.int64(sigma[a, p, c]) + np.int64(current[m, p, c])
+                left |= total >= 1 << 31 or total < -(1 << 31)
                 sigma[a, p, c] = total
                 act[m, p, c] = max(total + bias[q, c], 0)
+    return left
 
 
 @compiled
 def delta(act, last, residue, span, threshold, down, out, fired):
-    """Changes that sigma-delta neurons send, ``spikegate.neurons.sigma_delta._Delta.encode`` over timesteps."""
+    """Changes that sigma-delta neurons send, ``spikegate.neurons.sigma_delta._Delta.encode`` over timesteps.
+    Returns whether a register or an event left its 32 bits."""
     rows, positions, n = act.shape
+    left = False
     for m in range(rows):
         a, count = m // span, 0
         for p in range(positions):
             for c in range(n):
                 change = act[m, p, c] - np.int64(last[a, p, c]) + np.int64(residue[a, p, c])
                 sent = change if abs(change) >= threshold else np.int64(0)
+                for value in (act[m, p, c], change - sent, sent >> down):
+                    left |= value >= 1 << 31 or value < -(1 << 31)
                 residue[a, p, c] = change - sent
                 last[a, p, c] = act[m, p, c]
                 out[m, p, c] = sent >> down
                 count += out[m, p, c] != 0
         fired[m] = count
+    return left
 
 
 @compiled

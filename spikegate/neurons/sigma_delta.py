@@ -6,15 +6,31 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from spikegate.graph.ir import Payload
+from spikegate.graph.ir import DeployError, Payload
 from spikegate.kernels import neuron_loops
 from spikegate.neurons.base import GRADED, Neuron, channels_last, each_place, neuron, scaled
 
 STATE_EXP = 6  # state bits below an event's lowest bit
+WORD = 1 << 31
+
+
+def held(value: np.ndarray) -> np.ndarray:
+    """The values, if each fits a register of 32 bits; else a DeployError."""
+    if value.size and (value.max() >= WORD or value.min() < -WORD):
+        too_large()
+    return value
+
+
+def too_large() -> None:
+    """The one error of sums and changes that leave 32 bits: nothing is cut."""
+    raise DeployError("sigma-delta neurons", "a sum of changes leaves its 32 bits", "scale the input, the weights or spike_exp down")
 
 
 class _Delta(Neuron):
-    """Encoding that both senders share: act, residue and an event where the change reaches the threshold."""
+    """Encoding that both senders share: act, residue and an event where the change reaches the threshold.
+
+    Registers have 32 bits, as lava's. What leaves them is a DeployError.
+    """
 
     vth: int
     spike_exp: int
@@ -26,16 +42,16 @@ class _Delta(Neuron):
     def encode(self, state: dict[str, np.ndarray], act: np.ndarray) -> np.ndarray:
         delta = act - state["act"] + state["residue"]
         sent = np.where(np.abs(delta) >= self.vth << (self.spike_exp + STATE_EXP), delta, 0)
-        state["residue"][...] = delta - sent
-        state["act"][...] = act
-        return (sent >> STATE_EXP).astype(np.int32)
-
+        state["residue"][...] = held(delta - sent)
+        state["act"][...] = held(act)
+        return held(sent >> STATE_EXP).astype(np.int32)
 
     def encoded(self, state: dict[str, np.ndarray], act: np.ndarray, span: int) -> tuple[np.ndarray, np.ndarray]:
         """`encode` over timesteps: outputs like `act` [samples * span, positions, n] and how many are not 0 in each row."""
         out, fired = np.empty(act.shape, np.int32), np.empty(len(act), np.int64)
         last, residue = channels_last(state["act"]), channels_last(state["residue"])
-        neuron_loops.delta(act, last, residue, span, self.vth << (self.spike_exp + STATE_EXP), STATE_EXP, out, fired)
+        if neuron_loops.delta(act, last, residue, span, self.vth << (self.spike_exp + STATE_EXP), STATE_EXP, out, fired):
+            too_large()
         return out, fired
 
 
@@ -58,7 +74,6 @@ class Delta(_Delta):
         shift = self.spike_exp + STATE_EXP
         total = scaled(current, shift - fine) if shift >= fine else current >> (fine - shift)
         return self.encode(state, total + (np.asarray(bias, np.int64) << shift))
-
 
     def steps(self, state: dict[str, np.ndarray], current: Any, bias: Any, span: int, fine: int = 0) -> tuple[np.ndarray, np.ndarray]:
         shift = self.spike_exp + STATE_EXP
@@ -83,14 +98,14 @@ class SigmaDelta(_Delta):
     spike_exp: int = 6
 
     def step(self, state: dict[str, np.ndarray], current: Any, bias: Any, fine: int = 0) -> np.ndarray:
-        state["sigma"][...] = sigma = state["sigma"] + scaled(current, 0)
+        state["sigma"][...] = sigma = held(state["sigma"] + scaled(current, 0))
         return self.encode(state, np.maximum(sigma + (np.asarray(bias, np.int64) << (self.spike_exp + STATE_EXP)), 0))
-
 
     def steps(self, state: dict[str, np.ndarray], current: Any, bias: Any, span: int, fine: int = 0) -> tuple[np.ndarray, np.ndarray]:
         x, sigma = channels_last(current), channels_last(state["sigma"])
         act = np.empty(x.shape, np.int64)
-        neuron_loops.rectified(x, sigma, span, each_place(bias, x.shape[2]) << (self.spike_exp + STATE_EXP), act)
+        if neuron_loops.rectified(x, sigma, span, each_place(bias, x.shape[2]) << (self.spike_exp + STATE_EXP), act):
+            too_large()
         out, fired = self.encoded(state, act, span)
         return out.reshape(current.shape), fired
 
@@ -107,7 +122,7 @@ class Sigma(Neuron):
         return Payload(-(1 << 31), (1 << 31) - 1)
 
     def step(self, state: dict[str, np.ndarray], current: Any, bias: Any, fine: int = 0) -> np.ndarray:
-        state["sigma"][...] = state["sigma"] + scaled(current, 0)
+        state["sigma"][...] = held(state["sigma"] + scaled(current, 0))
         return state["sigma"].copy()
 
 
@@ -122,4 +137,4 @@ class Passive(Neuron):
         return Payload(-(1 << 31), (1 << 31) - 1)
 
     def step(self, state: dict[str, np.ndarray], current: Any, bias: Any, fine: int = 0) -> np.ndarray:
-        return (scaled(current, 0) + np.asarray(bias, np.int64)).astype(np.int32)
+        return held(scaled(current, 0) + np.asarray(bias, np.int64)).astype(np.int32)

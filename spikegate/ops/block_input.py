@@ -30,6 +30,7 @@ from spikegate.neurons.cuba import MANT_SHIFT
 from spikegate.neurons.leaky import Leaky
 from spikegate.neurons.sigma_delta import Delta
 
+DRIVE = 1 << 48  # what neurons shift up by spike_exp stays below 2^63
 
 @register
 class BlockInput(Op):
@@ -73,6 +74,9 @@ class BlockInput(Op):
         yield from self.neuron.problems(self.out_shape[-1])
         if self.neuron.complex:
             yield "resonators as input neurons", "SLAYER cannot run this either: their input is complex"
+        reach = max((max(abs(p.low), abs(p.high)) for p in payloads.get("x", [])), default=0)
+        if abs(self.weight) * reach + (abs(self.bias) << MANT_SHIFT) >= DRIVE:
+            yield f"weight {self.weight} and bias {self.bias} for inputs up to {reach}", "scale the transform or the input down"
         for shape in shapes.get("x", []):
             if shape != self.out_shape:
                 yield f"input has shape {shape}, the neurons {self.out_shape}", "they are fed one to one"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from spikegate.errors import DeployError
@@ -18,6 +21,7 @@ TEXT_BYTES = 16 << 20  # of one dataset or attribute
 ATTRIBUTES = 1_000  # of one object
 NEURONS = 1 << 23  # of one op; the published nets have 1.6 million in all
 JSON_BYTES = 64 << 20  # manifest.json and its like
+BESIDES = 256 << 20  # bytes that libraries may take beside a file's arrays
 
 
 def allowed(size: int) -> int:
@@ -35,6 +39,25 @@ def check_bytes(where: str, claimed: int, size: int) -> None:
     if claimed > allowed(size):
         what = f"would take {claimed / 2**20:,.0f} MiB of memory, the file has {size / 2**20:,.1f}"
         raise DeployError(where, what, f"the file is damaged or foreign; if it is yours, allow more by {VARIABLE} (in MiB)")
+
+
+@contextmanager
+def bounded(size: int) -> Iterator[None]:
+    """While a library looks through a file of `size` bytes, the process gets no more memory than `allowed` and a little: a damaged size
+    that the library believes then fails, where it would fill the machine."""
+    pages = Path("/proc/self/statm")
+    if not pages.exists():
+        yield
+        return
+    taken = int(pages.read_text().split()[0]) * resource.getpagesize()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = taken + allowed(size) + BESIDES
+    ends = [n for n in (soft, hard) if n != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min([wanted, *ends]), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def file_size(path: Path, hint: str) -> int:

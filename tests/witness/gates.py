@@ -106,6 +106,12 @@ def token_move(f: Fields, state: State, slots: Slots, t: int) -> Result:
     return y, {"spike_in": arrived, "synop": arrived, "neuron_update": moving * f["channels"], "spike_out": nz([y])}
 
 
+def step_window(f: Fields, state: State, slots: Slots, t: int) -> Result:
+    y = sum(slots["x"]) if f["mask"][t - 1] else np.zeros(f["shape"], np.int64)
+    arrived = nz(slots["x"])
+    return y, {"spike_in": arrived, "synop": arrived, "neuron_update": y.size, "spike_out": nz([y])}
+
+
 def relay(f: Fields, state: State, slots: Slots, t: int) -> Result:
     tokens, channels = (int(n) for n in f["shape"])
     lives = living(slots, tokens)

@@ -60,7 +60,7 @@ def _padding(group: h5py.Group, where: str) -> Padding:
 def kind_of(group: h5py.Group) -> str:
     """The text in its dataset ``type``; a DeployError where there is none."""
     data = group.get("type") if isinstance(group, h5py.Group) else None
-    value = np.asarray(data[()]) if isinstance(data, h5py.Dataset) else np.zeros(0)
+    value = np.asarray(data[()]) if isinstance(data, h5py.Dataset) and data.size == 1 else np.zeros(0)
     if value.size != 1 or value.dtype.kind not in "SO":
         raise DeployError(f"{group.file.filename}:{group.name.strip('/')}", "has no type", "the file is damaged; export it again")
     kind = value.flat[0]

@@ -14,7 +14,8 @@ from spikegate.formats.nir.reading import FIELDS, Flat
 def whole_pair(name: str, what: str, value: Any, least: int) -> tuple[int, int]:
     """(rows, columns) of a size in a file."""
     given = np.asarray(value)
-    if given.size not in (1, 2) or given.dtype.kind not in "iuf" or (given != np.round(given)).any() or (given < least).any():
+    whole = given.dtype.kind in "iuf" and np.isfinite(given).all() and (given == np.round(given)).all()
+    if given.size not in (1, 2) or not whole or (given < least).any():
         raise DeployError(name, f"{what} is {given.tolist()}", f"give one or two whole numbers of at least {least}")
     rows, columns = np.broadcast_to(given.ravel(), 2)
     return int(rows), int(columns)
