@@ -180,11 +180,7 @@ class TallBlock(Block):
         return self.out_grid[0] * self.out_grid[1], self.channels
 
     def problems(self, shapes: Shapes, payloads: Payloads) -> Problems:
-        """Those of a block, more than one kernel, and rows that do not split into channels."""
-        for w in (self.weight, self.weight_imag):
-            if w.size and w.shape[:2] != (1, 1):
-                yield f"weights of shape {w.shape} are several kernels", "give one for all channels, [1, 1, rows, columns]"
-                return
+        """Those of a block, and rows that do not split into channels."""
         yield from super().problems(shapes, payloads)
         rows = self.synapses[0].out_grid[0]
         if rows % self.channels:
