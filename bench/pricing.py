@@ -23,7 +23,7 @@ import tyro
 from spikegate.command import cli
 from spikegate.graph.ir import DeployError
 
-SECONDS, GB, SHARE = 60, 8, 0.15
+SECONDS, GB, SHARE = 60, 8, 0.10
 PAPER, PAPER_IMAGES = "spikformer-4-384", 32
 
 
@@ -31,9 +31,10 @@ PAPER, PAPER_IMAGES = "spikformer-4-384", 32
 class Args:
     """Pricing starts after the run: in each round a new process reads net and events, and writes all figures by all cost tables."""
 
-    nets: Annotated[tuple[str, ...], tyro.conf.Positional] = ("stas-fashion", "spikformer-fashion", PAPER)
-    """Nets whose recording is timed: of the zoo, or the one of published size."""
-    images: int = 4096
+    nets: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Nets whose recording is timed: of the zoo, or the one of published size, which is priced, too; all if left out. Others keep
+    their figures."""
+    images: int = 2048
     """Images of a round of a zoo net; the net of published size takes 32."""
     repeats: int = 5
     """Turns."""
@@ -49,16 +50,20 @@ def main() -> None:
     if min(args.images, args.repeats) < 1:
         raise DeployError("--repeats", "a count is less than 1", "give at least 1")
     from bench import interleaved, zoo_nets
+    from spikegate.command import runs
 
-    loaded = {n: None if n == PAPER else zoo_nets.load(n, args.images) for n in args.nets}
-    with tempfile.TemporaryDirectory() as scratch:
-        interleaved.progress(f"{PAPER}: run, then priced and placed")
-        graph, x = paper(Path(scratch))
-        rows = {"pricing": pricing(Path(scratch), args.repeats), "recording": {}}
-        for name in args.nets:
-            interleaved.progress(f"{name}: recorded and not")
-            net = loaded[name]
-            rows["recording"][name] = recording(graph, lambda: x, args.repeats) if net is None else of_zoo(net, args.repeats)
+    nets = args.nets or (*runs.zoo_names(), PAPER)
+    loaded = {n: zoo_nets.load(n, args.images) for n in nets if n != PAPER}
+    rows = kept(args.output or interleaved.RESULTS / "pricing.json")
+    if PAPER in nets or "pricing" not in rows:
+        with tempfile.TemporaryDirectory() as scratch:
+            interleaved.progress(f"{PAPER}: run, then priced and placed; recorded and not")
+            graph, x = paper(Path(scratch))
+            rows["pricing"] = pricing(Path(scratch), args.repeats)
+            rows["recording"][PAPER] = recording(graph, lambda: x, args.repeats)
+    for name, net in loaded.items():
+        interleaved.progress(f"{name}: recorded and not")
+        rows["recording"][name] = of_zoo(net, args.repeats)
     found = rows | {"repeats": args.repeats, "machine": interleaved.machine("processor"), "targets": targets(rows)}
     path = interleaved.keep("pricing", None, found, args.output)
     if args.json:
@@ -75,6 +80,16 @@ def main() -> None:
     interleaved.show_targets(found["targets"])
     interleaved.show_machine(found)
     cli.console.print(f"written: {path}", markup=False, soft_wrap=True)
+
+
+def kept(path: Path) -> dict[str, Any]:
+    """What was measured before on this processor with these versions; nothing of any other."""
+    from bench import interleaved
+
+    old = json.loads(path.read_text()) if path.is_file() else {}
+    here, there = interleaved.machine("processor"), old.get("machine", {})
+    same = all(there.get(k) == v for k, v in here.items() if k != "load")
+    return {k: old[k] for k in ("pricing", "recording")} if same else {"recording": {}}
 
 
 def targets(rows: dict[str, Any]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ Each entry builds or loads one net as its framework does, with weights drawn fro
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,25 +90,51 @@ def spikingjelly() -> list[Entry]:
         "ms_resnet.ms_resnet18": lambda: ms_resnet.ms_resnet18(T=T, num_classes=10),
     }
     found += [Entry("spikingjelly", f"model.{n}", multi(make), small) for n, make in zoo.items()]
-    return [*tutorials(multi), *reversed(found)]  # the small ones first
+    return [*tutorials(multi), *checkpoints(), *reversed(found)]  # the small ones first
+
+
+def checkpoints() -> list[Entry]:
+    """State dicts with the key names of authors' repositories and weights drawn here: stand-ins, the files themselves were not at hand."""
+    from spikingjelly.activation_based import neuron
+    from spikingjelly.activation_based.model import sew_resnet
+
+    from spikegate.convert.spikingjelly.published import build
+
+    def sew(make: Callable[..., nn.Module]) -> nn.Module:
+        state = {}
+        for key, value in lively(make(cnf="ADD", spiking_neuron=neuron.IFNode, num_classes=10)).state_dict().items():
+            key = re.sub(r"^(layer\d\.\d+)\.conv(\d)\.", r"\1.conv\2.module.0.", key)
+            key = re.sub(r"^(layer\d\.\d+)\.bn(\d)\.", r"\1.conv\2.module.1.", key)
+            state[re.sub(r"^(layer\d\.\d+\.downsample)\.(\d)\.", r"\1.0.module.\2.", key)] = value
+        return build(state, timesteps=T)
+
+    def marked(key: str) -> nn.Module:
+        return build({key: torch.zeros(8, 8, 1)})
+
+    nets: dict[str, Callable[[], nn.Module]] = {
+        "SEW-ResNet-18": lambda: sew(sew_resnet.sew_resnet18), "SEW-ResNet-50": lambda: sew(sew_resnet.sew_resnet50),
+        "Spike-driven Transformer": lambda: marked("block.0.attn.talking_heads.weight"),
+        "MS-ResNet": lambda: marked("conv2_x.0.residual_function.1.weight"),
+    }  # fmt: skip
+    return [Entry("spikingjelly", f"published keys: {name}", make, (3, 32, 32)) for name, make in nets.items()]
 
 
 def tutorials(multi: Callable[[Callable[[], nn.Module]], Callable[[], nn.Module]]) -> list[Entry]:
     """The nets of SpikingJelly's documentation, and checkpoints of its clock_driven time, whose keys they keep."""
     from spikingjelly.activation_based import layer, neuron, surrogate
 
-    at = surrogate.ATan()
+    at, levels = surrogate.ATan(), surrogate.MultiLevelSpikeCount(4)
 
     def first() -> nn.Module:
         return nn.Sequential(layer.Flatten(), layer.Linear(28 * 28, 10, bias=False), neuron.LIFNode(tau=2.0, surrogate_function=at))
 
-    def csnn(node: Callable[..., nn.Module] = neuron.IFNode, **more: Any) -> nn.Module:
-        c = 16
+    def csnn(node: Callable[..., nn.Module] = neuron.IFNode, pool: Callable[..., nn.Module] = layer.MaxPool2d, **more: Any) -> nn.Module:
+        c, more = 16, {"surrogate_function": at, **more}
         return nn.Sequential(
-            layer.Conv2d(1, c, 3, padding=1, bias=False), layer.BatchNorm2d(c), node(surrogate_function=at, **more), layer.MaxPool2d(2, 2),
-            layer.Conv2d(c, c, 3, padding=1, bias=False), layer.BatchNorm2d(c), node(surrogate_function=at, **more), layer.MaxPool2d(2, 2),
-            layer.Flatten(), layer.Linear(c * 49, c * 16, bias=False), node(surrogate_function=at, **more),
-            layer.Linear(c * 16, 10, bias=False), node(surrogate_function=at, **more),
+            layer.Conv2d(1, c, 3, padding=1, bias=False), layer.BatchNorm2d(c), node(**more), pool(2, 2),
+            layer.Conv2d(c, c, 3, padding=1, bias=False), layer.BatchNorm2d(c), node(**more), pool(2, 2),
+            layer.Flatten(), layer.Linear(c * 49, c * 16, bias=False), node(**more),
+            layer.Linear(c * 16, 10, bias=False), node(**more),
         )  # fmt: skip
 
     def clock_driven(wrap: str) -> nn.Module:
@@ -121,6 +148,8 @@ def tutorials(multi: Callable[[Callable[[], nn.Module]], Callable[[], nn.Module]
         "tutorial: lif_fc_mnist": first, "tutorial: conv_fashion_mnist": csnn,
         "tutorial: conv_fashion_mnist, soft reset": lambda: csnn(v_reset=None),
         "tutorial: conv_fashion_mnist, ParametricLIFNode": lambda: csnn(neuron.ParametricLIFNode),
+        "neuron.ILIFNode in that net, average pools": lambda: csnn(neuron.ILIFNode, layer.AvgPool2d, surrogate_function=levels),
+        "neuron.ILIFNode in that net": lambda: csnn(neuron.ILIFNode, surrogate_function=levels),
         "neuron.KLIFNode in that net": lambda: csnn(neuron.KLIFNode), "neuron.QIFNode in that net": lambda: csnn(neuron.QIFNode),
         "clock_driven checkpoint of that net": lambda: clock_driven(""),
         "clock_driven checkpoint, DataParallel": lambda: clock_driven("module."),

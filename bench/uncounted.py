@@ -27,9 +27,9 @@ from spikegate.neurons import cuba
 from spikegate.ops import spiking_attention
 from spikegate.synapses import taps
 
-COUNTING = re.compile(r"^(\s*)(?:steps|bits|total|lives) \+= .*$", re.M)  # variables that only count
-LINES = {"scatter": 3, "gather": 2, "coincidences": 7, "instructions": 0, "interpreter": 0}  # where they stand
-USERS = {"scatter": (recorder, signals, taps), "gather": (cuba, signals, taps), "coincidences": (spiking_attention,)}
+COUNTING = re.compile(r"^(\s*)(?:steps|bits|total|lives) [+-]= .*$", re.M)  # variables that only count
+LINES = {"scatter": 4, "gather": 5, "coincidences": 7, "instructions": 0, "interpreter": 0}  # where they stand
+USERS = {"scatter": (signals, taps), "gather": (cuba, signals, taps), "coincidences": (spiking_attention,)}
 TALLIES = ("magnitudes", "weighted", "nonzeros", "sums", "alive_tokens")  # functions of counting.py that only count
 
 
@@ -57,7 +57,7 @@ def _kernels() -> dict[str, ModuleType]:
         found_modules = {name: importlib.import_module(f"{package.name}.{name}") for name in LINES}
     finally:
         sys.path.remove(str(folder))
-    found_modules["scatter"].count = found_modules["scatter"].active = lambda *_: None  # type: ignore[attr-defined]
+    found_modules["scatter"].count = lambda *_: None  # type: ignore[attr-defined]
     return found_modules
 
 

@@ -25,6 +25,9 @@ class DeployError(Exception):
         self.where, self.problem, self.hint = (shown(text) for text in (where, problem, hint))
         super().__init__(f"{self.where}: {self.problem}\n  hint: {self.hint}")
 
+    def __reduce__(self) -> tuple[type[DeployError], tuple[str, str, str]]:
+        return type(self), (self.where, self.problem, self.hint)  # so that it comes whole out of a worker process
+
 
 def escaped(text: object) -> str:
     """A text that may come from a file, fit for a terminal: printable characters, tabs and line ends alone."""

@@ -66,7 +66,7 @@ def test_a_transform_beyond_64_bits_is_refused():
 def test_several_kernels_for_one_tall_map_are_refused(cls, shape):
     graph = Graph(timesteps=2, input_shape=(24, 3), input_payload=Payload(0, 1))
     graph.add("pool", cls(np.full(shape, 64, np.int32), NONE, np.zeros(1, np.int32), (6, 4), 3, (2, 2)), x="input")
-    with pytest.raises(DeployError, match=r"needs \[1, 1, kh, kw\]"):
+    with pytest.raises(DeployError, match=r"weight has shape .*, needs \[1, 1, kh, kw\]"):
         graph.check()
 
 
@@ -144,7 +144,7 @@ def test_collections_that_overlap_are_refused_in_time(tmp_path):
 
 
 def test_a_collection_across_two_pieces_is_seen(tmp_path, monkeypatch):
-    monkeypatch.setattr("spikegate.reading.heaps.PIECE", 64)
+    monkeypatch.setattr("spikegate.reading.pieces.PIECE", 64)
     for before in range(50, 70):
         path = tmp_path / "m.net"
         path.write_bytes(bytes(before) + heap(4, 1 << 40))

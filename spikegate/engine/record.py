@@ -104,16 +104,17 @@ class Record:
 
     def save(self, path: Path) -> None:
         """Write everything but the spikes to an npz, atomically; of the counts those columns (op, counter) that hold any."""
-        used = self.counts.any((0, 1))
+        flat = self.counts.reshape(-1, self.counts.shape[2] * self.counts.shape[3])
+        used = flat.any(0)
         write_bytes(path, _packed({
             "schema": SCHEMA,
             "ops": self.ops,
             "kinds": self.kinds,
             "counters": COUNTERS,
-            "used": used,
-            "counts": narrow(self.counts[:, :, used]),
-            "exit_step": self.exit_step,
-            "logits": self.logits,
+            "used": used.reshape(self.counts.shape[2:]),
+            "counts": narrow(flat).compress(used, 1).reshape(*self.counts.shape[:2], -1),
+            "exit_step": narrow(self.exit_step),
+            "logits": narrow(self.logits),
             "gates": np.array(self.gates, dtype="U"),
             "alive": np.packbits(self.alive),
             "alive_shape": self.alive.shape,
@@ -141,11 +142,12 @@ def narrow(values: np.ndarray) -> np.ndarray:
 
 
 def _packed(arrays: dict[str, Any]) -> memoryview:
-    """An npz, compressed as little as it can be, counts and activity not at all: that would take longer than many a run."""
+    """An npz, not compressed: that would take longer than many a run, and what is large is narrow already."""
     held = io.BytesIO()
-    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with zipfile.ZipFile(held, "w") as archive:
         for name, value in arrays.items():
-            entry = zipfile.ZipInfo(f"{name}.npy") if name == "counts" or name.startswith("activity/") else f"{name}.npy"
-            with archive.open(entry, "w", force_zip64=True) as f:
-                np.save(f, np.asanyarray(value), allow_pickle=False)
+            array = np.asarray(value, order="C")
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as f:
+                np.lib.format.write_array_header_1_0(f, np.lib.format.header_data_from_array_1_0(array))
+                f.write(array.tobytes())  # at once: np.save writes to an archive piece by piece
     return held.getbuffer()

@@ -10,7 +10,7 @@ import numpy as np
 from spikegate.engine.record import Record
 from spikegate.graph import credit
 from spikegate.graph.ir import COUNTERS, Graph, delayed
-from spikegate.kernels import counting, scatter
+from spikegate.kernels import counting
 
 ROWS = 256  # rows that are buffered
 
@@ -91,7 +91,7 @@ class Recorder:
         if into is None:
             self.activity[name] = np.zeros((self.graph.timesteps, *value.shape[1:]), np.int32)
             into = self._flat[name] = self.activity[name].reshape(self.graph.timesteps, -1)
-        scatter.active(value.reshape(len(value), -1), t, into)
+        counting.active(value.reshape(len(value), -1), t, into.reshape(-1))
 
     def ended(self, sample: np.ndarray, t: np.ndarray, done: np.ndarray) -> None:
         self.exit_step[sample[done]] = t[done]

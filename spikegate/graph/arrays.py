@@ -34,8 +34,9 @@ def array_problems(op: Any) -> Iterator[tuple[str, str]]:
             continue
         for word, length in zip(words, shape):
             if length == 0 or lengths.setdefault(word, length) != length:
-                needed = "at least 1" if length == 0 else lengths[word]
-                yield f"{name} has shape {shape}, needs [{', '.join(words)}] with {word} = {needed}", HINT
+                needed = "" if word == "1" else f" with {word} = {'at least 1' if length == 0 else lengths[word]}"
+                yield f"{name} has shape {shape}, needs [{', '.join(words)}]{needed}", HINT
+                break
     yield from _neuron_problems(getattr(op, "neuron", None))
 
 

@@ -29,12 +29,12 @@ def compile_all(progress: Callable[[int, int, str], None] | None = None) -> None
     from spikegate.engine import integer
     from spikegate.engine.chip_time import chip_run, schedule
     from spikegate.formats.netx.graph_file import read_graph
-    from spikegate.kernels import scatter
+    from spikegate.kernels import counting, scatter
     from spikegate.kernels.compiling import ALL
 
     for kind in (np.int32, np.uint8):  # between Lava's processes spikes travel as bytes
         scatter.ends(np.zeros((1, 1, 1), kind))
-        scatter.active(np.zeros((1, 1), kind), np.ones(1, np.int64), np.zeros((1, 1), np.int32))
+        counting.active(np.zeros((1, 1), kind), np.ones(1, np.int64), np.zeros(1, np.int32))
     names, rng = zoo_names(), np.random.default_rng(0)
     for done, name in enumerate(names):
         if progress is not None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from spikegate.kernels.compiling import compiled
 
+PART = 1024  # neurons whose activity is added at a time: those of all timesteps fit the first cache
 FEW_ADDS = 1 << 18  # up to so many adds are faster event by event than starting a matrix product
 
 
@@ -65,3 +66,43 @@ def add_at(into: np.ndarray, at: np.ndarray, x: np.ndarray) -> None:
     for m in range(len(x)):
         for c in range(x.shape[1]):
             into[at[m], c] += x[m, c]
+
+
+@compiled
+def active(x: np.ndarray, t: np.ndarray, into: np.ndarray) -> None:
+    """Adds which values of x [rows, n] are not 0 to row ``t - 1`` of int32 [timesteps, n], which `into` holds one after the other.
+
+    Rows of the same timestep are added in fours, so that `into` is read and written once for them.
+    """
+    n = x.shape[1]
+    order, steps = by_timestep(t, len(into) // max(1, n))
+    for first in range(0, n, PART):
+        last = min(first + PART, n)
+        for step in range(len(steps) - 1):
+            here, i = into[step * n + first : step * n + last], steps[step]
+            while i + 4 <= steps[step + 1]:
+                a, b = x[order[i], first:last], x[order[i + 1], first:last]
+                c, d = x[order[i + 2], first:last], x[order[i + 3], first:last]
+                for k in range(len(here)):
+                    here[k] += np.int32(a[k] != 0) + np.int32(b[k] != 0) + np.int32(c[k] != 0) + np.int32(d[k] != 0)
+                i += 4
+            while i < steps[step + 1]:
+                a = x[order[i], first:last]
+                for k in range(len(here)):
+                    here[k] += np.int32(a[k] != 0)
+                i += 1
+
+
+@compiled
+def by_timestep(t: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the rows with timestep 1, then those with 2, up to `most`, and where each timestep's begin, int64 [most + 1]."""
+    begins = np.zeros(most + 1, np.int64)
+    for m in range(len(t)):
+        begins[t[m]] += 1
+    for k in range(most):
+        begins[k + 1] += begins[k]
+    order, at = np.empty(len(t), np.int64), begins.copy()
+    for m in range(len(t)):
+        order[at[t[m] - 1]] = m
+        at[t[m] - 1] += 1
+    return order, begins

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spikegate.kernels import coincidences, cuba_loops, gate_loops, gather
+from spikegate.kernels import coincidences, counting, cuba_loops, gate_loops, gather
 from spikegate.kernels.compiling import compiled
 from spikegate.kernels.counters import COUNTERS
 from spikegate.kernels.instructions import (
@@ -292,9 +292,5 @@ def interpret(
         if not done:
             return i
         if activity.size:
-            out, n = matrix(words, row[OUT], rows, row[SIZE]), row[SIZE]
-            for m in range(rows):
-                into = activity[row[ACTIVITY] + (t[m] - 1) * n : row[ACTIVITY] + t[m] * n]
-                for c in range(n):
-                    into[c] += np.int32(out[m, c] != 0)
+            counting.active(matrix(words, row[OUT], rows, row[SIZE]), t, activity[row[ACTIVITY] :])
     return len(table)

@@ -53,11 +53,14 @@ def added(a, b, total, events):
 @compiled
 def alive_events(m, events, credit):
     """Events of row m at positions whose `credit` is above 0 (all, if it is empty); events, credit [rows, positions]."""
-    total = np.int64(0)
-    for p in range(events.shape[1]):
-        if not credit.size or credit[m, p] > 0:
+    total = np.int32(0)
+    if not credit.size:
+        for p in range(events.shape[1]):
             total += events[m, p]
-    return total
+    else:
+        for p in range(events.shape[1]):
+            total += events[m, p] if credit[m, p] > 0 else np.int32(0)
+    return np.int64(total)
 
 
 @compiled
@@ -105,12 +108,3 @@ def scatter(x, credit, fan, events, start, target, tap, weight, per, acc, synops
                         into[at + k] += value * np.int32(line[k])
         synops[m] = total
         arrived[m] = alive_events(m, events, credit)
-
-
-@compiled
-def active(x, t, into):
-    """Non-zero values of x [rows, n], added to row ``t - 1`` of `into` int32 [T, n]."""
-    for m in range(x.shape[0]):
-        row = into[t[m] - 1]
-        for c in range(x.shape[1]):
-            row[c] += np.int32(x[m, c] != 0)

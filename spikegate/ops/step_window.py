@@ -8,6 +8,7 @@ import numpy as np
 
 from spikegate.graph.ir import (
     Alu,
+    Axes,
     Counts,
     Examples,
     Inputs,
@@ -46,6 +47,7 @@ class StepWindow(Op):
     kind: ClassVar[str] = "step_window"
     slots: ClassVar[tuple[str, ...]] = ("x*",)
     arithmetic: ClassVar[tuple[str, ...]] = ("add", "compare")
+    axes: ClassVar[Axes] = {"mask": ("timesteps",)}
 
     shape: tuple[int, ...]
     mask: np.ndarray

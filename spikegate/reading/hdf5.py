@@ -13,6 +13,7 @@ from h5py import h5d, h5o, h5s, h5t, h5z
 from spikegate.errors import DeployError
 from spikegate.reading import limits
 from spikegate.reading.heaps import check_heaps
+from spikegate.reading.trees import check_trees
 
 FILTERS = {h5z.FILTER_DEFLATE: "gzip", h5z.FILTER_SHUFFLE: "shuffle", h5z.FILTER_FLETCHER32: "fletcher32", h5z.FILTER_LZF: "lzf"}
 LAYOUTS = (h5d.COMPACT, h5d.CONTIGUOUS, h5d.CHUNKED)
@@ -35,6 +36,7 @@ def opened(path: Path, what: str, hint: str) -> Iterator[h5py.File]:
     size = limits.file_size(path, f"give a {what}")
     try:
         check_heaps(path)
+        check_trees(path)
         with limits.bounded(size):
             f = h5py.File(path, "r")
         with f:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 from spikegate.errors import DeployError
+from spikegate.reading.pieces import found
 
 START = b"GCOL\x01\0\0\0"  # signature and version of a collection; its size in bytes follows
 HEAD = 16  # bytes of a collection's head, and of the head of each text in it
-PIECE = 16 << 20  # bytes that are looked through at a time: a large file does not fill the memory
 
 
 def check_heaps(path: Path) -> None:
@@ -19,21 +18,11 @@ def check_heaps(path: Path) -> None:
     with path.open("rb") as f:
         size = os.fstat(f.fileno()).st_size
         left = size // HEAD  # parts that there is place for
-        for at in _starts(f.fileno(), size):
+        for at in found(f.fileno(), size, START):
             parts = _parts(f.fileno(), at, size, left)
             left -= parts
             if not parts or left < 0:
                 raise DeployError(str(path), "is damaged where it keeps its texts", "get the file again from where it comes from")
-
-
-def _starts(file: int, size: int) -> Iterator[int]:
-    """Where collections begin."""
-    for begin in range(0, size, PIECE):
-        data = os.pread(file, PIECE + len(START) - 1, begin)
-        at = data.find(START)
-        while at >= 0:
-            yield begin + at
-            at = data.find(START, at + 1)
 
 
 def _parts(file: int, at: int, size: int, most: int) -> int:
