@@ -16,6 +16,7 @@ from spikegate.engine import integer
 from spikegate.errors import DeployError
 from spikegate.formats.netx.graph_file import read_graph
 from spikegate.formats.nir.importer import from_nir
+from spikegate.formats.nir.reading import read_file
 from spikegate.graph.ir import Graph, Payload
 from spikegate.neurons.sigma_delta import Delta, Passive, Sigma, SigmaDelta
 from spikegate.ops.block_dense import BlockDense
@@ -152,3 +153,19 @@ def test_a_collection_across_two_pieces_is_seen(tmp_path, monkeypatch):
             check_heaps(path)
         path.write_bytes(bytes(before) + heap(4))
         check_heaps(path)
+
+
+ODD_EDGES = [np.zeros(8, "i4"), np.zeros((4, 2), "i4"), np.full((2, 3), b"in"), np.full(6, b"in"), np.full((20_001, 2), b"in")]
+
+
+@pytest.mark.parametrize("edges", ODD_EDGES)
+def test_edges_in_nir_that_are_no_pairs_of_names_are_refused(tmp_path, edges):
+    path = tmp_path / "m.nir"
+    nodes = {"in": nir.Input({"input": np.array([3])}), "out": nir.Output({"output": np.array([3])})}
+    nir.write(path, nir.NIRGraph(nodes, [("in", "out")], type_check=False))
+    read_file(path)
+    with h5py.File(path, "r+") as f:
+        del f["node/edges"]
+        f["node/edges"] = edges
+    with pytest.raises(DeployError, match="pairs of names"):
+        read_file(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from spikegate.errors import DeployError
-from spikegate.reading import hdf5
+from spikegate.reading import hdf5, limits
 
 FIELDS = {
     "Input": (), "Output": (), "Flatten": (), "Affine": ("weight", "bias"), "Linear": ("weight",), "Conv1d": ("weight", "bias"),
@@ -63,13 +64,16 @@ def _node(name: str, found: dict[str, Any]) -> Any:
         if str(found["type"]) != "NIRGraph":
             with np.errstate(all="raise"):  # sizes that overflow would be other sizes
                 return nir.dict2NIRNode(_alike(dict(found)))
-        parts, pairs = dict(found["nodes"]), np.asarray(found["edges"]).reshape(-1, 2)
+        parts, pairs = dict(found["nodes"]), np.asarray(found["edges"])
         metadata = found.get("metadata", {})
     except KeyError as e:
         raise DeployError(name, f"lacks {e.args[0]!r}", "write the file with nir 1.0.8") from None
     except Exception as e:  # nir's constructors raise many types
         what = str(e).splitlines()[0] if str(e) else type(e).__name__
         raise DeployError(name, f"is no node that nir can make ({what})", "write the file with nir 1.0.8") from None
+    if pairs.size and (pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "OSU" or len(pairs) > limits.TEXTS):
+        what = f"edges has shape {pairs.shape} and type {pairs.dtype}, needs at most {limits.TEXTS} pairs of names"
+        raise DeployError(name, what, "write the file with nir 1.0.8")
     nodes = {str(k): _node(str(k), n) for k, n in parts.items()}
     return nir.NIRGraph(nodes, [(_text(a), _text(b)) for a, b in pairs], metadata, type_check=False)
 
@@ -138,12 +142,13 @@ def _unfold(graph: Any, prefix: str, flat: Flat) -> tuple[list[str], list[str]]:
         outputs += [full] * (kind == "Output")
     where = f"subgraph {prefix[:-1]}" if prefix else "NIR"
     edges = [(str(a), str(b)) for a, b in graph.edges]
+    times = Counter(edges)
     for a, b in edges:
         for end in (a, b):
             if end not in graph.nodes:
                 what = f"edge {a} -> {b} names a node that does not exist"
                 raise DeployError(where, what, f"nodes: {', '.join(map(str, graph.nodes))}; mend the program that wrote the file")
-        if edges.count((a, b)) > 1:
+        if times[a, b] > 1:
             raise DeployError(where, f"edge {a} -> {b} is there twice", "NIR has one edge between two nodes; double the weights instead")
         sent, taken = ends[a][1], ends[b][0]
         if len(sent) != 1 or len(taken) != 1:
