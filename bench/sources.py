@@ -138,7 +138,7 @@ def main() -> None:
         cli.print_json(known)
     else:
         run = [r for r in known.values() if r["fidelity"] != UNSUPPORTED]
-        print(f"{len(known)} of {len(entries)} sources tried, {len(run)} run, {len(known) - len(run)} unsupported")
+        print(f"{len(known)} of {len({*known, *(e.name for e in entries)})} sources tried, {len(run)} run, {len(known) - len(run)} unsupported")
 
 
 if __name__ == "__main__":
