@@ -31,6 +31,8 @@ class Args:
     """Also put the net on a chip profile (loihi1, loihi2, or a YAML file): cores, time, energy; see hw_sim/place.py."""
     schedule: Literal["auto", "pipelined", "wait"] = "auto"
     """With --chip: a timestep every chip step, or one after the other; auto pipelines where halting allows."""
+    where: bool = False
+    """Instead of energy: which parts of the net, and which timesteps, the events come from that halting saves."""
     json: bool = False
     """Print the figures as JSON only."""
     output: Path | None = None
@@ -40,6 +42,11 @@ class Args:
 def main() -> None:
     """Parse the command line, price, write and print."""
     args = cli.parse(Args, "Energy per inference of a deployed net, from its recorded events.")
+    if args.where:
+        from spikegate.hw_sim import where_report
+
+        where_report.run(args.run, args.output, as_json=args.json)
+        return
     from spikegate.hw_sim.energy_report import run
 
     run(args.run, args.static, args.costs, args.output, as_json=args.json, chip=args.chip, schedule=args.schedule)
