@@ -138,7 +138,8 @@ def main() -> None:
         cli.print_json(known)
     else:
         run = [r for r in known.values() if r["fidelity"] != UNSUPPORTED]
-        print(f"{len(known)} of {len({*known, *(e.name for e in entries)})} sources tried, {len(run)} run, {len(known) - len(run)} unsupported")
+        there = {*known, *(e.name for e in entries)}
+        print(f"{len(known)} of {len(there)} sources tried, {len(run)} run, {len(known) - len(run)} unsupported")
 
 
 if __name__ == "__main__":

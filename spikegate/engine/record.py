@@ -146,8 +146,7 @@ def _packed(arrays: dict[str, Any]) -> memoryview:
     held = io.BytesIO()
     with zipfile.ZipFile(held, "w") as archive:
         for name, value in arrays.items():
-            array = np.asarray(value, order="C")
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as f:
-                np.lib.format.write_array_header_1_0(f, np.lib.format.header_data_from_array_1_0(array))
-                f.write(array.tobytes())  # at once: np.save writes to an archive piece by piece
+            one = io.BytesIO()  # at once: written into an archive, np.save goes piece by piece
+            np.save(one, np.asarray(value), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), one.getvalue())
     return held.getbuffer()
