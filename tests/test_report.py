@@ -229,7 +229,7 @@ def broken(folder: Path, what: str) -> list[str]:
     [
         ("missing", "events.npz: no events recorded", "python deploy/run.py runs/adaptive"),
         ("corrupt", "events.npz: not an event record", "deploy/run.py"),
-        ("bits", "events.npz: ops: is no .npy array", "deploy/run.py"),
+        ("bits", "events.npz: ops: cannot be read", "deploy/run.py"),
         ("empty", "events_off.npz: not an event record", "--halt off"),
         ("array", "events.npz: not an event record", "deploy/run.py"),
         ("negative", "events.npz: the event record contradicts itself", "deploy/run.py"),

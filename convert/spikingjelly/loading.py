@@ -88,7 +88,7 @@ def without_owner(state: dict[str, torch.Tensor], wanted: set[str]) -> dict[str,
 def fill(model: nn.Module, state: dict[str, torch.Tensor], where: str) -> None:
     """Load a state dict; every tensor must be there, known, finite and of the right shape and kind, but for counters of batches."""
     own = model.state_dict()
-    state = without_owner(state, set(own))
+    state = without_owner({k: v for k, v in state.items() if k.rpartition(".")[2] not in COUNTED}, set(own))
     check_state(state, where)
     counters = {k for k in own if k.rpartition(".")[2] in ("num_batches_tracked", *COUNTED)}
     missing, unknown = sorted(set(own) - set(state) - counters), sorted(set(state) - set(own))
