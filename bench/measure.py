@@ -44,6 +44,7 @@ class Bench:
     results: Path = RESULTS
     data: Path | None = None
     lava: bool = False
+    train_only: bool = False
     call: Run = field(default_factory=lambda: command_output)
 
     def result_path(self, row: Row, seed: int) -> Path:
@@ -77,8 +78,10 @@ class Bench:
         return "fresh" if {k: found.get(k) for k in self.key(row, seed)} == self.key(row, seed) else "stale"
 
     def done(self, row: Row, seed: int) -> bool:
-        """Its JSON is fresh, and of Lava where that is asked for; a base has weights."""
-        if row.base:
+        """Its JSON is fresh, and of Lava where that is asked for; a base, or any net where only training is asked for, has weights."""
+        if self.train_only and row.run is not None:
+            return True
+        if row.base or self.train_only:
             return (self.plan.folder(row, seed, self.runs) / WEIGHTS).is_file()
         found = self.read(row, seed)
         return self.state(row, seed) == "fresh" and (not self.lava or bool(found and set(MAPPINGS) <= set(found["exact"])))
@@ -86,7 +89,7 @@ class Bench:
     def at_hand(self, row: Row, seed: int) -> bool:
         """Its run folder is there for others to start from or to be set against (JSON files travel without them)."""
         folder = self.plan.folder(row, seed, self.runs)
-        return (folder / WEIGHTS).is_file() and (row.base or (folder / "report" / "energy.json").is_file())
+        return (folder / WEIGHTS).is_file() and (row.base or self.train_only or (folder / "report" / "energy.json").is_file())
 
     def left(self, nets: Sequence[tuple[Row, int]]) -> list[tuple[Row, int]]:
         """What is still to do of `nets` (each after what it needs): what is not done, and what that needs and is not at hand."""
@@ -99,7 +102,7 @@ class Bench:
 
 
 def measure(bench: Bench, row: Row, seed: int) -> Path | None:
-    """Train, export, deploy, compare and price one net; writes its JSON and returns its path (None for a base).
+    """Train, export, deploy, compare and price one net; writes its JSON and returns its path (None where it is only trained).
 
     Raises
     ------
@@ -121,7 +124,7 @@ def measure(bench: Bench, row: Row, seed: int) -> Path | None:
             settings = log.with_suffix(".yml")
             write_yaml(config, settings)
             steps.run("train", ["train/run.py", "-c", str(settings), "--output", str(folder)])
-    if row.base:
+    if row.base or bench.train_only:
         return None
     run, drop = str(folder), row.export.get("exit_drop")
     steps.once("export", ["convert/export.py", run, *([] if drop is None else ["--exit-drop", str(drop)])], folder / WEIGHTS)

@@ -25,7 +25,7 @@ DOCS = ROOT / "docs" / "systems.md"
 
 def bench(plan_name: str = "digits", rows: str | None = None, *, seeds: int | None = None, jobs: int = 1, lava: bool = False,
           data_path: Path | None = None, costs: list[str] | None = None, report_only: bool = False, runs: Path = RUNS,
-          results: Path | None = None, cluster: str | None = None, **shown: bool) -> int:
+          results: Path | None = None, cluster: str | None = None, train_only: bool = False, **shown: bool) -> int:
     """Measure and show; returns how many nets failed. Parameters as the options of bench/systems.py, `shown` those of `show`.
 
     Raises
@@ -38,9 +38,10 @@ def bench(plan_name: str = "digits", rows: str | None = None, *, seeds: int | No
     if jobs < 1 or (seeds is not None and seeds < 1):
         raise DeployError("--jobs" if jobs < 1 else "--seeds", "must be 1 or more", "leave it out for the default")
     tables = [t.name for t in load_tables(costs or TABLES)]
-    work = Bench(plan, list(costs or TABLES), runs, results or RESULTS, data_path, lava)
+    work = Bench(plan, list(costs or TABLES), runs, results or RESULTS, data_path, lava, train_only)
     failed = {} if report_only else measure_all(work, chosen, seeds, jobs, cluster)
-    show(work, chosen, tables, **shown)
+    if not train_only:
+        show(work, chosen, tables, **shown)
     for (name, seed), why in failed.items():
         cli.errors.print(f"failed: {name}, seed {seed}: {why}", style="red", markup=False, soft_wrap=True)
     return len(failed)

@@ -34,6 +34,8 @@ class Args:
     """Work on the nets elsewhere: local:N, or tcp://host:port of a Dask scheduler whose workers see these folders."""
     lava: bool = False
     """Check exactness on 128 images in Lava, too, in each mapping."""
+    train_only: bool = False
+    """Only train, as on a machine with a GPU; the same command without it measures later, also elsewhere with the same runs."""
     data_path: Path | None = None
     """Local copy of the data, as train/run.py's --data.path."""
     costs: list[str] | None = None
@@ -60,9 +62,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop leaves the trainings resumable, as Ctrl-C does
     from bench.system_report import bench
 
-    failed = bench(args.plan, args.rows, seeds=args.seeds, jobs=args.jobs,
-                    cluster=args.cluster, lava=args.lava, data_path=args.data_path, costs=args.costs,
-                   report_only=args.report_only, runs=args.runs, results=args.results, update_docs=args.update_docs, as_json=args.json,
+    failed = bench(args.plan, args.rows, seeds=args.seeds, jobs=args.jobs, cluster=args.cluster, lava=args.lava,
+                   train_only=args.train_only, data_path=args.data_path, costs=args.costs, report_only=args.report_only, runs=args.runs, results=args.results, update_docs=args.update_docs, as_json=args.json,
                    markdown=args.markdown, with_claims=args.claims)
     if failed:
         sys.exit(1)

@@ -6,8 +6,6 @@ two (the deployed form: scale 1 or a power of two), results equal the compiled C
 
 from __future__ import annotations
 
-from typing import Any
-
 import triton
 import triton.language as tl
 
@@ -152,8 +150,8 @@ def backward(
         else:
             v = tl.zeros([BR, BC], tl.float32)
         x = tl.load(X + at, mask=inside, other=0.0).to(tl.float32)
-        us: Any = ()
-        xs: Any = ()
+        us = ()
+        xs = ()
         for t in tl.static_range(STEPS):
             if SEVERAL and t > 0:
                 x = tl.load(X + t * size + at, mask=inside, other=0.0).to(tl.float32)
