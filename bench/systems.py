@@ -62,10 +62,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop leaves the trainings resumable, as Ctrl-C does
     from bench.system_report import bench
 
-    failed = bench(args.plan, args.rows, seeds=args.seeds, jobs=args.jobs, cluster=args.cluster, lava=args.lava,
-                   train_only=args.train_only, data_path=args.data_path, costs=args.costs, report_only=args.report_only, runs=args.runs, results=args.results, update_docs=args.update_docs, as_json=args.json,
-                   markdown=args.markdown, with_claims=args.claims)
-    if failed:
+    options = {k: v for k, v in vars(args).items() if k not in ("plan", "rows", "json", "claims")}
+    if bench(args.plan, args.rows, as_json=args.json, with_claims=args.claims, **options):
         sys.exit(1)
 
 

@@ -229,7 +229,9 @@ def test_idx_round_trip_and_damage(tmp_path, rng):
     (tmp_path / "head").write_bytes(b"\0\0\x08")
     (tmp_path / "cut.gz").write_bytes((tmp_path / "a.gz").read_bytes()[:30])
     (tmp_path / "no.gz").write_bytes(b"plain")
+    write_idx(tmp_path / "bomb.gz", np.zeros((1 << 8, 1 << 10, 1 << 10), np.uint8))
     faults = {
+        "bomb.gz": "256 MiB of memory",
         "short": "holds 117 bytes, its header says 120", "magic": "magic number 00000d03", "huge": "claims", "long": "holds more",
         "head": "within its header", "cut.gz": "cannot be read", "no.gz": "cannot be read", "none": "no such file",
     }

@@ -17,6 +17,7 @@ from spikegate.engine.record import Record
 from spikegate.errors import DeployError
 from spikegate.formats.host import Host, write_host
 from spikegate.formats.host_conv import HostConv
+from spikegate.formats.host_file import taken_apart
 from spikegate.formats.manifest import read_manifest, write_manifest
 from spikegate.reading import arrays
 from tests.run_folder import adaptive_graph, record_of
@@ -148,6 +149,18 @@ def test_an_embedding_that_we_did_not_write_never_reaches_onnxruntime(export, na
     monkeypatch.setattr(onnxruntime, "InferenceSession", None)
     with pytest.raises(DeployError, match=words):
         open_export(export)
+
+
+@pytest.mark.parametrize("name", b"weight bias scale image Conv strides pixels clipped embedding bound".split())
+def test_a_name_that_is_no_text_is_refused(export, name):
+    """Found by fuzzing: protobuf hands such a name over as bytes."""
+    path = export / "embedding.onnx"
+    data = path.read_bytes()
+    assert name in data
+    for changed_ in (data.replace(name, b"\xff" + name[1:], 1), data.replace(name, b"\xff" + name[1:])):
+        path.write_bytes(changed_)
+        with pytest.raises(DeployError, match=r"embedding\.onnx"):
+            taken_apart(path.read_bytes(), str(path))
 
 
 def test_every_embedding_that_we_write_is_read_and_computes_the_same(tmp_path):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import subprocess
 import sys
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import h5py
@@ -16,6 +19,7 @@ from spikegate.formats.netx.graph_file import read_graph
 from spikegate.formats.netx.pipeline import Pipeline
 from spikegate.reading import hdf5, limits
 from spikegate.reading.numbers import HIGH, integer, integers
+from tests.test_gate_of_nets import read_apart
 
 ROOT = Path(__file__).parents[1]
 NEURON = {"type": "CUBA", "iDecay": 4095, "vDecay": 4095, "vThMant": 100}
@@ -205,6 +209,51 @@ def test_a_large_chunk_of_a_small_dataset_is_counted(tmp_path):
 
     with pytest.raises(DeployError, match="MiB of memory"):
         read_graph(altered(tmp_path / "m.net", large))
+
+
+def test_a_packed_part_that_gives_more_than_it_should_is_not_unpacked(tmp_path):
+    """4 kB of numbers whose gzipped bytes unpack to 256 MB: libhdf5 would make room for all of them."""
+
+    def bomb(f, folder):
+        data = f.create_dataset("beside", (1000,), "i4", chunks=(1000,), compression="gzip", fletcher32=True)
+        data.id.write_direct_chunk((0,), zlib.compress(bytes(256 << 20), 9))
+
+    path = altered(tmp_path / "m.net", bomb)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DeployError, match=r"beside: has a part that does not unpack to its 4,000 bytes"):
+            read_graph(path)
+        assert tracemalloc.get_traced_memory()[1] < 40 << 20
+    finally:
+        tracemalloc.stop()
+
+
+PACKED = [{}, {"shuffle": True}, {"fletcher32": True}, {"compression_opts": 9, "shuffle": True, "fletcher32": True}]
+
+
+@pytest.mark.parametrize("packed", PACKED)
+def test_parts_that_unpack_to_what_they_should_pass(tmp_path, packed):
+    def well(f, folder):
+        f.create_dataset("beside", data=np.random.default_rng(0).integers(0, 99, (130, 70)), chunks=(64, 64), compression="gzip", **packed)
+
+    read_graph(altered(tmp_path / "m.net", well))
+
+
+def test_a_text_whose_length_is_damaged_fills_no_memory(tmp_path):
+    """Found by fuzzing: libhdf5 makes room for the length that stands beside a text's place before it looks there."""
+
+    def text(f, folder):
+        f["layer/0"].attrs["beside"] = "a text of its own"
+
+    path = altered(tmp_path / "m.net", text)
+    data = bytearray(path.read_bytes())
+    length = len(b"a text of its own").to_bytes(4, "little")
+    places = [m.start() for m in re.finditer(b"GCOL", data)]
+    (at,) = (found for place in places if (found := data.find(length + place.to_bytes(8, "little"))) >= 0)  # its length, then its place
+    data[at : at + 4] = (1_000_000_000).to_bytes(4, "little")
+    path.write_bytes(data)
+    said, peak = read_apart(path)
+    assert said.startswith("DeployError") and "not a readable NetX HDF5 file" in said and peak < 700_000
 
 
 def test_the_limit_can_be_raised_and_a_large_file_needs_none(tmp_path, monkeypatch):

@@ -91,6 +91,35 @@ def test_cuba_is_lavas_lif(lif, i_decay, v_decay, vth, seed, reach, quiet):
         assert "u" not in state or np.array_equal(state["u"][0], lava.u)
 
 
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(
+    i_decay=DECAYS, v_decay=DECAYS, reach=st.integers(1 << 17, (1 << 31) - 1), seed=st.integers(0, 2**32 - 1),
+    sends=st.sampled_from(["spikes", "voltage"]),
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:.*leaves its 24 bits")
+def test_currents_that_wrap_more_than_once_stay_within_24_bits(i_decay, v_decay, reach, seed, sends):
+    """Graded sums of a layer that is fed back grow without end; Lava's own neuron wraps once and keeps more than 24 bits."""
+    n, rng = Cuba(i_decay, v_decay, 64), np.random.default_rng(seed)
+    block, theirs, sent = Leaky(i_decay, v_decay, 64, 0, sends), {}, {}
+    x = rng.integers(-reach, reach + 1, (STEPS, NEURONS))
+    bias = np.zeros(NEURONS, np.int64)
+    wide, kept, at_once = n.state((1, NEURONS)), block.state((1, NEURONS)), block.state((1, NEURONS))
+    fields = {**vars(block), "kind": "CUBA"}
+    Strict.raises = False
+    try:
+        blocks, _ = block.steps(at_once, x, bias, STEPS)
+        for t in range(STEPS):
+            spikes = n.step(wide, x[t][None], bias, None)[0]
+            assert np.array_equal(spikes, neurons.cuba(vars(n), theirs, x[t][None], bias)[0])
+            out = block.step(kept, x[t][None], bias)[0]
+            assert np.array_equal(out, neurons.block(fields, sent, x[t][None], bias)[0]) and np.array_equal(out, blocks[t])
+            assert np.abs(kept["u"]).max() <= 1 << 23 and np.array_equal(kept["u"], sent["u"])
+            assert np.array_equal(wide.get("u", kept["u"]), kept["u"])
+    finally:
+        Strict.raises = True
+    assert np.array_equal(at_once["u"], kept["u"])
+
+
 def swept_in_one(n: Cuba, state: dict[str, np.ndarray], x: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """All timesteps in one call."""
     return n.steps(state, x.astype(np.int32), bias.astype(np.int32), span=len(x))

@@ -11,6 +11,7 @@ import numpy as np
 
 from spikegate.data.arrays import Arrays
 from spikegate.graph.ir import DeployError
+from spikegate.reading import limits
 
 UNSIGNED_BYTE = 8
 LARGEST = 1 << 31  # bytes of one array; a header that claims more is damaged
@@ -35,6 +36,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
             size = int(np.prod(shape, dtype=object))
             if not 0 < size <= LARGEST:
                 raise DeployError(str(path), f"claims {' x '.join(map(str, shape))} values", HINT)
+            limits.check_bytes(str(path), size, path.stat().st_size)
             body = f.read(size + 1)
     except FileNotFoundError:
         raise DeployError(str(path), "no such file", HINT) from None

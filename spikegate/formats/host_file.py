@@ -147,11 +147,11 @@ def taken_apart(data: bytes, where: str) -> Embedding:
         raise DeployError(where, f"not a readable embedding (operation {odd[0]!r})" if odd else "has too many operations", AGAIN)
     try:
         read = _read(found, where)
-    except (LookupError, ValueError, TypeError, ArithmeticError) as e:
+        _check(read, where)
+        same = _said(read.model()) == _said(found)
+    except (LookupError, ValueError, TypeError, ArithmeticError) as e:  # TypeError: a text that is none comes as bytes
         raise DeployError(where, f"not a readable embedding (a part is missing or has another form: {e})", AGAIN) from None
-    _check(read, where)
-    made = read.model()
-    if _said(made) != _said(found):
+    if not same:
         raise DeployError(where, "not a readable embedding (it differs from what these numbers are written as)", AGAIN)
     return read
 

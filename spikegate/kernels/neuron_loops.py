@@ -30,8 +30,7 @@ def leaky(current, u, v, span, bias, i_decay, v_decay, rule, exponent, up, limit
                 x = decayed(np.int64(u[a, p, c]), i_decay[c]) + (np.int64(current[m, p, c]) << up)
                 if x >= limit or x <= -limit:
                     flags |= 1
-                    x = x - 2 * limit if x > limit else x
-                    x = x + 2 * limit if x <= -limit else x
+                    x = (x + limit - 1) % (2 * limit) - limit + 1
                 u[a, p, c] = x
                 drive = x + (bias[q, c] << 6)
                 if exponent > 0:

@@ -67,8 +67,7 @@ class Leaky(Neuron):
         u = decay(state["u"], self.i_decay) + scaled(current, MANT_SHIFT - fine)
         if (np.abs(u) >= LIMIT).any():
             _overflow("current u")
-            once = np.where(u > LIMIT, u - 2 * LIMIT, u)
-            u = np.where(once <= -LIMIT, u + 2 * LIMIT, once)
+            u = (u + LIMIT - 1) % (2 * LIMIT) - LIMIT + 1
         drive = shifted(u + (np.asarray(bias, np.int64) << MANT_SHIFT), self.weight_exp)
         v = clipped(decay(state["v"], self.v_decay) + drive, "voltage v")
         state["u"][...] = u

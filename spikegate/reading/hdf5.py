@@ -13,6 +13,7 @@ from h5py import h5d, h5o, h5s, h5t, h5z
 from spikegate.errors import DeployError
 from spikegate.reading import limits
 from spikegate.reading.heaps import check_heaps
+from spikegate.reading.packed import check_packed
 from spikegate.reading.trees import check_trees
 
 FILTERS = {h5z.FILTER_DEFLATE: "gzip", h5z.FILTER_SHUFFLE: "shuffle", h5z.FILTER_FLETCHER32: "fletcher32", h5z.FILTER_LZF: "lzf"}
@@ -81,6 +82,7 @@ def checked(f: h5py.File, where: str, size: int) -> None:
                 data = h5o.open(group, key)
                 claimed += dataset(data, here)
                 limits.check_bytes(here, claimed, size)
+                check_packed(data, here)
                 attributes(data, here, size)
             else:
                 raise DeployError(here, "is neither a group nor a dataset", "the file is damaged or foreign")
@@ -142,3 +144,5 @@ def attributes(owner: h5py.h5g.GroupID | h5d.DatasetID, where: str, size: int) -
         text = held.get_type().get_class() == h5t.STRING and held.get_type().is_variable_str()
         if points * (size if text and points > 1 else each) > limits.TEXT_BYTES:
             raise DeployError(here, f"has {points} values", "the file is damaged or foreign")
+        if text:  # libhdf5 believes the length that is written beside the text's place: here it has bounded memory
+            (h5py.Dataset if isinstance(owner, h5d.DatasetID) else h5py.Group)(owner).attrs[held.name]

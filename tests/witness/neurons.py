@@ -22,8 +22,8 @@ def dec(a: Array, d: Any) -> Array:
 
 
 def wrap(a: Array) -> Array:
-    a = np.where(a > TOP, a - 2 * TOP, a)
-    return np.where(a <= -TOP, a + 2 * TOP, a)
+    turns = -((TOP - a) // (2 * TOP))  # how often 2^24 goes into what is above 2^23, or is missing at -2^23 and below
+    return a - turns * 2 * TOP
 
 
 def clip(a: Array) -> Array:

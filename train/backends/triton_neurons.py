@@ -166,9 +166,9 @@ def backward(
                 if HAS_WAITS:
                     after = tl.where(tl.load(WAITS + t * rows + r, mask=here, other=0)[:, None] != 0, v, after)
                 v = after
-            us = us + (u,)
+            us = us + (u,)  # type: ignore[assignment]
             if SEVERAL:
-                xs = xs + (x,)
+                xs = xs + (x,)  # type: ignore[assignment]
         if HAS_GV:
             g = tl.load(GV + at, mask=inside, other=0.0).to(tl.float32)
         else:
