@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ pytest.importorskip("spikingjelly", reason="spikingjelly is not installed (extra
 from spikingjelly.activation_based import functional, layer, neuron
 
 from spikegate.convert.spikingjelly.importing import Pixels, import_model
-from spikegate.convert.spikingjelly.loading import load_model
+from spikegate.convert.spikingjelly.loading import load_model, read_state
 from spikegate.convert.spikingjelly.models import read
 from spikegate.convert.spikingjelly.reporting import float_answers
 from spikegate.convert.spikingjelly.twin import trace_graph
@@ -294,6 +295,17 @@ def test_fine_tuning_never_ends_worse(digits, tmp_path):
     done = import_model(model, tmp_path, {"name": "digits"}, epochs=2, rate=2.0, quiet=True)
     assert max(done.tuned[1:]) > done.tuned[0] + 0.2  # random weights learn
     assert done.int_accuracy > 0.2
+
+
+def test_weights_that_unpack_to_more_than_the_machine_should_give_are_refused(tmp_path):
+    """torch makes room for what a packed record claims: 0.6 MB that unpack to 600."""
+    torch.save({"weight": torch.zeros(4)}, tmp_path / "plain.pt")
+    assert read_state(tmp_path / "plain.pt")["weight"].shape == (4,)
+    with zipfile.ZipFile(tmp_path / "plain.pt") as plain, zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb:
+        for name in plain.namelist():
+            bomb.writestr(name, bytes(600 << 20) if name.endswith("data/0") else plain.read(name))
+    with pytest.raises(DeployError, match=r"bomb\.pt: not a readable state dict .*allocate memory"):
+        read_state(tmp_path / "bomb.pt")
 
 
 def test_wrong_weights_and_factories_end_in_one_sentence(tmp_path):

@@ -13,6 +13,7 @@ from torch import nn
 
 from spikegate.convert.spikingjelly.importable import check_state
 from spikegate.graph.ir import DeployError
+from spikegate.reading import limits
 
 WRAPPERS = ("state_dict", "model", "net", "model_state_dict", "network", "weights", "params")  # under which scripts keep them
 COUNTED = ("total_ops", "total_params")  # what a counter of operations (thop) leaves in a model
@@ -48,18 +49,19 @@ def load_model(name: str, weights: Path | None = None) -> nn.Module:
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
     """A state dict: tensors by name, without wrappers or a ``module.`` prefix."""
-    if not path.is_file():
-        raise DeployError(str(path), "no such file", "give a state dict")
+    size = limits.file_size(path, "give a state dict")
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+        with limits.bounded(size):  # packed parts of a small file may claim more than the machine has
+            if path.suffix == ".safetensors":
+                from safetensors.torch import load_file
 
-            found: Any = load_file(path)
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
+                found: Any = load_file(path)
+            else:
+                found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:  # both readers raise many types for a damaged file
         hint = "save model.state_dict() alone; other pickled objects are not read"
-        raise DeployError(str(path), f"not a readable state dict ({str(e).splitlines()[0]})", hint) from None
+        what = (str(e).splitlines() or [type(e).__name__])[0]
+        raise DeployError(str(path), f"not a readable state dict ({what})", hint) from None
     for key in WRAPPERS:
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]

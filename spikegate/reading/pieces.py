@@ -11,7 +11,7 @@ PIECE = 16 << 20  # bytes
 def found(file: int, size: int, wanted: bytes) -> Iterator[int]:
     """Offsets of `wanted` in the open file descriptor of `size` bytes, ascending."""
     for begin in range(0, size, PIECE):
-        data = os.pread(file, PIECE + len(wanted) - 1, begin)
+        data = os.pread(file, min(PIECE, size - begin) + len(wanted) - 1, begin)
         at = data.find(wanted)
         while at >= 0:
             yield begin + at
