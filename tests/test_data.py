@@ -17,6 +17,7 @@ from spikegate.data.parts import stratified
 from spikegate.graph.ir import DeployError
 from spikegate.train.augment import Augment
 from spikegate.train.data import load
+from spikegate.train.images import changes_of
 from spikegate.train.settings.config import DataConfig
 
 
@@ -83,6 +84,15 @@ def test_batches_depend_on_seed_and_epoch_alone_and_hold_every_image_once():
     assert len(first) == s.train.count(64) and min(len(y) for _, y in first) > 55
     plain = torch.cat([x for x, _ in s.train.batches(64, 0, 3)])
     assert sorted(x.numpy().tobytes() for x in plain) == sorted(x.numpy().tobytes() for x in s.train.x)
+
+
+@pytest.mark.parametrize("shift, farthest", [(None, 3), (0, 0), (2, 2)])
+def test_images_are_shifted_as_far_as_asked_for(shift, farthest):
+    augment, _ = changes_of(DataConfig(name="fashion", shift=shift, flip=False), (28, 28), 10)
+    x = torch.zeros(400, 1, 28, 28, dtype=torch.uint8)
+    x[:, :, 14, 14] = 1
+    rows, columns = augment(x, np.random.default_rng(0))[:, 0].nonzero(as_tuple=True)[1:]
+    assert {*(rows - 14).tolist()} == {*(columns - 14).tolist()} == {*range(-farthest, farthest + 1)}
 
 
 def test_augmentation_shifts_with_zeros_and_mirrors(rng):

@@ -127,7 +127,8 @@ def changes_of(config: DataConfig, size: tuple[int, ...], classes: int) -> tuple
     augment = mix = None
     if config.augment:
         flip = config.name in ("fashion", "cifar10", "cifar100") if config.flip is None else config.flip
-        augment = Augment(max(1, min(size) // 8), flip, config.rand_augment, config.cutout)
+        shift = max(1, min(size) // 8) if config.shift is None else config.shift
+        augment = Augment(shift, flip, config.rand_augment, config.cutout)
     if config.mixup or config.cutmix:
         mix = Mix(config.mix_share, config.mixup, config.cutmix, classes)
     return augment, mix

@@ -24,6 +24,7 @@ class DataConfig(Section):
     validation: float = Field(0.1, ge=0.01, le=0.5, description="share of the training images kept for validation")
     seed: int = Field(0, ge=0, description="seed of the validation split")
     augment: bool | None = Field(None, description="random shifts (and flips for photographs); None: the data set's own default")
+    shift: int | None = Field(None, ge=0, le=64, description="farthest shift of an augmented image, in pixels; None: an eighth of its side")
     flip: bool | None = Field(None, description="mirror half of the augmented images; None: for fashion, cifar10 and cifar100")
     rand_augment: int = Field(0, ge=0, le=4, description="changes of RandAugment that an augmented image gets (0: none)")
     cutout: int = Field(0, ge=0, le=512, description="side of a square that augmented images lose, in pixels (0: none)")

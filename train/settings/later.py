@@ -8,6 +8,7 @@ from typing import Any
 # whatever the default is now.
 LATER: dict[str, Any] = {
     "data.flip": None,
+    "data.shift": None,
     "data.frames": None,
     "data.bin_by": "time",
     "data.most": 1,
