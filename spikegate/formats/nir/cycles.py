@@ -38,7 +38,7 @@ def components(nodes: Iterable[str], edges: list[Edge]) -> list[set[str]]:
     return found
 
 
-def looping(flat: Flat, firing: tuple[str, ...]) -> set[Edge]:
+def looping(flat: Flat, firing: tuple[str, ...], dt: float) -> set[Edge]:
     """Edges that carry spikes of the timestep before: those from a layer into its own feedback.
 
     NIR is a system of equations; in timesteps a cycle needs one edge that waits. Where a cycle holds one layer of neurons it is
@@ -50,7 +50,7 @@ def looping(flat: Flat, firing: tuple[str, ...]) -> set[Edge]:
         For cycles without neurons, cycles of several layers, feedback that also leads out of its cycle.
     """
     late: set[Edge] = set()
-    edges = [(a, b) for a, b in flat.edges if not _waits(flat, a)]
+    edges = [(a, b) for a, b in flat.edges if not _waits(flat, a, dt)]
     for part in components(flat.nodes, edges):
         neurons = sorted(n for n in part if flat.kind(n) in firing)
         if not neurons:
@@ -67,9 +67,9 @@ def looping(flat: Flat, firing: tuple[str, ...]) -> set[Edge]:
     return late
 
 
-def _waits(flat: Flat, name: str) -> bool:
-    """Whether a node holds its signal for a timestep at least, in every element."""
-    return flat.kind(name) == "Delay" and bool((np.asarray(flat.nodes[name].delay) > 0).all())
+def _waits(flat: Flat, name: str, dt: float) -> bool:
+    """Whether a node holds its signal for a timestep at least, in every element; a delay is rounded to whole timesteps."""
+    return flat.kind(name) == "Delay" and bool((np.round(np.asarray(flat.nodes[name].delay, float) / dt) > 0).all())
 
 
 def order(flat: Flat, firing: tuple[str, ...]) -> list[str]:

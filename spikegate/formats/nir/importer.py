@@ -22,6 +22,7 @@ from spikegate.formats.nir.linear import size_of
 from spikegate.formats.nir.measuring import measure, samples
 from spikegate.formats.nir.placed import Placed
 from spikegate.formats.nir.plan import SPIKES, SUM, Plan
+from spikegate.formats.nir.ranges import in_range
 from spikegate.formats.nir.reading import read_file, unfolded
 from spikegate.formats.nir.report import LayerReport, Report
 from spikegate.formats.nir.soft import ZERO, Reset
@@ -53,7 +54,8 @@ def from_nir(found: Any, timesteps: int | None = None, dt: float | None = None, 
     DeployError
         Naming the node that cannot be taken, and why.
     """
-    return _built(planned(found, timesteps, dt, exact=True, reset=Reset(reset, levels)), None)[0]
+    with in_range("NIR"):
+        return _built(planned(found, timesteps, dt, exact=True, reset=Reset(reset, levels)), None)[0]
 
 
 def import_nir(
@@ -106,7 +108,12 @@ def import_graph(
     DeployError
         Naming the node that cannot be taken, and why.
     """
-    plan = planned(found, timesteps, dt, exact=False, reset=Reset(reset, levels))
+    with in_range("NIR"):
+        return _imported(planned(found, timesteps, dt, exact=False, reset=Reset(reset, levels)), calibrate)
+
+
+def _imported(plan: Plan, calibrate: np.ndarray | float | None) -> tuple[Graph, Report]:
+    """The graph of a plan and what was changed; see `import_graph`."""
     x, told = samples(plan, calibrate)
     floats = FloatRun(plan, x)
     for layer in plan.layers.values():
@@ -151,12 +158,14 @@ def _built(plan: Plan, floats: FloatRun | None) -> Parts:
     for _ in range(len(plan.layers) + 1):
         before = dict(maps)
         for name, layer in plan.layers.items():
-            units[name], maps[name] = arranged(of_layer(layer), layer.shape, maps)
+            with in_range(name):
+                units[name], maps[name] = arranged(of_layer(layer), layer.shape, maps)
         if maps == before:
             break
     placed, alone = {}, {}
     for name, layer in plan.layers.items():
-        fit = fitted(units[name], plan.timesteps, highs, floats is None)
+        with in_range(name):
+            fit = fitted(units[name], plan.timesteps, highs, floats is None)
         if floats is not None and fit.notes:
             fit, alone[name] = best(fit, floats, plan.timesteps, highs)
         placed[name] = Placed(layer.shape, maps[name], fit)

@@ -82,7 +82,7 @@ def _reached(flat: Flat, start: str, end: str) -> None:
 class _Walk:
     def __init__(self, flat: Flat, sent: dict[str, Shape], plan: Plan, dt: float, exact: bool) -> None:
         self.flat, self.sent, self.plan, self.dt, self.exact = flat, sent, plan, dt, exact
-        self.loops = looping(flat, FIRING)
+        self.loops = looping(flat, FIRING, dt)
         self.forms: dict[str, list[Term]] = {}  # what each node sends
 
     def run(self, end: str) -> None:
