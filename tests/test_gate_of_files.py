@@ -177,6 +177,17 @@ def test_a_small_file_that_claims_much_is_refused_before_it_is_read(tmp_path, ke
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
 
 
+def test_a_large_file_with_more_values_than_any_layer_is_not_read(tmp_path, monkeypatch):
+    """Found by fuzzing: 256 MiB of int8 in one array would be 1.3 GB once they are 32-bit integers."""
+    monkeypatch.setattr(limits, "VALUES", 999)
+
+    def many(f, folder):
+        f["beside"] = np.ones((10, 100), np.int8)
+
+    with pytest.raises(DeployError, match=r"beside: has 1,000 values.*\n.*999 at most"):
+        read_graph(altered(tmp_path / "m.net", many))
+
+
 def test_many_texts_in_one_place_are_counted(tmp_path):
     def many(f, folder):
         f.create_dataset("beside", (30_000,), h5py.string_dtype())
@@ -337,6 +348,13 @@ def test_readers_convert_numbers_in_one_place():
     for folder in ("spikegate/formats", "spikegate/data"):
         for path in (ROOT / folder).rglob("*.py"):
             assert not [w for w in narrow if w in path.read_text()], path
+
+
+def test_readers_decode_names_in_one_place():
+    """Bytes that are no text end some other decoding with a UnicodeDecodeError."""
+    for folder in ("spikegate/formats", "spikegate/data", "spikegate/engine", "convert", "deploy"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert ".decode(" not in path.read_text(), path
 
 
 def test_the_bytes_of_another_file_do_not_reach_the_outputs(tmp_path):

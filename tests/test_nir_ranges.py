@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("nir")
+import nir
+
 from spikegate.errors import DeployError
 from spikegate.formats.nir.importer import from_nir, import_graph, import_nir, read_nir
 from spikegate.graph.ir import Graph
@@ -74,3 +76,25 @@ def test_nodes_of_all_kinds_with_such_numbers(seed):
             told(lambda: from_nir(graph, maker.timesteps, maker.dt))
             told(lambda: import_graph(graph, timesteps=maker.timesteps, dt=maker.dt)[0])
         setattr(node, key, kept)
+
+
+def test_names_that_are_no_text_are_refused_or_kept_apart(tmp_path):
+    """Found by fuzzing: bytes of an edge's name that UTF-8 has not."""
+    path = Path(shutil.copy(FILES[0], tmp_path / "m.nir"))
+    with h5py.File(path, "r+") as f:
+        name = f["node/edges"][()].ravel()[0]
+    data = path.read_bytes()
+    for changed in (data.replace(name, b"\xef" + name[1:], 1), data.replace(name, b"\xef" + name[1:])):
+        path.write_bytes(changed)
+        told(lambda: read_nir(path))
+
+
+@pytest.mark.parametrize("levels", ["x", b"\xef", [1, 2], 1e400, None, {}])
+def test_metadata_that_is_no_number_is_refused_by_name(levels):
+    ones = np.ones(2)
+    facts = {"reset": "subtract", "levels": levels}
+    neuron = nir.LIF(tau=2 * ones, r=ones, v_leak=0 * ones, v_threshold=ones, v_reset=0 * ones, metadata=facts)
+    nodes = {"in": nir.Input(np.array([2])), "dense": nir.Linear(np.ones((2, 2))), "lif": neuron, "out": nir.Output(np.array([2]))}
+    graph = nir.NIRGraph(nodes, [("in", "dense"), ("dense", "lif"), ("lif", "out")], type_check=False)
+    with pytest.raises(DeployError, match=r"lif: .*levels"):
+        import_graph(graph, timesteps=2, dt=1.0)

@@ -82,6 +82,8 @@ def checked(f: h5py.File, where: str, size: int) -> None:
                 data = h5o.open(group, key)
                 claimed += dataset(data, here)
                 limits.check_bytes(here, claimed, size)
+                if (points := extent(data, here)[0]) > limits.VALUES:
+                    raise DeployError(here, f"has {points:,} values", f"the file is damaged or foreign: {limits.VALUES:,} at most")
                 check_packed(data, here)
                 attributes(data, here, size)
             else:

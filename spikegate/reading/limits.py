@@ -19,6 +19,7 @@ NAME = 255  # characters
 TEXTS = 20_000  # of one dataset
 TEXT_BYTES = 16 << 20  # of one dataset or attribute
 ATTRIBUTES = 1_000  # of one object
+VALUES = 1 << 27  # of one array of an HDF5 file: as 32-bit integers half a GiB
 NEURONS = 1 << 23  # of one op; the published nets have 1.6 million in all
 JSON_BYTES = 64 << 20  # manifest.json and its like
 BESIDES = 256 << 20  # bytes that libraries may take beside a file's arrays

@@ -19,13 +19,17 @@ def plain_name(name: str) -> bool:
     return 0 < len(name) <= LONGEST_NAME and name.isprintable()
 
 
+def said(value: Any) -> str:
+    """A name or text as libraries hand it over, bytes that are no text with their codes: no reader decodes by itself."""
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+
+
 def text(value: Any, where: str) -> str:
     """One text of an attribute or array; a DeployError for anything else."""
     given = np.asarray(value)
     if given.size != 1 or given.dtype.kind not in "SUO":
         raise DeployError(where, "is no text", "the file is damaged or foreign")
-    one = given.flat[0]
-    return one.decode("utf-8", "backslashreplace") if isinstance(one, bytes) else str(one)
+    return said(given.flat[0])
 
 
 def json_value(value: Any, where: str, hint: str = "the file is damaged or foreign", what: str = "readable JSON") -> Any:

@@ -11,6 +11,7 @@ from spikegate.neurons.base import Neuron, Per
 from spikegate.neurons.leaky import SPIKES, VOLTAGE, Alif, Leaky
 from spikegate.neurons.resonator import Adrf, Rf, RfIz
 from spikegate.neurons.sigma_delta import Delta, Passive, Sigma, SigmaDelta
+from spikegate.reading.text import said
 
 AFFINE_VTH = (1 << 18) - 1  # SLAYER's Affine exports this threshold: the neuron only integrates
 EXPONENT_MAX = 3  # default of WgtScaleBatchNorm's weight_exp_bits, to which it clamps and which the file does not say
@@ -74,8 +75,7 @@ def read_neuron(layer: h5py.Group, where: str, *, first: bool = False, spike_exp
             return Delta(_one(group, "vThMant", where), spike_exp)
         if "sigma_output" in group:
             return Sigma()
-        active = group["activation"][()] if "activation" in group else b"relu"
-        active = active.decode() if isinstance(active, bytes) else str(active)
+        active = said(group["activation"][()] if "activation" in group else "relu")
         if active != "relu":
             raise DeployError(f"{where}/activation", f"is {active!r}; stock NetX would rectify all the same", "train with relu")
         return SigmaDelta(_one(group, "vThMant", where), spike_exp)

@@ -13,6 +13,7 @@ from spikegate.neurons.cuba import Cuba
 from spikegate.ops.conv import Conv
 from spikegate.ops.dense import Dense
 from spikegate.reading.numbers import int32, integers
+from spikegate.reading.text import said
 from spikegate.synapses.synapse import Padding, pair
 
 NEURONS = ("CUBA", "LOIHI")
@@ -63,8 +64,7 @@ def kind_of(group: h5py.Group) -> str:
     value = np.asarray(data[()]) if isinstance(data, h5py.Dataset) and data.size == 1 else np.zeros(0)
     if value.size != 1 or value.dtype.kind not in "SO":
         raise DeployError(f"{group.file.filename}:{group.name.strip('/')}", "has no type", "the file is damaged; export it again")
-    kind = value.flat[0]
-    return kind.decode("utf-8", "backslashreplace") if isinstance(kind, bytes) else str(kind)
+    return said(value.flat[0])
 
 
 def write_stock_layer(layers: h5py.Group, op: Op, in_shape: tuple[int, ...]) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 
 from spikegate.errors import DeployError
 from spikegate.reading import hdf5, limits
+from spikegate.reading.text import said
 
 FIELDS = {
     "Input": (), "Output": (), "Flatten": (), "Affine": ("weight", "bias"), "Linear": ("weight",), "Conv1d": ("weight", "bias"),
@@ -75,7 +76,7 @@ def _node(name: str, found: dict[str, Any]) -> Any:
         what = f"edges has shape {pairs.shape} and type {pairs.dtype}, needs at most {limits.TEXTS} pairs of names"
         raise DeployError(name, what, "write the file with nir 1.0.8")
     nodes = {str(k): _node(str(k), n) for k, n in parts.items()}
-    return nir.NIRGraph(nodes, [(_text(a), _text(b)) for a, b in pairs], metadata, type_check=False)
+    return nir.NIRGraph(nodes, [(said(a), said(b)) for a, b in pairs], metadata, type_check=False)
 
 
 def _alike(found: dict[str, Any]) -> dict[str, Any]:
@@ -86,10 +87,6 @@ def _alike(found: dict[str, Any]) -> dict[str, Any]:
         shape = max((v.shape for v in given.values()), key=np.prod, default=())
         found |= {f: np.full(shape, v.reshape(-1)[0]) for f, v in given.items() if v.size == 1 and v.shape != shape}
     return found
-
-
-def _text(name: Any) -> str:
-    return name.decode() if isinstance(name, bytes) else str(name)
 
 
 def unfolded(graph: Any) -> Flat:

@@ -11,6 +11,7 @@ from typing import Any
 
 from spikegate.errors import DeployError
 from spikegate.neurons.resets import LEVELS_MAX
+from spikegate.reading.text import said
 
 ZERO, SUBTRACT, LATE = "zero", "subtract", "subtract-late"
 RESETS = (ZERO, SUBTRACT, LATE)
@@ -41,8 +42,9 @@ def reset_of(name: str, node: Any, told: Reset) -> Reset:
     if "reset" not in facts and "levels" not in facts:
         return told
     kind, levels = facts.get("reset", told.kind), facts.get("levels", told.levels)
-    kind = kind.decode() if isinstance(kind, bytes) else kind
     try:
-        return Reset(str(kind), int(levels))
+        return Reset(said(kind), int(levels))
+    except (TypeError, ValueError, OverflowError) as e:
+        raise DeployError(name, f"its metadata: levels is no whole number ({e})", "give 1, or more for several spikes a timestep") from None
     except DeployError as e:
         raise DeployError(name, f"its metadata: {e.where} {e.problem}", e.hint) from None
