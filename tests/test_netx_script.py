@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -48,9 +49,15 @@ net.stop()
 def started(steps: int, which: str = "net", thread: bool = False) -> subprocess.Popen[str]:
     """The script, in a session of its own, once it has run some steps."""
     text = SCRIPT.format(file=str(HERE / "tiny.net"), which=which, thread=thread, steps=steps)
-    script = subprocess.Popen([sys.executable, "-c", text], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    script = subprocess.Popen([sys.executable, "-c", text], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, start_new_session=True,
+                              preexec_fn=hears)  # fmt: skip
     assert script.stdout is not None and script.stdout.readline().strip() == "ran"
     return script
+
+
+def hears() -> None:
+    """A test run under nohup hands an ignored SIGHUP down, which a script then rightly ignores, too."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
@@ -61,7 +68,11 @@ def test_a_killed_script_leaves_nothing(number, which):
     assert len(of_session(script.pid)) > 3
     time.sleep(0.2)
     script.send_signal(number)
-    script.wait(20)
+    try:
+        script.wait(20)
+    finally:
+        if script.poll() is None:  # one that does not end must not run on beside the other tests
+            os.killpg(script.pid, signal.SIGKILL)
     processes, names, _ = left_behind(script.pid, before)
     assert not processes and not names
 
