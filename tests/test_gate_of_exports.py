@@ -13,14 +13,12 @@ import pytest
 
 from spikegate.data.shipped import open_images
 from spikegate.deploy.bundle import open_export
-from spikegate.engine.record import Record
 from spikegate.errors import DeployError
 from spikegate.formats.host import Host, write_host
 from spikegate.formats.host_conv import HostConv
 from spikegate.formats.host_file import taken_apart
 from spikegate.formats.manifest import read_manifest, write_manifest
 from spikegate.reading import arrays
-from tests.run_folder import adaptive_graph, record_of
 
 ROOT = Path(__file__).parents[1]
 onnx = pytest.importorskip("onnx")
@@ -279,29 +277,3 @@ def test_an_archive_that_unpacks_to_much_is_refused(tmp_path):
     assert (tmp_path / "x.npz").stat().st_size < 1 << 19
     with pytest.raises(DeployError, match="MiB of memory"), arrays.opened(tmp_path / "x.npz", "hint"):
         pass
-
-
-RECORD = {
-    "exit_step": [np.zeros(11, int), np.full(11, 99), np.zeros(3, int), np.zeros((11, 1), int), np.full(11, 1.5)],
-    "counts": [np.zeros((1, 2), int), -np.ones((11, 4, 8, 3), int)], "logits": [np.zeros(3, int), np.full((11, 3), np.nan)],
-    "ops": [np.array(["a\x1b[2J"]), np.array([1, 2]), np.array("x")], "labels": [np.zeros(3, int), np.array(["a"] * 11)],
-    "alive": [np.zeros(3, np.uint8), np.zeros(3)], "alive_shape": [np.array([1 << 40, 1 << 20, 1, 1]), np.array([-1, 1, 1, 1])],
-    "entering": [np.array([99]), np.array([-1])], "meta": [np.array("[]"), np.array("{"), np.array(3)],
-    "schema": [np.array(7), np.array([1, 2])],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "name, value", [(k, v) for k, values in RECORD.items() for v in values], ids=lambda v: str(v)[:16].replace("\n", "")
-)
-def test_a_record_that_contradicts_itself_is_refused(tmp_path, name, value):
-    record_of(adaptive_graph()).save(tmp_path / "events.npz")
-    with np.load(tmp_path / "events.npz") as f:
-        content = {k: f[k] for k in f.files}
-    np.savez(tmp_path / "events.npz", **content | {name: value})
-    with pytest.raises(DeployError, match=r"events\.npz"):
-        Record.load(tmp_path / "events.npz")
-    np.savez(tmp_path / "events.npz", **{k: v for k, v in content.items() if k != name})
-    if name != "entering":  # which records of before other halting orders lack
-        with pytest.raises(DeployError, match=rf"lacks {name}"):
-            Record.load(tmp_path / "events.npz")

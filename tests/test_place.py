@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikegate.engine.integer import run
-from spikegate.engine.record import narrow
+from spikegate.engine.record_counts import narrow
 from spikegate.graph.ir import COUNTERS, DeployError, Graph
 from spikegate.hw_sim.chip.fit import utilisation, violations
 from spikegate.hw_sim.chip.groups import Group, Projection, groups_of, weight_bits

@@ -13,7 +13,8 @@ import numpy as np
 
 from spikegate.deploy.network.message_log import Log, Messages
 from spikegate.engine.integer import Chunk, Recorder, Signals
-from spikegate.engine.record import Record, narrow
+from spikegate.engine.record import Record
+from spikegate.engine.record_counts import narrow
 from spikegate.graph.ir import DeployError, Graph
 
 HOLD_S = 0.1  # reports are buffered for so long, to send many at once

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from spikegate.engine.record_counts import narrow, packed_counts
 from spikegate.engine.record_reading import SCHEMA, fields_of
 from spikegate.files import write_bytes, write_npz
 from spikegate.graph.ir import COUNTERS
@@ -103,16 +104,14 @@ class Record:
         return events
 
     def save(self, path: Path) -> None:
-        """Write everything but the spikes to an npz, atomically; of the counts those columns (op, counter) that hold any."""
-        flat = self.counts.reshape(-1, self.counts.shape[2] * self.counts.shape[3])
-        used = flat.any(0)
+        """Write everything but the spikes to an npz, atomically."""
+        values = np.stack([*self.values.values()]) if self.values else np.zeros(0, np.uint8)
         write_bytes(path, _packed({
             "schema": SCHEMA,
             "ops": self.ops,
             "kinds": self.kinds,
             "counters": COUNTERS,
-            "used": used.reshape(self.counts.shape[2:]),
-            "counts": narrow(flat).compress(used, 1).reshape(*self.counts.shape[:2], -1),
+            **packed_counts(self.counts),
             "exit_step": narrow(self.exit_step),
             "logits": narrow(self.logits),
             "gates": np.array(self.gates, dtype="U"),
@@ -121,8 +120,9 @@ class Record:
             "entering": self.entering,
             "labels": np.array([]) if self.labels is None else self.labels,
             "meta": json.dumps(self.meta),
-            **{f"activity/{name}": narrow(value) for name, value in self.activity.items()},
-            **{f"values/{name}": narrow(value) for name, value in self.values.items()},
+            "activity": narrow(np.concatenate([a.ravel() for a in self.activity.values()] or [np.zeros(0, np.uint8)])),
+            "values": narrow(values),
+            "sent": json.dumps({"activity": {n: a.shape for n, a in self.activity.items()}, "values": [*self.values]}),
         }))  # fmt: skip
 
     def save_spikes(self, path: Path) -> None:
@@ -132,13 +132,6 @@ class Record:
     def load(cls, path: Path) -> Record:
         """Read an npz written by `save`; a DeployError names what is wrong with a file that is none."""
         return cls(**fields_of(path))
-
-
-def narrow(values: np.ndarray) -> np.ndarray:
-    """Integers in the smallest type that holds them: less to write."""
-    if not values.size:
-        return values
-    return values.astype(np.promote_types(*(np.min_scalar_type(int(v)) for v in (values.min(), values.max()))))
 
 
 def _packed(arrays: dict[str, Any]) -> memoryview:

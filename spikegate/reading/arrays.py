@@ -48,7 +48,7 @@ class Archive:
     """An open .npz file: `names`, `archive[name]`, ``name in archive``. Made by `opened`."""
 
     def __init__(self, archive: zipfile.ZipFile, where: str, size: int, hint: str) -> None:
-        self.archive, self.where, self.hint = archive, where, hint
+        self.archive, self.where, self.size, self.hint = archive, where, size, hint
         entries = archive.infolist()
         if len(entries) > limits.OBJECTS:
             raise DeployError(where, f"has {len(entries)} members", hint)
