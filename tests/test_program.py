@@ -11,7 +11,7 @@ from spikegate.command.runs import ZOO
 from spikegate.data.shipped import open_images
 from spikegate.engine import integer, stage
 from spikegate.engine.program import program_of
-from spikegate.formats.host import Host
+from spikegate.formats.event_host import open_host
 from spikegate.formats.manifest import read_manifest
 from spikegate.formats.netx.graph_file import read_graph
 from spikegate.graph.ir import Graph, Payload
@@ -48,8 +48,8 @@ def same(interpreted, alone) -> None:
 @pytest.mark.parametrize("batch", [1, 5])
 def test_an_interpreted_run_of_a_zoo_net_gives_the_same_record(folder, batch, monkeypatch):
     graph = read_graph(folder / "model.net")
-    images = open_images(folder, read_manifest(folder), "test:12")
-    x = Host(folder / "embedding.onnx").encode(images.x)
+    manifest = read_manifest(folder)
+    x = open_host(folder, graph, manifest).encode(open_images(folder, manifest, "test:12").x)
     monkeypatch.setattr(stage, "SMALL", 1 << 40)
     assert program_of(graph, list(graph.ops)).interpreted > 1
     same(*both(monkeypatch, graph, x, batch))

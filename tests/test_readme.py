@@ -13,7 +13,7 @@ from spikegate.command.runs import ZOO, find_export
 from spikegate.convert.checks.audit import audit
 from spikegate.data.shipped import open_images
 from spikegate.engine import integer
-from spikegate.formats.host import Host
+from spikegate.formats.event_host import open_host
 from spikegate.formats.manifest import read_manifest
 from spikegate.formats.netx.graph_file import read_graph
 
@@ -44,13 +44,15 @@ def test_zoo_nets_are_complete_and_accumulate_only(name):
     graph = read_graph(export / "model.net")
     metrics = json.loads((export / "metrics.json").read_text())
     assert metrics["test"]["accuracy"] > 0.85
-    images = np.random.default_rng(0).integers(0, 17, (1, *manifest["image_shape"])).astype(np.uint8)
-    assert all(row.macs == 0 and row.exact for row in audit(graph, Host(export / "embedding.onnx").encode(images)))
+    host = open_host(export, graph, manifest)
+    images = np.random.default_rng(0).integers(0, min(16, host.pixels) + 1, (1, *manifest["image_shape"])).astype(np.uint8)
+    assert all(row.macs == 0 and row.exact for row in audit(graph, host.encode(images)))
 
 
-@pytest.mark.parametrize("name", [n for n in NETS if n.endswith("digits")])
+@pytest.mark.parametrize("name", [n for n in NETS if n.endswith(("digits", "nmnist"))])
 def test_zoo_accuracy_is_what_its_log_says(name):
     export = find_export(Path(f"zoo:{name}"))
-    images = open_images(export, read_manifest(export), "test")
-    record = integer.run(read_graph(export / "model.net"), Host(export / "embedding.onnx").encode(images.x), images.y)
+    manifest, graph = read_manifest(export), read_graph(export / "model.net")
+    images = open_images(export, manifest)
+    record = integer.run(graph, open_host(export, graph, manifest).encode(images.x), images.y)
     assert record.accuracy == pytest.approx(json.loads((export / "metrics.json").read_text())["test"]["accuracy"])

@@ -182,6 +182,9 @@ def test_a_run_without_later_settings_is_as_it_was(tmp_path):
 
 
 @pytest.mark.parametrize("run", sorted(ZOO.iterdir()), ids=lambda p: p.name)
-def test_the_zoo_was_trained_with_the_first_recipe(run: Path):
+def test_nets_of_the_zoo_are_as_they_were_trained(run: Path):
+    """Older ones do not name the settings of the present recipe: they were trained with the one before."""
     settings, net = load_run(run)
-    assert settings.train.rates == "equal" and settings.model.stem_bound == "weight" and net.stem.bound == "weight"
+    if "rates" not in yaml.safe_load((run / "config.yml").read_text())["train"]:
+        assert settings.train.rates == "equal" and settings.model.stem_bound == "weight"
+    assert not isinstance(net.stem, HostStem) or net.stem.bound == settings.model.stem_bound
