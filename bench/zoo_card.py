@@ -100,7 +100,8 @@ def _parts(log: str) -> list[str]:
     shown = []
     for k, part in enumerate(parts):
         minutes, start = part.pop("s") / 60, "from random weights" if k == 0 else "from there"
-        shown.append(f"{start}: {', '.join(f'{n:.0f} epochs {phase}' for phase, n in part.items())}, {minutes:.1f} min")
+        epochs = ", ".join(f"{n:.0f} {'epoch' if n == 1 else 'epochs'} {phase}" for phase, n in part.items())
+        shown.append(f"{start}: {epochs}, {minutes:.1f} min")
     return shown
 
 

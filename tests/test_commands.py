@@ -102,6 +102,16 @@ def test_the_zoo_lists_every_net_with_what_its_files_say():
     assert all(name in spikegate("zoo").stdout for name in rows)
 
 
+@pytest.mark.parametrize("name", ["stas-digits", "zoo:stas-digits"])
+def test_the_zoo_shows_a_nets_card(name):
+    card = (ROOT / "zoo" / "stas-digits" / "README.md").read_text()
+    assert json.loads(spikegate("zoo", name, "--json").stdout)["card"] == card
+    shown = spikegate("zoo", name).stdout
+    assert "97.78 % of 360 test images" in shown and all(line in shown for line in card.split("```")[1].splitlines())
+    wrong = spikegate("zoo", f"{name}s")
+    assert wrong.returncode == 1 and "no such net in the zoo" in wrong.stderr and "Traceback" not in wrong.stderr
+
+
 def test_a_nir_file_becomes_a_net_that_runs(tmp_path):
     from spikegate.formats.nir.exporter import write_nir
     from tests.test_nir import net

@@ -87,6 +87,8 @@ def table() -> dict[str, tuple[list[str], Options]]:
             words = list(benches())
         elif name in RUNS:
             words = [f"zoo:{net}" for net in zoo_names()]
+        elif name == "zoo":
+            words = zoo_names()
         found[name] = (words, {**made, "--help": ()})
     return found
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
 
 from spikegate.command import cli
-from spikegate.command.runs import ZOO, zoo_names
+from spikegate.command.runs import ZOO, find_export, zoo_names
 from spikegate.errors import DeployError
 
 
@@ -15,6 +18,8 @@ from spikegate.errors import DeployError
 class Args:
     """List them; any command takes one as zoo:<name>."""
 
+    net: Annotated[str | None, tyro.conf.Positional] = None
+    """Show this net's card: data, training, figures, limits."""
     json: bool = False
     """Print the list as JSON only."""
 
@@ -34,9 +39,23 @@ def listed() -> list[dict[str, Any]]:
     return rows
 
 
+def card(name: str) -> str:
+    """The card of a net, ``zoo:`` before its name or not, as Markdown; a DeployError names the nets that there are."""
+    return (find_export(Path(f"zoo:{name.removeprefix('zoo:')}")) / "README.md").read_text()
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the table, or one card."""
     args = cli.parse(Args, "The trained nets that come with the package.")
+    if args.net is not None:
+        from rich.markdown import Markdown
+
+        text = card(args.net)
+        if args.json:
+            cli.print_json({"net": args.net, "card": text})
+        else:
+            cli.console.print(Markdown(text))
+        return
     rows = listed()
     if not rows:
         raise DeployError(str(ZOO), "no net lies here", "install the package again: its wheel holds them")
