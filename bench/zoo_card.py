@@ -93,7 +93,7 @@ def _parts(log: str) -> list[str]:
     """Each training of the log: its epochs by phase, and its minutes."""
     parts: list[dict[str, float]] = []
     for number, _, phase, seconds in EPOCH.findall(log):
-        if number == "1":
+        if number == "1" or not parts:
             parts.append({})
         parts[-1][phase] = parts[-1].get(phase, 0) + 1
         parts[-1]["s"] = parts[-1].get("s", 0) + float(seconds)
