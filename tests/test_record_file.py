@@ -16,7 +16,7 @@ from spikegate.errors import DeployError
 from tests.run_folder import adaptive_graph, record_of
 
 SHAPES = st.tuples(st.integers(0, 5), st.integers(1, 4), st.integers(1, 5), st.integers(1, 4))
-COUNTS = st.sampled_from([0, 0, 0, 1, 255, 256, 65535, 65536, 2**32 - 1, 2**32, 2**62])
+COUNTS = st.sampled_from([0, 0, 0, 1, 255, 256, 65535, 65536, 2**32 - 1, 2**32, 2**62, -1])
 
 
 @given(SHAPES.flatmap(lambda shape: arrays.arrays(np.int64, shape, elements=COUNTS)))

@@ -21,8 +21,9 @@ def narrow(values: np.ndarray) -> np.ndarray:
 
 
 def packed_counts(counts: np.ndarray) -> dict[str, Any]:
-    """Arrays by name, from which `unpacked_counts` makes counts int64 [samples, timesteps, ops, counters] again; none is below 0."""
-    flat = counts.reshape(counts.shape[0] * counts.shape[1], counts.shape[2] * counts.shape[3])
+    """Arrays by name, from which `unpacked_counts` makes counts int64 [samples, timesteps, ops, counters] again."""
+    flat = np.ascontiguousarray(counts, np.int64).reshape(counts.shape[0] * counts.shape[1], counts.shape[2] * counts.shape[3])
+    flat = flat.view(np.uint64)  # what is below 0, and so no count, takes eight bytes and is what it was when it is read
     rows, most = flat.any(1), flat.max(0, initial=0)
     width = sum((most > limit).astype(np.uint8) * more for limit, more in ((0, 1), (0xFF, 1), (0xFFFF, 2), (0xFFFFFFFF, 4)))
     held = flat if rows.all() else flat.compress(rows, 0)
