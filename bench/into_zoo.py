@@ -11,7 +11,7 @@ if not __package__:  # run as a file: the repository root comes first, not bench
 import json
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -66,14 +66,11 @@ def ship(run: Path, export: Path, folder: Path, logs: tuple[Path, ...], images: 
     """Files of the run and of its export into `folder`, which holds nothing else afterwards."""
     from spikegate.data.shipped import FILE, open_images, write_shipped
     from spikegate.formats.manifest import read_manifest, write_manifest
-    from spikegate.train import checkpoint
-    from spikegate.train.settings.options import of_run, write_yaml
+    from spikegate.train.restore import load_run, read_facts, save_weights
+    from spikegate.train.settings.options import write_yaml
     from spikegate.train.settings.runfolder import CONFIG, METRICS, WEIGHTS
 
-    manifest, config = read_manifest(export), of_run(run)
-    tensors, facts = checkpoint.read(run / WEIGHTS, "train it again")
-    if facts["config_hash"] != config.hash:
-        raise DeployError(str(run / CONFIG), "not the settings that the weights were trained with", "take the run as it was written")
+    manifest, (config, net), facts = read_manifest(export), load_run(run), read_facts(run)
     shipped = open_images(export, manifest, f"test:{images}", data_path, option="--images") if images else None
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -85,7 +82,7 @@ def ship(run: Path, export: Path, folder: Path, logs: tuple[Path, ...], images: 
         if value := getattr(config.train, key):
             setattr(config.train, key, Path(_told(str(value), run)))
     write_yaml(config, folder / CONFIG)
-    checkpoint.write(folder / WEIGHTS, tensors, facts | {"config_hash": config.hash})  # of the settings as they are written here
+    save_weights(folder / WEIGHTS, net, replace(facts, config_hash=config.hash))  # of the settings as they are written here
     metrics = json.loads((run / METRICS).read_text()) | {"config_hash": config.hash}
     (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n")
     lines = [line.rstrip() for log in logs for line in log.read_text().splitlines() if WANTED.match(line)]

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import yaml
 
+from spikegate.formats.event_host import takes_events
 from spikegate.formats.manifest import sha256
+from spikegate.train.settings.data_config import DataConfig
 
 FILE = "README.md"
 DATA = {  # name -> (what it is, which limits follow)
@@ -32,7 +34,6 @@ DATA = {  # name -> (what it is, which limits follow)
         "100 test recordings: one is a whole point.",
     ),
 }
-MIRRORED = ("fashion", "cifar10", "cifar100")  # unless data.flip says otherwise
 RECONSTRUCTED = ("at_snn", "dts_vit", "stas")
 EPOCH = re.compile(r"^epoch (\d+)/(\d+) (\w+):.*?([\d.]+) s(?:,|$)", re.M)
 SIZES = re.compile(r"\(([\d,]+) train, ([\d,]+) validation, ([\d,]+) test")
@@ -45,7 +46,7 @@ def card(folder: Path) -> str:
     log = (folder / "train.log").read_text()
     what, limit = DATA[config["data"]["name"]]
     train, validation, test = SIZES.findall(log)[-1]
-    found, ops, events = metrics["test"], manifest["ops"], len(manifest["image_shape"]) == 4
+    found, ops, events = metrics["test"], manifest["ops"], takes_events(manifest)
     images = "recordings" if events else "images"
     neurons, synapses = (sum(o[key] for o in ops) for key in ("neurons", "synapses"))
     size = f"{manifest['parameters']:,} parameters; {len(ops)} ops, {neurons:,} neurons, {synapses:,} synapses"
@@ -83,9 +84,8 @@ def _augmented(data: dict[str, Any]) -> str:
         return "no augmentation"
     names = {"rand_augment": "RandAugment", "cutout": "cutout", "mixup": "mixup", "cutmix": "cutmix"}
     more = [shown for key, shown in names.items() if data.get(key)]
-    shift, flip = data.get("shift"), data.get("flip")
-    mirrored = data["name"] in MIRRORED if flip is None else flip
-    moves = ["shifted"] * (shift is None or shift > 0) + ["mirrored"] * mirrored
+    shift = data.get("shift")
+    moves = ["shifted"] * (shift is None or shift > 0) + ["mirrored"] * DataConfig(**data).mirrored
     return " and ".join([*moves, *more]) + " at random"
 
 

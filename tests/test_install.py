@@ -77,6 +77,8 @@ def test_the_wheel_has_one_top_level_module_and_all_data(wheel):
     tracked = [Path(n) for n in call("git", "ls-files", "zoo", "hw_sim", cwd=ROOT).stdout.splitlines()]
     data = {f"spikegate/{p}" for p in tracked if p.suffix != ".py"}
     assert data <= set(names) and {"spikegate/py.typed", "spikegate/data/digits.npz"} <= set(names)
+    parts = zipfile.ZipFile(wheel).infolist()
+    assert sum(p.compress_size for p in parts if not p.filename.startswith("spikegate/zoo/")) < 3_000_000
     assert wheel.stat().st_size < 25_000_000  # most of it is the zoo
 
 

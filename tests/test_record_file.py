@@ -70,7 +70,7 @@ def test_a_record_of_nothing_but_counts_is_read(tmp_path):
     assert found.activity == {} and found.values == {} and found.labels is None and np.array_equal(found.counts, record.counts)
 
 
-def test_empty_timesteps_claim_no_memory(tmp_path, monkeypatch):
+def test_empty_timesteps_claim_no_memory(tmp_path):
     record = record_of(adaptive_graph())
     record.save(tmp_path / "events.npz")
     with np.load(tmp_path / "events.npz") as f:

@@ -126,7 +126,7 @@ def changes_of(config: DataConfig, size: tuple[int, ...], classes: int) -> tuple
     """How training images of `size` (height, width) are varied and mixed."""
     augment = mix = None
     if config.augment:
-        flip = config.name in ("fashion", "cifar10", "cifar100") if config.flip is None else config.flip
+        flip = config.mirrored
         shift = max(1, min(size) // 8) if config.shift is None else config.shift
         augment = Augment(shift, flip, config.rand_augment, config.cutout)
     if config.mixup or config.cutmix:

@@ -76,10 +76,17 @@ def _counts(f: arrays.Archive, ops: int) -> np.ndarray:
 
 
 def _by_op(f: arrays.Archive, schema: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """(activity, values) by op."""
+    """(activity as int32, which is how it was counted; values as int64) by op."""
     if schema < SCHEMA:
-        per_op = {k: _whole(f, k, None) for k in f.names if k.startswith(("activity/", "values/"))}
-        return _of(per_op, "activity/", f.where), _of(per_op, "values/", f.where)
+        starts = ("activity/", "values/")
+        activity, values = ({k.removeprefix(s): _whole(f, k, None) for k in f.names if k.startswith(s)} for s in starts)
+    else:
+        activity, values = _sent(f)
+    return _as(f, "activity", activity, np.int32), _as(f, "values", values, np.int64)
+
+
+def _sent(f: arrays.Archive) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Activity and values by op, from one array each."""
     sent, flat, values = json_value(f["sent"], f"{f.where}: sent", HINT), _whole(f, "activity", 1), _whole(f, "values", None)
     shapes, names = (sent.get("activity"), sent.get("values")) if isinstance(sent, dict) else (None, None)
     if (
@@ -91,19 +98,15 @@ def _by_op(f: arrays.Archive, schema: int) -> tuple[dict[str, np.ndarray], dict[
     if sum(sizes) != len(flat) or (len(values) if values.ndim > 1 else 0) != len(names):
         raise DeployError(f"{f.where}: sent", "does not fit activity and values", HINT)
     parts = np.split(flat, np.cumsum(sizes)[:-1])
-    found = {f"activity/{name}": part.reshape(shape) for (name, shape), part in zip(shapes.items(), parts)}
-    found |= {f"values/{name}": v for name, v in zip(names, values)}
-    return _of(found, "activity/", f.where), _of(found, "values/", f.where)
+    return {n: part.reshape(shape) for (n, shape), part in zip(shapes.items(), parts)}, dict(zip(names, values))
 
 
-def _of(per_op: dict[str, np.ndarray], start: str, where: str) -> dict[str, np.ndarray]:
-    """Arrays by op: activity as int32, which is how it was counted, the others as int64."""
-    kind = np.int32 if start == "activity/" else np.int64
-    found = {k.removeprefix(start): v for k, v in per_op.items() if k.startswith(start)}
-    for name, value in found.items():
+def _as(f: arrays.Archive, key: str, by_op: dict[str, np.ndarray], kind: type[np.signedinteger[Any]]) -> dict[str, np.ndarray]:
+    """The arrays as integers of this type."""
+    for name, value in by_op.items():
         if value.size and (value.min() < np.iinfo(kind).min or value.max() > np.iinfo(kind).max):
-            raise DeployError(f"{where}: {start}{name}", f"holds numbers that do not fit {kind.__name__}", HINT)
-    return {name: value.astype(kind) for name, value in found.items()}
+            raise DeployError(f"{f.where}: {key}/{name}", f"holds numbers that do not fit {kind.__name__}", HINT)
+    return {name: value.astype(kind) for name, value in by_op.items()}
 
 
 def _whole(f: arrays.Archive, name: str, axes: int | None, or_empty: bool = False) -> np.ndarray:

@@ -47,3 +47,8 @@ class DataConfig(Section):
         if recorded and (self.rand_augment or self.mixup or self.cutmix):
             raise ValueError("data.rand_augment, mixup and cutmix are for images: frames of events are counts")
         return self
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether half of the augmented images are mirrored."""
+        return self.name in ("fashion", "cifar10", "cifar100") if self.flip is None else self.flip
