@@ -45,7 +45,7 @@ def before_blocks(graph: Graph, named: list[str]) -> list[str]:
 
 def _across(op: Any) -> bool:
     """Whether an op on maps reads other positions than the one that it writes."""
-    if not hasattr(op, "out_grid") or not hasattr(op, "grid"):
+    if getattr(op, "out_grid", None) is None or not hasattr(op, "grid"):
         return False
     weight = getattr(op, "weight", np.zeros(()))
     kernel = weight.shape[2:] if weight.ndim == 4 else (getattr(op, "kernel", 1),)

@@ -168,7 +168,7 @@ def embedding_ops(graph: Graph) -> list[str]:
 
 def token_grid(graph: Graph) -> list[int]:
     """[height, width] of the token grid, from the last op on a grid."""
-    grids = [op.out_grid for op in graph.ops.values() if hasattr(op, "out_grid")]
+    grids = [op.out_grid for op in graph.ops.values() if getattr(op, "out_grid", None) is not None]
     return list(grids[-1])
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from spikegate.graph.ir import Graph, Payload, load_ops
 from spikegate.neurons.cuba import Cuba
+from spikegate.ops.biased import Biased
 from spikegate.ops.conv import Conv
 from spikegate.ops.dense import Dense
 from spikegate.ops.exit_gate import NEVER, ExitGate
@@ -32,12 +33,13 @@ def halting_graph(
     order: str = "serial",
     delta: int | None = None,
     spiking: bool = False,
+    leaving: bool = False,
 ) -> Graph:
     """Two blocks with attention, token gates, last-alive readout and exit gate on a 3 x 3 token grid.
 
     `scores` is the table's step: larger halts earlier; `theta` huge never halts; the same seed gives the same weights.
     `order` is "serial" or "rectangle"; with `delta` tokens merge; with `spiking` the embedding fires in every timestep
-    (a relay silences dead tokens), without it an inject replays the host's integers.
+    (a relay silences dead tokens), without it an inject replays the host's integers; `leaving`: its layers halt with their tokens.
     """
     rng = np.random.default_rng(seed)
     g = Graph(timesteps=TIMESTEPS, input_shape=(TOKENS, CHANNELS), input_payload=Payload(0, 3))
@@ -52,20 +54,27 @@ def halting_graph(
         """Wire a slot to `source`; before `source` is there it means the timestep before."""
         return {slot: source, "delayed": [] if source in g.ops else [slot]} if source else {}
 
+    last = ("gate2" if order == "serial" else "gate0") if gated else ""
     raw, high, prefix = ["input"], 3, ""
+    if leaving:
+        encode = Biased((TOKENS, CHANNELS), 0, 3, Cuba(4096, 2048, 2), grid=(3, 3))
+        g.add("sps.encode", encode, x="input", **later("alive", last))
+        g.add("sps.rpe", linear(CHANNELS, CHANNELS, kernel=3), x="sps.encode", **later("alive", last))
+        raw, high, prefix = ["sps.encode", "sps.rpe"], 2, "sps."
     if spiking:
         g.add("sps.replay", Inject((TOKENS, CHANNELS), 0, 3), x="input")
         g.add("sps.encode", Lif((TOKENS, CHANNELS), Cuba(4096, 2048, 1)), x="sps.replay")
         g.add("sps.rpe", linear(CHANNELS, CHANNELS, kernel=3), x="sps.encode")
         raw, high, prefix = ["sps.encode", "sps.rpe"], 2, "sps."
-    last = ("gate2" if order == "serial" else "gate0") if gated else ""
     credit = last
     if delta is not None:
         credit = g.add(f"{prefix}merge", TokenMerge((3, 3), CHANNELS, delta, theta), x=raw, **later("chain", last))
         raw = [*raw, g.add(f"{prefix}move", TokenMove((3, 3), CHANNELS, high), x=raw, after=credit)]
         high *= 2
     ends = {"before": credit, "after": last, "delayed": ["before"] if credit == last else []} if gated else {}
-    if not spiking:
+    if leaving:
+        stream = raw
+    elif not spiking:
         stream = [g.add("inject", Inject((TOKENS, CHANNELS), 0, high), x=raw, **later("alive", credit))]
     elif credit:
         stream = [g.add("sps.relay", Relay((TOKENS, CHANNELS), high), x=raw, **later("alive", credit))]

@@ -30,7 +30,9 @@ class Builder:
         self.grid = int(self.rng.integers(1, 4)), int(self.rng.integers(2, 5))
         self.tokens, self.channels = self.grid[0] * self.grid[1], int(self.rng.choice([4, 4, 6, 18, 34]))
         low, high = (-90, 90) if signed else (0, 3)
-        self.g = Graph(timesteps=int(self.rng.integers(1, 6)), input_shape=(self.tokens, self.channels), input_payload=Payload(low, high))
+        self.fine = 2 if signed and self.rng.random() < 0.3 else 1  # positions of the embedding's first map along a token's side
+        shape = self.tokens * self.fine**2, self.channels
+        self.g = Graph(timesteps=int(self.rng.integers(1, 6)), input_shape=shape, input_payload=Payload(low, high))
         self.bits: list[str] = []
         self.maps: list[str] = []
         self.alive: tuple[str, bool] | None = None  # the credit that is obeyed, and whether it comes from the timestep before
@@ -78,9 +80,17 @@ class Builder:
 
     def encoder(self, signed: bool) -> None:
         shape = self.tokens, self.channels
-        if signed and self.rng.random() < 0.4:
+        ring = {"serial": "last", "time": "last", "rectangle": "gate0"}.get(self.order)
+        self.alive = (ring, True) if ring and self.rng.random() < 0.5 else None  # whether the embedding halts, too
+        if self.fine > 1 or (signed and self.rng.random() < 0.4):
             neurons = Cuba(4096, 2048, 40, "subtract") if self.rng.random() < 0.3 else Cuba(4096, 2048, 40)
-            self.bits.append(self.add("biased", OPS["biased"](shape, -90, 90, neurons), slots={"x": ["input"]}, mask=True))
+            grid = self.grid[0] * self.fine, self.grid[1] * self.fine
+            op = OPS["biased"](self.g.input_shape, -90, 90, neurons, grid)
+            self.bits.append(self.add("biased", op, slots={"x": ["input"]}, alive=True, mask=True))
+            if self.fine > 1:
+                c = self.channels
+                op = OPS["conv"](self.weight(c, c, 3, 3), self.bias(c), grid, 2, 1, neuron=self.cuba())
+                self.bits = [self.add("halving", op, slots={"x": list(self.bits)}, alive=True, mask=True)]
         elif signed:
             held = self.add("inject", OPS["inject"](shape, -90, 90), slots={"x": ["input"]})
             self.bits.append(self.add("lif", OPS["lif"](shape, Cuba(4096, 2048, 40)), slots={"x": [held]}, mask=True))
@@ -177,7 +187,7 @@ class Builder:
             heads = {"qk_token_gate": (HEADS,), "multiscale_gate": (HEADS, int(rng.integers(1, 3)))}.get(kind, ())
             op = OPS[kind](n, c, *heads)
             slots = {s.rstrip("?*"): self.sources(self.bits, 1) for s in op.slots if s != "alive?"}
-        obeys = "alive?" in op.slots and kind not in ("wide_conv", "grouped_conv")
+        obeys = "alive?" in op.slots and (kind not in ("wide_conv", "grouped_conv") or bool(rng.random() < 0.5))
         self.keep(self.add(kind, op, slots=slots, alive=obeys, mask="open?" in op.slots))
 
     def keep(self, name: str) -> None:

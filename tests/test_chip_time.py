@@ -94,7 +94,7 @@ def algorithmic(**kind) -> Record:
 
 @pytest.mark.parametrize("batch", [1, 4, 64])
 @pytest.mark.parametrize("wanted", SCHEDULES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *({"order": o, "leaving": True, "scores": 400, "gated": True} for o in ("serial", "rectangle"))])
 def test_halting_and_merging_in_every_order_whatever_the_batch(kind, wanted, batch):
     graph = halting_graph(**kind)
     if wanted == "pipelined" and kind["order"] == "serial" and kind["gated"]:

@@ -40,6 +40,11 @@ IN_LAVA = [
     for k in KINDS if k.values[0]["order"] == "rectangle" or not k.values[0]["gated"]
     for mapping in ("op", "block", "chip") if mapping != "op" or k.values[0]["delta"] is not None
 ]
+# Without merging, tokens may leave the embedding, too.
+LEAVING = [
+    pytest.param(dict(order=order, leaving=True, scores=250), mapping, id=f"{order}-leaving-{mapping}")
+    for order, mapping in (("serial", "op"), ("serial", "block"), ("rectangle", "block"), ("rectangle", "chip"))
+]
 GATED = [k for k in KINDS if k.values[0]["gated"]]
 X = halting_input()
 KEPT, TAKEN = neighbours((3, 3))
@@ -300,6 +305,24 @@ def test_dead_is_for_the_rest_of_the_sample_and_silent(kind):
         assert record.spikes["sps.rpe"][silent].any(), "the embedding goes on for dead tokens; only then the relay matters"
 
 
+@pytest.mark.parametrize("order", ["serial", "rectangle"])
+def test_an_embedding_that_tokens_leave_falls_silent_with_them(order):
+    """Its neurons do nothing for dead tokens; without scores it is the plain net."""
+    graph = halting_graph(order=order, leaving=True, scores={"serial": 250, "rectangle": 700}[order])
+    assert all(r.macs == 0 and r.exact for r in audit(graph, X))
+    record = integer.run(graph, X, spikes=True)
+    dead = ~record.alive[:, :, 0]
+    assert 0.1 < dead[:, 1:].mean() < 0.9
+    for name in ("sps.encode", "sps.rpe"):
+        assert not record.spikes[name][dead].any() and record.spikes[name][~dead].any()
+        ran = np.arange(TIMESTEPS) < record.exit_step[:, None]
+        updates = record.counts[:, :, record.ops.index(name), COUNTERS.index("neuron_update")]
+        assert np.array_equal(updates, (~dead).sum(2) * CHANNELS * ran)
+    never = integer.run(halting_graph(order=order, leaving=True, theta=1 << 20), X, spikes=True)
+    plain = integer.run(halting_graph(order=order, leaving=True, theta=1 << 20).without_halting(), X, spikes=True)
+    assert all(np.array_equal(plain.spikes[n], never.spikes[n]) for n in plain.ops) and np.array_equal(plain.logits, never.logits)
+
+
 @pytest.mark.parametrize("kind", GATED)
 def test_logits_hold_what_a_token_had_when_it_died(kind):
     """Serial: its stream at the last gate. Rectangle: at gate 0, its embedding alone. An absorbed token holds nothing."""
@@ -344,7 +367,7 @@ def test_a_file_from_before_a_field_existed_means_its_default(tmp_path):
 
 @pytest.mark.lava
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("kind, mapping", IN_LAVA)
+@pytest.mark.parametrize("kind, mapping", IN_LAVA + LEAVING)
 def test_lava_equals_the_reference(kind, mapping):
     graph = halting_graph(**kind)
     assert sum(map(len, partition(graph, mapping).values())) == len(graph.ops)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,9 @@ from hypothesis import strategies as st
 from spikegate.engine import integer
 from spikegate.graph.ir import COUNTERS, DeployError
 from spikegate.neurons.cuba import Cuba
+from spikegate.ops.base.patches import patches
 from spikegate.train.layers.base import Moment
+from spikegate.train.layers.biased import BiasEncoder
 from spikegate.train.layers.conv import SpikingConv
 from spikegate.train.layers.dynamics import MANT, STATE, neurons
 from spikegate.train.layers.folding import FoldedNorm, integers
@@ -43,6 +47,18 @@ NETS = [pytest.param(name, {}, id=name) for name in MODELS] + [
         "time": {"halting": {"order": "time"}},
         "wide": {"halting": {"order": "rectangle", "width": 3, "beta": -5.0}},
     }.items()
+]
+# Tokens that leave the patch splitting, too: on strides and on pools, with neurons that are gated by masks as well.
+LEAVING = {"halting": {"enabled": True, "embedding": True}, "merge": {"enabled": False}}
+NETS += [
+    pytest.param(name, merge(LEAVING, change), id=f"{name}-leaving-{label}")
+    for name, label, change in (
+        ("at_snn", "serial", {}),
+        ("at_snn", "time", {"halting": {"order": "time"}}),
+        ("spikformer", "rectangle", RECTANGLE),
+        ("at_snn", "pooled", {"embedding": "published", "pooling": "or", "dim": 32}),
+        ("dts_vit", "masks", {}),
+    )
 ]
 # The same policies on other backbones; any of them takes any that makes sense.
 ALL = {"halting": {"enabled": True, "width": 4, "beta": -6.0}, "mask": {"enabled": True}}
@@ -208,6 +224,46 @@ def test_mechanisms_that_a_model_does_not_wire_are_refused():
         halting = TokenHalting.of(net, config("at_snn", **change), 16, 2, prefix="other.")
         with pytest.raises(DeployError, match=key):
             halting.ends  # noqa: B018 - raises
+
+
+@pytest.mark.parametrize(
+    "name, change, reason",
+    [
+        ("at_snn", {"merge": {"enabled": True}}, "absorbed"),
+        ("at_snn", {"halting": {"order": "block"}, "merge": {"enabled": False}}, "in block order"),
+        ("spikformer", {"halting": {"enabled": False}}, "no token halts"),
+        ("stas", {}, "patch splitting"),
+        ("qkformer", {"halting": {"enabled": True}}, "patch splitting"),
+    ],
+)
+def test_an_embedding_that_tokens_cannot_leave_is_refused(name, change, reason):
+    with pytest.raises(DeployError, match=f"model.halting.embedding.*{reason}"):
+        lively(name, **merge(change, {"halting": {"embedding": True}}))
+
+
+@pytest.mark.parametrize("kind, stride, tokens", [("biased", 1, 9), ("biased", 1, 36), ("conv", 1, 9), ("conv", 1, 36), ("conv", 2, 9)])
+def test_a_dead_tokens_patch_equals_the_ops(kind, stride, tokens):
+    """6 x 6 positions, each token with its own or 2 x 2 of them, some dead from the second or third timestep on."""
+    torch.manual_seed(3)
+    layer: Any = BiasEncoder((6, 6), 5, 4.0, -900, 900) if kind == "biased" else SpikingConv(5, 7, 3, (6, 6), stride)
+    if kind == "conv":
+        layer.norm.beta.data += 2 * layer.norm.gamma.data
+    layer.name, layer.phase = "layer", "deployed"
+    layer.prepare()
+    op, size = layer.to_op(), 900 if kind == "biased" else 1
+    state, held = op.state(3), {}
+    credit = 1 - torch.bernoulli(torch.full((3, 3, tokens), 0.25)).cumsum(0).clamp(max=1)
+    x = torch.randint(-size if kind == "biased" else 0, size + 1, (4, 3, 36, 5)).float()
+    for t in range(4):
+        alive = credit[t - 1] if t else torch.ones(3, tokens)
+        given = {"x": (x[t].int().numpy(),), "alive": alive.int().numpy()}
+        now = Moment(t + 1, 1, 4, held, [], 3, False)
+        theirs = layer({"x": [x[t] if kind == "biased" else x[t : t + 1]], "alive": alive[None]}, now)[0].detach().numpy()
+        ours = op.step(state, given, np.full(3, t + 1))
+        assert np.array_equal(ours, theirs) and ours.any()
+        if t:
+            dead = ~(given["alive"] > 0)[:, patches((6 // stride, 6 // stride), tokens)]
+            assert dead.any() and not ours[dead].any() and ours[~dead].any()
 
 
 @pytest.mark.parametrize("rule", ["mute", "hold", "skip"])

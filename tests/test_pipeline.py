@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 
 from spikegate.engine.record import Record
 from spikegate.formats.manifest import write_manifest
+from spikegate.graph.ir import COUNTERS
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,12 +30,16 @@ def command(folder: Path, *words: object, code: int = 0) -> str:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
-    """A folder with runs/static and runs/adaptive, trained for a few epochs on digits and exported."""
+    """A folder with runs/static, runs/adaptive and runs/leaving, trained for a few epochs on digits and exported."""
     folder = tmp_path_factory.mktemp("pipeline")
     for name, conf in (("static", "digits-spikformer"), ("adaptive", "digits-stas")):
         short = ["--train.epochs", 6, "--train.threads", 1] + (["--model.halting.beta", -3] if name == "adaptive" else [])
         command(folder, "train/run.py", "-c", ROOT / f"conf/{conf}.yml", "--output", f"runs/{name}", *short)
         command(folder, "convert/export.py", f"runs/{name}")
+    leaving = ["--model.name", "at_snn", "--model.merge.enabled", False, "--model.halting.embedding", "--model.halting.beta", -4]
+    short = ["--data.name", "digits", "--train.epochs", 5, "--train.threads", 1]
+    command(folder, "train/run.py", *leaving, *short, "--output", "runs/leaving")
+    command(folder, "convert/export.py", "runs/leaving")
     return folder
 
 
@@ -57,6 +63,18 @@ def test_the_manifest_holds_the_audit(runs):
 def test_torch_int_and_lava_agree(runs, mapping):
     said = command(runs, "deploy/compare.py", "runs/adaptive", "--data", "test:24", "--mapping", mapping)
     assert "equal:" in said and "torch = int = lava" in said
+
+
+@pytest.mark.lava
+def test_tokens_that_leave_the_patch_splitting(runs):
+    """All agree, some tokens of an image live on, and the patch splitting's work falls with them."""
+    assert "torch = int = lava" in command(runs, "deploy/compare.py", "runs/leaving", "--data", "test:24")
+    command(runs, "deploy/run.py", "runs/leaving", "--data", "test:64", "--target", "int")
+    record = Record.load(runs / "runs/leaving/deploy/events.npz")
+    living = record.alive[:, :, 0]
+    assert (living.any(2) & ~living.all(2)).any()
+    updates = record.counts[:, :, record.ops.index("sps.encode"), COUNTERS.index("neuron_update")]
+    assert np.array_equal(updates, living.sum(2) * (64 * 16 // living.shape[2]))
 
 
 def test_the_static_net_agrees_on_the_whole_test_set(runs):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from spikegate.graph.ir import INPUT, DeployError, Graph, Op
+from spikegate.ops.base.patches import patches
 from spikegate.synapses import synapse
 
 CONV_LIKE = ("conv", "level_conv", "current", "max_pool")
@@ -24,7 +25,8 @@ class Projection:
     Attributes
     ----------
     source : group name, or `INPUT`
-    form : "conv", "dense", "mix", "direct" (one to one), "pairs" (own channels, every token), "tokens" (a word per token), "all"
+    form : "conv", "dense", "mix", "direct" (one to one), "pairs" (own channels, every token), "tokens" (a word per token, to its patch of
+        positions), "all"
     taps : bool; which synapses exist. conv [out, in / groups, kh, kw]; dense [out, in]; mix [heads, target token, source token]
     bits : bits of a stored weight; 0 where none is stored
     op : the op that counts these synapses' events; shared by a `current`'s copies
@@ -128,13 +130,15 @@ def _group(name: str, op: Op, projections: tuple[Projection, ...], gate: str, le
     neuron: Any = getattr(op, "neuron", None)
     own = size.neurons * (neuron.state_bits if neuron is not None else 0)
     scratch = max(0, size.state_bits - own) if op.kind in PAIRS else 0
-    grid = getattr(op, "out_grid", None) or _square(positions)
-    return Group(name, op.kind, tuple(grid), channels, projections, max(0, held - positions * channels), scratch, op.payload.bits,
+    return Group(name, op.kind, _grid(op, positions), channels, projections, max(0, held - positions * channels), scratch, op.payload.bits,
                  op.payload.binary, gate, level)
 
 
-def _square(positions: int) -> tuple[int, int]:
-    """A grid (height, width) of so many positions, as square as it can be."""
+def _grid(op: Op, positions: int) -> tuple[int, int]:
+    """The op's grid (height, width), or one as square as it can be."""
+    stated = getattr(op, "out_grid", None)
+    if stated is not None:
+        return stated[0], stated[1]
     height = next(h for h in range(int(positions**0.5), 0, -1) if positions % h == 0)
     return height, positions // height
 
@@ -150,7 +154,8 @@ def _projections(graph: Graph, name: str, op: Op, slot: str, source: str) -> lis
     if source != INPUT and graph.ops[source].kind == "route":
         return [Projection(origin, "all", name) for origin in _origins(graph, source)]
     if slot in CONTROL:
-        same = slot != "open" and graph.shape_of(source)[0] == (op.out_shape[0] if len(op.out_shape) == 2 or op.gates_tokens else 0)
+        positions = op.out_shape[0] if len(op.out_shape) == 2 or op.gates_tokens else 0
+        same = slot != "open" and positions > 0 and patches(_grid(op, positions), graph.shape_of(source)[0]) is not None
         return [Projection(source, "tokens" if same else "all", name, control=True)]
     return [_synapses(name, op, slot, source, graph.shape_of(source))]
 

@@ -12,6 +12,7 @@ from spikegate.hw_sim.chip.profile import Chip
 from spikegate.hw_sim.chip.reach import axons, landing, packets
 from spikegate.hw_sim.chip.splitting import Cut, split
 from spikegate.hw_sim.chip.workload import Workload
+from spikegate.ops.base.patches import patches
 
 BY_LANDING = ("synop", "attention_ac", "spike_in")
 
@@ -67,8 +68,10 @@ class Mapping:
         steps = max(1, self.work.timesteps)
         even = np.tile(cut.neurons / cut.neurons.sum(), (steps, 1))
         living = even
-        if group.gate in self.work.alive and len(self.work.alive[group.gate][0]) == group.positions:
-            living = _by_position(self.work.alive[group.gate], cut, even)
+        alive = self.work.alive.get(group.gate)
+        own = None if alive is None else patches(group.grid, len(alive[0]))
+        if alive is not None and own is not None:
+            living = _by_position(alive[:, own], cut, even)
         landed = np.zeros((steps, cut.cores))
         for p in group.projections:
             if p.control or p.source == INPUT or p.source not in self.work.activity:

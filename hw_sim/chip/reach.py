@@ -6,6 +6,7 @@ import numpy as np
 
 from spikegate.hw_sim.chip.groups import Projection
 from spikegate.hw_sim.chip.splitting import Cut
+from spikegate.ops.base.patches import patches
 
 
 def conv_sum(x: np.ndarray, weight: np.ndarray, p: Projection, out_grid: tuple[int, int]) -> np.ndarray:
@@ -48,8 +49,8 @@ def landing(p: Projection, active: np.ndarray, target: Cut) -> np.ndarray:
         maps = _blocks((p.taps.astype(np.float64) @ heads).transpose(1, 0, 2).reshape(shape), target)
     elif p.form == "direct" and active.shape == shape:
         maps = _blocks(active, target)
-    elif p.form == "tokens" and len(active) == shape[0]:
-        maps = np.repeat(active.sum(1, keepdims=True) / cb, cb, 1)
+    elif p.form == "tokens" and (own := patches(target.group.grid, len(active))) is not None:
+        maps = np.repeat(active[own].sum(1, keepdims=True) / cb, cb, 1)
     else:
         share = target.neurons / target.neurons.sum()
         return active.sum() * share
@@ -68,6 +69,11 @@ def positions_reached(p: Projection, positions: int, target: Cut) -> np.ndarray:
     own = target.block_of_position
     if p.form in ("direct", "tokens") and positions == target.group.positions:
         return own[:, None] == np.arange(target.position_blocks)
+    patch = patches(target.group.grid, positions) if p.form == "tokens" else None
+    if patch is not None:
+        held = np.zeros((positions, target.position_blocks), bool)
+        held[patch, own] = True
+        return held
     if p.form != "conv":
         return np.ones((positions, target.position_blocks), bool)
     assert p.taps is not None

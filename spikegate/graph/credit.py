@@ -20,10 +20,10 @@ def start(graph: Graph) -> str | None:
 def entering(graph: Graph) -> list[int]:
     """Which credits gate the blocks: 0 for the one before the first gate, k for that after gate k. [0] without gates.
 
-    Blocks are ops with synapses and an `alive` slot; relays and the exit gate have no synapses.
+    Blocks are ops with synapses and an `alive` slot; relays and the exit gate have no synapses, and an embedding's reach across tokens.
     """
     names = gates(graph)
-    working = {n for n, op in graph.ops.items() if op.dense_ops}
+    working = {n for n, op in graph.ops.items() if op.dense_ops and getattr(op, "pointwise", True)}
     edges = [e for e in graph.edges if e.slot == "alive" and e.target in working and e.source in names]
     entries = {0 if e.delay else names.index(e.source) + 1 for e in edges}
     return sorted(entries) or [0]

@@ -25,9 +25,11 @@ from spikegate.graph.ir import (
     per_sample,
     register,
     total,
+    updates,
 )
 from spikegate.kernels.instructions import BIASED
 from spikegate.neurons.cuba import DECAY_ONE, Cuba
+from spikegate.ops.base.patches import patch_problems, spread
 from spikegate.synapses.synapse import accumulate_each
 
 
@@ -47,17 +49,23 @@ class Biased(Op):
     """
 
     kind: ClassVar[str] = "biased"
-    slots: ClassVar[tuple[str, ...]] = ("x*", "open?")
+    slots: ClassVar[tuple[str, ...]] = ("x*", "alive?", "open?")
     arithmetic: ClassVar[tuple[str, ...]] = ("add", "compare", "leak")
 
     shape: tuple[int, ...]
     low: int
     high: int
     neuron: Cuba = Cuba()
+    grid: tuple[int, int] = (1, 1)
 
     @property
     def out_shape(self) -> tuple[int, ...]:
         return tuple(self.shape)
+
+    @property
+    def out_grid(self) -> tuple[int, int] | None:
+        """The map's grid; None where it is not stated."""
+        return None if tuple(self.grid) == (1, 1) else self.grid
 
     @property
     def payload(self) -> Payload:
@@ -77,6 +85,12 @@ class Biased(Op):
         for shape in shapes.get("x", []):
             if shape != self.out_shape:
                 yield f"input has shape {shape}, the neurons {self.out_shape}", "they are fed one to one"
+        if not self.out_grid and shapes.get("alive", [self.shape[:1]]) != [tuple(self.shape[:1])]:
+            yield f"credit of shape {shapes['alive']} does not match {self.shape[0]} positions", "state the map's grid"
+        elif self.out_grid and self.grid[0] * self.grid[1] != self.shape[0]:
+            yield f"a map of {self.grid[0]} x {self.grid[1]} has no {self.shape[0]} positions", "state the map's height and width"
+        else:
+            yield from patch_problems(shapes, self.out_grid or (1, self.shape[0]))
         given = payloads.get("x", [])
         if given and (sum(p.low for p in given) < self.low or sum(p.high for p in given) > self.high):
             yield f"its sources' sum can leave [{self.low}, {self.high}]", "state the range that they really have"
@@ -89,6 +103,10 @@ class Biased(Op):
 
     def state(self, batch: int) -> State:
         return {"bias": np.zeros((batch, *self.out_shape), np.int32), **self.neuron.state((batch, *self.out_shape))}
+
+    def credit(self, inputs: Inputs) -> np.ndarray | None:
+        """Credit of each position; None where no gate is connected."""
+        return spread(inputs, self.out_grid or (1, self.shape[0]))
 
     def latch(self, state: State, inputs: Inputs, t: np.ndarray, span: int = 1) -> Counts:
         first = np.flatnonzero(t == 1)
@@ -103,22 +121,28 @@ class Biased(Op):
         first = t == 1
         if first.any():
             state["bias"][first] = total(inputs["x"])[first]
-        return self.neuron.step(_neurons(state), state["bias"], 0, None, held(inputs))
+        credit = self.credit(inputs)
+        if credit is None:
+            return self.neuron.step(_neurons(state), state["bias"], 0, None, held(inputs))
+        alive, out = credit > 0, np.zeros(state["bias"].shape, np.int32)
+        out[alive] = self.neuron.step(_neurons(state), state["bias"][alive], 0, alive, held(inputs))
+        return out
 
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
         arrived = nonzero(inputs["x"]) * (t == 1)
-        n = int(np.prod(self.shape))
-        return {"spike_in": arrived, "synop": arrived, "neuron_update": np.full(len(out), n), "spike_out": per_sample(out != 0)}
+        n = updates(self.credit(inputs), len(out), self.shape[0], int(np.prod(self.shape[1:])))
+        return {"spike_in": arrived, "synop": arrived, "neuron_update": n, "spike_out": per_sample(out != 0)}
 
     def advance(self, state: State, inputs: Inputs, t: np.ndarray, span: int = 1) -> tuple[np.ndarray, Counts]:
         written = self.latch(state, inputs, t, span)
         current = state["bias"] if span == 1 else np.repeat(state["bias"], span, 0)
-        out, fired = self.neuron.steps(_neurons(state), current, 0, None, held(inputs), span)
-        n = np.full(len(out), int(np.prod(self.shape)))
+        credit = self.credit(inputs)
+        out, fired = self.neuron.steps(_neurons(state), current, 0, credit, held(inputs), span)
+        n = updates(credit, len(out), self.shape[0], int(np.prod(self.shape[1:])))
         return out, {**written, "neuron_update": n, "spike_out": fired}
 
     def instruction(self, program: Any, name: str, sources: dict[str, list[str]]) -> list[int] | None:
-        if len(self.shape) != 2:
+        if len(self.shape) != 2 or sources.get("alive"):
             return None
         room = program.room(int(np.prod(self.shape)))
         columns = program.neurons(name, self.neuron, self.no_bias)
@@ -139,6 +163,11 @@ class Biased(Op):
         yield cls((6, 3), -80, 119, Cuba(4096, 2048, 90)), later(rng.integers(-80, 120, (2, 6, 3)).astype(np.int32))
         both = [tuple(rng.integers(0, 90, (2, 4, 2)).astype(np.int32) for _ in range(2)) for _ in range(4)]
         yield cls((4, 2), 0, 178, Cuba(4096, 256, 150)), [{"x": x} for x in both]
+        credit = np.array([[7, 0, 2, 5], [1, 9, 3, 0]], np.int32)
+        fine = rng.integers(-80, 120, (2, 16, 3)).astype(np.int32)
+        gated = [{**x, "alive": credit * (k < 4)} for k, x in enumerate(later(fine))]
+        yield cls((16, 3), -80, 119, Cuba(4096, 2048, 90), grid=(4, 4)), gated
+        yield cls((4, 2), 0, 178, Cuba(4096, 256, 150)), [{"x": x, "alive": credit} for x in both]
 
 
 def _neurons(state: State) -> State:

@@ -18,7 +18,6 @@ from spikegate.graph.ir import (
     Shapes,
     Size,
     State,
-    credit_of,
     held,
     merged,
     nonzero,
@@ -31,6 +30,7 @@ from spikegate.graph.ir import (
 from spikegate.kernels.instructions import FIRE
 from spikegate.neurons.cuba import Cuba
 from spikegate.ops.base.maps import MapOp
+from spikegate.ops.base.patches import patch_problems, spread
 from spikegate.synapses import synapse
 
 
@@ -40,7 +40,9 @@ class Conv(MapOp):
 
     .. math:: s_t = \mathrm{CUBA}\Big(\sum_{\text{sources } x} W * x_t,\; b\Big)
 
-    Halted tokens (credit 0) are neither integrated nor sent, their bias included; needs a 1x1 kernel of stride 1.
+    Halted tokens (credit 0) are neither integrated nor sent, their bias included. With a kernel of stride 1 that is 1x1 a dead token's
+    input is its own and does not arrive. A larger kernel reads across tokens: what arrives has been sent to living neighbours, too, and all
+    its synapses count. There the map may be finer than the tokens; each has a patch of it (`ops.base.patches`).
     Events: ``synop`` = input value x non-zero synapses that really exist (a value n is n accumulates),
     ``neuron_update`` = living neurons. Stock NetX type ``conv``.
 
@@ -84,7 +86,10 @@ class Conv(MapOp):
             yield "an input can be negative", "a synapse takes spikes or graded spikes >= 0; put an lif op before it"
         if len(self.weight) % self.groups:
             yield f"{len(self.weight)} channels do not split into {self.groups} groups", "choose groups that divide the channels"
-        yield from self.gating_problems(shapes)
+        if "alive" in shapes and self.pointwise:
+            yield from self.gating_problems(shapes)
+        else:
+            yield from patch_problems(shapes, self.out_grid)
 
     def overflows(self, payloads: Payloads, timesteps: int) -> Problems:
         """Worst-case sums of a sample."""
@@ -103,27 +108,32 @@ class Conv(MapOp):
         return synapse.conv_current(x, self.weight, *self.geometry)
 
     def step(self, state: State, inputs: Inputs, t: np.ndarray) -> np.ndarray:
-        x = total(inputs["x"])
-        if "alive" not in inputs:
+        x, credit = total(inputs["x"]), spread(inputs, self.out_grid)
+        if credit is None:
             return self.neuron.step(state, self.current(x), self.bias, None, held(inputs))
-        alive = inputs["alive"] > 0
+        alive = credit > 0
+        current = self.current(x[alive][None])[0] if self.pointwise else self.current(x)[alive]
         out = np.zeros((len(x), *self.out_shape), np.int32)
-        out[alive] = self.neuron.step(state, self.current(x[alive][None])[0], self.bias, alive, held(inputs))
+        out[alive] = self.neuron.step(state, current, self.bias, alive, held(inputs))
         return out
 
     def events(self, inputs: Inputs, out: np.ndarray, t: np.ndarray) -> Counts:
-        rows = only_alive(inputs["x"], inputs)
-        tokens = (inputs["alive"] > 0).sum(1) if "alive" in inputs else np.full(len(out), self.out_shape[0])
+        rows = self.arriving(inputs)
+        credit = spread(inputs, self.out_grid)
         return {
             "spike_in": nonzero(rows),
             "synop": self.synops(rows),
-            "neuron_update": tokens * self.out_shape[1],
+            "neuron_update": updates(credit, len(out), *self.out_shape),
             "spike_out": per_sample(out != 0),
         }
 
     def advance(self, state: State, inputs: Inputs, t: np.ndarray, span: int = 1) -> tuple[np.ndarray, Counts]:
-        credit = credit_of(inputs)
-        found = merged(inputs["x"])
+        credit, found = spread(inputs, self.out_grid), merged(inputs["x"])
+        if credit is not None and not self.pointwise:
+            current, synops, arrived = self.taps.sums(found)
+            out, fired = self.neuron.steps(state, current, self.bias32, credit, held(inputs), span)
+            lives = updates(credit, len(out), *self.out_shape)
+            return out, {"spike_in": arrived, "synop": synops, "neuron_update": lives, "spike_out": fired}
         at_once = self.neuron.spike(self.taps, found, state, self.bias32, credit, held(inputs), span)
         if at_once is not None:
             out, (synops, arrived, fired, lives) = at_once
@@ -134,12 +144,18 @@ class Conv(MapOp):
             "spike_in": arrived, "synop": synops, "neuron_update": updates(credit, len(out), *self.out_shape), "spike_out": fired
         }
 
+    def arriving(self, inputs: Inputs) -> tuple[np.ndarray, ...]:
+        """The sources' maps without what a dead token would send to itself."""
+        return only_alive(inputs["x"], inputs) if self.pointwise else inputs["x"]
+
     def instruction(self, program: Any, name: str, sources: dict[str, list[str]]) -> list[int] | None:
+        if sources.get("alive") and not self.pointwise:
+            return None
         synapses = program.synapses(self.taps, sources["x"])
         return None if synapses is None else [FIRE, *synapses, *program.neurons(name, self.neuron, self.bias32)]
 
     def accumulate(self, alu: Alu, inputs: Inputs, t: int) -> tuple[np.ndarray, np.ndarray]:
-        x = total(only_alive(inputs["x"], inputs))[0]
+        x = total(self.arriving(inputs))[0]
         return synapse.accumulate_conv(alu, x, self.weight, *self.geometry), self.current(x[None])[0]
 
     @classmethod
@@ -166,3 +182,6 @@ class Conv(MapOp):
         soft = cls(slow.weight, slow.bias, (3, 3), neuron=Cuba(4096, 0, 30, "subtract", v_step=45))
         yield soft, [{"x": (spikes(2, 9, 4),), "alive": credit * (k < 3)} for k in range(5)]
         yield make(6, 4, 1, grid=(3, 3)), [{"x": (spikes(2, 9, 4),), "alive": credit * (k < 3)} for k in range(4)]
+        across = make(4, 3, 3, grid=(5, 6), padding=1)  # 3 x 3 tokens with patches of 2 x 2, the last row's cut off
+        yield across, [{"x": (spikes(2, 30, 3),), "alive": credit * (k < 4)} for k in range(5)]
+        yield make(4, 3, 3, grid=(6, 6), stride=2, padding=1), [{"x": (spikes(2, 36, 3),), "alive": credit} for _ in range(3)]

@@ -37,7 +37,7 @@ class Relay(Op):
 
     .. math:: y_t = [\text{credit}_t > 0] \odot \sum_{\text{sources } x} x_t
 
-    Convolutions of an embedding read across tokens, so they go on for dead ones; here their events end. It holds
+    Convolutions of an embedding read across tokens and, unless they are gated, go on for dead ones; here their events end. It holds
     nothing (`inject` does). Its work is there because tokens halt, and it is removed with halting. Events: ``synop`` = events of
     living tokens that arrive, one accumulate each whatever the value, as for every current without a weight.
 

@@ -24,6 +24,15 @@ def living(slots: Slots, tokens: int) -> np.ndarray:
     return slots["alive"][0] > 0 if "alive" in slots else np.ones(tokens, bool)
 
 
+def in_patches(lives: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Which positions of a map live whose tokens have square patches of it, bool [height * width]."""
+    for side in range(1, height + width):
+        rows, columns = (height + side - 1) // side, (width + side - 1) // side
+        if rows * columns == len(lives):
+            return lives.reshape(rows, columns).repeat(side, 0).repeat(side, 1)[:height, :width].ravel()
+    raise ValueError("no patches")
+
+
 def masked(arrays: list[np.ndarray], lives: np.ndarray) -> list[np.ndarray]:
     """Maps with the rows of tokens that do not live set to 0."""
     return [np.where(lives[:, None], a, 0) for a in arrays]

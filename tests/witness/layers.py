@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.witness.common import Fields, Result, Slots, State, held, living, masked, nz, once
+from tests.witness.common import Fields, Result, Slots, State, held, in_patches, living, masked, nz, once
 from tests.witness.neurons import cuba
 from tests.witness.synapses import Synapses, convolution
 
@@ -51,10 +51,23 @@ def lif(f: Fields, state: State, slots: Slots, t: int) -> Result:
     return y, {"spike_in": arrived, "synop": arrived, "neuron_update": y.size, "spike_out": nz([y])}
 
 
+def out_grid(f: Fields) -> tuple[int, int]:
+    """Height and width of a convolution's output."""
+    pad, stride = f.get("padding", 0), f.get("stride", 1)
+    edges = (pad, pad) if np.isscalar(pad) else pad
+    rows, columns = ((n + 2 * e - k) // stride + 1 for n, e, k in zip(f["grid"], edges, f["weight"].shape[2:]))
+    return rows, columns
+
+
 def biased(f: Fields, state: State, slots: Slots, t: int) -> Result:
     arrived = write_bias(state, slots, t)
-    y = cuba(f["neuron"], state, np.zeros_like(state["bias"]), state["bias"], None, held(slots))
-    return y, {**arrived, "neuron_update": y.size, "spike_out": nz([y])}
+    positions, channels = state["bias"].shape
+    lives = np.ones(positions, bool)
+    if "alive" in slots:
+        alive = slots["alive"][0] > 0
+        lives = in_patches(alive, *f["grid"]) if positions > len(alive) else alive
+    y = cuba(f["neuron"], state, np.zeros_like(state["bias"]), state["bias"], lives, held(slots))
+    return y, {**arrived, "neuron_update": int(lives.sum()) * channels, "spike_out": nz([y])}
 
 
 def write_bias(state: State, slots: Slots, t: int) -> dict[str, int]:
@@ -67,9 +80,13 @@ def write_bias(state: State, slots: Slots, t: int) -> dict[str, int]:
 
 def conv(f: Fields, state: State, slots: Slots, t: int) -> Result:
     wires = synapses(f)
-    tokens, channels = wires.outputs
-    lives = living(slots, tokens)
-    sources = masked(slots["x"], lives) if "alive" in slots else slots["x"]
+    positions, channels = wires.outputs
+    lives, sources = np.ones(positions, bool), slots["x"]
+    if "alive" in slots and f["weight"].shape[2:] == (1, 1) and f.get("stride", 1) == 1 and not np.any(f.get("padding", 0)):
+        lives = slots["alive"][0] > 0
+        sources = masked(slots["x"], lives)
+    elif "alive" in slots:
+        lives = in_patches(slots["alive"][0] > 0, *out_grid(f))
     y = cuba(f["neuron"], state, wires.sums(sum(sources)), f["bias"], lives, held(slots))
     updated = int(lives.sum()) * channels
     return y, {"spike_in": nz(sources), "synop": wires.cost(sources), "neuron_update": updated, "spike_out": nz([y])}

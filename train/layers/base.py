@@ -13,6 +13,7 @@ from torch import nn
 from spikegate.graph.ir import HOLD, MUTE, OPEN, SKIP, Op
 from spikegate.neurons.cuba import DECAY_ONE, Cuba
 from spikegate.neurons.resets import SUBTRACT, ZERO
+from spikegate.ops.base.patches import patches
 from spikegate.train.backends.seam import HELD, IDLE, RUNS
 from spikegate.train.layers.dynamics import MANT, neurons
 
@@ -119,6 +120,19 @@ def alive_mask(inputs: dict[str, Any]) -> torch.Tensor | None:
     """Mask [T, batch, tokens, 1] of the living tokens from slot ``alive``, without gradient; None where there is none."""
     credit = inputs.get("alive")
     return None if credit is None else (credit.detach() > 0).to(credit.dtype).unsqueeze(-1)
+
+
+def spread(inputs: dict[str, Any], grid: tuple[int, int]) -> dict[str, Any]:
+    """Inputs whose slot ``alive`` has a credit for each position of a map, not for each token (`spikegate.ops.base.patches`)."""
+    credit = inputs.get("alive")
+    if credit is None or credit.shape[-1] == grid[0] * grid[1]:
+        return inputs
+    return {**inputs, "alive": credit[..., _patches(grid, credit.shape[-1], credit.device)]}
+
+
+@cache
+def _patches(grid: tuple[int, int], tokens: int, device: torch.device) -> torch.Tensor:
+    return torch.tensor(patches(grid, tokens), device=device)
 
 
 def fire(

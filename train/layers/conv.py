@@ -7,8 +7,8 @@ import math
 import torch
 
 from spikegate.ops.conv import Conv
-from spikegate.synapses.synapse import Padding
-from spikegate.train.layers.base import Moment, Twin, alive_mask, fire
+from spikegate.synapses.synapse import Padding, out_grid
+from spikegate.train.layers.base import Moment, Twin, alive_mask, fire, spread
 from spikegate.train.layers.dynamics import MANT, alive_bit
 from spikegate.train.layers.folding import BIAS_LIMIT, REACH, FoldedNorm, integers, within
 from spikegate.train.layers.products import map_conv
@@ -71,6 +71,10 @@ class SpikingConv(Twin):
         self.room = (REACH - BIAS_LIMIT) / high
 
     @property
+    def out_grid(self) -> tuple[int, int]:
+        return out_grid(self.grid, (self.weight.shape[2], self.weight.shape[3]), self.stride, self.padding)
+
+    @property
     def weight(self) -> torch.Tensor:
         """Raw weights [out, in, kh, kw]."""
         return self.block.synapse.weight.squeeze(-1)
@@ -88,6 +92,7 @@ class SpikingConv(Twin):
         now.book(x, self.weight.numel() / self.weight.shape[1] / self.stride**2)
         weight, bias = self.cached
         y = map_conv(x, weight, None, self.grid, self.stride, self.padding, half=self.halved, exact=self.deployed)
+        inputs = spread(inputs, self.out_grid)
         mask = alive_mask(inputs)
         if mask is not None:
             mask = alive_bit(inputs["alive"], self.unit, self.slope) if self.branch else mask.squeeze(-1)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from spikegate.graph.ir import DeployError
+from spikegate.graph.ir import DeployError, Edge
 from spikegate.train.layers.rectangle_gate import Rectangle
 from spikegate.train.layers.relay import Pass
 from spikegate.train.layers.token_gate import Gate
@@ -76,18 +77,32 @@ class TokenHalting:
             self._gate(0, Gate, stream, high)
 
     def embed(
-        self, sources: list[str], high: int, grid: tuple[int, int], prefix: str, channels: int | None = None
+        self, sources: list[str], high: int, grid: tuple[int, int], prefix: str, channels: int | None = None, layers: Iterable[str] = ()
     ) -> tuple[list[str], int]:
         """For an embedding that spikes in every timestep: merging, a relay that silences dead tokens, the first gate.
 
+        Where the settings ask for it, the embedding's `layers` halt with their tokens, too, from the timestep after; then no relay has to.
         Returns sources and largest sum of the stream that enters block 1.
         """
-        sources, high = self.merged(sources, high, grid, prefix, channels=channels)
-        alive, delayed = self.credit_inputs
-        relay = Pass((self.tokens, channels or self.config.dim), high)
-        stream = [self.net.add(f"{prefix}.relay", relay, x=sources, delayed=delayed, **alive)]
+        if self.config.halting.embedding:
+            self._halt_embedding(layers)
+        stream, high = self.merged(sources, high, grid, prefix, channels=channels)
+        if not (self.config.halting.embedding and {*stream} <= {*layers}):
+            alive, delayed = self.credit_inputs
+            relay = Pass((self.tokens, channels or self.config.dim), high)
+            stream = [self.net.add(f"{prefix}.relay", relay, x=stream, delayed=delayed, **alive)]
         self.start(stream, high)
         return stream, high
+
+    def _halt_embedding(self, layers: Iterable[str]) -> None:
+        """Gate layers that are there already by the credit of the timestep before."""
+        key = "model.halting.embedding"
+        if self.config.merge.enabled:
+            raise DeployError(key, "an absorbed token's embedding goes on in its neighbour", "switch model.merge.enabled off")
+        alive, delayed = self.embedding
+        if not alive:
+            raise DeployError(key, f"in {self.order} order no token stays dead until the next timestep", "use serial, rectangle or time")
+        self.net.edges += [Edge(alive["alive"], layer, "alive", int("alive" in delayed)) for layer in layers]
 
     def after_block(self, block: int, stream: list[str], high: int) -> None:
         """Add the gate after `block` (from 1); `stream` are the sources whose spikes it counts, at most `high` in sum."""

@@ -17,7 +17,7 @@ from spikegate.train.layers.conv import SpikingConv
 from spikegate.train.layers.dynamics import MANT
 from spikegate.train.layers.event_input import EventInput
 from spikegate.train.layers.host_stem import HostStem
-from spikegate.train.models.encoder import add_encoder, halve, map_size, token_grid
+from spikegate.train.models.encoder import add_encoder, halve, map_size, stem_grid, token_grid
 from spikegate.train.models.halting import TokenHalting
 from spikegate.train.models.net import Net
 from spikegate.train.models.wiring import Spikes, Wiring
@@ -39,8 +39,8 @@ def direct_coding(config: Any, image_shape: tuple[int, ...], levels: int, channe
     )  # fmt: skip
     net = Net(stem, timesteps, image_shape)
     wiring = Wiring(net, config)
-    shape = (halve(image_shape[1], config.stem_stride) * halve(image_shape[2], config.stem_stride), channels)
-    wiring.neurons("sps.encode", BiasEncoder(shape, THRESHOLD, -CURRENT, CURRENT - 1), x="input")
+    grid = stem_grid(config, image_shape)
+    wiring.neurons("sps.encode", BiasEncoder(grid, channels, THRESHOLD, -CURRENT, CURRENT - 1), x="input")
     return net, wiring
 
 
@@ -77,6 +77,7 @@ def build(config: Any, image_shape: tuple[int, ...], classes: int, levels: int) 
     source, here = halving(wiring, "sps.conv", channels, config.dim, here, source)
     wiring.neurons("sps.rpe", SpikingConv(config.dim, config.dim, 3, grid), x=source)
     halting = TokenHalting.of(net, config, grid[0] * grid[1], config.depth)
-    stream = halting.embed([source, "sps.rpe"], 2, grid, "sps") if halting else ([source, "sps.rpe"], 2)
+    layers = [name for name, twin in net.named.items() if isinstance(twin, BiasEncoder | SpikingConv)]
+    stream = halting.embed([source, "sps.rpe"], 2, grid, "sps", layers=layers) if halting else ([source, "sps.rpe"], 2)
     add_encoder(wiring, Spikes(*stream), grid, classes, halting)
     return net

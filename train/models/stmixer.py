@@ -78,10 +78,9 @@ def from_image(
     )  # fmt: skip
     net = Net(stem, config.timesteps, image_shape)
     wiring, tokens, dim = Wiring(net, config), grid[0] * grid[1], config.dim
-    positions = stem_grid[0] * stem_grid[1]
     net.add("sps.main", HostChannels(stem_grid, 0, main, main, -CURRENT, CURRENT - 1), x="input")
     net.add("sps.short", HostChannels(stem_grid, main, short, dim, -CURRENT, CURRENT - 1, fold), x="input")
-    wiring.neurons("sps.encode", BiasEncoder((positions, main), THRESHOLD, -CURRENT, CURRENT - 1), x="sps.main")
+    wiring.neurons("sps.encode", BiasEncoder(stem_grid, main, THRESHOLD, -CURRENT, CURRENT - 1), x="sps.main")
     halting = TokenHalting.of(net, config, tokens, config.depth)
     alive, delayed = halting.embedding if halting else ({}, [])
     net.add("sps.hold", Replay((tokens, dim), -CURRENT, CURRENT - 1), x="sps.short", delayed=delayed, **alive)

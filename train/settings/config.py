@@ -38,6 +38,9 @@ class HaltingConfig(Section):
         "(rectangle), blocks of this timestep (block), timesteps (time)",
     )
     width: int = Field(1, ge=1, le=64, description="channels whose spikes the score counts")
+    embedding: bool = Field(
+        False, description="end the patch splitting of a halted token, too, from the timestep after (spikformer, at_snn, dts_vit)"
+    )
 
 
 class MergeConfig(Section):

@@ -45,6 +45,7 @@ LATER: dict[str, Any] = {
     "model.head": "tokens",
     "model.halting.order": "serial",
     "model.halting.width": 1,
+    "model.halting.embedding": False,
     "model.merge.enabled": False,
     "model.merge.delta": 0,
     "model.mask.enabled": False,
