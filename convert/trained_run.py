@@ -168,8 +168,8 @@ def embedding_ops(graph: Graph) -> list[str]:
 
 def token_grid(graph: Graph) -> list[int]:
     """[height, width] of the token grid, from the last op on a grid."""
-    grids = [op.out_grid for op in graph.ops.values() if getattr(op, "out_grid", None) is not None]
-    return list(grids[-1])
+    grids = [getattr(op, "out_grid", None) for op in graph.ops.values()]
+    return list([g for g in grids if g is not None][-1])
 
 
 def _prove(net: Any, graph: Graph, images: np.ndarray, embedded: np.ndarray) -> None:

@@ -48,6 +48,14 @@ def test_fewer_tokens_at_no_less_accuracy_is_reached():
     assert c.parts["chip events, per cent fewer"].mean == pytest.approx(45) and c.facts()["loss_points"]["mean"] == pytest.approx(-1)
 
 
+def test_events_saved_for_tokens_saved():
+    c = claim_of("halting", [result(0.91, 0.6, 576), result(0.9, 0.5, 450)], [result(0.9), result(0.9)])
+    assert c.gain.values == pytest.approx((90, 100)) and c.reached
+    assert c.parts["tokens, per cent fewer"].values == pytest.approx((40, 50))
+    assert claim_of("halting", [result(0.9, 1.0, 900)], [result(0.9)]).gain.mean == 0, "no token halts"
+    assert not claim_of("halting", [result(0.9, 0.5, 600)], [result(0.9)]).reached
+
+
 @pytest.mark.parametrize("key", ["at_snn", "stas"])
 def test_what_is_not_reached_says_by_how_much(key):
     short = claim_of(key, [result(0.9, 0.6, 500)], [result(0.9)])
