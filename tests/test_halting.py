@@ -19,6 +19,7 @@ from spikegate.formats.netx.graph_file import read_graph, write_graph
 from spikegate.graph import credit
 from spikegate.graph.ir import COUNTERS, INPUT, DeployError, Graph, Payload
 from spikegate.ops.base.pairs import neighbours
+from spikegate.ops.base.patches import patch_side, patches
 from spikegate.ops.rectangle_gate import RectangleGate
 from spikegate.ops.relay import Relay
 from spikegate.ops.token_gate import TokenGate
@@ -303,6 +304,16 @@ def test_dead_is_for_the_rest_of_the_sample_and_silent(kind):
     assert silent.any() and not record.spikes[carrier][silent].any()
     if kind["spiking"]:
         assert record.spikes["sps.rpe"][silent].any(), "the embedding goes on for dead tokens; only then the relay matters"
+
+
+def test_the_patches_of_a_map():
+    for height, width in itertools.product(range(1, 9), range(1, 9)):
+        for tokens in range(1, 70):
+            sides = [f for f in range(1, 9) if -(-height // f) * -(-width // f) == tokens]
+            assert patch_side((height, width), tokens) == min(sides, default=None)
+            found = patches((height, width), tokens)
+            assert (found is None) == (not sides) and (found is None or sorted({*found.tolist()}) == list(range(tokens)))
+    assert patch_side((1 << 31, 1 << 31), 7) is None, "a damaged file is refused at once"
 
 
 @pytest.mark.parametrize("order", ["serial", "rectangle"])

@@ -49,11 +49,12 @@ def net(tmp_path) -> Path:
 
 @pytest.mark.parametrize("name", NETS)
 def test_every_net_of_the_zoo_has_images_at_once(name):
-    images = open_images(ZOO / name, read_manifest(ZOO / name))
+    manifest = read_manifest(ZOO / name)
+    images = open_images(ZOO / name, manifest)
     brings = not name.endswith("-digits")  # scikit-learn has the digits
     assert images.shipped == brings == (ZOO / name / FILE).is_file()
     assert len(images) == {"digits": 360, "fashion": 500, "nmnist": 100, "cifar10": 100, "cifar100": 100}[name.split("-")[-1]]
-    assert len(np.unique(images.y)) >= min(50, read_manifest(ZOO / name)["classes"]) and images.x.shape[1:] == tuple(read_manifest(ZOO / name)["image_shape"])
+    assert len(np.unique(images.y)) >= min(50, manifest["classes"]) and images.x.shape[1:] == tuple(manifest["image_shape"])
 
 
 @pytest.mark.parametrize("data", ["fashion", "nmnist"])
