@@ -67,7 +67,7 @@ def _blocks(maps: np.ndarray, target: Cut) -> np.ndarray:
 def positions_reached(p: Projection, positions: int, target: Cut) -> np.ndarray:
     """Whether a source position sends to a position block of the target, bool [positions, blocks]."""
     own = target.block_of_position
-    if p.form in ("direct", "tokens") and positions == target.group.positions:
+    if p.form == "direct" and positions == target.group.positions:
         return own[:, None] == np.arange(target.position_blocks)
     patch = patches(target.group.grid, positions) if p.form == "tokens" else None
     if patch is not None:
