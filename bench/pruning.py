@@ -10,8 +10,9 @@ if not __package__:  # run as a file: the repository root comes first, not bench
 
 import json
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.table import Table
@@ -29,14 +30,18 @@ class Args:
     """Shares of the validation images' (timestep, token) cells that are dropped, at most."""
     patience: tuple[int, ...] = (1, 2)
     """Quiet timesteps until a token is dropped."""
+    parts: tuple[Literal["validation", "test"], ...] = ("test",)
+    """Images that are run; cuts come from the first 512 validation images in any case."""
+    images: int | None = None
+    """At most so many of them; all if left out."""
     data_path: Path | None = None
     """Local copy of the data set."""
     output: Path = Path("bench/results/pruning.json")
     """Where the figures are kept; rows of other nets stay."""
 
 
-def rows(net: Path, shares: tuple[float, ...], patience: tuple[int, ...], data_path: Path | None) -> list[dict[str, Any]]:
-    """Accuracy, tokens and events of one net, one row for each share and patience; cuts come from validation images, figures from test."""
+def rows(net: Path, args: Args) -> list[dict[str, Any]]:
+    """Accuracy, tokens and events of one net, one row for each share, patience, and whether dropped tokens leave the embedding, too."""
     from spikegate.convert.prune import ENOUGH, before_blocks, calibrated_cut, with_gate
     from spikegate.data.shipped import open_images
     from spikegate.deploy.bundle import open_export
@@ -45,20 +50,22 @@ def rows(net: Path, shares: tuple[float, ...], patience: tuple[int, ...], data_p
     bundle = open_export(net)
     manifest, graph = bundle.manifest, bundle.graph
     embedding, grid = before_blocks(graph, manifest["embedding_ops"]), tuple(manifest["grid"])
-    with_gate(graph, embedding, grid, 0)  # names what cannot be pruned, before anything is run
-    validation = bundle.host.encode(open_images(bundle.folder, manifest, "validation", data_path).x[:ENOUGH])
-    test = open_images(bundle.folder, manifest, "test", data_path)
-    x = bundle.host.encode(test.x)
-    whole = integer.run(graph, x, test.y)
+    for whole in (False, True):
+        with_gate(graph, embedding, grid, 0, whole=whole)  # names what cannot be pruned, before anything is run
+    validation = bundle.host.encode(open_images(bundle.folder, manifest, "validation", args.data_path).x[:ENOUGH])
+    settings = list(product((False, True), args.patience, args.shares))
+    cuts = [calibrated_cut(graph, embedding, grid, validation, share, quiet, whole=whole) for whole, quiet, share in settings]
     found = []
-    for quiet in patience:
-        for share in shares:
-            cut = calibrated_cut(graph, embedding, grid, validation, share, quiet)
-            record = integer.run(with_gate(graph, embedding, grid, cut, quiet), x, test.y)
+    for part in args.parts:
+        images = open_images(bundle.folder, manifest, part, args.data_path)
+        x, y = bundle.host.encode(images.x[: args.images]), images.y[: args.images]
+        static = integer.run(graph, x, y)
+        for (whole, quiet, share), cut in zip(settings, cuts):
+            record = integer.run(with_gate(graph, embedding, grid, cut, quiet, whole=whole), x, y)
             found.append({
-                "net": str(net), "images": len(x), "patience": quiet, "share": share, "cut": cut, "tokens": record.mean_tokens,
-                "events": float(record.chip_events.mean() / whole.chip_events.mean()), "accuracy": record.accuracy,
-                "accuracy_static": whole.accuracy,
+                "net": str(net), "part": part, "images": len(x), "embedding": whole, "patience": quiet, "share": share, "cut": cut,
+                "tokens": record.mean_tokens, "events": float(record.chip_events.mean() / static.chip_events.mean()),
+                "accuracy": record.accuracy, "accuracy_static": static.accuracy,
             })
     return found
 
@@ -66,13 +73,17 @@ def rows(net: Path, shares: tuple[float, ...], patience: tuple[int, ...], data_p
 def main() -> None:
     """Measure, print and keep."""
     args = cli.parse(Args, "Accuracy over events of nets pruned without training.")
-    found = [row for net in args.nets for row in rows(net, args.shares, args.patience, args.data_path)]
+    found = [row for net in args.nets for row in rows(net, args)]
     table = Table(box=None)
-    for name in ("net", "patience", "share", "tokens", "events", "accuracy", "static"):
-        table.add_column(name, justify="left" if name == "net" else "right")
+    for name in ("net", "images", "dropped from", "patience", "share", "tokens", "events", "saved events / tokens", "accuracy", "static"):
+        table.add_column(name, justify="left" if name in ("net", "dropped from") else "right")
     for row in found:
         shares = (f"{row[k]:.1%}" for k in ("share", "tokens", "events"))
-        table.add_row(row["net"], str(row["patience"]), *shares, f"{row['accuracy']:.2%}", f"{row['accuracy_static']:.2%}")
+        worth = "-" if row["tokens"] > 0.99 else f"{(1 - row['events']) / (1 - row['tokens']):.2f}"
+        table.add_row(
+            row["net"], f"{row['images']:,} {row['part']}", "embedding, blocks" if row["embedding"] else "blocks", str(row["patience"]),
+            *shares, worth, f"{row['accuracy']:.2%}", f"{row['accuracy_static']:.2%}",
+        )  # fmt: skip
     cli.console.print(table)
     kept = json.loads(args.output.read_text()) if args.output.is_file() else []
     measured = {row["net"] for row in found}

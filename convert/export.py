@@ -38,6 +38,8 @@ class Args:
     """Write a pruned form of an export (or zoo:<name>) to --output (RUN/pruned): drop this share of the tokens at most, untrained."""
     patience: int = 2
     """Of --prune: timesteps that a token must look like its neighbours, and like itself before, until it is dropped."""
+    prune_embedding: bool = False
+    """Of --prune: a dropped token's embedding ends, too, from the timestep after."""
     data_path: Path | None = None
     """Of --prune: local copy of the data set, for its validation images."""
     dry_run: bool = False
@@ -57,7 +59,8 @@ def main() -> None:
     if args.prune is not None:
         from spikegate.convert.prune import prune
 
-        prune(args.run, args.output, args.prune, patience=args.patience, data_path=args.data_path, as_json=args.json)
+        prune(args.run, args.output, args.prune, patience=args.patience, whole=args.prune_embedding, data_path=args.data_path,
+              as_json=args.json)  # fmt: skip
         return
     if args.format == "bias":
         from spikegate.convert.bias_form import rewrite

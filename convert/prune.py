@@ -1,7 +1,8 @@
 """Token pruning of an exported net without training: a contrast gate before its blocks, calibrated on validation images.
 
 The gate (`spikegate.ops.contrast_gate`) reads the spikes that enter the first block. What it drops is not computed in any block from then
-on, in no later timestep, and the read-out keeps the value that it had. The embedding goes on, since convolutions read across tokens.
+on, in no later timestep, and the read-out keeps the value that it had. The embedding goes on, since convolutions read across tokens, unless
+it is asked to halt, too: then a dropped token's positions send nothing from the timestep after, which its neighbours feel.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from spikegate.formats.manifest import read_manifest
 from spikegate.formats.netx.graph_file import read_graph
 from spikegate.graph import credit
 from spikegate.graph.ir import INPUT, DeployError, Edge, Graph
+from spikegate.ops.biased import Biased
 from spikegate.ops.contrast_gate import ContrastGate
 from spikegate.ops.relay import Relay
 
@@ -59,13 +61,45 @@ def entering(graph: Graph, embedding: list[str]) -> list[str]:
     return [n for n in embedding if n in found]
 
 
-def with_gate(graph: Graph, embedding: list[str], grid: tuple[int, int], cut: int, patience: int = 1) -> Graph:
+def gated(graph: Graph, embedding: list[str], tokens: int) -> list[str]:
+    """The ops of the embedding that a credit of so many tokens can halt.
+
+    Not those that work on each token by itself: what counts living tokens takes them for a block's (`credit.entering`).
+    """
+    single = {n for n in embedding if graph.ops[n].dense_ops and getattr(graph.ops[n], "pointwise", True)}
+    return [n for n in embedding if n not in single and _takes(graph, n, tokens)]
+
+
+def _takes(graph: Graph, name: str, tokens: int) -> bool:
+    """Whether an op accepts a credit of so many tokens."""
+    op, slots = graph.ops[name], graph.sources(name)
+    shapes = {slot: [graph.shape_of(e.source) for e in edges] for slot, edges in slots.items()}
+    payloads = {slot: [graph.payload_of(e.source) for e in edges] for slot, edges in slots.items()}
+    return "alive?" in op.slots and not any(op.problems({**shapes, "alive": [(tokens,)]}, payloads))
+
+
+def _on_a_grid(graph: Graph) -> Graph:
+    """The graph whose first neurons state the grid that their readers have; nets of older exports do not state it."""
+    ops = dict(graph.ops)
+    for name, op in graph.ops.items():
+        if not isinstance(op, Biased) or op.out_grid:
+            continue
+        read = {tuple(getattr(graph.ops[e.target], "grid", ())) for e in graph.consumers(name)}
+        if len(read) == 1 and np.prod(next(iter(read))) == op.shape[0] and len(next(iter(read))) == 2:
+            ops[name] = dataclasses.replace(op, grid=next(iter(read)))
+    return dataclasses.replace(graph, ops=ops)
+
+
+def with_gate(graph: Graph, embedding: list[str], grid: tuple[int, int], cut: int, patience: int = 1, *, whole: bool = False) -> Graph:
     """The graph with a contrast gate on what enters its blocks, and a relay that ends the events of dropped tokens there.
+
+    `whole`: dropped tokens leave the embedding, too, from the timestep after; the relay stands only where that leaves something to end.
 
     Raises
     ------
     DeployError
-        A net that halts or merges tokens already, or whose blocks, stream or head do not hold tokens that can be dropped.
+        A net that halts or merges tokens already, or whose blocks, stream or head do not hold tokens that can be dropped; with `whole`,
+        an embedding of which no op can be halted.
     """
     if credit.gates(graph):
         raise DeployError("--prune", f"the net has token gates already ({', '.join(credit.gates(graph))})", "prune a static net")
@@ -81,19 +115,24 @@ def with_gate(graph: Graph, embedding: list[str], grid: tuple[int, int], cut: in
         if currents:
             what = f"{currents[0]} adds currents, which have no token to drop"
         raise DeployError("--prune", what, "prune a net whose residual stream adds spikes on one grid of tokens")
+    graph = _on_a_grid(graph) if whole else graph
+    halted = gated(graph, embedding, tokens) if whole else []
+    if whole and not halted:
+        raise DeployError("--prune-embedding", "no op of the embedding takes a credit of its tokens", "leave it out, to prune the blocks")
     inside, high = set(embedding), sum(graph.payload_of(n).high for n in sources)
     made = dataclasses.replace(graph, ops={n: graph.ops[n] for n in graph.ops if n in inside}, edges=[])
-    late = {"alive"}
-    made.edges = [e for e in graph.edges if e.target in inside]
-    made.add(RELAY, Relay((tokens, channels), high), delayed=late, x=sources, alive=GATE)
-    made.add(GATE, ContrastGate(grid, channels, cut, patience), delayed=["chain"], x=[RELAY], chain=[GATE])
+    made.edges = [e for e in graph.edges if e.target in inside] + [Edge(GATE, n, "alive", 1) for n in halted]
+    stream = sources
+    if not {*sources} <= {*halted}:
+        stream = [made.add(RELAY, Relay((tokens, channels), high), delayed={"alive"}, x=sources, alive=GATE)]
+    made.add(GATE, ContrastGate(grid, channels, cut, patience), delayed=["chain"], x=stream, chain=[GATE])
     for name, op in graph.ops.items():
         if name in inside:
             continue
         made.ops[name] = op
         read: list[Edge] = []
         for edge in (e for e in graph.edges if e.target == name):
-            if edge.source not in sources or edge.slot != "x":
+            if RELAY not in made.ops or edge.source not in sources or edge.slot != "x":
                 read.append(edge)
             elif not any(e.source == RELAY and e.slot == edge.slot for e in read):
                 read.append(Edge(RELAY, name, edge.slot, edge.delay))
@@ -106,37 +145,30 @@ def with_gate(graph: Graph, embedding: list[str], grid: tuple[int, int], cut: in
     return made
 
 
-def alive_share(gate: ContrastGate, x: np.ndarray) -> float:
-    """Share of living (timestep, token) cells of maps [N, T, tokens, channels] under a gate."""
-    number, steps = x.shape[:2]
-    state, alive, total = gate.state(number), gate.initial(number), 0
-    for t in range(steps):
-        alive = gate.step(state, {"x": (x[:, t],), "chain": alive}, np.full(number, t + 1))
-        total += int((alive > 0).sum())
-    return total / (number * steps * gate.tokens)
+def dropped(graph: Graph, embedding: list[str], inputs: np.ndarray) -> float:
+    """Share of the (timestep, token) cells that the gate of a graph of `with_gate` drops; its blocks are not run for it."""
+    inside = {*embedding, RELAY, GATE}
+    ops = {n: op for n, op in graph.ops.items() if n in inside}
+    alone = dataclasses.replace(graph, ops=ops, edges=[e for e in graph.edges if e.target in inside])
+    return 1 - float(integer.run(alone, inputs).alive[:, :, 1].mean())
 
 
-def calibrated_cut(graph: Graph, embedding: list[str], grid: tuple[int, int], inputs: np.ndarray, share: float, patience: int) -> int:
-    """The largest cut that drops at most `share` of the (timestep, token) cells of the samples, by bisection.
-
-    The embedding is not gated, so that one run of the net serves all cuts.
-    """
-    sources = entering(graph, embedding)
-    record = integer.run(graph, inputs, spikes=sources)
-    x: np.ndarray = np.asarray(np.sum([record.spikes[n] for n in sources], axis=0, dtype=np.int32))
-    high = sum(graph.payload_of(n).high for n in sources)
-    gate = ContrastGate(grid, x.shape[-1], 0, patience)
-    low, top = 0, x.shape[-1] * high * 8 + 1
+def calibrated_cut(
+    graph: Graph, embedding: list[str], grid: tuple[int, int], inputs: np.ndarray, share: float, patience: int, *, whole: bool = False
+) -> int:
+    """The largest cut that drops at most `share` of the (timestep, token) cells of the samples, by bisection."""
+    gate = with_gate(graph, embedding, grid, 0, patience, whole=whole).ops[GATE]
+    low, top = 0, gate.channels * sum(graph.payload_of(n).high for n in entering(graph, embedding)) * 8 + 1  # type: ignore[attr-defined]
     while top - low > 1:
         middle = (low + top) // 2
-        if 1 - alive_share(dataclasses.replace(gate, cut=middle), x) <= share:
+        if dropped(with_gate(graph, embedding, grid, middle, patience, whole=whole), embedding, inputs) <= share:
             low = middle
         else:
             top = middle
     return low
 
 
-def prune(run: Path | None, output: Path | None, share: float, *, patience: int = 2, data_path: Path | None = None,
+def prune(run: Path | None, output: Path | None, share: float, *, patience: int = 2, whole: bool = False, data_path: Path | None = None,
           as_json: bool = False) -> Path:
     """Write a pruned form of an export to `output` (RUN/pruned if left out); returns the folder.
 
@@ -144,6 +176,7 @@ def prune(run: Path | None, output: Path | None, share: float, *, patience: int 
     ----------
     share : of the (timestep, token) cells of the validation images that are dropped, at most
     patience : quiet timesteps until a token is dropped
+    whole : dropped tokens leave the embedding, too
 
     Raises
     ------
@@ -155,17 +188,17 @@ def prune(run: Path | None, output: Path | None, share: float, *, patience: int 
     export = find_export(run)
     manifest, graph = read_manifest(export), read_graph(export / "model.net")
     embedding, grid = before_blocks(graph, manifest["embedding_ops"]), tuple(manifest["grid"])
-    with_gate(graph, embedding, grid, 0, patience)
+    with_gate(graph, embedding, grid, 0, patience, whole=whole)  # names what cannot be pruned, before anything is run
     host = open_host(export, graph, manifest)
     opened = open_images(export, manifest, "validation", data_path)
     images, labels = opened.x[:ENOUGH], opened.y[:ENOUGH]
     inputs = host.encode(images)
-    cut = calibrated_cut(graph, embedding, grid, inputs, share, patience)
-    made = with_gate(graph, embedding, grid, cut, patience)
+    cut = calibrated_cut(graph, embedding, grid, inputs, share, patience, whole=whole)
+    made = with_gate(graph, embedding, grid, cut, patience, whole=whole)
     before, after = integer.run(graph, inputs, labels), integer.run(made, inputs, labels)
     folder = output or run_of(export) / "pruned"
     facts: dict[str, Any] = {
-        "share": share, "patience": patience, "cut": cut, "images": len(images), "mean_tokens": after.mean_tokens,
+        "share": share, "patience": patience, "embedding": whole, "cut": cut, "images": len(images), "mean_tokens": after.mean_tokens,
         "accuracy_before": before.accuracy, "accuracy": after.accuracy,
         "events_before": float(before.chip_events.mean()), "events": float(after.chip_events.mean()),
     }

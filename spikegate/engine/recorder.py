@@ -91,7 +91,7 @@ class Recorder:
         if into is None:
             self.activity[name] = np.zeros((self.graph.timesteps, *value.shape[1:]), np.int32)
             into = self._flat[name] = self.activity[name].reshape(self.graph.timesteps, -1)
-        counting.active(value.reshape(len(value), -1), t, into.reshape(-1))
+        counting.active(value.reshape(len(value), -1), *counting.by_timestep(t), into.reshape(-1))
 
     def ended(self, sample: np.ndarray, t: np.ndarray, done: np.ndarray) -> None:
         self.exit_step[sample[done]] = t[done]

@@ -34,7 +34,7 @@ def compile_all(progress: Callable[[int, int, str], None] | None = None) -> None
 
     for kind in (np.int32, np.uint8):  # between Lava's processes spikes travel as bytes
         scatter.ends(np.zeros((1, 1, 1), kind))
-        counting.active(np.zeros((1, 1), kind), np.ones(1, np.int64), np.zeros(1, np.int32))
+        counting.active(np.zeros((1, 1), kind), *counting.by_timestep(np.ones(1, np.int64)), np.zeros(1, np.int32))
     names, rng = zoo_names(), np.random.default_rng(0)
     for done, name in enumerate(names):
         if progress is not None:

@@ -69,13 +69,12 @@ def add_at(into: np.ndarray, at: np.ndarray, x: np.ndarray) -> None:
 
 
 @compiled
-def active(x: np.ndarray, t: np.ndarray, into: np.ndarray) -> None:
-    """Adds which values of x [rows, n] are not 0 to row ``t - 1`` of int32 [timesteps, n], which `into` holds one after the other.
+def active(x: np.ndarray, order: np.ndarray, steps: np.ndarray, into: np.ndarray) -> None:
+    """Adds which values of x [rows, n] are not 0 to their timestep's row of int32 [timesteps, n], which `into` holds one after the other.
 
-    Rows of the same timestep are added in fours, so that `into` is read and written once for them.
+    `order` and `steps` of `by_timestep`. Rows of the same timestep are added in fours, so that `into` is read and written once for them.
     """
     n = x.shape[1]
-    order, steps = by_timestep(t, len(into) // max(1, n))
     for first in range(0, n, PART):
         last = min(first + PART, n)
         for step in range(len(steps) - 1):
@@ -94,8 +93,11 @@ def active(x: np.ndarray, t: np.ndarray, into: np.ndarray) -> None:
 
 
 @compiled
-def by_timestep(t: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the rows with timestep 1, then those with 2, up to `most`, and where each timestep's begin, int64 [most + 1]."""
+def by_timestep(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the rows with timestep 1, then those with 2, up to the last, and where each timestep's begin, int64 [last + 1]."""
+    most = 0
+    for m in range(len(t)):
+        most = max(most, t[m])
     begins = np.zeros(most + 1, np.int64)
     for m in range(len(t)):
         begins[t[m]] += 1

@@ -265,6 +265,7 @@ def interpret(
 
     `cell` receives the graph's number of the current op; `activity` (may be empty) counts neurons that send, by timestep.
     """
+    order, steps = counting.by_timestep(t if activity.size else t[:0])
     for i in range(begin, len(table)):
         row = table[i]
         kind, done = row[KIND], True
@@ -292,5 +293,5 @@ def interpret(
         if not done:
             return i
         if activity.size:
-            counting.active(matrix(words, row[OUT], rows, row[SIZE]), t, activity[row[ACTIVITY] :])
+            counting.active(matrix(words, row[OUT], rows, row[SIZE]), order, steps, activity[row[ACTIVITY] :])
     return len(table)
