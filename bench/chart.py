@@ -74,7 +74,7 @@ def chart(points: list[dict[str, Any]], label: str, title: str) -> str:
         _labels(fig, ax, static, factor)
         legend = ax.get_legend_handles_labels()
         fig.legend(*legend, loc="lower center", ncols=2, frameon=False, handlelength=3.4, bbox_to_anchor=(0.53, 0.0))
-        return _svg(fig)
+        return svg(fig)
 
 
 def _curve(ax: Axes, points: list[dict[str, Any]], name: str, look: tuple[str, str, str], factor: float) -> None:
@@ -112,7 +112,8 @@ def _labels(fig: Figure, ax: Axes, static: list[dict[str, Any]], factor: float) 
         )  # fmt: skip
 
 
-def _svg(fig: Figure) -> str:
+def svg(fig: Figure) -> str:
+    """The figure as SVG text, the same in every run."""
     text = io.StringIO()
     fig.savefig(text, format="svg", metadata={"Date": None})
     body = text.getvalue()

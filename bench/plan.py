@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -15,6 +15,7 @@ from spikegate.train.settings.options import nested, read_yaml
 HERE = Path(__file__).parent
 PLANS, RESULTS = HERE / "systems", HERE / "results"
 RUNS = Path("runs/bench")
+Claimed = Literal["at_snn", "stas", "halting", "dts_vit"]
 EXPORTS = ("exit_drop",)  # options of convert/export.py that a row may set
 AS_IT_IS: dict[str, Any] = {"options": {}, "start": None, "teacher": None, "seeds": 1}  # of a row that takes over another's training
 
@@ -83,7 +84,7 @@ class Plan(Entry):
     options: dict[str, Any] = Field(default_factory=dict)
     rows: list[Row]
     curves: list[Curve] = Field(default_factory=list)
-    claims: dict[str, str | list[str]] = Field(default_factory=dict)
+    claims: dict[Claimed, str | list[str]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _sound(self) -> Plan:
@@ -109,7 +110,7 @@ class Plan(Entry):
                 raise ValueError(f"{what} is no row")
         return self
 
-    def claimed(self) -> list[tuple[str, str]]:
+    def claimed(self) -> list[tuple[Claimed, str]]:
         """(claim, name of a row that it is checked against)."""
         return [(key, name) for key, names in self.claims.items() for name in ([names] if isinstance(names, str) else names)]
 

@@ -38,6 +38,10 @@ class Args:
     """Local copy of the data set."""
     output: Path = Path("bench/results/pruning.json")
     """Where the figures are kept; rows of other nets stay."""
+    chart: Path | None = None
+    """SVG to draw of all that is kept."""
+    report_only: bool = False
+    """Measure nothing, show and draw what is kept."""
 
 
 def rows(net: Path, args: Args) -> list[dict[str, Any]]:
@@ -73,7 +77,14 @@ def rows(net: Path, args: Args) -> list[dict[str, Any]]:
 def main() -> None:
     """Measure, print and keep."""
     args = cli.parse(Args, "Accuracy over events of nets pruned without training.")
-    found = [row for net in args.nets for row in rows(net, args)]
+    kept = json.loads(args.output.read_text()) if args.output.is_file() else []
+    if args.report_only:
+        found = kept
+    else:
+        found = [row for net in args.nets for row in rows(net, args)]
+        measured = {row["net"] for row in found}
+        kept = [row for row in kept if row["net"] not in measured] + found
+        args.output.write_text(json.dumps(kept, indent=1) + "\n")
     table = Table(box=None)
     for name in ("net", "images", "dropped from", "patience", "share", "tokens", "events", "saved events / tokens", "accuracy", "static"):
         table.add_column(name, justify="left" if name in ("net", "dropped from") else "right")
@@ -85,9 +96,11 @@ def main() -> None:
             *shares, worth, f"{row['accuracy']:.2%}", f"{row['accuracy_static']:.2%}",
         )  # fmt: skip
     cli.console.print(table)
-    kept = json.loads(args.output.read_text()) if args.output.is_file() else []
-    measured = {row["net"] for row in found}
-    args.output.write_text(json.dumps([row for row in kept if row["net"] not in measured] + found, indent=1) + "\n")
+    if args.chart is not None:
+        from bench.pruning_chart import chart
+
+        args.chart.write_text(chart(kept))
+        cli.console.print(f"written: {args.chart}", markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

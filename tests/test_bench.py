@@ -49,6 +49,7 @@ WRONG = {
     "export": ({"rows": [{"name": "a", "system": "stas", "export": {"exit": 1}}]}, "export has no option exit; there is exit_drop"),
     "unknown key": ({"rows": [BASE | {"twins": "x"}]}, "twins"),
     "claim": ({"claims": {"stas": "nobody"}}, "nobody is no row"),
+    "claim of no paper": ({"claims": {"stass": "base"}}, "claims.stass"),
     "one point": ({"curves": [{"name": "c", "row": "base", "knob": "train.epochs", "values": [1]}]}, "curves.0.values"),
     "setting": ({"rows": [BASE | {"options": {"train.epoch": 1}}]}, "did you mean train.epochs?"),
     "system": ({"rows": [BASE | {"system": "spikeformer"}]}, "did you mean spikformer?"),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import curve_points, system_report
-from bench.claims import Claim, Spread, claims
+from bench.claims import Claim, Spread, claimed, claims
 from bench.measure import Bench, command_output
 from bench.plan import PLANS, RESULTS, Plan, read_plan
 from bench.table import fill, lines, markdown_claims, markdown_tables
@@ -59,12 +59,18 @@ def test_events_saved_for_tokens_saved():
 @pytest.mark.parametrize("key", ["at_snn", "stas"])
 def test_what_is_not_reached_says_by_how_much(key):
     short = claim_of(key, [result(0.9, 0.6, 500)], [result(0.9)])
-    assert not short.reached and short.verdict == f"not reached: {2 if key == 'at_snn' else 5}.00 % short (1 of 2 seeds so far)"
+    assert not short.reached and short.verdict == f"not reached: {2.4 if key == 'at_snn' else 5.9:.2f} % short (1 of 2 seeds so far)"
     inside = claim_of(key, [result(0.899, 0.5, 400), result(0.889, 0.5, 400)], [result(0.9), result(0.89)])
     assert inside.reached and inside.verdict == "reached: accuracy 0.10 points below the twin (within the twin's own range of 1.00)"
     beyond = claim_of(key, [result(0.88, 0.9, 800), result(0.87, 0.9, 800)], [result(0.9), result(0.89)])
     assert beyond.verdict.endswith("% short; accuracy 2.00 points below the twin (beyond the twin's own range of 1.00)")
     assert claim_of(key, [result(0.88, 0.1, 100)], [result(0.9)]).verdict.endswith("(one seed) (1 of 2 seeds so far)")
+
+
+def test_a_claim_asks_for_what_was_published_for_its_data_set():
+    assert [claimed("stas", data)[1] for data in ("cifar10", "cifar100", "fashion")] == [45.9, 43.8, 45.9]
+    assert "43.8 %" in claimed("stas", "cifar100")[0] and claimed("at_snn", "cifar100")[:2] == (
+        "AT-SNN: at least 42.4 % fewer tokens at no less accuracy", 42.4)  # fmt: skip
 
 
 def test_the_parts_of_an_energy_claim_add_up_to_it():

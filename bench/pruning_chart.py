@@ -1,0 +1,52 @@
+"""Accuracy over events of nets whose tokens are pruned without training, one panel a net, as SVG text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.chart import INK, LOOKS, SOFT, STYLE, svg
+
+WIDE, HIGH = 3.6, 2.7  # of a panel, inches
+
+
+def chart(rows: list[dict[str, Any]], part: str = "test") -> str:
+    """Panels of the nets in `rows` (of bench/pruning.py), two beside each other.
+
+    Accuracy and events in %; blue: tokens dropped from the blocks, red: from the embedding, too; a line for each patience.
+    """
+    rows = [row for row in rows if row["part"] == part]
+    nets = list(dict.fromkeys(row["net"] for row in rows))
+    down = -(-len(nets) // 2)
+    with matplotlib.rc_context(STYLE):
+        fig = Figure(figsize=(2 * WIDE, down * HIGH + 0.5), layout="constrained")
+        panels = fig.subplots(down, 2, squeeze=False).ravel()
+        for ax, net in zip(panels, nets):
+            _panel(ax, [row for row in rows if row["net"] == net])
+        for ax in panels[len(nets) :]:
+            ax.set_axis_off()
+        seen = {label: line for ax in panels for line, label in zip(*ax.get_legend_handles_labels())}
+        fig.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=3, frameon=False)
+        return svg(fig)
+
+
+def _panel(ax: Axes, rows: list[dict[str, Any]]) -> None:
+    """One net: its static point and a line for each (where dropped, patience), in the order of events."""
+    first = rows[0]
+    ax.axhline(100 * first["accuracy_static"], color=SOFT, linewidth=0.6, zorder=0)
+    ax.plot([100], [100 * first["accuracy_static"]], "*", color=INK, markersize=9, label="static", linestyle="none")
+    for patience in sorted({row["patience"] for row in rows}):
+        for whole, where in ((False, "blocks"), (True, "embedding and blocks")):
+            line = sorted((r["events"], r["accuracy"]) for r in rows if r["embedding"] == whole and r["patience"] == patience)
+            color, marker, _ = LOOKS[int(whole)]
+            ax.plot(
+                [100 * x for x, _ in line], [100 * y for _, y in line], color=color, marker=marker, markersize=3.5, linewidth=1.1,
+                linestyle={1: ":", 2: "-"}.get(patience, "--"), label=f"{where}, patience {patience}",
+            )  # fmt: skip
+    ax.set_title(f"{first['net'].removeprefix('runs/')}, {first['images']:,} images", fontsize=9, loc="left")
+    ax.set_xlabel("chip events, % of the static net's")
+    ax.set_ylabel("accuracy, %")
+    ax.spines[["top", "right"]].set_visible(False)
