@@ -46,7 +46,8 @@ class Args:
 
 def rows(net: Path, args: Args) -> list[dict[str, Any]]:
     """Accuracy, tokens and events of one net, one row for each share, patience, and whether dropped tokens leave the embedding, too."""
-    from spikegate.convert.prune import ENOUGH, before_blocks, calibrated_cut, with_gate
+    from spikegate.convert.prune import ENOUGH, calibrated_cut
+    from spikegate.convert.pruned_graph import before_blocks, with_gate
     from spikegate.data.shipped import open_images
     from spikegate.deploy.bundle import open_export
     from spikegate.engine import integer

@@ -36,8 +36,11 @@ class Args:
     """Probability, over draws of the validation images, that --exit-risk holds."""
     prune: float | None = None
     """Write a pruned form of an export (or zoo:<name>) to --output (RUN/pruned): drop this share of the tokens at most, untrained."""
-    patience: int = 2
-    """Of --prune: timesteps that a token must look like its neighbours, and like itself before, until it is dropped."""
+    prune_loss: float | None = None
+    """Of --prune, or in its place: drop as many tokens as cost at most this share of the validation answers (0.003: 0.3 points)."""
+    patience: int | None = None
+    """Of --prune: timesteps that a token must look like its neighbours, and like itself before, until it is dropped; 2 if left out,
+    with --prune-loss the best."""
     prune_embedding: bool = False
     """Of --prune: a dropped token's embedding ends, too, from the timestep after."""
     data_path: Path | None = None
@@ -56,11 +59,11 @@ def main() -> None:
 
         export_nir(args.run, args.output, as_json=args.json)
         return
-    if args.prune is not None:
+    if args.prune is not None or args.prune_loss is not None:
         from spikegate.convert.prune import prune
 
-        prune(args.run, args.output, args.prune, patience=args.patience, whole=args.prune_embedding, data_path=args.data_path,
-              as_json=args.json)  # fmt: skip
+        prune(args.run, args.output, args.prune, loss=args.prune_loss, patience=args.patience, whole=args.prune_embedding,
+              data_path=args.data_path, as_json=args.json)  # fmt: skip
         return
     if args.format == "bias":
         from spikegate.convert.bias_form import rewrite

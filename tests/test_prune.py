@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from spikegate.command.runs import find_export
-from spikegate.convert.prune import before_blocks, gated, prune, with_gate
+from spikegate.convert.prune import prune
+from spikegate.convert.pruned_graph import before_blocks, gated, with_gate
 from spikegate.deploy.agreement import agreement
 from spikegate.deploy.bundle import load_images, open_export, without_halting
 from spikegate.deploy.targets import Target
@@ -39,6 +40,26 @@ def test_no_more_than_asked_for_is_dropped(pruned):
     record = integer.run(bundle.graph, bundle.host.encode(load_images(bundle).x))
     assert gate.cut == facts["cut"] and record.mean_tokens < 0.97  # type: ignore[attr-defined]
     assert all(row["macs"] == 0 for row in read_manifest(pruned)["audit"])
+
+
+def test_what_may_be_lost_decides_how_much_is_dropped(tmp_path):
+    """The form with the fewest events that loses no more on all validation images; share and patience bound it."""
+    facts = [read_manifest(prune(NET, tmp_path / str(k), loss=loss, whole=True, **bounds))["pruned"] for k, (loss, bounds) in enumerate(
+        [(0.01, {}), (0.03, {}), (0.03, {"patience": 2}), (0.03, {"share": 0.1})])]  # fmt: skip
+    assert all(f["accuracy"] >= f["accuracy_before"] - f["loss"] and f["events"] < f["events_before"] for f in facts)
+    assert facts[1]["events"] <= facts[0]["events"] and facts[1]["events"] <= min(f["events"] for f in facts)
+    assert facts[2]["patience"] == 2 and facts[3]["share"] <= 0.1 and facts[3]["mean_tokens"] >= 0.9
+    assert facts[0]["images"] == 144, "all validation images"
+
+
+@pytest.mark.parametrize("given, says", [
+    ({}, "no share and no loss"), ({"loss": 1.5}, "--prune-loss"),
+    ({"loss": 0.0, "patience": 1}, "no form saves events and loses 0.00% at most"),
+])  # fmt: skip
+def test_a_loss_that_cannot_be_had_is_refused(given, says, tmp_path):
+    with pytest.raises(DeployError, match=says):
+        prune(NET, tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.lava
