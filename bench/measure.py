@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,8 +126,8 @@ def measure(bench: Bench, row: Row, seed: int) -> Path | None:
             steps.run("train", ["train/run.py", "-c", str(settings), "--output", str(folder)])
     if row.base or bench.train_only:
         return None
-    run, drop = str(folder), row.export.get("exit_drop")
-    steps.once("export", ["convert/export.py", run, *([] if drop is None else ["--exit-drop", str(drop)])], folder / WEIGHTS)
+    run = str(folder)
+    exported(steps, folder, row.export)
     net = folder / "export" / "manifest.json"
     manifest = json.loads(net.read_text())
     steps.once("deploy", ["deploy/run.py", run, "--target", "int", "--json"], net)
@@ -156,6 +156,20 @@ def measure(bench: Bench, row: Row, seed: int) -> Path | None:
     with atomic(path) as part:
         part.write_text(json.dumps(facts | result_of(folder), indent=1, sort_keys=True) + "\n")
     return path
+
+
+def exported(steps: Steps, folder: Path, options: Mapping[str, float | bool]) -> None:
+    """Write a run's export; a pruned one is made from another beside it."""
+    drop, loss = options.get("exit_drop"), options.get("prune_loss")
+    words = ["convert/export.py", str(folder), *([] if drop is None else ["--exit-drop", str(drop)])]
+    if loss is None:
+        steps.once("export", words, folder / WEIGHTS)
+        return
+    whole = folder / "whole"
+    steps.once("export", [*words, "--output", str(whole)], folder / WEIGHTS)
+    left = ["--prune-embedding"] if options.get("prune_embedding") else []
+    words = ["convert/export.py", str(whole), "--prune-loss", str(loss), *left, "--output", str(folder / "export")]
+    steps.once("prune", words, whole / "manifest.json")
 
 
 def compare(run: str, targets: str, images: int, output: Path) -> list[str]:

@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 PLANS, RESULTS = HERE / "systems", HERE / "results"
 RUNS = Path("runs/bench")
 Claimed = Literal["at_snn", "stas", "halting", "dts_vit"]
-EXPORTS = ("exit_drop",)  # options of convert/export.py that a row may set
+EXPORTS = ("exit_drop", "prune_loss", "prune_embedding")  # options of convert/export.py that a row may set
 AS_IT_IS: dict[str, Any] = {"options": {}, "start": None, "teacher": None, "seeds": 1}  # of a row that takes over another's training
 
 
@@ -43,7 +43,7 @@ class Row(Entry):
     twin: str | None = None
     teacher: str | None = None
     seeds: int = Field(1, ge=1)
-    export: dict[str, float] = Field(default_factory=dict)
+    export: dict[str, float | bool] = Field(default_factory=dict)
     base: bool = False
 
     @model_validator(mode="after")
@@ -53,6 +53,8 @@ class Row(Entry):
         unknown = set(self.export) - set(EXPORTS)
         if unknown:
             raise ValueError(f"{self.name}: export has no option {unknown.pop()}; there is {', '.join(EXPORTS)}")
+        if "prune_embedding" in self.export and "prune_loss" not in self.export:
+            raise ValueError(f"{self.name}: prune_embedding goes with prune_loss")
         return self
 
     @property

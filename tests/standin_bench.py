@@ -69,10 +69,10 @@ class Commands:
         (folder / WEIGHTS).write_bytes(b"weights")
 
     def convert_export(self, command: list[str]) -> None:
-        folder = Path(command[1]) / "export"
+        folder = Path(command[command.index("--output") + 1]) if "--output" in command else Path(command[1]) / "export"
         folder.mkdir(exist_ok=True)
         model = from_yaml(folder.parent / CONFIG).model
-        halting = bool(model.halting.enabled or model.merge.enabled or model.mask.enabled)
+        halting = bool(model.halting.enabled or model.merge.enabled or model.mask.enabled or "--prune-loss" in command)
         write_graph(halting_graph(gated=halting), folder / "model.net")
         (folder / "manifest.json").write_text(json.dumps({"halting": halting, "parameters": 1000, "timesteps": 4, "options": command[2:]}))
 

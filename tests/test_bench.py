@@ -47,6 +47,9 @@ WRONG = {
         {"rows": [BASE, {"name": "a", "system": "stas", "run": "base", "options": {"train.epochs": 1}}]}, "takes over that row's training",
     ),
     "export": ({"rows": [{"name": "a", "system": "stas", "export": {"exit": 1}}]}, "export has no option exit; there is exit_drop"),
+    "embedding alone": (
+        {"rows": [{"name": "a", "system": "stas", "export": {"prune_embedding": True}}]}, "prune_embedding goes with prune_loss",
+    ),
     "unknown key": ({"rows": [BASE | {"twins": "x"}]}, "twins"),
     "claim": ({"claims": {"stas": "nobody"}}, "nobody is no row"),
     "claim of no paper": ({"claims": {"stass": "base"}}, "claims.stass"),
@@ -118,6 +121,24 @@ def test_an_exit_row_exports_the_run_of_another_in_its_own_folder(tmp_path):
     assert sum(c[0] == "train/run.py" for c in call.calls) == 3
     exports = [c for c in call.calls if c[0] == "convert/export.py"]
     assert [c[2:] for c in exports] == [[], [], ["--exit-drop", "0.01"]] and len({c[1] for c in exports}) == 3
+
+
+def test_a_pruned_row_prunes_the_export_of_another_row(tmp_path):
+    options = {"prune_loss": 0.01, "prune_embedding": True}
+    row = {"name": "pruned", "system": "spikformer", "run": "static", "twin": "static", "export": options}
+    call = Commands()
+    work = bench_of(tmp_path, plan(rows=[*PLAN["rows"], row]), call=call)
+    measure(work, work.plan.row("base"), 0)
+    measure(work, work.plan.row("static"), 0)
+    for _ in range(2):
+        measure(work, work.plan.row("pruned"), 0)
+    folder = work.plan.folder(work.plan.row("pruned"), 0, work.runs)
+    whole, pruned = [c for c in call.calls if c[0] == "convert/export.py"][1:]
+    assert whole[1:] == [str(folder), "--output", str(folder / "whole")]
+    assert pruned[1:] == [str(folder / "whole"), "--prune-loss", "0.01", "--prune-embedding", "--output", str(folder / "export")]
+    assert sum(c[0] == "train/run.py" for c in call.calls) == 2 and sum("--static" in c for c in call.calls) == 1
+    found = work.read(work.plan.row("pruned"), 0)
+    assert found["halting"] and found["export"] == row["export"] and work.state(work.plan.row("pruned"), 0) == "fresh"
 
 
 def test_a_training_that_was_begun_goes_on_and_later_steps_follow_their_inputs(tmp_path):
