@@ -19,6 +19,9 @@ from rich.table import Table
 
 from spikegate.command import cli
 
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE, CHART = DOCS / "how-to" / "deploy-and-compare.md", DOCS / "images" / "pruning.svg"
+
 
 @dataclass
 class Args:
@@ -38,10 +41,10 @@ class Args:
     """Local copy of the data set."""
     output: Path = Path("bench/results/pruning.json")
     """Where the figures are kept; rows of other nets stay."""
-    chart: Path | None = None
-    """SVG to draw of all that is kept."""
     report_only: bool = False
-    """Measure nothing, show and draw what is kept."""
+    """Measure nothing, show what is kept."""
+    update_docs: bool = False
+    """Write table and chart of all that is kept into the documentation, too."""
 
 
 def rows(net: Path, args: Args) -> list[dict[str, Any]]:
@@ -97,11 +100,13 @@ def main() -> None:
             *shares, worth, f"{row['accuracy']:.2%}", f"{row['accuracy_static']:.2%}",
         )  # fmt: skip
     cli.console.print(table)
-    if args.chart is not None:
-        from bench.pruning_chart import chart
+    if args.update_docs:
+        from bench.pruning_report import chart, markdown
+        from bench.table import fill
 
-        args.chart.write_text(chart(kept))
-        cli.console.print(f"written: {args.chart}", markup=False, soft_wrap=True)
+        CHART.write_text(chart(kept))
+        PAGE.write_text(fill(PAGE.read_text(), lambda key: markdown(kept) if key == "pruning:table" else None))
+        cli.console.print(f"written: {PAGE}, {CHART}", markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import curve_points, system_report
+from bench import curve_points, pruning_report, system_report
 from bench.claims import Claim, Spread, claimed, claims
 from bench.measure import Bench, command_output
 from bench.plan import PLANS, RESULTS, Plan, read_plan
@@ -250,3 +250,18 @@ def test_curves_are_measured_drawn_and_read_again(tmp_path, monkeypatch):
 @pytest.mark.parametrize("script", ["systems", "curves"])
 def test_a_command_of_the_bench_explains_itself(script, tmp_path):
     assert "--report-only" in command_output([f"bench/{script}.py", "--help"], tmp_path / "log")
+
+
+def test_pruning_is_drawn_and_told_from_its_rows():
+    """Dropped from the blocks beside from the embedding, too; a row that has only one of both, patience 1 and share 0 are in no table."""
+    def row(whole: bool, share: float, events: float, patience: int = 2, part: str = "test") -> dict:
+        return {"net": "runs/mine", "part": part, "images": 1000, "embedding": whole, "patience": patience, "share": share, "cut": 3,
+                "tokens": 1 - share, "events": events, "accuracy": 0.9, "accuracy_static": 0.95}  # fmt: skip
+
+    rows = [row(w, s, e) for w, s, e in ((False, 0.2, 0.9), (True, 0.2, 0.8), (False, 0.0, 1.02), (True, 0.0, 1.01), (False, 0.4, 0.7))]
+    rows += [row(w, 0.3, 0.5, patience=1) for w in (False, True)] + [row(True, 0.2, 0.1, part="validation")]
+    (line,) = pruning_report.markdown(rows).splitlines()[2:]
+    assert line == "| `mine`, 1,000 images | 2 | 20 % | 80.0 % | 90.0 % | 90.00 % | 80.0 % | 80.0 % | 90.00 % | 95.00 % |"
+    drawn = pruning_report.chart(rows)
+    assert all(words in drawn for words in ("mine, 1,000 images", "embedding and blocks, patience 2", "blocks, patience 1", "static"))
+    assert drawn == pruning_report.chart(rows)

@@ -1,4 +1,4 @@
-"""Accuracy over events of nets whose tokens are pruned without training, one panel a net, as SVG text."""
+"""Accuracy over events of nets whose tokens are pruned without training: a chart with one panel a net, and a table."""
 
 from __future__ import annotations
 
@@ -50,3 +50,20 @@ def _panel(ax: Axes, rows: list[dict[str, Any]]) -> None:
     ax.set_xlabel("chip events, % of the static net's")
     ax.set_ylabel("accuracy, %")
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def markdown(rows: list[dict[str, Any]], part: str = "test") -> str:
+    """A row for each net, patience above 1 and share asked for: with tokens dropped from the blocks, then from the embedding, too."""
+    lines = [
+        "| net | patience | asked for | blocks: tokens | events | accuracy | embedding, too: tokens | events | accuracy | static |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    both = {(r["net"], r["patience"], r["share"], r["embedding"]): r for r in rows if r["part"] == part}
+    for (net, patience, share, whole), row in both.items():
+        other = both.get((net, patience, share, True))
+        if whole or patience < 2 or not share or other is None:
+            continue
+        figures = [f"{100 * r['tokens']:.1f} % | {100 * r['events']:.1f} % | {100 * r['accuracy']:.2f} %" for r in (row, other)]
+        name = f"`{net.removeprefix('runs/')}`, {row['images']:,} images"
+        lines.append(f"| {name} | {patience} | {100 * share:.0f} % | {' | '.join(figures)} | {100 * row['accuracy_static']:.2f} % |")
+    return "\n".join(lines)
