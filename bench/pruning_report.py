@@ -22,14 +22,14 @@ def chart(rows: list[dict[str, Any]], part: str = "test") -> str:
     nets = list(dict.fromkeys(row["net"] for row in rows))
     down = -(-len(nets) // 2)
     with matplotlib.rc_context(STYLE):
-        fig = Figure(figsize=(2 * WIDE, down * HIGH + 0.5), layout="constrained")
+        fig = Figure(figsize=(2 * WIDE, down * HIGH + 0.8), layout="constrained")
         panels = fig.subplots(down, 2, squeeze=False).ravel()
         for ax, net in zip(panels, nets):
             _panel(ax, [row for row in rows if row["net"] == net])
         for ax in panels[len(nets) :]:
             ax.set_axis_off()
         seen = {label: line for ax in panels for line, label in zip(*ax.get_legend_handles_labels())}
-        fig.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=3, frameon=False)
+        fig.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=2, fontsize=8, frameon=False)
         return svg(fig)
 
 
