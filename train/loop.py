@@ -25,7 +25,7 @@ from spikegate.train.data import load
 from spikegate.train.evaluate import evaluate
 from spikegate.train.images import Splits
 from spikegate.train.journal import Journal, Listener
-from spikegate.train.optimize import fuse, learning_rate, make_optimizer, set_rate, settle_heads
+from spikegate.train.optimize import fuse, learning_rate, make_optimizer, masks_learn, set_rate, settle_heads
 from spikegate.train.profiling import traced
 from spikegate.train.restore import Facts, save_weights, start_from
 from spikegate.train.settings.config import Config, TrainConfig, flat
@@ -167,7 +167,7 @@ def _epoch(step: Step, splits: Splits, config: Config, state: State, journal: Li
     with traced(run / f"trace-{phase}.json" if config.profile and first and parallel.leads() else None, device) as tick:
         for done, (x, y) in enumerate(batches):
             rate = learning_rate(state.step + done, len(sizes), settings)
-            set_rate(step.optimizer, rate)
+            set_rate(step.optimizer, rate, masks_learn(state.step + done, len(sizes), settings))
             rows.append(step(x, y, sizes[done]))
             if device.type == "cpu" or len(rows) % CHECKED == 0 or len(rows) == len(sizes):
                 _check(rows, number, len(sizes), 1 if device.type == "cpu" else CHECKED)

@@ -21,15 +21,16 @@ def make_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     that stand in other units than a plain net's (norms in those of the thresholds, the head in mantissas) get steps in these units.
     """
     scales = {id(m.score): config.mask_rate for m in net.modules() if isinstance(m, TimestepMask)}
+    scores = set(scales)
     if config.rates == "relative":
         scales |= _units(net)
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
     for p in net.parameters():
         if p.requires_grad:
-            groups.setdefault((scales.get(id(p), 1.0), p.ndim > 1), []).append(p)
+            groups.setdefault((scales.get(id(p), 1.0), p.ndim > 1, id(p) in scores), []).append(p)
     found: list[dict[str, Any]] = [
-        {"params": parameters, "scale": scale, "weight_decay": config.weight_decay / scale if decays else 0.0}
-        for (scale, decays), parameters in groups.items()
+        {"params": parameters, "scale": scale, "weight_decay": config.weight_decay / scale if decays else 0.0, "masks": masks}
+        for (scale, decays, masks), parameters in groups.items()
     ]
     return torch.optim.AdamW(found, lr=config.lr)
 
@@ -65,10 +66,18 @@ def learning_rate(step: int, steps_per_epoch: int, config: TrainConfig) -> float
     return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / (total - warm)))
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """On a GPU the rate is a tensor that captured steps read."""
+def masks_learn(step: int, steps_per_epoch: int, config: TrainConfig) -> bool:
+    """Whether timestep masks still change in optimisation step `step`: later ones leave the weights time to settle under them."""
+    return step < config.mask_until * steps_per_epoch * config.epochs
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float, masks: bool = True) -> None:
+    """Set the rate of each group, that of the timestep masks' scores to 0 without `masks`.
+
+    On a GPU the rate is a tensor that captured steps read.
+    """
     for group in optimizer.param_groups:
-        value = rate * group.get("scale", 1.0)
+        value = rate * group.get("scale", 1.0) * (masks or not group.get("masks", False))
         if isinstance(group["lr"], torch.Tensor):
             group["lr"].fill_(value)
         else:

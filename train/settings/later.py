@@ -28,6 +28,7 @@ LATER: dict[str, Any] = {
     "train.precision": "float32",
     "train.timestep_weight": 1.0,
     "train.mask_rate": 6.0,
+    "train.mask_until": 1.0,
     "train.timestep_target": 0.6,
     "train.rates": "equal",
     "train.full_share": 0.0,
