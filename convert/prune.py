@@ -68,19 +68,22 @@ def cheapest(
         None has fewer events than the net as it is, at no more loss.
     """
     static = integer.run(graph, inputs, labels)
+    shares = [*(round(float(s), 4) for s in np.arange(STEP, most - STEP / 10, STEP)), most]
     found: list[tuple[float, Form]] = []
-    for quiet in [patience] if patience else range(1, max(2, graph.timesteps)):
-        tried = set[int]()
-        for share in np.arange(1, int(most / STEP + 1.5)) * STEP:
-            cut = calibrated_cut(graph, embedding, grid, inputs[:ENOUGH], float(share), quiet, whole=whole)
-            if cut in tried:
-                continue
-            tried.add(cut)
-            record = integer.run(with_gate(graph, embedding, grid, cut, quiet, whole=whole), inputs, labels)
-            if record.accuracy < static.accuracy - loss:
-                break
-            if record.chip_events.sum() < static.chip_events.sum():
-                found.append((float(record.chip_events.mean()), Form(round(float(share), 4), quiet, cut)))
+    with cli.errors.status("static net") as status:
+        for quiet in [patience] if patience else range(1, max(2, graph.timesteps)):
+            tried = set[int]()
+            for share in shares:
+                status.update(f"patience {quiet}, {share:.0%} of the tokens")
+                cut = calibrated_cut(graph, embedding, grid, inputs[:ENOUGH], share, quiet, whole=whole)
+                if cut in tried:
+                    continue
+                tried.add(cut)
+                record = integer.run(with_gate(graph, embedding, grid, cut, quiet, whole=whole), inputs, labels)
+                if record.accuracy < static.accuracy - loss:
+                    break
+                if record.chip_events.sum() < static.chip_events.sum():
+                    found.append((float(record.chip_events.mean()), Form(share, quiet, cut)))
     if not found:
         raise DeployError("--prune-loss", f"no form saves events and loses {loss:.2%} at most", "allow more, or train with halting")
     return min(found)[1]
