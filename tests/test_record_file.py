@@ -19,9 +19,11 @@ SHAPES = st.tuples(st.integers(0, 5), st.integers(1, 4), st.integers(1, 5), st.i
 COUNTS = st.sampled_from([0, 0, 0, 1, 255, 256, 65535, 65536, 2**32 - 1, 2**32, 2**62, -1])
 
 
-@given(SHAPES.flatmap(lambda shape: arrays.arrays(np.int64, shape, elements=COUNTS)))
-def test_counts_are_unpacked_as_they_were(counts):
-    packed = packed_counts(counts)
+@given(SHAPES.flatmap(lambda shape: arrays.arrays(np.int64, shape, elements=COUNTS)), st.data())
+def test_counts_are_unpacked_as_they_were(counts, data):
+    exits = np.array(data.draw(st.lists(st.integers(1, counts.shape[1]), min_size=len(counts), max_size=len(counts))), np.int64)
+    counts[np.arange(counts.shape[1]) >= exits[:, None]] = 0
+    packed = packed_counts(counts, exits)
     rows = np.unpackbits(packed["counts_rows"], count=counts.shape[0] * counts.shape[1]).astype(bool)
     held = {int(k.split("/")[1]): v for k, v in packed.items() if "/" in k}
     assert all(v.dtype == f"u{w}" and v.max() > {1: 0, 2: 255, 4: 65535, 8: 2**32 - 1}[w] for w, v in held.items())
@@ -92,7 +94,7 @@ def test_the_file_says_which_op_sent_what(tmp_path):
 
 
 RECORD = {
-    "exit_step": [np.zeros(11, int), np.full(11, 99), np.zeros(3, int), np.zeros((11, 1), int), np.full(11, 1.5)],
+    "exit_step": [np.zeros(11, int), np.ones(11, int), np.full(11, 99), np.zeros(3, int), np.zeros((11, 1), int), np.full(11, 1.5)],
     "counts_shape": [np.array([11]), np.array([1 << 40, 1 << 20]), np.array([4, 11]), np.array([-1, 1])],
     "counts_rows": [np.zeros(3, np.uint8), np.zeros(3)], "counts_width": [np.zeros((2, 3), int), np.array("x")],
     "counts/2": [np.zeros((1, 2), int), np.array([1.5])],

@@ -111,7 +111,7 @@ class Record:
             "ops": self.ops,
             "kinds": self.kinds,
             "counters": COUNTERS,
-            **packed_counts(self.counts),
+            **packed_counts(self.counts, self.exit_step),
             "exit_step": narrow(self.exit_step),
             "logits": narrow(self.logits),
             "gates": np.array(self.gates, dtype="U"),

@@ -38,6 +38,7 @@ def fields_of(path: Path) -> dict[str, Any]:
     fit = (
         counts.shape == (n, steps, len(ops), len(COUNTERS)) and len(kinds) == len(ops) and counts.min(initial=0) >= 0
         and exit_step.shape == (n,) and exit_step.min(initial=1) >= 1 and exit_step.max(initial=1) <= max(1, steps)
+        and not counts[np.arange(steps) >= exit_step[:, None]].any()
         and alive.shape[:3] == (n, steps, len(gates) + 1) and all(0 <= e <= len(gates) for e in entering.tolist())
         and labels.shape in ((n,), (0,)) and len(logits) == n and isinstance(meta, dict)
         and all(k in ops and v.shape[:1] == (steps,) for k, v in activity.items())

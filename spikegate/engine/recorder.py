@@ -43,11 +43,10 @@ class Recorder:
 
     def counted(self, sample: np.ndarray, t: np.ndarray, ops: slice | list[int], events: np.ndarray) -> None:
         """Enter the events [ops, counters, rows] of the ops with these indices."""
-        rows = events.transpose(2, 0, 1)
         if isinstance(ops, slice):
-            self.counts[sample, t - 1] = rows
+            counting.enter(events, sample, t, self.counts[:, :, ops])
         else:
-            self.counts[sample[:, None], t[:, None] - 1, ops] = rows
+            self.counts[sample[:, None], t[:, None] - 1, ops] = events.transpose(2, 0, 1)
 
     def signals(self, sample: np.ndarray, t: np.ndarray, signals: dict[str, np.ndarray], activity: bool = True) -> None:
         """Enter alive masks, logits and spikes from the given signals; a sample's rows are in the order of their timesteps.
@@ -105,7 +104,7 @@ class Recorder:
 
 
 class Held:
-    """Buffers the reports of several chunks and enters them into a recorder at once, which costs as much as entering one."""
+    """Enters the counts of each chunk; buffers its signals and enters those of several at once, which costs as much as entering one."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder, self.most = recorder, 0 if recorder.spikes else ROWS
@@ -114,33 +113,33 @@ class Held:
         self.clear()
 
     def clear(self) -> None:
-        self.reports: list[tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]] = []
+        self.reports: list[tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]] = []
         self.rows = 0
 
     def add(self, sample: np.ndarray, t: np.ndarray, events: np.ndarray, signals: dict[str, np.ndarray], done: np.ndarray) -> None:
         """A chunk: rows in the order (slot, timestep), events [ops, counters, rows], which rows are done."""
+        self.recorder.counted(sample, t, slice(None), events)
         if not self.most:
-            self.enter(sample, t, events, signals, done)
+            self.enter(sample, t, signals, done)
             return
         sums = {n: counting.magnitudes(signals[n].reshape(len(t), -1)) for n in self.recorder.values}
-        self.reports.append((sample, t, events, {n: signals[n].copy() for n in self.copied}, sums, done))
+        self.reports.append((sample, t, {n: signals[n].copy() for n in self.copied}, sums, done))
         self.rows += len(t)
         if self.rows >= self.most:
             self.flush()
 
-    def enter(self, sample: np.ndarray, t: np.ndarray, events: np.ndarray, signals: dict[str, np.ndarray], done: np.ndarray) -> None:
-        """Enter a chunk without buffering."""
-        self.recorder.counted(sample, t, slice(None), events)
+    def enter(self, sample: np.ndarray, t: np.ndarray, signals: dict[str, np.ndarray], done: np.ndarray) -> None:
+        """Enter a chunk's signals without buffering."""
         self.recorder.signals(sample, t, signals, activity=False)
         self.recorder.ended(sample, t, done)
 
     def flush(self) -> None:
         """Enter what is buffered."""
         if self.reports:
-            samples, times, events, signals, sums, dones = zip(*self.reports)
+            samples, times, signals, sums, dones = zip(*self.reports)
             together = {n: np.concatenate([s[n] for s in signals]) for n in self.copied}
             sample, t = np.concatenate(samples), np.concatenate(times)
-            self.enter(sample, t, np.concatenate(events, 2), together, np.concatenate(dones))
+            self.enter(sample, t, together, np.concatenate(dones))
             for name in self.recorder.values:
                 self.recorder.values[name][sample, t - 1] = np.concatenate([s[name] for s in sums])
             self.clear()

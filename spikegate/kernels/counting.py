@@ -7,6 +7,7 @@ import numpy as np
 from spikegate.kernels.compiling import compiled
 
 PART = 1024  # neurons whose activity is added at a time: those of all timesteps fit the first cache
+LINE = 8  # int64 in a line of the cache
 FEW_ADDS = 1 << 18  # up to so many adds are faster event by event than starting a matrix product
 
 
@@ -66,6 +67,22 @@ def add_at(into: np.ndarray, at: np.ndarray, x: np.ndarray) -> None:
     for m in range(len(x)):
         for c in range(x.shape[1]):
             into[at[m], c] += x[m, c]
+
+
+@compiled
+def enter(events: np.ndarray, sample: np.ndarray, t: np.ndarray, into: np.ndarray) -> None:
+    """``into[sample[m], t[m] - 1] = events[..., m]`` for int64 events [ops, counters, rows], into int64 [samples, T, ops, counters].
+
+    Some rows at a time, so that what is read across stays in the first cache.
+    """
+    ops, counters, rows = events.shape
+    for first in range(0, rows, LINE):
+        last = min(first + LINE, rows)
+        for i in range(ops):
+            for m in range(first, last):
+                here = into[sample[m], t[m] - 1, i]
+                for c in range(counters):
+                    here[c] = events[i, c, m]
 
 
 @compiled
