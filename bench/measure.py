@@ -160,8 +160,9 @@ def measure(bench: Bench, row: Row, seed: int) -> Path | None:
 
 def exported(steps: Steps, folder: Path, options: Mapping[str, float | bool]) -> None:
     """Write a run's export; a pruned one is made from another beside it."""
-    drop, loss = options.get("exit_drop"), options.get("prune_loss")
-    words = ["convert/export.py", str(folder), *([] if drop is None else ["--exit-drop", str(drop)])]
+    exits = [w for k in ("exit_drop", "exit_loss") if k in options for w in (f"--{k.replace('_', '-')}", str(options[k]))]
+    loss = options.get("prune_loss")
+    words = ["convert/export.py", str(folder), *exits]
     if loss is None:
         steps.once("export", words, folder / WEIGHTS)
         return

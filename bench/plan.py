@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 PLANS, RESULTS = HERE / "systems", HERE / "results"
 RUNS = Path("runs/bench")
 Claimed = Literal["at_snn", "stas", "halting", "dts_vit"]
-EXPORTS = ("exit_drop", "prune_loss", "prune_embedding")  # options of convert/export.py that a row may set
+EXPORTS = ("exit_drop", "exit_loss", "prune_loss", "prune_embedding")  # options of convert/export.py that a row may set
 AS_IT_IS: dict[str, Any] = {"options": {}, "start": None, "teacher": None, "seeds": 1}  # of a row that takes over another's training
 
 
@@ -55,6 +55,8 @@ class Row(Entry):
             raise ValueError(f"{self.name}: export has no option {unknown.pop()}; there is {', '.join(EXPORTS)}")
         if "prune_embedding" in self.export and "prune_loss" not in self.export:
             raise ValueError(f"{self.name}: prune_embedding goes with prune_loss")
+        if {"exit_drop", "exit_loss"} <= set(self.export):
+            raise ValueError(f"{self.name}: exit_drop and exit_loss are two ways to calibrate the same gate")
         return self
 
     @property

@@ -120,4 +120,7 @@ def _halting(manifest: dict[str, Any], found: dict[str, Any]) -> str:
     if manifest.get("exit_drop") is not None:
         drop = 100 * manifest["exit_drop"]
         parts.append(f"exits calibrated on validation images for at most {drop:.1f} points (deploy/run.py shows what they save)")
+    if manifest.get("exit_loss") is not None:
+        lost = 100 * manifest["exit_loss"]["loss"]
+        parts.append(f"exits that cost {lost:.1f} points on validation images at most (deploy/run.py shows what they save)")
     return "; ".join(parts) if manifest["halting"] else "none"

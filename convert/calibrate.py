@@ -53,7 +53,7 @@ class Answers:
     end: np.ndarray
     answer: np.ndarray
 
-    def part(self, rows: slice) -> Answers:
+    def part(self, rows: slice | np.ndarray) -> Answers:
         return Answers(self.logits[rows], self.end[rows], self.answer[rows])
 
     def lead(self, rows: np.ndarray, t: int) -> np.ndarray:

@@ -30,6 +30,8 @@ class Args:
     bias: write an export of before 0.3, whose image is replayed in every timestep, with the image as biases instead (needs --output)."""
     exit_drop: float | None = None
     """Calibrate the exit gate's margins: share of the validation answers that may change by it. Left out: no margin."""
+    exit_loss: float | None = None
+    """Calibrate them by accuracy: as early as costs at most this share of the validation images (0.01: a point), cross-validated."""
     exit_risk: float | None = None
     """Calibrate them with a guarantee: at most this share of all answers changes, with the confidence below."""
     exit_confidence: float = 0.9
@@ -72,8 +74,8 @@ def main() -> None:
         return
     from spikegate.convert.trained_run import export
 
-    export(args.run, args.output, exit_drop=args.exit_drop, exit_risk=args.exit_risk, exit_confidence=args.exit_confidence,
-           dry_run=args.dry_run, as_json=args.json)
+    export(args.run, args.output, exit_drop=args.exit_drop, exit_loss=args.exit_loss, exit_risk=args.exit_risk,
+           exit_confidence=args.exit_confidence, dry_run=args.dry_run, as_json=args.json)
 
 
 if __name__ == "__main__":

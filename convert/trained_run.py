@@ -14,6 +14,7 @@ from spikegate.command.runs import find_run
 from spikegate.convert.calibrate import ENOUGH, calibrate_margin, with_margin, with_shifts
 from spikegate.convert.checks.audit import OpAudit, audit
 from spikegate.convert.checks.listing import audit_table, op_rows, op_table
+from spikegate.convert.exit_loss import WithinLoss, margin_within
 from spikegate.convert.guarantee import CONFIDENCE, Guarantee, guaranteed_margin
 from spikegate.engine.integer import run as run_int
 from spikegate.files import together
@@ -41,10 +42,11 @@ class Exported:
     calibrated: int = 0
     shifted: bool = False
     guarantee: Guarantee | None = None
+    within: WithinLoss | None = None
 
 
-def export(run: Path | None, output: Path | None, *, exit_drop: float | None = None, exit_risk: float | None = None,
-           exit_confidence: float = CONFIDENCE, dry_run: bool = False, as_json: bool = False) -> Path:
+def export(run: Path | None, output: Path | None, *, exit_drop: float | None = None, exit_loss: float | None = None,
+           exit_risk: float | None = None, exit_confidence: float = CONFIDENCE, dry_run: bool = False, as_json: bool = False) -> Path:
     """Export the run and print what was written, or with `dry_run` what would be; returns the export folder. See `write_export`."""
     folder = find_run(run)
     if dry_run:
@@ -56,7 +58,7 @@ def export(run: Path | None, output: Path | None, *, exit_drop: float | None = N
         _print(graph, net.stem.macs, None, as_json)
         return folder
     with alone_in(output or folder / "export"):
-        done = write_export(folder, output, exit_drop=exit_drop, exit_risk=exit_risk, exit_confidence=exit_confidence)
+        done = write_export(folder, output, exit_drop=exit_drop, exit_loss=exit_loss, exit_risk=exit_risk, exit_confidence=exit_confidence)
     _print(done.graph, done.host_macs, done.audit, as_json)
     if not as_json:
         agree = f"torch, ONNX and the file agree on {done.checked} validation images"
@@ -68,6 +70,10 @@ def export(run: Path | None, output: Path | None, *, exit_drop: float | None = N
             margins = [int(m) for m in gate.margin[:-1]]  # type: ignore[attr-defined]
             count = f"{done.calibrated:,}" + (" (with shifted copies)" if done.shifted else "")
             cli.console.print(f"exit margins at timesteps 1..{len(margins)}: {margins}, calibrated on {count} validation images")
+        if done.within is not None:
+            w = done.within
+            cli.console.print(f"accuracy on validation images that did not shape the margins: {w.accuracy:.2%} after {w.timesteps:.2f} "
+                              f"timesteps, {w.accuracy_before:.2%} at full length", soft_wrap=True)
         if done.guarantee is not None:
             g = done.guarantee
             cli.console.print(f"guarantee: with confidence {g.confidence:g}, at most {g.risk:.2%} of the answers change "
@@ -77,8 +83,8 @@ def export(run: Path | None, output: Path | None, *, exit_drop: float | None = N
     return done.folder
 
 
-def write_export(folder: Path, output: Path | None = None, *, exit_drop: float | None = None, exit_risk: float | None = None,
-                 exit_confidence: float = CONFIDENCE) -> Exported:
+def write_export(folder: Path, output: Path | None = None, *, exit_drop: float | None = None, exit_loss: float | None = None,
+                 exit_risk: float | None = None, exit_confidence: float = CONFIDENCE) -> Exported:
     """Export a finished run and prove on validation images that file and torch agree; nothing is printed.
 
     Raises
@@ -86,8 +92,9 @@ def write_export(folder: Path, output: Path | None = None, *, exit_drop: float |
     DeployError
         No run, broken design rules (all listed), an embedding that is not exact, an op that multiplies, any divergence.
     """
-    if exit_drop is not None and exit_risk is not None:
-        raise DeployError("--exit-risk", "and --exit-drop are two ways to calibrate the same gate", "give one of them")
+    given = [f"--exit-{k}" for k, v in (("drop", exit_drop), ("loss", exit_loss), ("risk", exit_risk)) if v is not None]
+    if len(given) > 1:
+        raise DeployError(given[-1], f"and {given[0]} are two ways to calibrate the same gate", "give one of them")
     from spikegate.train.data import load
     from spikegate.train.layers.host_stem import HostStem
     from spikegate.train.restore import load_run
@@ -100,7 +107,7 @@ def write_export(folder: Path, output: Path | None = None, *, exit_drop: float |
     out = output or folder / "export"
     splits = load(config.data)
     images = splits.validation.x[:CHECKED].numpy()
-    whole, guarantee = None, None
+    whole, guarantee, chosen = None, None, None
     with together(out, "manifest.json") as part:
         bound = _write_embedding(net, part) if isinstance(stem, HostStem) else 0
         graph.meta = {"model": config.model.name, "dataset": splits.name, "classes": splits.classes}
@@ -109,6 +116,12 @@ def write_export(folder: Path, output: Path | None = None, *, exit_drop: float |
             whole = splits.validation.x.numpy()
             whole = whole if len(whole) >= ENOUGH else with_shifts(whole)
             graph = with_margin(graph, calibrate_margin(graph, host.encode(whole), exit_drop))
+        if exit_loss is not None:
+            whole, labels = splits.validation.x.numpy(), splits.validation.y.numpy()
+            whole = whole if len(whole) >= ENOUGH else with_shifts(whole)
+            copies = len(whole) // max(1, len(labels))
+            chosen = margin_within(graph, host.encode(whole), np.tile(labels, copies), exit_loss, copies)
+            graph = with_margin(graph, chosen.margin)
         if exit_risk is not None:
             whole = splits.validation.x.numpy()
             guarantee = guaranteed_margin(graph, host.encode(whole), exit_risk, exit_confidence)
@@ -139,6 +152,7 @@ def write_export(folder: Path, output: Path | None = None, *, exit_drop: float |
                 "embedding_ops": embedding_ops(graph),
                 "gates": credit.gates(graph),
                 "exit_drop": exit_drop,
+                "exit_loss": None if chosen is None else chosen.facts,
                 "exit_guarantee": None if guarantee is None else guarantee.facts,
                 "stock_netx": is_stock_chain(graph),
                 "parameters": net.parameter_count,
@@ -148,7 +162,7 @@ def write_export(folder: Path, output: Path | None = None, *, exit_drop: float |
             tuple(name for name in WRITTEN if name != EMBEDDING or isinstance(stem, HostStem)),
         )
     calibrated = 0 if whole is None else len(whole)
-    return Exported(out, graph, stem.macs, bound, rows, len(images), calibrated, calibrated > len(splits.validation), guarantee)
+    return Exported(out, graph, stem.macs, bound, rows, len(images), calibrated, calibrated > len(splits.validation), guarantee, chosen)
 
 
 def _write_embedding(net: Any, out: Path) -> int:

@@ -50,6 +50,7 @@ WRONG = {
     "embedding alone": (
         {"rows": [{"name": "a", "system": "stas", "export": {"prune_embedding": True}}]}, "prune_embedding goes with prune_loss",
     ),
+    "exits twice": ({"rows": [{"name": "a", "system": "stas", "export": {"exit_drop": 0.1, "exit_loss": 0.1}}]}, "two ways to calibrate"),
     "unknown key": ({"rows": [BASE | {"twins": "x"}]}, "twins"),
     "claim": ({"claims": {"stas": "nobody"}}, "nobody is no row"),
     "claim of no paper": ({"claims": {"stass": "base"}}, "claims.stass"),

@@ -100,6 +100,19 @@ def test_exits_with_a_guarantee(runs):
     assert "two ways" in command(runs, "convert/export.py", "runs/adaptive", "--exit-risk", 0.06, "--exit-drop", 0.1, code=1)
 
 
+def test_exits_within_a_loss(runs):
+    said = command(runs, "convert/export.py", "runs/adaptive", "--exit-loss", 0.05, "--output", "runs/adaptive/bold")
+    assert "accuracy on validation images that did not shape the margins" in said
+    manifest = json.loads((runs / "runs/adaptive/bold/manifest.json").read_text())
+    found = manifest["exit_loss"]
+    assert manifest["halting"] and found["loss"] == 0.05 and found["drop"] > 0 and found["timesteps"] < 4
+    assert found["accuracy"] >= found["accuracy_before"] - 0.05
+    command(runs, "deploy/compare.py", "runs/adaptive/bold", "--data", "test:64", "--targets", "torch,int")
+    command(runs, "deploy/run.py", "runs/adaptive/bold", "--target", "int", "--data", "test")
+    assert Record.load(runs / "runs/adaptive/bold/deploy/events.npz").mean_timesteps < 4
+    assert "two ways" in command(runs, "convert/export.py", "runs/adaptive", "--exit-loss", 0.05, "--exit-drop", 0.1, code=1)
+
+
 def test_energy_of_both_nets_side_by_side(runs):
     for name in ("static", "adaptive"):
         command(runs, "deploy/run.py", f"runs/{name}", "--target", "int", "--data", "test:100")

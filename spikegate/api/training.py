@@ -41,11 +41,12 @@ def fit(settings: str | Path | dict[str, Any], output: str | Path | None = None,
         return run(config, Console(quiet=True), progress)
 
 
-def export(run: str | Path, output: str | Path | None = None, *, exit_drop: float | None = None, exit_risk: float | None = None,
-           exit_confidence: float = 0.9) -> Net:
+def export(run: str | Path, output: str | Path | None = None, *, exit_drop: float | None = None, exit_loss: float | None = None,
+           exit_risk: float | None = None, exit_confidence: float = 0.9) -> Net:
     """Export a trained run to `output` (RUN/export if left out) and open it.
 
     `exit_drop` calibrates the exit gate's margins: the share of the validation answers that may change by it; None: no margin.
+    `exit_loss` does so by accuracy: as early as costs at most that share of the validation images, cross-validated.
     `exit_risk` does so with a guarantee: with probability `exit_confidence` at most that share of all answers changes.
 
     Raises
@@ -59,8 +60,8 @@ def export(run: str | Path, output: str | Path | None = None, *, exit_drop: floa
     with needs("export"):
         from spikegate.convert.trained_run import write_export
 
-        return load(write_export(folder, None if output is None else Path(output), exit_drop=exit_drop, exit_risk=exit_risk,
-                                 exit_confidence=exit_confidence).folder)
+        return load(write_export(folder, None if output is None else Path(output), exit_drop=exit_drop, exit_loss=exit_loss,
+                                 exit_risk=exit_risk, exit_confidence=exit_confidence).folder)
 
 
 def import_spikingjelly(
