@@ -19,9 +19,6 @@ from rich.table import Table
 
 from spikegate.command import cli
 
-DOCS = Path(__file__).parents[1] / "docs"
-PAGE, CHART = DOCS / "how-to" / "deploy-and-compare.md", DOCS / "images" / "pruning.svg"
-
 
 @dataclass
 class Args:
@@ -101,12 +98,10 @@ def main() -> None:
         )  # fmt: skip
     cli.console.print(table)
     if args.update_docs:
-        from bench.pruning_report import chart, markdown
-        from bench.table import fill
+        from bench.pruning_report import update
 
-        CHART.write_text(chart(kept))
-        PAGE.write_text(fill(PAGE.read_text(), lambda key: markdown(kept) if key == "pruning:table" else None))
-        cli.console.print(f"written: {PAGE}, {CHART}", markup=False, soft_wrap=True)
+        for path in update():
+            cli.console.print(f"written: {path}", markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -37,25 +37,29 @@ class WithinLoss:
         return {k: v for k, v in vars(self).items() if k != "margin"}
 
 
-def margin_within(graph: Graph, inputs: np.ndarray, labels: np.ndarray, loss: float, copies: int = 1) -> WithinLoss:
+def margin_within(graph: Graph, inputs: np.ndarray, labels: np.ndarray, loss: float) -> WithinLoss:
     """The boldest margins of the sequence `DROPS` up to which no more accuracy is lost than that.
 
     Parameters
     ----------
-    inputs : int [copies * N, *graph.input_shape], embedded validation images; each N are the same images, shifted
-    labels : int [copies * N]
+    inputs : int [N, *graph.input_shape], embedded validation images, none made from another: what is right is only known of real ones
+    labels : int [N]
     loss : of accuracy, 0 or more
 
     Raises
     ------
     DeployError
-        A loss that is no share; fewer than two images.
+        A loss that is no share; fewer than two images; no margins that lose as little.
     """
     if not 0 <= loss < 1:
         raise DeployError("--exit-loss", f"{loss:g} is no share of images", "give for instance 0.01 for a point of accuracy")
-    if len(inputs) // copies < 2:
+    if len(inputs) < 2:
         raise DeployError("--exit-loss", "there are no two validation images", "train with data.validation above 0")
-    return within(answers(graph, inputs), labels, loss, np.arange(len(inputs)) % (len(inputs) // copies) % 2)
+    found = within(answers(graph, inputs), labels, loss, np.arange(len(inputs)) % 2)
+    if found.drop is None:
+        raise DeployError("--exit-loss", f"even the most cautious exits lose more than {loss:.2%} of {len(inputs):,} validation images",
+                          "allow more, hold more images back (data.validation), or count changed answers: --exit-drop")
+    return found
 
 
 def within(found: Answers, labels: np.ndarray, loss: float, fold: np.ndarray) -> WithinLoss:

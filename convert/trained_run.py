@@ -11,11 +11,10 @@ import numpy as np
 from spikegate.command import cli
 from spikegate.command.folder_lock import alone_in
 from spikegate.command.runs import find_run
-from spikegate.convert.calibrate import ENOUGH, calibrate_margin, with_margin, with_shifts
+from spikegate.convert.calibrate import with_margin
 from spikegate.convert.checks.audit import OpAudit, audit
 from spikegate.convert.checks.listing import audit_table, op_rows, op_table
-from spikegate.convert.exit_loss import WithinLoss, margin_within
-from spikegate.convert.guarantee import CONFIDENCE, Guarantee, guaranteed_margin
+from spikegate.convert.exits import NONE, Calibrated, Rule, calibrated
 from spikegate.engine.integer import run as run_int
 from spikegate.files import together
 from spikegate.formats.event_host import EMBEDDING, open_host
@@ -31,7 +30,7 @@ CHECKED = 64  # validation images on which torch, ONNX and the integer reference
 @dataclass(frozen=True)
 class Exported:
     """What `write_export` wrote: folder and graph, the audit's rows, the bound of the embedding's sums, how many images proved it equal
-    to torch, and how many calibrated the exit gate (0: it has no margin)."""
+    to torch, and how the exit gate was calibrated (None: it has no margin)."""
 
     folder: Path
     graph: Graph
@@ -39,14 +38,10 @@ class Exported:
     bound: int
     audit: list[OpAudit]
     checked: int
-    calibrated: int = 0
-    shifted: bool = False
-    guarantee: Guarantee | None = None
-    within: WithinLoss | None = None
+    exits: Calibrated | None = None
 
 
-def export(run: Path | None, output: Path | None, *, exit_drop: float | None = None, exit_loss: float | None = None,
-           exit_risk: float | None = None, exit_confidence: float = CONFIDENCE, dry_run: bool = False, as_json: bool = False) -> Path:
+def export(run: Path | None, output: Path | None, rule: Rule | None = None, *, dry_run: bool = False, as_json: bool = False) -> Path:
     """Export the run and print what was written, or with `dry_run` what would be; returns the export folder. See `write_export`."""
     folder = find_run(run)
     if dry_run:
@@ -58,43 +53,28 @@ def export(run: Path | None, output: Path | None, *, exit_drop: float | None = N
         _print(graph, net.stem.macs, None, as_json)
         return folder
     with alone_in(output or folder / "export"):
-        done = write_export(folder, output, exit_drop=exit_drop, exit_loss=exit_loss, exit_risk=exit_risk, exit_confidence=exit_confidence)
+        done = write_export(folder, output, rule)
     _print(done.graph, done.host_macs, done.audit, as_json)
     if not as_json:
         agree = f"torch, ONNX and the file agree on {done.checked} validation images"
         if not done.host_macs:
             agree = f"torch and the file agree on {done.checked} validation recordings"
         cli.console.print((f"embedding exact: sums below {done.bound:,} < 2^24; " if done.host_macs else "") + agree)
-        if done.calibrated:
-            gate = done.graph.ops[done.graph.only("exit_gate")[0]]
-            margins = [int(m) for m in gate.margin[:-1]]  # type: ignore[attr-defined]
-            count = f"{done.calibrated:,}" + (" (with shifted copies)" if done.shifted else "")
-            cli.console.print(f"exit margins at timesteps 1..{len(margins)}: {margins}, calibrated on {count} validation images")
-        if done.within is not None:
-            w = done.within
-            cli.console.print(f"accuracy on validation images that did not shape the margins: {w.accuracy:.2%} after {w.timesteps:.2f} "
-                              f"timesteps, {w.accuracy_before:.2%} at full length", soft_wrap=True)
-        if done.guarantee is not None:
-            g = done.guarantee
-            cli.console.print(f"guarantee: with confidence {g.confidence:g}, at most {g.risk:.2%} of the answers change "
-                              f"({g.changed} of the {g.tested} validation images that tested the margins did)", soft_wrap=True)
+        for line in [] if done.exits is None else done.exits.lines:
+            cli.console.print(line, soft_wrap=True, markup=False)
         files = ", ".join(("model.net", EMBEDDING, "manifest.json") if done.host_macs else ("model.net", "manifest.json"))
         cli.console.print(f"wrote {done.folder}/{files}; next: python deploy/run.py")
     return done.folder
 
 
-def write_export(folder: Path, output: Path | None = None, *, exit_drop: float | None = None, exit_loss: float | None = None,
-                 exit_risk: float | None = None, exit_confidence: float = CONFIDENCE) -> Exported:
-    """Export a finished run and prove on validation images that file and torch agree; nothing is printed.
+def write_export(folder: Path, output: Path | None = None, rule: Rule | None = None) -> Exported:
+    """Export a finished run, its exit margins chosen by `rule`, and prove on validation images that file and torch agree; prints nothing.
 
     Raises
     ------
     DeployError
         No run, broken design rules (all listed), an embedding that is not exact, an op that multiplies, any divergence.
     """
-    given = [f"--exit-{k}" for k, v in (("drop", exit_drop), ("loss", exit_loss), ("risk", exit_risk)) if v is not None]
-    if len(given) > 1:
-        raise DeployError(given[-1], f"and {given[0]} are two ways to calibrate the same gate", "give one of them")
     from spikegate.train.data import load
     from spikegate.train.layers.host_stem import HostStem
     from spikegate.train.restore import load_run
@@ -107,27 +87,15 @@ def write_export(folder: Path, output: Path | None = None, *, exit_drop: float |
     out = output or folder / "export"
     splits = load(config.data)
     images = splits.validation.x[:CHECKED].numpy()
-    whole, guarantee, chosen = None, None, None
+    exits = None
     with together(out, "manifest.json") as part:
         bound = _write_embedding(net, part) if isinstance(stem, HostStem) else 0
         graph.meta = {"model": config.model.name, "dataset": splits.name, "classes": splits.classes}
         host = open_host(part, graph, {"image_shape": net.image_shape})
-        if exit_drop is not None:
-            whole = splits.validation.x.numpy()
-            whole = whole if len(whole) >= ENOUGH else with_shifts(whole)
-            graph = with_margin(graph, calibrate_margin(graph, host.encode(whole), exit_drop))
-        if exit_loss is not None:
-            whole, labels = splits.validation.x.numpy(), splits.validation.y.numpy()
-            whole = whole if len(whole) >= ENOUGH else with_shifts(whole)
-            copies = len(whole) // max(1, len(labels))
-            chosen = margin_within(graph, host.encode(whole), np.tile(labels, copies), exit_loss, copies)
-            graph = with_margin(graph, chosen.margin)
-        if exit_risk is not None:
-            whole = splits.validation.x.numpy()
-            guarantee = guaranteed_margin(graph, host.encode(whole), exit_risk, exit_confidence)
-            graph = with_margin(graph, guarantee.margin)
-        if whole is not None:
-            set_margin(net, graph.ops[graph.only("exit_gate")[0]].margin)  # type: ignore[attr-defined]
+        if rule is not None and rule.given:
+            exits = calibrated(graph, host.encode, splits.validation.x.numpy(), splits.validation.y.numpy(), rule)
+            graph = with_margin(graph, exits.margin)
+            set_margin(net, exits.margin)
         write_graph(graph, part / "model.net")
         embedded = host.encode(images)
         _prove(net, read_graph(part / "model.net"), images, embedded)
@@ -142,7 +110,7 @@ def write_export(folder: Path, output: Path | None = None, *, exit_drop: float |
                 "classes": len(splits.classes),
                 "labels": splits.classes,
                 "timesteps": graph.timesteps,
-                "halting": whole is not None or any(op.halting for op in graph.ops.values()),
+                "halting": exits is not None or any(op.halting for op in graph.ops.values()),
                 "grid": token_grid(graph),
                 "image_shape": list(net.image_shape),
                 "host_macs": stem.macs,
@@ -151,9 +119,7 @@ def write_export(folder: Path, output: Path | None = None, *, exit_drop: float |
                 "dense_ops": {n: op.dense_ops for n, op in graph.ops.items()},
                 "embedding_ops": embedding_ops(graph),
                 "gates": credit.gates(graph),
-                "exit_drop": exit_drop,
-                "exit_loss": None if chosen is None else chosen.facts,
-                "exit_guarantee": None if guarantee is None else guarantee.facts,
+                **(NONE if exits is None or rule is None else exits.facts(rule)),
                 "stock_netx": is_stock_chain(graph),
                 "parameters": net.parameter_count,
                 "ops": op_rows(graph),
@@ -161,8 +127,7 @@ def write_export(folder: Path, output: Path | None = None, *, exit_drop: float |
             },
             tuple(name for name in WRITTEN if name != EMBEDDING or isinstance(stem, HostStem)),
         )
-    calibrated = 0 if whole is None else len(whole)
-    return Exported(out, graph, stem.macs, bound, rows, len(images), calibrated, calibrated > len(splits.validation), guarantee, chosen)
+    return Exported(out, graph, stem.macs, bound, rows, len(images), exits)
 
 
 def _write_embedding(net: Any, out: Path) -> int:

@@ -262,6 +262,12 @@ def test_pruning_is_drawn_and_told_from_its_rows():
     rows += [row(w, 0.3, 0.5, patience=1) for w in (False, True)] + [row(True, 0.2, 0.1, part="validation")]
     (line,) = pruning_report.markdown(rows).splitlines()[2:]
     assert line == "| `mine`, 1,000 images | 2 | 20 % | 80.0 % | 90.0 % | 90.00 % | 80.0 % | 80.0 % | 90.00 % | 95.00 % |"
-    drawn = pruning_report.chart(rows)
-    assert all(words in drawn for words in ("mine, 1,000 images", "embedding and blocks, patience 2", "blocks, patience 1", "static"))
-    assert drawn == pruning_report.chart(rows)
+    exits = [{"net": "runs/mine", "images": 1000, "rule": rule, "share": 0.01, "timesteps": 2.5, "of": 4, "tokens": 0.6, "events": 0.55,
+              "accuracy": 0.94, "accuracy_static": 0.95} for rule in ("--exit-drop", "--exit-loss")]  # fmt: skip
+    assert pruning_report.exits_markdown(exits).splitlines()[3] == (
+        "| `mine`, 1,000 images | `--exit-loss 0.01` | 2.50 of 4 | 60.0 % | 55.0 % | 94.00 % | 95.00 % |"
+    )
+    drawn = pruning_report.chart(rows, exits)
+    words = ("mine, 1,000 images", "embedding and blocks, patience 2", "blocks, patience 1", "static", "exits")
+    assert all(word in drawn for word in words)
+    assert drawn == pruning_report.chart(rows, exits) != pruning_report.chart(rows, [])

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spikegate.convert.exits import Rule
 from spikegate.convert.trained_run import write_export
 from spikegate.data import tonic_sets
 from spikegate.data.parts import load_parts
@@ -172,7 +173,7 @@ def test_every_backbone_takes_events_exactly(bars, tmp_path, model):
     """Graded frames, halting where the model has it: torch = int, nothing on the host, no multiplication on chip."""
     values = settings(bars, tmp_path / "run", model, data={"most": 3, "bin_by": "count"})
     run = fit(check(values, "test"))
-    done = write_export(run, exit_drop=0.1)
+    done = write_export(run, rule=Rule(drop=0.1))
     manifest = read_manifest(done.folder)
     assert manifest["host_macs"] == 0 and manifest["image_shape"] == [4, 2, SIDE, SIDE] and not (done.folder / "embedding.onnx").exists()
     assert all(row.macs == 0 for row in done.audit)
@@ -205,7 +206,7 @@ def test_from_the_camera_to_the_report(bars, tmp_path, monkeypatch):
     values["train"]["epochs"] = 8
     run = fit(check(values, "test"))
     assert json.loads((run / "metrics.json").read_text())["test"]["accuracy"] > 0.75  # 40 recordings, chance would give 0.5
-    write_export(run, exit_drop=0.05)
+    write_export(run, rule=Rule(drop=0.05))
     bundle = open_export(run)
     images = load_images(bundle).x
     assert agreement(bundle, images[:8], ("torch", "int", "lava")).equal

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spikegate.convert.calibrate import answers, margins
+from spikegate.convert.calibrate import margins
 from spikegate.convert.exit_loss import margin_within, within
 from spikegate.convert.guarantee import DROPS
 from spikegate.graph.ir import DeployError
@@ -63,14 +63,6 @@ def test_nothing_is_chosen_where_the_most_cautious_exit_loses_more():
     chosen = of_half(found, found.answer, 0.0)
     assert chosen.accuracy >= chosen.accuracy_before and (chosen.drop is None or chosen.timesteps > 3.9)
     assert chosen.margin[-1] == NEVER
-
-
-def test_shifted_copies_stay_in_the_half_of_their_image():
-    graph, x = halting_graph(), halting_input(40)
-    labels = answers(graph, x).answer
-    once = margin_within(graph, x, labels, 0.1)
-    thrice = margin_within(graph, np.concatenate([x] * 3), np.tile(labels, 3), 0.1, copies=3)
-    assert thrice.accuracy == once.accuracy and thrice.timesteps == once.timesteps and thrice.drop == once.drop
 
 
 def test_odd_wishes_are_refused():

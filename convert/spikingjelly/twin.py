@@ -128,8 +128,7 @@ class GraphTwin(nn.Module):
                 out = RUN[op.kind](op, name, inputs, state, held.get(name))
                 signals[name] = out
                 if op.kind == "exit_gate":
-                    done = float(t + 1 == self.graph.timesteps)
-                    signals[name] = torch.stack([torch.full_like(out, done), out], 1)
+                    signals[name] = torch.stack([_done(op, inputs["logits"][0], t), out], 1)
                 if record is not None:
                     record.setdefault(name, []).append(signals[name])
         return state["readout"]
@@ -152,12 +151,16 @@ def trace_graph(graph: Graph, embedded: np.ndarray, batch: int = 64) -> Record:
             seen: dict[str, list[torch.Tensor]] = {}
             x = torch.from_numpy(embedded[start : start + batch])
             twin(x, seen)
-            sample = np.arange(start, start + len(x))
+            rows = np.arange(len(x))  # those that go on
             for t in range(1, graph.timesteps + 1):
-                now = {n: v[t - 1].round().int().numpy() for n, v in seen.items()}
-                stamp = np.full(len(x), t)
-                recorder.signals(sample, stamp, now)
-                recorder.ended(sample, stamp, done_of(graph, now, stamp))
+                now = {n: v[t - 1][rows].round().int().numpy() for n, v in seen.items()}
+                stamp = np.full(len(rows), t)
+                done = done_of(graph, now, stamp)
+                recorder.signals(start + rows, stamp, now)
+                recorder.ended(start + rows, stamp, done)
+                rows = rows[~done]
+                if not len(rows):
+                    break
     return recorder.record(counts=False)
 
 
@@ -247,6 +250,14 @@ def _route(op: Any, name: str, inputs: Inputs, state: Any, held: Any) -> torch.T
 def _window(op: Any, name: str, inputs: Inputs, state: Any, held: Any) -> torch.Tensor:
     t = state[name] = state.get(name, 0) + 1
     return _total(inputs["x"]) * float(op.mask[t - 1])
+
+
+def _done(op: Any, logits: torch.Tensor, t: int) -> torch.Tensor:
+    """Which samples end after the timestep of that index: all after the last, else those whose leading class is ahead by the margin."""
+    if t + 1 == op.timesteps or op.classes < 2:
+        return torch.full_like(logits[:, 0], float(t + 1 == op.timesteps))
+    top = logits.topk(2, 1).values
+    return (top[:, 0] - top[:, 1] >= float(op.margin[t])).to(logits.dtype)
 
 
 def _exit(op: Any, name: str, inputs: Inputs, state: Any, held: Any) -> torch.Tensor:

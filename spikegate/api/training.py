@@ -58,10 +58,11 @@ def export(run: str | Path, output: str | Path | None = None, *, exit_drop: floa
 
     folder = find_run(as_path("run", run))
     with needs("export"):
+        from spikegate.convert.exits import Rule
         from spikegate.convert.trained_run import write_export
 
-        return load(write_export(folder, None if output is None else Path(output), exit_drop=exit_drop, exit_loss=exit_loss,
-                                 exit_risk=exit_risk, exit_confidence=exit_confidence).folder)
+        rule = Rule(exit_drop, exit_loss, exit_risk, exit_confidence)
+        return load(write_export(folder, None if output is None else Path(output), rule).folder)
 
 
 def import_spikingjelly(

@@ -24,6 +24,11 @@ def is_export(path: Path) -> bool:
     return all((path / name).is_file() for name in EXPORT_FILES)
 
 
+def has_export(given: Path) -> bool:
+    """Whether `find_export` would find one there; a name of the zoo counts, known or not."""
+    return str(given).startswith("zoo:") or is_export(given) or is_export(given / "export")
+
+
 def find_run(given: Path | None, root: Path = ROOT) -> Path:
     """The run named, or the newest one under `root`."""
     if given is not None:
