@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import tyro
 
 from spikegate.command import cli
-from spikegate.command.runs import has_export, is_run
+from spikegate.command.runs import has_export, is_export, is_run
 from spikegate.graph.ir import DeployError
 
 
@@ -104,12 +104,11 @@ def kind_of(args: Args) -> str:
         An option that this does not take: it would change nothing, which nobody would see.
     """
     given = [f.name for f in fields(args) if getattr(args, f.name) != f.default]
-    wants_exits = any(k in given for k in EXITS)
     if args.format != "netx":
         kind = f"--format {args.format}"
     elif args.prune is not None or args.prune_loss is not None:
         kind = "--prune"
-    elif wants_exits and args.run is not None and not is_run(args.run) and has_export(args.run):
+    elif any(k in given for k in EXITS) and args.run is not None and (is_export(args.run) or not is_run(args.run)) and has_export(args.run):
         kind = "exits of an export"
     else:
         kind = "the export of a trained run"

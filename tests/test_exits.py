@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spikegate.command.runs import is_run
 from spikegate.convert.exits import Rule, rewrite
 from spikegate.convert.export import Args, kind_of
+from spikegate.convert.prune import prune
 from spikegate.deploy.agreement import agreement
 from spikegate.deploy.bundle import load_images, open_export, without_halting
 from spikegate.engine import integer
@@ -47,10 +49,8 @@ def test_torch_and_the_integers_agree_on_it(early):
 
 
 @pytest.mark.timeout(120)
-def test_so_does_lava(early):
-    if early[0].drop is None:
-        pytest.skip("one rule is enough: the gate is the same")
-    bundle = open_export(early[1])
+def test_so_does_lava(tmp_path):
+    bundle = open_export(rewrite(NET, tmp_path / "net", Rule(drop=0.02)))
     assert agreement(bundle, load_images(bundle).x[:4], ("int", "lava")).equal
 
 
@@ -79,6 +79,19 @@ def test_a_net_imported_from_spikingjelly_leaves_early(tmp_path):
     images = load_images(bundle).x
     assert integer.run(bundle.graph, bundle.host.encode(images)).mean_timesteps < 3
     assert agreement(bundle, images[:16], ("torch", "int")).equal
+
+
+def test_a_pruned_net_leaves_early_and_stays_pruned(tmp_path):
+    """Its folder holds the weights that it came from, too: the net that is there is meant, not another export of those."""
+    pruned = prune(NET, tmp_path / "pruned", 0.3)
+    assert is_run(pruned) and kind_of(Args(run=pruned, exit_drop=0.02)) == "exits of an export"
+    bundle, before = open_export(rewrite(pruned, tmp_path / "both", Rule(drop=0.02))), open_export(pruned)
+    x = bundle.host.encode(load_images(bundle).x)
+    both, alone = integer.run(bundle.graph, x), integer.run(before.graph, x)
+    cuts = [b.graph.ops["prune"].cut for b in (bundle, before)]  # type: ignore[attr-defined]
+    assert cuts[0] == cuts[1] > 0 and both.chip_events.sum() < alone.chip_events.sum()
+    assert both.mean_timesteps < alone.mean_timesteps
+    assert agreement(bundle, load_images(bundle).x[:16], ("torch", "int")).equal
 
 
 def test_a_loss_that_cannot_be_had_is_refused(tmp_path):
