@@ -85,7 +85,7 @@ def main() -> None:
 
     cli.console.print(exits_markdown(kept), markup=False, soft_wrap=True)
     if args.update_docs:
-        for path in update():
+        for path in update(exits=args.output):
             cli.console.print(f"written: {path}", markup=False, soft_wrap=True)
 
 

@@ -100,7 +100,7 @@ def main() -> None:
     if args.update_docs:
         from bench.pruning_report import update
 
-        for path in update():
+        for path in update(pruning=args.output):
             cli.console.print(f"written: {path}", markup=False, soft_wrap=True)
 
 

@@ -19,11 +19,11 @@ PAGE, CHART = ROOT / "docs" / "how-to" / "deploy-and-compare.md", ROOT / "docs" 
 RESULTS = ROOT / "bench" / "results"
 
 
-def update() -> tuple[Path, Path]:
-    """Write chart and tables of all that is kept into the documentation; the files written."""
-    pruned, exits = (json.loads((RESULTS / f"{name}.json").read_text()) for name in ("pruning", "exits"))
-    CHART.write_text(chart(pruned, exits))
-    tables = {"pruning:table": markdown(pruned), "exits:table": exits_markdown(exits)}
+def update(pruning: Path = RESULTS / "pruning.json", exits: Path = RESULTS / "exits.json") -> tuple[Path, Path]:
+    """Write chart and tables of all that these files keep into the documentation; the files written."""
+    pruned, early = (json.loads(path.read_text()) for path in (pruning, exits))
+    CHART.write_text(chart(pruned, early))
+    tables = {"pruning:table": markdown(pruned), "exits:table": exits_markdown(early)}
     PAGE.write_text(fill(PAGE.read_text(), tables.get))
     return PAGE, CHART
 

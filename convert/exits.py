@@ -51,11 +51,13 @@ class Rule:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """Margins int64 [T], validation images that they come from, whether shifted copies joined them, what else the rule found."""
+    """Margins int64 [T], validation images that they come from, whether shifted copies joined them, and by which rule: the share of
+    changed answers, or what the other two found."""
 
     margin: np.ndarray
     images: int
     shifted: bool
+    drop: float | None = None
     within: WithinLoss | None = None
     guarantee: Guarantee | None = None
 
@@ -76,10 +78,11 @@ class Calibrated:
                          f"({g.changed} of the {g.tested} validation images that tested the margins did)")  # fmt: skip
         return found
 
-    def facts(self, rule: Rule) -> dict[str, Any]:
+    @property
+    def facts(self) -> dict[str, Any]:
         """Fields of a manifest."""
         return {
-            "exit_drop": rule.drop, "exit_loss": None if self.within is None else self.within.facts,
+            "exit_drop": self.drop, "exit_loss": None if self.within is None else self.within.facts,
             "exit_guarantee": None if self.guarantee is None else self.guarantee.facts,
         }  # fmt: skip
 
@@ -102,9 +105,10 @@ def calibrated(graph: Graph, encode: Callable[[np.ndarray], np.ndarray], images:
         return Calibrated(guarantee.margin, len(images), False, guarantee=guarantee)
     if rule.loss is not None:
         within = margin_within(graph, encode(images), labels, rule.loss)
-        return Calibrated(within.margin, len(images), False, within)
+        return Calibrated(within.margin, len(images), False, within=within)
     whole = images if len(images) >= ENOUGH else with_shifts(images)
-    return Calibrated(calibrate_margin(graph, encode(whole), rule.drop or 0.0), len(whole), len(whole) > len(images))
+    drop = rule.drop or 0.0
+    return Calibrated(calibrate_margin(graph, encode(whole), drop), len(whole), len(whole) > len(images), drop)
 
 
 def rewrite(run: Path | None, output: Path | None, rule: Rule, *, data_path: Path | None = None, as_json: bool = False) -> Path:
@@ -123,9 +127,9 @@ def rewrite(run: Path | None, output: Path | None, rule: Rule, *, data_path: Pat
         found = calibrated(graph, host.encode, opened.x, opened.y, rule)
     folder = output or run_of(export) / "exits"
     write_form(export, folder, with_margin(graph, found.margin), host.encode(opened.x[:8]), name=f"{manifest['name']}-exits", halting=True,
-               **found.facts(rule))  # fmt: skip
+               **found.facts)  # fmt: skip
     if as_json:
-        cli.print_json({"folder": str(folder), "margins": found.margin[:-1].tolist(), "images": found.images, **found.facts(rule)})
+        cli.print_json({"folder": str(folder), "margins": found.margin[:-1].tolist(), "images": found.images, **found.facts})
         return folder
     for line in found.lines:
         cli.console.print(line, soft_wrap=True, markup=False)

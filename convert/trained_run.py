@@ -119,7 +119,7 @@ def write_export(folder: Path, output: Path | None = None, rule: Rule | None = N
                 "dense_ops": {n: op.dense_ops for n, op in graph.ops.items()},
                 "embedding_ops": embedding_ops(graph),
                 "gates": credit.gates(graph),
-                **(NONE if exits is None or rule is None else exits.facts(rule)),
+                **(NONE if exits is None else exits.facts),
                 "stock_netx": is_stock_chain(graph),
                 "parameters": net.parameter_count,
                 "ops": op_rows(graph),

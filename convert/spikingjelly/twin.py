@@ -125,10 +125,7 @@ class GraphTwin(nn.Module):
             signals = {INPUT: now}
             for name, op in self.graph.ops.items():
                 inputs = {s: [signals[e.source] for e in edges] for s, edges in self.wiring[name].items()}
-                out = RUN[op.kind](op, name, inputs, state, held.get(name))
-                signals[name] = out
-                if op.kind == "exit_gate":
-                    signals[name] = torch.stack([_done(op, inputs["logits"][0], t), out], 1)
+                signals[name] = RUN[op.kind](op, name, inputs, state, held.get(name))
                 if record is not None:
                     record.setdefault(name, []).append(signals[name])
         return state["readout"]
@@ -252,16 +249,14 @@ def _window(op: Any, name: str, inputs: Inputs, state: Any, held: Any) -> torch.
     return _total(inputs["x"]) * float(op.mask[t - 1])
 
 
-def _done(op: Any, logits: torch.Tensor, t: int) -> torch.Tensor:
-    """Which samples end after the timestep of that index: all after the last, else those whose leading class is ahead by the margin."""
-    if t + 1 == op.timesteps or op.classes < 2:
-        return torch.full_like(logits[:, 0], float(t + 1 == op.timesteps))
-    top = logits.topk(2, 1).values
-    return (top[:, 0] - top[:, 1] >= float(op.margin[t])).to(logits.dtype)
-
-
 def _exit(op: Any, name: str, inputs: Inputs, state: Any, held: Any) -> torch.Tensor:
-    return inputs["logits"][0].argmax(1).float()
+    t, logits = state.get(name, 0) + 1, inputs["logits"][0]
+    state[name] = t
+    done = torch.full_like(logits[:, 0], float(t == op.timesteps))
+    if t < op.timesteps and op.classes > 1:
+        top = logits.topk(2, 1).values
+        done = (top[:, 0] - top[:, 1] >= float(op.margin[t - 1])).to(logits.dtype)
+    return torch.stack([done, logits.argmax(1).float()], 1)
 
 
 RUN: dict[str, Any] = {
