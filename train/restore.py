@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from spikegate.command.runs import find_run
+from spikegate.command.runs import find_weights
 from spikegate.graph.ir import DeployError
 from spikegate.train import checkpoint, models
+from spikegate.train.layers.base import Twin
+from spikegate.train.layers.readout import Head
 from spikegate.train.models.net import Net
 from spikegate.train.settings.config import Config
 from spikegate.train.settings.options import of_run
@@ -34,6 +37,7 @@ def save_weights(path: Path, net: Net, facts: Facts) -> None:
 
 def read_facts(run: Path) -> Facts:
     """The facts in the header of a run's weights."""
+    run = find_weights(run)
     return _facts(run, checkpoint.read(run / WEIGHTS, HINT)[1])
 
 
@@ -45,7 +49,7 @@ def load_run(run: Path) -> tuple[Config, Net]:
     DeployError
         Missing, corrupt or foreign files; settings changed since training; tensors missing, unknown, misshapen or not finite.
     """
-    run = find_run(run)
+    run = find_weights(run)
     config = of_run(run)
     tensors, header = checkpoint.read(run / WEIGHTS, HINT)
     facts = _facts(run, header)
@@ -59,21 +63,26 @@ def load_run(run: Path) -> tuple[Config, Net]:
     return config, net
 
 
-def start_from(run: Path, net: Net) -> list[str]:
+def start_from(run: Path, net: Net, classes: Sequence[str]) -> list[str]:
     """Fill `net` with the weights of a finished run (warm start); returns the parameters that start fresh.
 
-    An adaptive net may start from its static twin: gates and masks are not in the twin's run. Any other tensor that is
-    missing, unknown or misshapen is an error.
+    An adaptive net may start from its static twin: gates and masks are not in the twin's run. A net of other `classes` than the run's
+    (pre-training on another data set) has its head fresh, too. Any other tensor that is missing, unknown or misshapen is an error.
     """
-    run = find_run(run)
-    tensors, _ = checkpoint.read(run / WEIGHTS, HINT)
+    run = find_weights(run)
+    tensors, header = checkpoint.read(run / WEIGHTS, HINT)
     own = net.state_dict()
-    fresh = {n for n, twin in net.named.items() if twin.halts}
-    prefixes = tuple(f"twins.{n.replace('.', '/')}." for n in fresh) + ("modules_aside.",)
-    kept = {n: t for n, t in own.items() if n.startswith(prefixes) and n not in tensors}
+    gates = _prefixes(net, lambda twin: twin.halts)
+    heads = () if _facts(run, header).classes == list(classes) else _prefixes(net, lambda twin: isinstance(twin, Head))
+    kept = {n: t for n, t in own.items() if n.startswith(heads) or (n.startswith((*gates, "modules_aside.")) and n not in tensors)}
     given = {n: t for n, t in tensors.items() if n in own or not n.startswith("modules_aside.")}
     checkpoint.fill(net, {**given, **kept}, run / WEIGHTS, "start from a run of the same model or of its static twin, of the same size")
     return sorted(kept)
+
+
+def _prefixes(net: Net, wanted: Callable[[Twin], bool]) -> tuple[str, ...]:
+    """Beginnings of the names of tensors that belong to the twins that are wanted."""
+    return tuple(f"twins.{n.replace('.', '/')}." for n, twin in net.named.items() if wanted(twin))
 
 
 def _facts(run: Path, header: dict) -> Facts:

@@ -48,15 +48,26 @@ def find_run(given: Path | None, root: Path = ROOT) -> Path:
     return max(runs, key=lambda p: (p / "model.safetensors").stat().st_mtime)
 
 
+def find_weights(given: Path) -> Path:
+    """The folder with the settings and weights of a run, or of a net of the zoo: to read, not to write into."""
+    return _in_zoo(given) or find_run(given)
+
+
+def _in_zoo(given: Path) -> Path | None:
+    """The folder of a net named ``zoo:<name>``; None for any other path."""
+    if not str(given).startswith("zoo:"):
+        return None
+    known, name = zoo_names(), str(given).removeprefix("zoo:")
+    if name not in known:
+        raise DeployError(str(given), "no such net in the zoo", f"there are {', '.join(known) or 'none'}")
+    return ZOO / name
+
+
 def find_export(given: Path | None, root: Path = ROOT) -> Path:
     """The export folder named (or the one inside the run named, or ``zoo:<name>``), or the newest one under `root`."""
     if given is not None:
-        if str(given).startswith("zoo:"):
-            known = zoo_names()
-            name = str(given).removeprefix("zoo:")
-            if name not in known:
-                raise DeployError(str(given), "no such net in the zoo", f"there are {', '.join(known) or 'none'}")
-            return ZOO / name
+        if (kept := _in_zoo(given)) is not None:
+            return kept
         for path in (given, given / "export"):
             if is_export(path):
                 return path

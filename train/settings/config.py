@@ -129,8 +129,10 @@ class TrainConfig(Section):
     ema: float = Field(0.0, ge=0, lt=1, description="decay of an average of the weights that is validated and kept (0: the weights)")
     graphs: bool = Field(True, description="on one GPU, replay each step as one CUDA graph; the same numbers, less time between kernels")
     ponder: float = Field(3.0, ge=0, le=1000, description="weight in the loss of the mean share of alive (block, timestep, token) cells")
-    start: Path | None = Field(None, description="finished run whose weights training starts from; None: random weights")
-    teacher: Path | None = Field(None, description="finished run whose answers are part of the target (distillation); None: labels alone")
+    start: Path | None = Field(None, description="finished run, or zoo:<name>, whose weights training starts from; None: random weights")
+    teacher: Path | None = Field(
+        None, description="finished run, or zoo:<name>, whose answers are part of the target (distillation); None: labels alone"
+    )
     distill: float = Field(0.5, gt=0, le=1, description="share of the loss that comes from the teacher")
     alive_target: float = Field(0.0, ge=0, le=1, description="mean share of alive cells below which `ponder` stops to press")
     ponder_below: float = Field(0.0, ge=0, le=1000, description="weight of what the share of alive cells lacks to `alive_target`")

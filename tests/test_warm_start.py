@@ -1,0 +1,67 @@
+"""Warm starts: from a static twin, from a net of the zoo, from a net that was trained on other classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from spikegate.command.runs import ZOO
+from spikegate.graph.ir import DeployError
+from spikegate.train import checkpoint, models
+from spikegate.train.layers.readout import Head
+from spikegate.train.restore import read_facts, start_from
+from spikegate.train.settings.config import Config
+from spikegate.train.settings.options import of_run
+from spikegate.train.settings.runfolder import WEIGHTS
+
+SOURCE = Path("zoo:spikformer-digits")
+
+
+def net_of(classes: int, **model):
+    config = of_run(ZOO / "spikformer-digits").model_dump()
+    config["model"] |= model
+    torch.manual_seed(1)
+    return models.build(Config.model_validate(config).model, (1, 8, 8), classes, 16)
+
+
+def same(net, without: tuple[str, ...] = ()) -> None:
+    """Every tensor of the source is in the net, but for those whose names begin with one of `without`."""
+    given, own = checkpoint.read(ZOO / "spikformer-digits" / WEIGHTS, "")[0], net.state_dict()
+    for name, tensor in given.items():
+        assert torch.equal(own[name], tensor) or name.startswith(without), name
+
+
+def test_a_net_of_the_zoo_is_a_start():
+    net = net_of(10)
+    assert start_from(SOURCE, net, read_facts(SOURCE).classes) == []
+    same(net)
+
+
+@pytest.mark.parametrize("classes, change", [(7, {}), (10, {}), (10, {"head": "mean"}), (12, {"name": "at_snn", "halting": {"enabled": True}})])
+def test_other_classes_have_a_fresh_head(classes, change):
+    net = net_of(classes, **change)
+    before = {n: t.clone() for n, t in net.state_dict().items()}
+    fresh = start_from(SOURCE, net, [f"class {k}" for k in range(classes)])
+    heads = {n for n, twin in net.named.items() if isinstance(twin, Head)}
+    gates = {n for n, twin in net.named.items() if twin.halts}
+    assert heads and bool(gates) == ("name" in change)
+    assert {n.split(".")[1].replace("/", ".") for n in fresh} == heads | {n for n in gates if any(True for _ in net.named[n].parameters())}
+    assert all(torch.equal(net.state_dict()[n], before[n]) for n in fresh)
+    same(net, tuple(f"twins.{n.replace('.', '/')}." for n in heads))
+
+
+@pytest.mark.parametrize("classes, change, what", [
+    (["a", "b"], {"dim": 16, "heads": 2}, "the model needs"),
+    (None, {"head": "mean"}, "twins.readout.synapse.weight is"),
+])
+def test_nothing_else_starts_fresh(classes, change, what):
+    classes = classes or read_facts(SOURCE).classes
+    with pytest.raises(DeployError, match=what):
+        start_from(SOURCE, net_of(len(classes), **change), classes)
+
+
+def test_an_unknown_net_of_the_zoo_is_named():
+    with pytest.raises(DeployError, match="no such net in the zoo"):
+        start_from(Path("zoo:nothing"), net_of(10), ["a"] * 10)
