@@ -14,7 +14,7 @@ from spikegate.train.backends.seam import Lif
 
 class _Neurons(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, v, scale, shift, alive, norm, lif, modes, waits, steps):
+    def forward(ctx, x, v, scale, shift, alive, norm, lif, modes, waits, steps, keep_v):
         ctx.set_materialize_grads(False)
         shape = (steps, *x.shape[1:])
         channels = shape[-1]
@@ -31,7 +31,8 @@ class _Neurons(torch.autograd.Function):
             a, b = a.astype(np.float32), (shift.detach().numpy() - a * mean).astype(np.float32)
         else:
             a, b = _per_channel(scale, channels, 1.0), _per_channel(shift, channels, 0.0)
-        state = torch.zeros(shape[1:]) if v is None else v.detach().clone(memory_format=torch.contiguous_format)
+        state = torch.empty(shape[1:]) if keep_v else None
+        to = EMPTY if state is None else state.numpy().reshape(-1, channels)
         spikes = torch.empty(shape)
         lives = EMPTY if alive is None else alive.detach().contiguous().numpy().reshape(steps, -1)
         kinds = np.zeros(steps, np.int8) if modes is None else modes.numpy().astype(np.int8)
@@ -39,10 +40,10 @@ class _Neurons(torch.autograd.Function):
         form = np.float32(lif.keep), np.float32(lif.threshold), np.float32(lif.step), lif.levels, lif.exact
         settings = *form, kinds, lives, waiting
         out = spikes.numpy().reshape(steps, -1, channels)
-        fired = kernels.forward(x3, state.numpy().reshape(-1, channels), a, b, *settings, out)
+        fired = sum(kernels.share(kernels.forward, torch.get_num_threads(), x3, _voltages(v, channels), a, b, *settings, out, to))
         ctx.save_for_backward(x, v, scale)
         ctx.constants = a, b, settings, np.float32(lif.alpha), gain, offset, shape, count
-        return spikes, state, torch.tensor(fired, dtype=torch.float32)
+        return spikes, state, torch.tensor(float(fired), dtype=torch.float32)
 
     @staticmethod
     def backward(ctx, grad_s, grad_v, grad_count):
@@ -53,31 +54,33 @@ class _Neurons(torch.autograd.Function):
         rows = x3.shape[1]
         given = np.zeros((steps, rows, channels), np.float32) if grad_s is None else _rows(grad_s)
         from_v = EMPTY if grad_v is None else grad_v.contiguous().numpy().reshape(-1, channels)
-        before = np.zeros((rows, channels), np.float32) if v is None else v.detach().contiguous().numpy().reshape(-1, channels)
         per_count = np.float32(0 if grad_count is None else grad_count.item())
-        to_x, to_v = torch.empty(x.shape), torch.empty(shape[1:])
         lives = settings[-2]
         need = ctx.needs_input_grad
+        to_x, to_v = torch.empty(x.shape), torch.empty(shape[1:]) if need[1] else None
         to_alive = np.empty_like(lives) if need[4] else EMPTY
         to3 = to_x.numpy().reshape(x3.shape)
-        plain, weighted = kernels.backward(
-            x3, before, a, b, *settings, alpha, given, per_count, from_v, to3, to_v.numpy().reshape(-1, channels), to_alive
+        to_v3 = EMPTY if to_v is None else to_v.numpy().reshape(-1, channels)
+        threads = torch.get_num_threads()
+        sums = kernels.share(
+            kernels.backward, threads, x3, _voltages(v, channels), a, b, *settings, alpha, given, per_count, from_v, to3, to_v3, to_alive
         )
+        plain, weighted = (np.sum(each, axis=0) for each in zip(*sums))
         if gain is not None:  # batch statistics
             weighted = (weighted - offset * plain) * gain
             all_plain, all_weighted = ranks.added(plain, weighted)
             slope = -(a * all_weighted / count) * gain
             rest = -a * all_plain / count - slope * offset
-            kernels.affine(to3, x3, a, slope.astype(np.float32), rest.astype(np.float32))
+            kernels.share(kernels.affine, threads, to3, x3, a, slope.astype(np.float32), rest.astype(np.float32))
         elif scale is not None:
-            kernels.affine(to3, x3, a, np.zeros(channels, np.float32), np.zeros(channels, np.float32))
+            kernels.share(kernels.affine, threads, to3, x3, a, *np.zeros((2, channels), np.float32))
         return (
             to_x,
-            to_v if need[1] else None,
+            to_v,
             _summed(weighted, scale) if need[2] else None,
             torch.from_numpy(plain).float() if need[3] else None,
             torch.from_numpy(to_alive).reshape(shape[:-1]) if need[4] else None,
-            *[None] * 5,
+            *[None] * 6,
         )
 
 
@@ -87,8 +90,9 @@ NOWHERE = np.empty((0, 0), np.bool_)
 
 def _moments(x3: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Mean and biased variance of each channel, and the number of rows, over all ranks."""
-    mean, var = kernels.moments(x3)
     rows = x3.size // x3.shape[-1]
+    one, two = (np.sum(each, axis=0) / rows for each in zip(*kernels.share(kernels.moments, torch.get_num_threads(), x3)))
+    mean, var = x3[0, 0] + one, np.maximum(0.0, two - one * one)
     if ranks.count() == 1:
         return mean, var, rows
     one, two, n = ranks.pooled(torch.from_numpy(mean), torch.from_numpy(var), rows)
@@ -98,6 +102,11 @@ def _moments(x3: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
 def _rows(x: torch.Tensor) -> np.ndarray:
     """[T, ..., channels] as a contiguous array [T, rows, channels]."""
     return x.detach().contiguous().numpy().reshape(len(x), -1, x.shape[-1])
+
+
+def _voltages(v: torch.Tensor | None, channels: int) -> np.ndarray:
+    """[rows, channels]; empty: zero."""
+    return EMPTY if v is None else v.detach().contiguous().numpy().reshape(-1, channels)
 
 
 def _per_channel(value: torch.Tensor | None, channels: int, default: float) -> np.ndarray:
@@ -121,4 +130,4 @@ class Compiled(Plain):
         dtype: torch.dtype,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """See `seam.Backend`; signals are float32."""
-        return _Neurons.apply(x, v, scale, shift, alive, norm, lif, modes, waits, steps)
+        return _Neurons.apply(x, v, scale, shift, alive, norm, lif, modes, waits, steps, keep_v)

@@ -1,10 +1,16 @@
 """Compiled passes over CUBA neurons: normalisation, leak, spikes and their gradients in one pass each.
 
 Arrays are float32 [T, rows, channels], contiguous. A current is ``scale[c] * x + shift[c]``; `x` may have one timestep
-that stands for all. Only what the backward pass cannot recompute is kept: the potentials are not.
+that stands for all. Only what the backward pass cannot recompute is kept: the potentials are not. A pass works on the rows from
+`first` to before `last`, so that threads can share it (`share`).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -16,36 +22,42 @@ ZERO, ONE = F(0), F(1)
 STATE, GRAIN = F(4096), F(1 / 4096)  # SLAYER's states are integers / 4096
 FLUSH = 64  # rows summed in float32 before they go to float64
 
+POOL = ThreadPoolExecutor(thread_name_prefix="neurons")  # its threads start when they are first needed
+LARGE = 1 << 16  # numbers of an array from which on threads share a pass
+
 compiled = njit(cache=True, nogil=True, error_model="numpy")
 
 
+def share(kernel: Callable[..., Any], threads: int, x: np.ndarray, *more: Any) -> list[Any]:
+    """What `kernel` returns for each thread's part of the rows of its first array `x` [T, rows, channels]."""
+    rows = x.shape[1]
+    parts = min(threads, rows) if x.size >= LARGE else 1
+    ends = [rows * k // parts for k in range(parts + 1)]
+    others = [POOL.submit(kernel, a, b, x, *more) for a, b in pairwise(ends[1:])]
+    return [kernel(0, ends[1], x, *more), *(other.result() for other in others)]
+
+
 @compiled
-def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and biased variance of each channel of [T, rows, channels], float64."""
-    steps, rows, channels = x.shape
-    first, second = np.zeros(channels), np.zeros(channels)
+def moments(first, last, x):  # type: ignore[no-untyped-def]
+    """Of each channel of [T, rows, channels], about its first value: the sum and the sum of squares, float64."""
+    steps, _, channels = x.shape
+    one, two = np.zeros(channels), np.zeros(channels)
     part1, part2 = np.zeros(channels, F), np.zeros(channels, F)
     centre = x[0, 0].copy()
     for t in range(steps):
-        for m in range(rows):
+        for m in range(first, last):
             row = x[t, m]
             for c in range(channels):
                 y = row[c] - centre[c]
                 part1[c] += y
                 part2[c] += y * y
-            if m % FLUSH == FLUSH - 1 or m == rows - 1:
+            if m % FLUSH == FLUSH - 1 or m == last - 1:
                 for c in range(channels):
-                    first[c] += part1[c]
-                    second[c] += part2[c]
+                    one[c] += part1[c]
+                    two[c] += part2[c]
                     part1[c] = ZERO
                     part2[c] = ZERO
-    count = steps * rows
-    mean, var = np.empty(channels), np.empty(channels)
-    for c in range(channels):
-        offset = first[c] / count
-        mean[c] = centre[c] + offset
-        var[c] = max(0.0, second[c] / count - offset * offset)
-    return mean, var
+    return one, two
 
 
 @compiled
@@ -63,18 +75,22 @@ def several_spikes(u, bound, step, levels, spikes, left):  # type: ignore[no-unt
 
 
 @compiled
-def forward(x, v, scale, shift, keep, theta, step, levels, exact, modes, alive, waits, spikes):  # type: ignore[no-untyped-def]
-    """Write `spikes`, update the voltages `v` [rows, channels] in place, return the number of spikes.
+def forward(  # type: ignore[no-untyped-def]
+    first, last, x, v, scale, shift, keep, theta, step, levels, exact, modes, alive, waits, spikes, out_v
+):
+    """Write `spikes` and the last voltages `out_v` (empty: not wanted), return the number of spikes; `v`: the first ones (empty: zero).
 
     `step` 0: a spike sets the voltage to 0; else it takes `step`, and up to `levels` spikes leave in a timestep. `exact` rounds the
     decayed voltage towards zero as the chip does. `modes` [T]: RUNS, HELD or IDLE. `alive` [T, rows]
     multiplies the spikes (empty: all live). Where `waits` [T, rows] is set (empty: nowhere) the voltage stays as it was.
     """
-    steps, rows, channels = spikes.shape
+    steps, _, channels = spikes.shape
     several = x.shape[0] > 1
-    u, left = np.empty(channels, F), np.empty(channels, F)
+    u, left, state = np.empty(channels, F), np.empty(channels, F), np.empty(channels, F)
     total = 0.0
-    for m in range(rows):
+    for m in range(first, last):
+        for c in range(channels):
+            state[c] = v[m, c] if v.size else ZERO
         for t in range(steps):
             if modes[t] == IDLE:
                 for c in range(channels):
@@ -83,17 +99,17 @@ def forward(x, v, scale, shift, keep, theta, step, levels, exact, modes, alive, 
             tx = t if several else 0
             if exact:
                 for c in range(channels):
-                    u[c] = np.trunc(v[m, c] * keep * STATE) * GRAIN + (x[tx, m, c] * scale[c] + shift[c])
+                    u[c] = np.trunc(state[c] * keep * STATE) * GRAIN + (x[tx, m, c] * scale[c] + shift[c])
             else:
                 for c in range(channels):
-                    u[c] = v[m, c] * keep + (x[tx, m, c] * scale[c] + shift[c])
+                    u[c] = state[c] * keep + (x[tx, m, c] * scale[c] + shift[c])
             bound = F(np.inf) if modes[t] == HELD else theta
             fired = np.int32(0)
             if step > ZERO:
                 fired = several_spikes(u, bound, step, levels, spikes[t, m], left)
                 if not (waits.size and waits[t, m]):
                     for c in range(channels):
-                        v[m, c] = left[c]
+                        state[c] = left[c]
             elif waits.size and waits[t, m]:
                 for c in range(channels):
                     s = u[c] > bound
@@ -103,7 +119,7 @@ def forward(x, v, scale, shift, keep, theta, step, levels, exact, modes, alive, 
                 for c in range(channels):
                     s = u[c] > bound
                     spikes[t, m, c] = ONE if s else ZERO
-                    v[m, c] = ZERO if s else u[c]
+                    state[c] = ZERO if s else u[c]
                     fired += np.int32(1) if s else np.int32(0)
             if alive.size:
                 share = alive[t, m]
@@ -113,6 +129,9 @@ def forward(x, v, scale, shift, keep, theta, step, levels, exact, modes, alive, 
                         spikes[t, m, c] *= share
             else:
                 total += fired
+        if out_v.size:
+            for c in range(channels):
+                out_v[m, c] = state[c]
     return total
 
 
@@ -138,24 +157,25 @@ def several_gradients(grad, more, u, theta, step, levels, width, height, out):  
 
 @compiled
 def backward(  # type: ignore[no-untyped-def]
-    x, v, scale, shift, keep, theta, step, levels, exact, modes, alive, waits, alpha, grad, grad_count, grad_v, out, out_v, out_alive
+    first, last, x, v, scale, shift, keep, theta, step, levels, exact, modes, alive, waits, alpha, grad, grad_count, grad_v, out, out_v,
+    out_alive,
 ):
-    """Gradients of `forward`, from those of the spikes (`grad`), of their number and of the last voltage (empty: zero).
+    """Gradients of `forward`, from those of the spikes (`grad`), of their number and of the last voltage (`grad_v`, empty: zero).
 
     Writes the gradient of the currents to `out` (summed over time where `x` has one timestep), of the first voltage to
-    `out_v`, of `alive` to `out_alive` (empty: not wanted). Returns, float64 [channels], the sums of the currents' gradient and of its
+    `out_v` and of `alive` to `out_alive` (empty: not wanted). Returns, float64 [channels], the sums of the currents' gradient and of its
     product with `x`.
     """
-    steps, rows, channels = grad.shape
+    steps, _, channels = grad.shape
     several = x.shape[0] > 1
     state, u, g = np.empty(channels, F), np.empty((steps, channels), F), np.empty(channels, F)
     sent, left = np.empty(channels, F), np.empty(channels, F)
     plain, weighted = np.zeros(channels), np.zeros(channels)
     part1, part2 = np.zeros(channels, F), np.zeros(channels, F)
     width, height = F(1.5707963) * alpha / theta, F(0.5) * alpha / theta
-    for m in range(rows):
+    for m in range(first, last):
         for c in range(channels):
-            state[c] = v[m, c]
+            state[c] = v[m, c] if v.size else ZERO
         for t in range(steps):
             if modes[t] == IDLE:
                 if out_alive.size:
@@ -221,9 +241,10 @@ def backward(  # type: ignore[no-untyped-def]
             if not several:
                 for c in range(channels):
                     out[tx, m, c] += state[c]
-        for c in range(channels):
-            out_v[m, c] = g[c]
-        if m % FLUSH == FLUSH - 1 or m == rows - 1:
+        if out_v.size:
+            for c in range(channels):
+                out_v[m, c] = g[c]
+        if m % FLUSH == FLUSH - 1 or m == last - 1:
             for c in range(channels):
                 plain[c] += part1[c]
                 weighted[c] += part2[c]
@@ -233,11 +254,11 @@ def backward(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def affine(g, x, a, b, d):  # type: ignore[no-untyped-def]
+def affine(first, last, g, x, a, b, d):  # type: ignore[no-untyped-def]
     """In place ``g = a[c] g + b[c] x + d[c]``: what batch statistics do to the gradient."""
-    steps, rows, channels = g.shape
+    steps, _, channels = g.shape
     for t in range(steps):
-        for m in range(rows):
+        for m in range(first, last):
             to, row = g[t, m], x[t, m]
             for c in range(channels):
                 to[c] = a[c] * to[c] + b[c] * row[c] + d[c]
