@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -23,6 +25,18 @@ STEPS, ROWS, CHANNELS = 4, 5, 3
 case = settings(max_examples=60, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
 words = st.lists(st.sampled_from(MODES), min_size=STEPS, max_size=STEPS)
+
+
+@contextmanager
+def shared(threads):
+    """The passes are shared by so many threads, however small they are."""
+    large, kernels.LARGE = kernels.LARGE, 1 if threads > 1 else kernels.LARGE
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        kernels.LARGE = large
+        torch.set_num_threads(1)
 
 
 def integer_reference(currents, bias, neuron, modes, waits):
@@ -52,10 +66,11 @@ def test_exact_neurons_equal_the_integer_neuron(seed, decay, vth, modes, data):
     neuron = Cuba(4096, decay, vth, "subtract", step, levels) if step else Cuba(4096, decay, vth)
     spikes, v = integer_reference(x * unit, bias, neuron, modes, waits)
     given_x = torch.tensor(x[:1] if expanded else x, dtype=torch.float32).expand(STEPS, -1, -1)
-    ours, state, count = neurons(
-        given_x, None, decay, vth / MANT, True, scale=torch.tensor([unit / MANT]), shift=torch.tensor(bias).float() / MANT,
-        alive=torch.tensor(alive), modes=modes, waits=torch.tensor(waits), step=step / MANT, levels=levels,
-    )  # fmt: skip
+    with shared(data.draw(st.sampled_from([1, 2, 7]), "threads")):
+        ours, state, count = neurons(
+            given_x, None, decay, vth / MANT, True, scale=torch.tensor([unit / MANT]), shift=torch.tensor(bias).float() / MANT,
+            alive=torch.tensor(alive), modes=modes, waits=torch.tensor(waits), step=step / MANT, levels=levels,
+        )  # fmt: skip
     assert np.array_equal(ours.numpy(), spikes * alive[..., None])
     assert np.array_equal(state.numpy() * STATE, v)
     assert count == (spikes * alive[..., None]).sum()
@@ -126,8 +141,11 @@ def leaves(dtype, **arrays):
 
 
 @case
-@given(seeds, st.sampled_from([0, 2048, 4096]), st.booleans(), st.booleans(), words, st.sampled_from([(0, 1), (1.5, 1), (0.8, 3)]))
-def test_gradients_equal_autograd(seed, decay, batch_statistics, expanded, modes, soft):
+@given(
+    seeds, st.sampled_from([0, 2048, 4096]), st.booleans(), st.booleans(), words, st.sampled_from([(0, 1), (1.5, 1), (0.8, 3)]),
+    st.sampled_from([1, 2, 7]),
+)  # fmt: skip
+def test_gradients_equal_autograd(seed, decay, batch_statistics, expanded, modes, soft, threads):
     """Property: the gradients for currents, first voltage, scale, shift and alive, from those of spikes, last voltage and count."""
     rng = np.random.default_rng(seed)
     x = rng.normal(0, 2, (1 if expanded else STEPS, ROWS, CHANNELS))
@@ -148,11 +166,12 @@ def test_gradients_equal_autograd(seed, decay, batch_statistics, expanded, modes
     s0, v0, near = autograd_reference(wide, plain["v"], 1 - decay / STATE, theta, *own, modes, waits, norm, *soft)
     assume(near > 1e-4)  # float32 then decides as float64 does
     loss(s0, v0, s0.sum()).backward()
-    s1, v1, count = neurons(
-        ours["x"].expand(STEPS, -1, -1), ours["v"], decay, theta, False, modes=modes, waits=waits, norm=norm, step=soft[0], levels=soft[1],
-        **{k: ours[k] for k in ("scale", "shift", "alive")},
-    )  # fmt: skip
-    loss(s1, v1, count).backward()
+    with shared(threads):
+        s1, v1, count = neurons(
+            ours["x"].expand(STEPS, -1, -1), ours["v"], decay, theta, False, modes=modes, waits=waits, norm=norm, step=soft[0],
+            levels=soft[1], **{k: ours[k] for k in ("scale", "shift", "alive")},
+        )  # fmt: skip
+        loss(s1, v1, count).backward()
     assert torch.equal(s0.float(), s1) and torch.allclose(v0.float(), v1, atol=1e-4)
     for name in arrays:
         expected = torch.zeros_like(plain[name]) if plain[name].grad is None else plain[name].grad  # None: no timestep runs
@@ -161,6 +180,27 @@ def test_gradients_equal_autograd(seed, decay, batch_statistics, expanded, modes
         flat = wide.detach().reshape(-1, CHANNELS)
         assert torch.allclose(norm.mean.double(), 0.1 * flat.mean(0), atol=1e-5)
         assert torch.allclose(norm.var.double(), 0.9 + 0.1 * flat.var(0), atol=1e-5)
+
+
+@case
+@given(seeds, words, st.sampled_from([(0, 1), (0.8, 3)]), st.sampled_from([1, 3]))
+def test_what_nobody_reads_changes_nothing(seed, modes, soft, threads):
+    """Property: no first voltage is a first voltage of 0, and spikes and gradients are the same where no last voltage is wanted."""
+    rng = np.random.default_rng(seed)
+    to = torch.tensor(rng.normal(size=(STEPS, ROWS, CHANNELS)), dtype=torch.float32)
+    kept = {"scale": rng.uniform(0.5, 2, CHANNELS), "x": rng.normal(0, 2, (STEPS, ROWS, CHANNELS))}
+    found = []
+    for v, keep_v in ((torch.zeros(ROWS, CHANNELS, requires_grad=True), True), (None, True), (None, False)):
+        own = leaves(torch.float32, **kept)
+        with shared(threads):
+            spikes, last, count = neurons(
+                own["x"], v, 2048, 1.5, False, scale=own["scale"], modes=modes, step=soft[0], levels=soft[1], keep_v=keep_v
+            )
+            ((spikes * to).sum() + count).backward()
+        assert (last is None) == (not keep_v)
+        found.append([spikes, count, own["x"].grad, own["scale"].grad, *([last] if keep_v else [])])
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other))
 
 
 @pytest.mark.parametrize("training", [True, False])

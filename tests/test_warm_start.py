@@ -39,7 +39,10 @@ def test_a_net_of_the_zoo_is_a_start():
     same(net)
 
 
-@pytest.mark.parametrize("classes, change", [(7, {}), (10, {}), (10, {"head": "mean"}), (12, {"name": "at_snn", "halting": {"enabled": True}})])
+ADAPTIVE = {"name": "at_snn", "halting": {"enabled": True}}
+
+
+@pytest.mark.parametrize("classes, change", [(7, {}), (10, {}), (10, {"head": "mean"}), (12, ADAPTIVE)])
 def test_other_classes_have_a_fresh_head(classes, change):
     net = net_of(classes, **change)
     before = {n: t.clone() for n, t in net.state_dict().items()}
