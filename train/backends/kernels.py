@@ -23,7 +23,7 @@ STATE, GRAIN = F(4096), F(1 / 4096)  # SLAYER's states are integers / 4096
 FLUSH = 64  # rows summed in float32 before they go to float64
 
 POOL = ThreadPoolExecutor(thread_name_prefix="neurons")  # its threads start when they are first needed
-LARGE = 1 << 16  # numbers of an array from which on threads share a pass
+LARGE = 1 << 18  # numbers of an array from which on threads share a pass
 
 compiled = njit(cache=True, nogil=True, error_model="numpy")
 
