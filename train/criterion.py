@@ -26,6 +26,8 @@ def loss_of(
         loss = mutual_loss(out.logits, out.taps, labels, settings.label_smoothing)
     else:
         loss = cross_entropy(out.logits, labels, label_smoothing=settings.label_smoothing)
+    if settings.anytime and out.answers is not None:
+        loss = torch.lerp(loss, anytime_loss(out.answers, labels, settings.label_smoothing), settings.anytime)
     if settings.activity:
         loss = loss + settings.activity * out.activity
     if share < 1:
@@ -36,6 +38,15 @@ def loss_of(
         opened = settings.timestep_weight * (out.open - settings.timestep_target).clamp(min=0)
         loss = loss + (opened if share == 1 else opened * share)
     return loss
+
+
+def anytime_loss(answers: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """Mean cross-entropy of the answers [T, batch, classes] after each timestep.
+
+    In the manner of temporal efficient training (Deng et al., ICLR 2022), which takes each timestep's own output; here it is the mean of
+    those so far, since that is what an exit answers with.
+    """
+    return cross_entropy(answers.flatten(0, 1), labels.repeat(len(answers), *[1] * (labels.dim() - 1)), label_smoothing=smoothing)
 
 
 def _pondered(alive: torch.Tensor, settings: TrainConfig, share: float) -> torch.Tensor:

@@ -140,6 +140,9 @@ class TrainConfig(Section):
     timestep_target: float = Field(0.6, ge=0, le=1, description="share of the masks' timesteps that stay open at least")
     mask_rate: float = Field(6.0, gt=0, le=1000, description="learning rate of the timestep masks' scores, as a multiple of `lr`")
     mask_until: float = Field(1.0, gt=0, le=1, description="share of all epochs after which the timestep masks stay as they are")
+    anytime: float = Field(
+        0.0, ge=0, le=1, description="share of the loss that comes from the answers after each timestep, which an exit may give"
+    )
     activity: float = Field(0.0, ge=0, le=1000, description="weight in the loss of the accumulates relative to a fully active net")
     threads: int = Field(2, ge=1, le=1024, description="CPU threads; another number may change the last bits of the weights")
     eval_batch: int = Field(256, ge=1, le=65_536, description="images per step of an evaluation")

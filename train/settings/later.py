@@ -27,6 +27,7 @@ LATER: dict[str, Any] = {
     "train.float_timesteps": None,
     "train.precision": "float32",
     "train.timestep_weight": 1.0,
+    "train.anytime": 0.0,
     "train.mask_rate": 6.0,
     "train.mask_until": 1.0,
     "train.timestep_target": 0.6,
