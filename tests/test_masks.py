@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spikegate.command.runs import find_export
+from spikegate.data.shipped import open_images
 from spikegate.deploy.bundle import without_halting
+from spikegate.engine import injector, integer
+from spikegate.engine.stage import _alike
+from spikegate.formats.event_host import open_host
+from spikegate.formats.manifest import read_manifest
+from spikegate.formats.netx.graph_file import read_graph
 from spikegate.graph.masks import mean_layer_timesteps
+from spikegate.graph.signals import MUTE, SKIP
+from spikegate.ops.timestep_gate import RULES
 from spikegate.train.layers.timestep_gate import TimestepMask, keep_open
 from spikegate.train.optimize import make_optimizer, masks_learn, set_rate
 from spikegate.train.settings.config import TrainConfig
@@ -77,3 +91,42 @@ def test_average_timesteps_are_those_of_the_masks_and_halting_off_opens_them():
     assert words.sum() < words.numel()
     plain = without_halting(graph)
     assert mean_layer_timesteps(plain) is None and not plain.only("timestep_gate") and plain.only("conv")
+
+
+@given(st.lists(st.lists(st.sampled_from(range(4)), min_size=5, max_size=5), min_size=1, max_size=3))
+def test_a_call_computes_timesteps_that_the_same_samples_run(rows):
+    """Property: the runs are all timesteps in order; in one, each sample is skipped throughout or never; a muted timestep is alone."""
+    words = np.array(rows)
+    runs = list(_alike(words))
+    assert [k for first, last in runs for k in range(first, last)] == list(range(5))
+    for first, last in runs:
+        part = words[:, first:last]
+        assert ((part == SKIP).all(1) | (part != SKIP).all(1)).all()
+        assert last - first == 1 or not (part == MUTE).any()
+
+
+@pytest.fixture(scope="module")
+def masked():
+    """Graph of a net with learned masks, and integers of eight images."""
+    export = find_export(Path("zoo:dts_vit-digits"))
+    graph, manifest = read_graph(export / "model.net"), read_manifest(export)
+    return graph, open_host(export, graph, manifest).encode(open_images(export, manifest, "test:8").x)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_masks_decide_the_same_in_chunks_and_timestep_by_timestep(masked, data):
+    """Property: any masks and rules, several timesteps in a call or one: the same spikes, logits and events."""
+    graph, values = deepcopy(masked[0]), masked[1]
+    words = st.lists(st.integers(0, 1), min_size=graph.timesteps, max_size=graph.timesteps)
+    for name in graph.only("timestep_gate"):
+        mask, rule = np.array(data.draw(words)), data.draw(st.sampled_from(sorted(RULES)))
+        graph.ops[name] = replace(graph.ops[name], mask=mask, rule=rule)
+    found = []
+    for fits in (1, 1 << 30):
+        with pytest.MonkeyPatch.context() as m:
+            m.setattr(injector, "CHUNK_VALUES", fits)
+            assert injector.span_of(graph, len(values)) == (1 if fits == 1 else graph.timesteps)
+            found.append(integer.run(graph, values))
+    one, several = found
+    assert np.array_equal(one.logits, several.logits) and np.array_equal(one.counts, several.counts)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -188,26 +189,37 @@ class Stage:
         op = self.ops[self.names[i]]
         self._book(i, slice(None), op.latch(state, inputs, chunk.t, chunk.span))
         out = np.zeros((len(chunk.t), *op.out_shape), np.int32)
-        for k in range(chunk.span):
-            word = inputs["open"][k :: chunk.span, 0]
-            slots = np.flatnonzero(word != SKIP)
+        words = inputs["open"][:, 0].reshape(-1, chunk.span)
+        for first, last in _alike(words):
+            muted = words[:, first] == MUTE
+            slots = np.flatnonzero(words[:, first] != SKIP)
             if not len(slots):
                 continue
-            rows = slots * chunk.span + k
+            rows = (slots[:, None] * chunk.span + np.arange(first, last)).ravel()
             part = {s: tuple(a[rows] for a in v) if isinstance(v, tuple) else v[rows] for s, v in inputs.items()}
-            kept = state if len(slots) == len(word) else {n: v[slots] for n, v in state.items()}
+            kept = state if len(slots) == len(words) else {n: v[slots] for n, v in state.items()}
             if self.tap is not None:
                 self.tap(self.names[i], part, chunk.t[rows])
-            muted = word[slots] == MUTE
             if muted.any():
                 now = op.step(kept, part, chunk.t[rows])
-                now[muted] = 0
+                now[muted[slots]] = 0
                 events = op.events(part, now, chunk.t[rows])
             else:
-                now, events = op.advance(kept, part, chunk.t[rows])
+                now, events = op.advance(kept, part, chunk.t[rows], last - first)
             out[rows] = now
             self._book(i, rows, events)
             if kept is not state:
                 for n, v in kept.items():
                     state[n][slots] = v
         return out
+
+
+def _alike(words: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Runs of timesteps (first, behind the last) that one call computes: the same samples [samples, span] are open in them.
+
+    A muted timestep is one of its own.
+    """
+    closed, alone = words == SKIP, (words == MUTE).any(0)
+    breaks = (closed[:, 1:] != closed[:, :-1]).any(0) | alone[1:] | alone[:-1]
+    ends = [0, *(np.flatnonzero(breaks) + 1), words.shape[1]]
+    yield from pairwise(ends)
