@@ -35,6 +35,7 @@ DATA = {  # name -> (what it is, which limits follow)
     ),
 }
 RECONSTRUCTED = ("at_snn", "dts_vit", "stas")
+STARTS = re.compile(r"^starts from (zoo:[^;\s]+)", re.M)
 EPOCH = re.compile(r"^epoch (\d+)/(\d+) (\w+):.*?([\d.]+) s(?:,|$)", re.M)
 SIZES = re.compile(r"\(([\d,]+) train, ([\d,]+) validation, ([\d,]+) test")
 
@@ -97,9 +98,10 @@ def _parts(log: str) -> list[str]:
             parts.append({})
         parts[-1][phase] = parts[-1].get(phase, 0) + 1
         parts[-1]["s"] = parts[-1].get("s", 0) + float(seconds)
-    shown = []
+    shown, known = [], STARTS.search(log.partition("\nepoch ")[0])
+    first = f"from {known[1]}" if known else "from random weights"
     for k, part in enumerate(parts):
-        minutes, start = part.pop("s") / 60, "from random weights" if k == 0 else "from there"
+        minutes, start = part.pop("s") / 60, first if k == 0 else "from there"
         epochs = ", ".join(f"{n:.0f} {'epoch' if n == 1 else 'epochs'} {phase}" for phase, n in part.items())
         shown.append(f"{start}: {epochs}, {minutes:.1f} min")
     return shown

@@ -30,7 +30,16 @@ def test_a_card_is_of_the_files_beside_it(name):
     assert set(hashes) == others and all(sha256(ZOO / name / n) == h for n, h in hashes.items())
     metrics = json.loads((ZOO / name / "metrics.json").read_text())["test"]
     assert f"{100 * metrics['accuracy']:.2f} % of {metrics['images']:,} test " in text
-    assert re.search(r"from random weights: .*epochs.*min", text) and "Limits:" in text
+    assert re.search(r"from (random weights|zoo:[a-z0-9_-]+): .*epochs.*min", text) and "Limits:" in text
+
+
+def test_a_card_says_which_net_of_the_zoo_the_training_began_with():
+    lines = ["epoch 1/2 float: loss 1.0, 30.0 s, 9 images/s", "epoch 2/2 deployed: loss 1.0, 30.0 s, 9 images/s"]
+    plain, warm = "\n".join(["$ python train/run.py", *lines]), "\n".join(["starts from zoo:stas-digits; new: head", *lines])
+    assert zoo_card._parts(plain) == ["from random weights: 1 epoch float, 1 epoch deployed, 1.0 min"]
+    assert zoo_card._parts(warm + "\nstarts from runs/a\n" + lines[0]) == [
+        "from zoo:stas-digits: 1 epoch float, 1 epoch deployed, 1.0 min", "from there: 1 epoch float, 0.5 min",
+    ]  # fmt: skip
 
 
 def test_the_zoo_stays_small():
