@@ -26,7 +26,7 @@ def loss_of(
         loss = mutual_loss(out.logits, out.taps, labels, settings.label_smoothing)
     else:
         loss = cross_entropy(out.logits, labels, label_smoothing=settings.label_smoothing)
-    if settings.anytime and out.answers is not None:
+    if settings.anytime:
         loss = torch.lerp(loss, anytime_loss(out.answers, labels, settings.label_smoothing), settings.anytime)
     if settings.activity:
         loss = loss + settings.activity * out.activity

@@ -27,8 +27,7 @@ LISTS = ("x", "current")  # slots whose sources add up
 @dataclass
 class Output:
     """Result of a forward pass: scaled logits [batch, classes] at the exit, mean share of alive (block, timestep, token)
-    cells (1 without gates; straight-through), timesteps run [batch], unscaled cumulative logits [T, batch, classes] (`steps`), those as
-    means over the timesteps so far, in the units of `logits` (`answers`: what an exit after each timestep says),
+    cells (1 without gates; straight-through), timesteps run [batch], unscaled cumulative logits [T, batch, classes] (`steps`, `scale`),
     accumulates per sample relative to a fully active static net (`activity`, differentiable), mean share of open (timestep
     mask, timestep) cells (`open`, 1 without masks; straight-through), logits of the surrogate modules (`taps`, in training)."""
 
@@ -39,7 +38,13 @@ class Output:
     activity: torch.Tensor
     open: torch.Tensor = field(default_factory=lambda: torch.ones(()))
     taps: list[torch.Tensor] = field(default_factory=list)
-    answers: torch.Tensor | None = None
+    scale: torch.Tensor = field(default_factory=lambda: torch.ones(()))
+
+    @property
+    def answers(self) -> torch.Tensor:
+        """What an exit after each timestep says [T, batch, classes]: `steps` as means over the timesteps so far, in units of `logits`."""
+        so_far = torch.arange(1, len(self.steps) + 1, device=self.steps.device)[:, None, None]
+        return self.steps * self.scale * (len(self.steps) / so_far)
 
 
 class Net(nn.Module):
@@ -191,10 +196,7 @@ class Net(nn.Module):
         masks = self.masks if self.phase == "deployed" else []
         opened = torch.stack([m.bits().mean() for m in masks]).mean() if masks else torch.ones((), device=steps.device)
         scale = head.log_scale.exp() * (self.timesteps / self.span)
-        answers = None
-        if self.training:
-            answers = steps * scale * (self.span / torch.arange(1, len(steps) + 1, device=steps.device)[:, None, None])
-        return Output(final * scale, alive, exit_step, steps, activity, opened, answers=answers)
+        return Output(final * scale, alive, exit_step, steps, activity, opened, scale=scale)
 
     def _entering(self, entry: int, found: Signals, batch: int) -> torch.Tensor:
         """Alive bits [T, batch, tokens] of one of the credits that gate the blocks, numbered as in `Record.alive`."""
