@@ -24,7 +24,8 @@ from spikegate.deploy.network.watchdog import STEPS
 from spikegate.engine import integer
 from spikegate.graph.ir import DeployError
 from tests.faults.processes import left_behind, shared_names
-from tests.test_lava import assert_equal, children, halting_net, nothing_left, samples  # noqa: F401  (a fixture)
+from tests.faults.troubled import halting_net
+from tests.test_lava import assert_equal, children, nothing_left, samples  # noqa: F401  (a fixture)
 
 pytestmark = [pytest.mark.lava, pytest.mark.timeout(120)]
 REPOSITORY = Path(__file__).parent.parent
@@ -153,7 +154,8 @@ FULL = """
 import os
 from spikegate.deploy.network.network import Network
 from spikegate.engine.integer import run
-from tests.test_lava import assert_equal, halting_net, samples
+from tests.faults.troubled import halting_net
+from tests.test_lava import assert_equal, samples
 assert os.statvfs("/dev/shm").f_bavail == 0
 with Network(halting_net(), "op", 4) as network:
     assert_equal(network.run(samples(9), spikes=True), run(halting_net(), samples(9), spikes=True))
@@ -174,7 +176,8 @@ START = """
 import sys
 from spikegate.deploy.network.network import Network
 from spikegate.deploy.network.watchdog import STEPS
-from tests.test_lava import halting_net, samples
+from tests.faults.troubled import halting_net
+from tests.test_lava import samples
 print("begin", flush=True)
 network = Network(halting_net(), "op", 4)
 network.run(samples(10**6))

@@ -14,8 +14,9 @@ from spikegate.deploy.network.messages import FLUSH
 from spikegate.deploy.network.network import Network
 from spikegate.engine import integer
 from spikegate.graph.ir import INPUT, DeployError
+from tests.faults.troubled import halting_net, troubled
 from tests.graphs import TIMESTEPS, halting_graph, halting_input
-from tests.test_lava import assert_equal, halting_net, nothing_left, samples, troubled  # noqa: F401  # the fixture watches here, too
+from tests.test_lava import assert_equal, nothing_left, samples  # noqa: F401  # the fixture watches here, too
 
 pytestmark = [pytest.mark.lava, pytest.mark.timeout(120)]
 

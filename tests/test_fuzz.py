@@ -23,8 +23,8 @@ def test_changed_files_are_run_rightly_or_refused(tmp_path):
 
 def test_a_failure_is_told_from_a_refusal():
     from spikegate.errors import DeployError
+    from tests.fuzz.cases import Differs
     from tests.fuzz.run import judged
-    from tests.fuzz.targets import Differs
 
     def raising(error):
         def main():
@@ -46,7 +46,7 @@ def test_a_failure_is_told_from_a_refusal():
 def test_a_case_can_be_made_again(tmp_path, number):
     import numpy as np
 
-    from tests.fuzz.targets import NetX
+    from tests.fuzz.nets import NetX
 
     files = []
     for k in range(2):

@@ -10,8 +10,9 @@ from spikegate.deploy.timing import timing_of
 from spikegate.engine import integer
 from spikegate.engine.chip_time.schedule import schedule
 from spikegate.graph.ir import COUNTERS
+from tests.faults.troubled import halting_net
 from tests.graphs import halting_graph
-from tests.test_lava import assert_equal, halting_net, nothing_left, samples  # noqa: F401  # the fixture watches here, too
+from tests.test_lava import assert_equal, nothing_left, samples  # noqa: F401  # the fixture watches here, too
 
 pytestmark = [pytest.mark.lava, pytest.mark.timeout(120)]
 DEFAULT = timing_of(halting_graph()).mapping

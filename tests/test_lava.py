@@ -18,25 +18,17 @@ import pytest
 from spikegate.deploy.network.network import Network
 from spikegate.deploy.network.patience import Sight, sight
 from spikegate.engine import integer
-from spikegate.graph.ir import OPS, DeployError, Graph, Op, Payload, nonzero, register
+from spikegate.graph.ir import DeployError, Graph
 from spikegate.neurons.cuba import Cuba
 from spikegate.ops.dense import Dense
-from spikegate.ops.exit_gate import NEVER, ExitGate
 from tests.conftest import hear_ctrl_c
 from tests.faults.processes import unused
-from tests.graphs import CLASSES, TIMESTEPS, halting_graph, halting_input
+from tests.faults.troubled import halting_net, troubled
+from tests.graphs import halting_input
 
 pytestmark = [pytest.mark.lava, pytest.mark.timeout(120)]
 REPOSITORY = Path(__file__).parent.parent
 samples = halting_input
-
-
-def halting_net() -> Graph:
-    """The shared net with early exit: samples end after 1 to 4 timesteps."""
-    graph = halting_graph()
-    graph.ops["exit"] = ExitGate(CLASSES, TIMESTEPS, np.array([400, 300, 200, NEVER]), "threshold_then_argmax")
-    graph.check()
-    return graph
 
 
 def children(pid: int) -> set[int]:
@@ -122,51 +114,6 @@ def test_unfit_input_is_refused_and_network_lives_on():
         assert_equal(network.run(samples(2)), integer.run(graph, samples(2)))
     with pytest.raises(DeployError, match="is closed"):
         network.run(samples(2))
-
-
-@register
-class Troubled(Op):
-    """Passes its input on until `at`; then does what a test wants."""
-
-    kind = "troubled_for_tests"
-    at: int
-    trouble: str
-
-    @property
-    def out_shape(self):
-        return (9, 8)
-
-    @property
-    def payload(self):
-        return Payload(0, 3)
-
-    def step(self, state, inputs, t):
-        if (t >= self.at).any():
-            if self.trouble == "sleep":
-                time.sleep(1000)
-            if self.trouble == "raise":
-                raise ZeroDivisionError("on purpose")
-            if self.trouble == "lie":
-                return inputs["x"][0] + 300
-        return inputs["x"][0]
-
-    def events(self, inputs, out, t):
-        return {"spike_out": nonzero([out])}
-
-
-OPS.pop("troubled_for_tests")  # not one of the project's ops
-
-
-def troubled(trouble: str) -> Graph:
-    """`halting_net` with an op in trouble from the second timestep on."""
-    graph = halting_net()
-    graph.ops["mid"] = Troubled(2, trouble)
-    for i, edge in enumerate(graph.edges):
-        if edge.source == "inject":
-            graph.edges[i] = type(edge)("mid", edge.target, edge.slot, edge.delay)
-    graph.edges.append(type(graph.edges[0])("inject", "mid", "x"))
-    graph.ops = {n: graph.ops[n] for n in ("inject", "mid", *(n for n in graph.ops if n not in ("inject", "mid")))}
-    return graph
 
 
 @pytest.mark.parametrize("protocol", ["async", "loihi"])
@@ -256,7 +203,8 @@ SCRIPT = """
 import sys
 from spikegate.deploy.network.network import Network
 from spikegate.deploy.network.patience import Sight, sight
-from tests.test_lava import halting_net, samples
+from tests.faults.troubled import halting_net
+from tests.test_lava import samples
 network = Network(halting_net(), {mapping!r}, 4, {protocol!r})
 print("running", flush=True)
 while True:

@@ -18,9 +18,10 @@ from spikegate.engine.chip_time import chip_run
 from spikegate.engine.chip_time.schedule import pipeline_safe, schedule
 from spikegate.engine.integer import Chunk
 from spikegate.graph.ir import DeployError, Graph, Payload
+from tests.faults.troubled import halting_net, troubled
 from tests.graphs import halting_graph, halting_input
 from tests.test_chip_time import long_graph
-from tests.test_lava import halting_net, nothing_left, troubled
+from tests.test_lava import nothing_left
 from tests.test_layers import ALL, MERGE, RECTANGLE, lively
 
 pytestmark = [pytest.mark.lava, pytest.mark.timeout(180)]

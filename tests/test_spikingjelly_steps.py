@@ -17,7 +17,7 @@ from spikegate.errors import DeployError
 from spikegate.formats.netx.graph_file import read_graph, write_graph
 from tests.foreign_import import both, same_in_torch
 from tests.foreign_models import lif
-from tests.test_spikingjelly_idioms import Net, T, by_step, first_alone, flat, last_alone, plain, plan_of, steps, uneven_steps
+from tests.jelly_forwards import Net, T, by_step, first_alone, flat, last_alone, plain, plan_of, steps, uneven_steps
 
 IMAGES = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(7))
 

@@ -26,7 +26,8 @@ import numpy as np
 
 from spikegate.deploy.network.network import Network
 from spikegate.engine import integer
-from tests.test_lava import halting_net, samples
+from tests.faults.troubled import halting_net
+from tests.test_lava import samples
 
 MAPPINGS = ("chip", "block", "op")
 POOL, MOST = 512, 400  # different samples, most of them in a run

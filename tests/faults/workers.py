@@ -33,7 +33,8 @@ from spikegate.deploy.network.network import Network
 from spikegate.deploy.network.watchdog import STEPS
 from spikegate.engine import integer
 from spikegate.graph.ir import DeployError
-from tests.test_lava import halting_net, samples
+from tests.faults.troubled import halting_net
+from tests.test_lava import samples
 
 MAPPINGS = ("op", "block", "chip")
 LIMIT_S = 10.0

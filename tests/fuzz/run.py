@@ -35,7 +35,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from spikegate.errors import DeployError
-from tests.fuzz.targets import TARGETS, Alone, Differs
+from tests.fuzz.cases import Alone, Differs
+from tests.fuzz.targets import TARGETS
 
 BATCH = 100  # cases of one process
 # Of 100 cases:
