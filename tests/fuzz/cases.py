@@ -16,7 +16,6 @@ from tests.witness import files, simulator
 CORPUS = Path(__file__).parent / "corpus"
 ASKED = 0.3  # share of cases in which the witness is asked
 WORK = 2_000_000  # neurons x timesteps that a case is run with, and that the slow witness is asked about at most, in hundredths
-Rng = np.random.Generator
 
 
 class Differs(Exception):
