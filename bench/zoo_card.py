@@ -111,7 +111,9 @@ def _recipe(config: dict[str, Any]) -> str:
     train, model = config["train"], config["model"]
     kept = ["batch_size", "lr", "weight_decay", "label_smoothing", "rates", "activity", "seed"]
     kept += ["alive_target"] * model["halting"]["enabled"] + ["timestep_target"] * model.get("mask", {}).get("enabled", False)
-    taught = "; taught by its static twin, too" if train.get("teacher") else ""
+    teacher = train.get("teacher")
+    who = f"an ANN ({teacher})" if teacher and teacher.endswith(".onnx") else "its static twin"
+    taught = f"; taught by {who}, too" if teacher else ""
     return ", ".join(f"{k} {train[k]}" for k in kept if k in train) + taught + "; all settings in config.yml"
 
 

@@ -131,7 +131,7 @@ class TrainConfig(Section):
     ponder: float = Field(3.0, ge=0, le=1000, description="weight in the loss of the mean share of alive (block, timestep, token) cells")
     start: Path | None = Field(None, description="finished run, or zoo:<name>, whose weights training starts from; None: random weights")
     teacher: Path | None = Field(
-        None, description="finished run, or zoo:<name>, whose answers are part of the target (distillation); None: labels alone"
+        None, description="finished run, zoo:<name> or ONNX file whose answers are part of the target (distillation); None: labels alone"
     )
     distill: float = Field(0.5, gt=0, le=1, description="share of the loss that comes from the teacher")
     alive_target: float = Field(0.0, ge=0, le=1, description="mean share of alive cells below which `ponder` stops to press")
