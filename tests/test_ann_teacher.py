@@ -8,11 +8,14 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from bench import ann
 from spikegate.graph.ir import DeployError
 from spikegate.train.ann_teacher import OnnxNet
+from spikegate.train.data import load
 from spikegate.train.loop import fit
 from spikegate.train.restore import load_run
 from spikegate.train.settings.config import check
+from spikegate.train.settings.data_config import DataConfig
 
 SHAPE, CLASSES, PIXELS = (1, 8, 8), 10, 16
 WEIGHT = np.random.default_rng(0).normal(0, 0.3, (64, CLASSES)).astype(np.float32)
@@ -86,3 +89,15 @@ def test_a_net_learns_from_it(tmp_path):
         config = check(small | {"train": small["train"] | train, "output": str(tmp_path / name)}, "test")
         runs.append(load_run(fit(config))[1].state_dict())
     assert any(not torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
+
+
+def test_the_ann_of_the_bench_is_written_as_it_was_trained(tmp_path):
+    args = ann.Args(tmp_path / "ann.onnx", DataConfig(name="digits", limit_train=200), epochs=2, batch_size=50, width=4, threads=1)
+    splits = load(args.data)
+    scaled = ann.Scaled(splits.train.x)
+    net = ann.train(args, splits, scaled).eval()
+    ann.write(net, scaled, splits.image_shape, args.output)
+    x = splits.test.x[:16]
+    found = OnnxNet(args.output, splits.image_shape, len(splits.classes), splits.levels)(x)
+    with torch.no_grad():
+        assert torch.allclose(found, net(scaled(x)), atol=1e-4) and found.std() > 0
