@@ -65,6 +65,22 @@ def test_nothing_else_starts_fresh(classes, change, what):
         start_from(SOURCE, net_of(len(classes), **change), classes)
 
 
+@pytest.mark.parametrize("timesteps", [2, 7])
+def test_another_number_of_timesteps_takes_all_that_was_trained(timesteps):
+    net = net_of(10, timesteps=timesteps)
+    assert start_from(SOURCE, net, read_facts(SOURCE).classes) == []
+    same(net, ("twins.exit.",))
+    assert len(net.state_dict()["twins.exit.margin"]) == timesteps
+
+
+def test_masks_of_another_number_of_timesteps_are_refused():
+    config = of_run(ZOO / "dts_vit-digits")
+    config.model.timesteps += 1
+    source = Path("zoo:dts_vit-digits")
+    with pytest.raises(DeployError, match=r"twins\..* is "):
+        start_from(source, models.build(config.model, (1, 8, 8), 10, 16), read_facts(source).classes)
+
+
 def test_an_unknown_net_of_the_zoo_is_named():
     with pytest.raises(DeployError, match="no such net in the zoo"):
         start_from(Path("zoo:nothing"), net_of(10), ["a"] * 10)

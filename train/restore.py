@@ -10,6 +10,7 @@ from spikegate.command.runs import find_weights
 from spikegate.graph.ir import DeployError
 from spikegate.train import checkpoint, models
 from spikegate.train.layers.base import Twin
+from spikegate.train.layers.exit_gate import Exit
 from spikegate.train.layers.readout import Head
 from spikegate.train.models.net import Net
 from spikegate.train.settings.config import Config
@@ -67,13 +68,16 @@ def start_from(run: Path, net: Net, classes: Sequence[str]) -> list[str]:
     """Fill `net` with the weights of a finished run (warm start); returns the parameters that start fresh.
 
     An adaptive net may start from its static twin: gates and masks are not in the twin's run. A net of other `classes` than the run's
-    (pre-training on another data set) has its head fresh, too. Any other tensor that is missing, unknown or misshapen is an error.
+    (pre-training on another data set) has its head fresh, too. Exit margins are never trained, so a net without masks may have another
+    number of timesteps than the run. Any other tensor that is missing, unknown or misshapen is an error.
     """
     run = find_weights(run)
     tensors, header = checkpoint.read(run / WEIGHTS, HINT)
     own = net.state_dict()
     gates = _prefixes(net, lambda twin: twin.halts)
     heads = () if _facts(run, header).classes == list(classes) else _prefixes(net, lambda twin: isinstance(twin, Head))
+    exits = _prefixes(net, lambda twin: isinstance(twin, Exit))
+    tensors = {n: own[n] if n.startswith(exits) and n in own else t for n, t in tensors.items()}
     kept = {n: t for n, t in own.items() if n.startswith(heads) or (n.startswith((*gates, "modules_aside.")) and n not in tensors)}
     given = {n: t for n, t in tensors.items() if n in own or not n.startswith("modules_aside.")}
     checkpoint.fill(net, {**given, **kept}, run / WEIGHTS, "start from a run of the same model or of its static twin, of the same size")
