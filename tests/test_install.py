@@ -79,7 +79,7 @@ def test_the_wheel_has_one_top_level_module_and_all_data(wheel):
     assert data <= set(names) and {"spikegate/py.typed", "spikegate/data/digits.npz"} <= set(names)
     parts = zipfile.ZipFile(wheel).infolist()
     assert sum(p.compress_size for p in parts if not p.filename.startswith("spikegate/zoo/")) < 3_000_000
-    assert wheel.stat().st_size < 25_000_000  # most of it is the zoo
+    assert wheel.stat().st_size < 30_000_000  # most of it is the zoo
 
 
 @pytest.fixture(scope="module")
