@@ -29,6 +29,11 @@ class DeployError(Exception):
         return type(self), (self.where, self.problem, self.hint)  # so that it comes whole out of a worker process
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what another library's error says, or its type where that is empty."""
+    return (str(error).splitlines() or [""])[0] or type(error).__name__
+
+
 def escaped(text: object) -> str:
     """A text that may come from a file, fit for a terminal: printable characters, tabs and line ends alone."""
     return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in str(text))

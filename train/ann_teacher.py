@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from spikegate.errors import DeployError
+from spikegate.errors import DeployError, first_line
 
 FREE_BATCH = "export it with a free batch dimension, one image input [N, channels, height, width] and logits [N, classes] first"
 KINDS = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
@@ -37,7 +37,7 @@ class OnnxNet:
         try:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as e:  # onnxruntime raises classes of its own, which have nothing else in common
-            raise DeployError("train.teacher", f"{path} cannot be loaded ({_first_line(e)})", "name an ONNX classifier of images") from None
+            raise DeployError("train.teacher", f"{path} cannot be loaded ({first_line(e)})", "name an ONNX classifier of images") from None
         inputs, shape = self.session.get_inputs(), list(image_shape)
         if len(inputs) != 1 or inputs[0].type not in KINDS or len(inputs[0].shape) != 4:
             its = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
@@ -60,11 +60,7 @@ class OnnxNet:
         try:
             answer: Any = self.session.run(None, {self.input.name: np.ascontiguousarray(images)})[0]
         except Exception as e:  # as above
-            raise DeployError("train.teacher", f"{self.path} cannot be run ({_first_line(e)})", FREE_BATCH) from None
+            raise DeployError("train.teacher", f"{self.path} cannot be run ({first_line(e)})", FREE_BATCH) from None
         if not (isinstance(answer, np.ndarray) and answer.dtype == np.float32 and np.isfinite(answer).all()):
             raise DeployError("train.teacher", f"the first output of {self.path} is not finite float32 numbers", FREE_BATCH)
         return torch.from_numpy(answer).to(x.device)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

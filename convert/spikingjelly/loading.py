@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from spikegate.convert.spikingjelly.importable import check_state
+from spikegate.errors import first_line
 from spikegate.graph.ir import DeployError
 from spikegate.reading import limits
 
@@ -60,8 +61,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
                 found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:  # both readers raise many types for a damaged file
         hint = "save model.state_dict() alone; other pickled objects are not read"
-        what = (str(e).splitlines() or [type(e).__name__])[0]
-        raise DeployError(str(path), f"not a readable state dict ({what})", hint) from None
+        raise DeployError(str(path), f"not a readable state dict ({first_line(e)})", hint) from None
     for key in WRAPPERS:
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]

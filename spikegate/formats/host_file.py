@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from spikegate.errors import DeployError
+from spikegate.errors import DeployError, first_line
 from spikegate.formats.host_conv import HostConv, host_bound
 from spikegate.reading import limits
 from spikegate.reading.numbers import integers
@@ -138,7 +138,7 @@ def taken_apart(data: bytes, where: str) -> Embedding:
     try:
         found.ParseFromString(data)
     except Exception as e:  # protobuf's DecodeError and what it raises for texts that are none
-        raise DeployError(where, f"not a readable embedding ({str(e).splitlines()[0] if str(e) else type(e).__name__})", AGAIN) from None
+        raise DeployError(where, f"not a readable embedding ({first_line(e)})", AGAIN) from None
     for tensor in found.graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise DeployError(where, f"keeps the values of {tensor.name!r} in another file", AGAIN)

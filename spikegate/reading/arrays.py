@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
-from spikegate.errors import DeployError
+from spikegate.errors import DeployError, first_line
 from spikegate.reading import limits
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -76,7 +76,7 @@ class Archive:
             with self.archive.open(entry) as f:
                 return _array(f, here, entry.file_size, self.hint)
         except DAMAGE as e:
-            raise DeployError(here, f"cannot be read ({_line(e)})", self.hint) from None
+            raise DeployError(here, f"cannot be read ({first_line(e)})", self.hint) from None
 
 
 @contextmanager
@@ -95,7 +95,7 @@ def opened(path: Path, hint: str, problem: str = "cannot be read as npz") -> Ite
     try:
         archive = zipfile.ZipFile(path)
     except DAMAGE as e:
-        raise DeployError(str(path), f"{problem} ({_line(e)})", hint) from None
+        raise DeployError(str(path), f"{problem} ({first_line(e)})", hint) from None
     with archive:
         yield Archive(archive, str(path), size, hint)
 
@@ -133,9 +133,5 @@ def header(f: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
         read: Any = npy.read_array_header_1_0 if width == 2 else npy.read_array_header_2_0
         shape, fortran, dtype = read(io.BytesIO(text))
     except Exception as e:  # NumPy evaluates the header as Python: any error of a tokenizer or parser
-        raise ValueError(_line(e)) from None
+        raise ValueError(first_line(e)) from None
     return shape, fortran, dtype, 6 + 2 + width + length
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0] or type(error).__name__

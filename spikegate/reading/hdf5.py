@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from h5py import h5d, h5o, h5s, h5t, h5z
 
-from spikegate.errors import DeployError
+from spikegate.errors import DeployError, first_line
 from spikegate.reading import limits
 from spikegate.reading.heaps import check_heaps
 from spikegate.reading.packed import check_packed
@@ -47,8 +47,7 @@ def opened(path: Path, what: str, hint: str) -> Iterator[h5py.File]:
     except DeployError:
         raise
     except UNREADABLE as e:
-        text = (str(e).splitlines() or [""])[0] or type(e).__name__
-        raise DeployError(str(path), f"not a readable {what} ({text})", hint) from None
+        raise DeployError(str(path), f"not a readable {what} ({first_line(e)})", hint) from None
 
 
 def checked(f: h5py.File, where: str, size: int) -> None:

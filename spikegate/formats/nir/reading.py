@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from spikegate.errors import DeployError
+from spikegate.errors import DeployError, first_line
 from spikegate.reading import hdf5, limits
 from spikegate.reading.text import said
 
@@ -70,8 +70,7 @@ def _node(name: str, found: dict[str, Any]) -> Any:
     except KeyError as e:
         raise DeployError(name, f"lacks {e.args[0]!r}", "write the file with nir 1.0.8") from None
     except Exception as e:  # nir's constructors raise many types
-        what = str(e).splitlines()[0] if str(e) else type(e).__name__
-        raise DeployError(name, f"is no node that nir can make ({what})", "write the file with nir 1.0.8") from None
+        raise DeployError(name, f"is no node that nir can make ({first_line(e)})", "write the file with nir 1.0.8") from None
     if pairs.size and (pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "OSU" or len(pairs) > limits.TEXTS):
         what = f"edges has shape {pairs.shape} and type {pairs.dtype}, needs at most {limits.TEXTS} pairs of names"
         raise DeployError(name, what, "write the file with nir 1.0.8")
