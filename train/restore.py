@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
+
 from spikegate.command.runs import find_weights
 from spikegate.graph.ir import DeployError
 from spikegate.train import checkpoint, models
@@ -16,6 +18,7 @@ from spikegate.train.models.net import Net
 from spikegate.train.settings.config import Config
 from spikegate.train.settings.options import of_run
 from spikegate.train.settings.runfolder import CONFIG, WEIGHTS
+from spikegate.train.widen import widened
 
 HINT = "train again with train/run.py"
 
@@ -69,19 +72,30 @@ def start_from(run: Path, net: Net, classes: Sequence[str]) -> list[str]:
 
     An adaptive net may start from its static twin: gates and masks are not in the twin's run. A net of other `classes` than the run's
     (pre-training on another data set) has its head fresh, too. Exit margins are never trained, so a net without masks may have another
-    number of timesteps than the run. Any other tensor that is missing, unknown or misshapen is an error.
+    number of timesteps than the run. A net with more channels starts with the same answers in float (`spikegate.train.widen`). Any other
+    tensor that is missing, unknown or misshapen is an error.
     """
     run = find_weights(run)
     tensors, header = checkpoint.read(run / WEIGHTS, HINT)
     own = net.state_dict()
+    facts = _facts(run, header)
+    if _wider(net, tensors):
+        narrow = models.build(of_run(run).model, facts.image_shape, len(facts.classes), facts.levels)
+        tensors = widened(tensors, narrow, net, str(run / WEIGHTS))
     gates = _prefixes(net, lambda twin: twin.halts)
-    heads = () if _facts(run, header).classes == list(classes) else _prefixes(net, lambda twin: isinstance(twin, Head))
+    heads = () if facts.classes == list(classes) else _prefixes(net, lambda twin: isinstance(twin, Head))
     exits = _prefixes(net, lambda twin: isinstance(twin, Exit))
     tensors = {n: own[n] if n.startswith(exits) and n in own else t for n, t in tensors.items()}
     kept = {n: t for n, t in own.items() if n.startswith(heads) or (n.startswith((*gates, "modules_aside.")) and n not in tensors)}
     given = {n: t for n, t in tensors.items() if n in own or not n.startswith("modules_aside.")}
     checkpoint.fill(net, {**given, **kept}, run / WEIGHTS, "start from a run of the same model or of its static twin, of the same size")
     return sorted(kept)
+
+
+def _wider(net: Net, tensors: dict[str, torch.Tensor]) -> bool:
+    """Whether a convolution of the net has more channels than in `tensors`, and none has fewer."""
+    counts = [(len(t), len(tensors[n])) for n, t in net.state_dict().items() if n.endswith(".norm.gamma") and n in tensors]
+    return any(own > given for own, given in counts) and all(own >= given for own, given in counts)
 
 
 def _prefixes(net: Net, wanted: Callable[[Twin], bool]) -> tuple[str, ...]:
