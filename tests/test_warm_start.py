@@ -11,7 +11,7 @@ from spikegate.command.runs import ZOO
 from spikegate.graph.ir import DeployError
 from spikegate.train import checkpoint, models
 from spikegate.train.layers.readout import Head
-from spikegate.train.restore import read_facts, start_from
+from spikegate.train.restore import Start, read_facts, start_from
 from spikegate.train.settings.config import Config
 from spikegate.train.settings.options import of_run
 from spikegate.train.settings.runfolder import WEIGHTS
@@ -35,7 +35,7 @@ def same(net, without: tuple[str, ...] = ()) -> None:
 
 def test_a_net_of_the_zoo_is_a_start():
     net = net_of(10)
-    assert start_from(SOURCE, net, read_facts(SOURCE).classes) == []
+    assert start_from(SOURCE, net, read_facts(SOURCE).classes) == Start([], wider=False)
     same(net)
 
 
@@ -46,7 +46,7 @@ ADAPTIVE = {"name": "at_snn", "halting": {"enabled": True}}
 def test_other_classes_have_a_fresh_head(classes, change):
     net = net_of(classes, **change)
     before = {n: t.clone() for n, t in net.state_dict().items()}
-    fresh = start_from(SOURCE, net, [f"class {k}" for k in range(classes)])
+    fresh = start_from(SOURCE, net, [f"class {k}" for k in range(classes)]).fresh
     heads = {n for n, twin in net.named.items() if isinstance(twin, Head)}
     gates = {n for n, twin in net.named.items() if twin.halts}
     assert heads and bool(gates) == ("name" in change)
@@ -68,7 +68,7 @@ def test_nothing_else_starts_fresh(classes, change, what):
 @pytest.mark.parametrize("timesteps", [2, 7])
 def test_another_number_of_timesteps_takes_all_that_was_trained(timesteps):
     net = net_of(10, timesteps=timesteps)
-    assert start_from(SOURCE, net, read_facts(SOURCE).classes) == []
+    assert start_from(SOURCE, net, read_facts(SOURCE).classes) == Start([], wider=False)
     same(net, ("twins.exit.",))
     assert len(net.state_dict()["twins.exit.margin"]) == timesteps
 

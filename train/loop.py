@@ -90,8 +90,8 @@ def _fit(config: Config, device: torch.device, out: Console, progress: Callable[
             raise DeployError(str(run / CONFIG), "changed since the run was begun", "undo the change, or start a new run")
     else:
         if config.train.start is not None:
-            fresh = start_from(config.train.start, net, splits.classes)
-            out.print(f"starts from {config.train.start}" + (f"; new: {', '.join(fresh)}" if fresh else ""), markup=False, soft_wrap=True)
+            begun = start_from(config.train.start, net, splits.classes)
+            out.print(f"starts from {config.train.start}{begun}", markup=False, soft_wrap=True)
             step.restart()
         if parallel.leads():
             write_yaml(config, run / CONFIG)

@@ -67,8 +67,20 @@ def load_run(run: Path) -> tuple[Config, Net]:
     return config, net
 
 
-def start_from(run: Path, net: Net, classes: Sequence[str]) -> list[str]:
-    """Fill `net` with the weights of a finished run (warm start); returns the parameters that start fresh.
+@dataclass(frozen=True)
+class Start:
+    """What a warm start did not take as it was: parameters that start fresh; whether channels were copied (`spikegate.train.widen`)."""
+
+    fresh: list[str]
+    wider: bool
+
+    def __str__(self) -> str:
+        copied = "; more channels: copies of those that it has" if self.wider else ""
+        return copied + (f"; new: {', '.join(self.fresh)}" if self.fresh else "")
+
+
+def start_from(run: Path, net: Net, classes: Sequence[str]) -> Start:
+    """Fill `net` with the weights of a finished run (warm start).
 
     An adaptive net may start from its static twin: gates and masks are not in the twin's run. A net of other `classes` than the run's
     (pre-training on another data set) has its head fresh, too. Exit margins are never trained, so a net without masks may have another
@@ -79,7 +91,7 @@ def start_from(run: Path, net: Net, classes: Sequence[str]) -> list[str]:
     tensors, header = checkpoint.read(run / WEIGHTS, HINT)
     own = net.state_dict()
     facts = _facts(run, header)
-    if _wider(net, tensors):
+    if wider := _wider(net, tensors):
         narrow = models.build(of_run(run).model, facts.image_shape, len(facts.classes), facts.levels)
         tensors = widened(tensors, narrow, net, str(run / WEIGHTS))
     gates = _prefixes(net, lambda twin: twin.halts)
@@ -89,7 +101,7 @@ def start_from(run: Path, net: Net, classes: Sequence[str]) -> list[str]:
     kept = {n: t for n, t in own.items() if n.startswith(heads) or (n.startswith((*gates, "modules_aside.")) and n not in tensors)}
     given = {n: t for n, t in tensors.items() if n in own or not n.startswith("modules_aside.")}
     checkpoint.fill(net, {**given, **kept}, run / WEIGHTS, "start from a run of the same model or of its static twin, of the same size")
-    return sorted(kept)
+    return Start(sorted(kept), wider)
 
 
 def _wider(net: Net, tensors: dict[str, torch.Tensor]) -> bool:

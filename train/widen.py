@@ -12,13 +12,14 @@ from spikegate.train.layers.event_input import EventInput
 from spikegate.train.layers.exit_gate import Exit
 from spikegate.train.layers.host_stem import HostStem
 from spikegate.train.layers.max_pool import MaxPool
+from spikegate.train.layers.qk_channel_gate import ChannelAttention
 from spikegate.train.layers.qk_token_gate import TokenAttention
 from spikegate.train.layers.readout import Head
 from spikegate.train.layers.spiking_attention import Attention
 from spikegate.train.layers.timestep_gate import TimestepMask
 from spikegate.train.models.net import Net
 
-KNOWN = (BiasEncoder, SpikingConv, EventInput, Exit, MaxPool, TokenAttention, Head, Attention, TimestepMask)
+KNOWN = (BiasEncoder, SpikingConv, EventInput, Exit, MaxPool, ChannelAttention, TokenAttention, Head, Attention, TimestepMask)
 APART = 0.5  # standard deviation of what sets copies of a channel apart, as a share of that of the layer's weights
 
 
