@@ -129,7 +129,7 @@ class TrainConfig(Section):
     ema: float = Field(0.0, ge=0, lt=1, description="decay of an average of the weights that is validated and kept (0: the weights)")
     graphs: bool = Field(True, description="on one GPU, replay each step as one CUDA graph; the same numbers, less time between kernels")
     ponder: float = Field(3.0, ge=0, le=1000, description="weight in the loss of the mean share of alive (block, timestep, token) cells")
-    start: Path | None = Field(None, description="finished run, or zoo:<name>, whose weights training starts from, as wide or narrower; None: random weights")
+    start: Path | None = Field(None, description="finished run or zoo:<name> to start from, as wide or narrower; None: random weights")
     teacher: Path | None = Field(
         None, description="finished run, zoo:<name> or ONNX file whose answers are part of the target (distillation); None: labels alone"
     )
