@@ -175,19 +175,18 @@ class Stage:
             if self.tap is not None:
                 self.tap(name, inputs, chunk.t)
             chunk.signals[name], events = self.ops[name].advance(state, inputs, chunk.t, chunk.span)
-            self._book(i, slice(None), events)
+            self._book(self.events[i], events)
         if self.sent is not None:
             self.sent(name, chunk.signals[name], chunk.t)
 
-    def _book(self, i: int, rows: slice | np.ndarray, events: Counts) -> None:
-        booked = self.events[i]
+    def _book(self, booked: np.ndarray, events: Counts) -> None:
         for counter, values in events.items():
-            booked[COLUMN[counter], rows] = values
+            booked[COLUMN[counter]] = values
 
     def _masked(self, i: int, inputs: Inputs, chunk: Chunk, state: dict[str, np.ndarray]) -> np.ndarray:
         """An op under a timestep mask: where a timestep is skipped nothing is computed and the state stays."""
         op = self.ops[self.names[i]]
-        self._book(i, slice(None), op.latch(state, inputs, chunk.t, chunk.span))
+        self._book(self.events[i], op.latch(state, inputs, chunk.t, chunk.span))
         out = np.zeros((len(chunk.t), *op.out_shape), np.int32)
         words = inputs["open"][:, 0].reshape(-1, chunk.span)
         for first, last in _alike(words):
@@ -195,19 +194,32 @@ class Stage:
             slots = np.flatnonzero(words[:, first] != SKIP)
             if not len(slots):
                 continue
-            rows = (slots[:, None] * chunk.span + np.arange(first, last)).ravel()
-            part = {s: tuple(a[rows] for a in v) if isinstance(v, tuple) else v[rows] for s, v in inputs.items()}
-            kept = state if len(slots) == len(words) else {n: v[slots] for n, v in state.items()}
+            every = len(slots) == len(words)
+            at = slice(None) if every else slots, slice(first, last)
+            whole = every and last - first == chunk.span
+
+            def cut(a: np.ndarray, at: tuple[slice | np.ndarray, slice] = at) -> np.ndarray:
+                picked: np.ndarray = a.reshape(-1, chunk.span, *a.shape[1:])[at]
+                return picked.reshape(-1, *a.shape[1:])
+
+            part = inputs if whole else {s: tuple(map(cut, v)) if isinstance(v, tuple) else cut(v) for s, v in inputs.items()}
+            t = cut(chunk.t)
+            kept = state if every else {n: v[slots] for n, v in state.items()}
             if self.tap is not None:
-                self.tap(self.names[i], part, chunk.t[rows])
+                self.tap(self.names[i], part, t)
             if muted.any():
-                now = op.step(kept, part, chunk.t[rows])
+                now = op.step(kept, part, t)
                 now[muted[slots]] = 0
-                events = op.events(part, now, chunk.t[rows])
+                events = op.events(part, now, t)
             else:
-                now, events = op.advance(kept, part, chunk.t[rows], last - first)
-            out[rows] = now
-            self._book(i, rows, events)
+                now, events = op.advance(kept, part, t, last - first)
+            if whole:
+                out = now
+            else:
+                out.reshape(-1, chunk.span, *op.out_shape)[at] = now.reshape(-1, last - first, *op.out_shape)
+            booked = self.events[i].reshape(len(COUNTERS), -1, chunk.span)
+            for counter, values in events.items():
+                booked[(COLUMN[counter], *at)] = values.reshape(-1, last - first)
             if kept is not state:
                 for n, v in kept.items():
                     state[n][slots] = v
