@@ -13,7 +13,7 @@ from spikegate.train import checkpoint, models
 from spikegate.train.layers.readout import Head
 from spikegate.train.restore import Start, read_facts, start_from
 from spikegate.train.settings.config import Config
-from spikegate.train.settings.options import of_run
+from spikegate.train.settings.options import from_mapping, of_run
 from spikegate.train.settings.runfolder import WEIGHTS
 
 SOURCE = Path("zoo:spikformer-digits")
@@ -79,6 +79,46 @@ def test_masks_of_another_number_of_timesteps_are_refused():
     source = Path("zoo:dts_vit-digits")
     with pytest.raises(DeployError, match=r"twins\..* is "):
         start_from(source, models.build(config.model, (1, 8, 8), 10, 16), read_facts(source).classes)
+
+
+@pytest.mark.parametrize("fresh, change", [
+    (["sps", "isps", "stem"], {"name": "stas", "halting": {"enabled": False}}),
+    (["stem", "sps", "readout"], {"embedding": "published"}),
+    (["stem", "sps"], {"stem_channels": 8, "pooling": "or"}),
+    (["readout"], {"head": "mean"}),
+    (["block2"], {}),
+    (["block2.fc1", "block2.fc2", "block1.fc1", "block1.fc2"], {"mlp_ratio": 3.0}),
+])
+def test_named_layers_start_fresh(fresh, change):
+    net = net_of(10, **change)
+    before = {n: t.clone() for n, t in net.state_dict().items()}
+    begun = start_from(SOURCE, net, read_facts(SOURCE).classes, fresh)
+    own, given = net.state_dict(), checkpoint.read(ZOO / "spikformer-digits" / WEIGHTS, "")[0]
+    assert begun.fresh and not begun.wider
+    for name, tensor in own.items():
+        first = name.split(".")[0] if name.startswith("stem") else name.split(".")[1].replace("/", ".")
+        new = any(f"{first}.".startswith(f"{part}.") for part in fresh)
+        assert new == (name in begun.fresh) and torch.equal(tensor, before[name] if new else given[name]), name
+
+
+def test_a_wider_net_with_another_embedding():
+    net = net_of(10, dim=48, heads=6, embedding="published", pooling="or")
+    begun = start_from(SOURCE, net, read_facts(SOURCE).classes, ["stem", "sps", "readout"])
+    given = checkpoint.read(ZOO / "spikformer-digits" / WEIGHTS, "")[0]
+    assert begun.wider and {n.split("/")[0].split(".")[-1] for n in begun.fresh if "sps" in n} == {"sps"}
+    assert torch.equal(net.state_dict()["twins.block1/q.norm.mean"][32:], given["twins.block1/q.norm.mean"][:16])
+
+
+@pytest.mark.parametrize("fresh", ["sp", "spsx", "twins", "block3", ""])
+def test_a_layer_that_is_not_there_is_named(fresh):
+    with pytest.raises(DeployError, match=f"has a layer {fresh!r}") as e:
+        start_from(SOURCE, net_of(10), read_facts(SOURCE).classes, ["readout", fresh])
+    assert "block1, block2" in str(e.value) and "sps, stem" in str(e.value)
+
+
+def test_fresh_layers_need_a_start():
+    with pytest.raises(DeployError, match=r"train\.fresh names layers"):
+        from_mapping({"train": {"fresh": ["sps"]}}, "here")
 
 
 def test_an_unknown_net_of_the_zoo_is_named():

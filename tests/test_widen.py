@@ -123,7 +123,7 @@ def test_other_classes_have_a_fresh_head(tmp_path):
     wide = models.build(config.model.model_copy(update={"dim": 48, "heads": 6}), SHAPE, 5, 255)
     begun = start_from(run, wide, list("vwxyz"))
     assert begun.wider and begun.fresh and all("readout" in n for n in begun.fresh)
-    assert "more channels" in str(begun) and "new: twins.readout" in str(begun)
+    assert "more channels" in str(begun) and str(begun).endswith("; new: readout")
     a, b = (one.state_dict()["twins.block2/fc1.norm.mean"] for one in (net, wide))
     assert torch.equal(b, a[torch.arange(96) % 64])
 

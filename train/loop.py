@@ -90,7 +90,7 @@ def _fit(config: Config, device: torch.device, out: Console, progress: Callable[
             raise DeployError(str(run / CONFIG), "changed since the run was begun", "undo the change, or start a new run")
     else:
         if config.train.start is not None:
-            begun = start_from(config.train.start, net, splits.classes)
+            begun = start_from(config.train.start, net, splits.classes, config.train.fresh or ())
             out.print(f"starts from {config.train.start}{begun}", markup=False, soft_wrap=True)
             step.restart()
         if parallel.leads():

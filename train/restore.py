@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -76,37 +76,64 @@ class Start:
 
     def __str__(self) -> str:
         copied = "; more channels: copies of those that it has" if self.wider else ""
-        return copied + (f"; new: {', '.join(self.fresh)}" if self.fresh else "")
+        return copied + (f"; new: {', '.join(dict.fromkeys(map(_layer, self.fresh)))}" if self.fresh else "")
 
 
-def start_from(run: Path, net: Net, classes: Sequence[str]) -> Start:
+def start_from(run: Path, net: Net, classes: Sequence[str], fresh: Sequence[str] = ()) -> Start:
     """Fill `net` with the weights of a finished run (warm start).
 
     An adaptive net may start from its static twin: gates and masks are not in the twin's run. A net of other `classes` than the run's
     (pre-training on another data set) has its head fresh, too. Exit margins are never trained, so a net without masks may have another
-    number of timesteps than the run. A net with more channels starts with the same answers in float (`spikegate.train.widen`). Any other
-    tensor that is missing, unknown or misshapen is an error.
+    number of timesteps than the run. A net with more channels starts with the same answers in float (`spikegate.train.widen`). Layers
+    whose names begin with one of `fresh` are not looked at, in the run and in the net. Any other tensor that is missing, unknown or
+    misshapen is an error.
     """
     run = find_weights(run)
     tensors, header = checkpoint.read(run / WEIGHTS, HINT)
     own = net.state_dict()
     facts = _facts(run, header)
+    _known(fresh, {*own, *tensors})
+    aside = {n for n in (*own, *tensors) if _begins(_layer(n), fresh)}
+    tensors = {n: t for n, t in tensors.items() if n not in aside}
     if wider := _wider(net, tensors):
         narrow = models.build(of_run(run).model, facts.image_shape, len(facts.classes), facts.levels)
-        tensors = widened(tensors, narrow, net, str(run / WEIGHTS))
+        tensors = widened(tensors, narrow, net, str(run / WEIGHTS), {n for n in ("stem", *net.named) if _begins(n, fresh)})
     gates = _prefixes(net, lambda twin: twin.halts)
     heads = () if facts.classes == list(classes) else _prefixes(net, lambda twin: isinstance(twin, Head))
     exits = _prefixes(net, lambda twin: isinstance(twin, Exit))
     tensors = {n: own[n] if n.startswith(exits) and n in own else t for n, t in tensors.items()}
-    kept = {n: t for n, t in own.items() if n.startswith(heads) or (n.startswith((*gates, "modules_aside.")) and n not in tensors)}
+    kept = {
+        n: t for n, t in own.items()
+        if n in aside or n.startswith(heads) or (n.startswith((*gates, "modules_aside.")) and n not in tensors)
+    }  # fmt: skip
     given = {n: t for n, t in tensors.items() if n in own or not n.startswith("modules_aside.")}
-    checkpoint.fill(net, {**given, **kept}, run / WEIGHTS, "start from a run of the same model or of its static twin, of the same size")
+    hint = "start from a run of the same model or of its static twin, of the same size, or leave layers out by train.fresh"
+    checkpoint.fill(net, {**given, **kept}, run / WEIGHTS, hint)
     return Start(sorted(kept), wider)
 
 
+def _layer(name: str) -> str:
+    """Name of the layer that a tensor belongs to."""
+    first, *rest = name.split(".")
+    return rest[0].replace("/", ".") if first == "twins" else first
+
+
+def _begins(layer: str, parts: Sequence[str]) -> bool:
+    return any(f"{layer}.".startswith(f"{part}.") for part in parts)
+
+
+def _known(parts: Sequence[str], names: Collection[str]) -> None:
+    """Raise for one of `parts` with which no layer's name begins."""
+    layers = {_layer(n) for n in names}
+    for part in parts:
+        if not any(_begins(layer, [part]) for layer in layers):
+            known = ", ".join(sorted({layer.split(".")[0] for layer in layers}))
+            raise DeployError("train.fresh", f"neither the net nor the run it starts from has a layer {part!r}", f"use some of {known}")
+
+
 def _wider(net: Net, tensors: dict[str, torch.Tensor]) -> bool:
-    """Whether a convolution of the net has more channels than in `tensors`, and none has fewer."""
-    counts = [(len(t), len(tensors[n])) for n, t in net.state_dict().items() if n.endswith(".norm.gamma") and n in tensors]
+    """Whether a layer of the net has more channels than in `tensors`, and none has fewer."""
+    counts = [(len(t), len(tensors[n])) for n, t in net.state_dict().items() if n.endswith("norm.gamma") and n in tensors]
     return any(own > given for own, given in counts) and all(own >= given for own, given in counts)
 
 

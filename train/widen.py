@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 
 from spikegate.graph.ir import DeployError
@@ -23,8 +25,10 @@ KNOWN = (BiasEncoder, SpikingConv, EventInput, Exit, MaxPool, ChannelAttention, 
 APART = 0.5  # standard deviation of what sets copies of a channel apart, as a share of that of the layer's weights
 
 
-def widened(tensors: dict[str, torch.Tensor], narrow: Net, net: Net, where: str) -> dict[str, torch.Tensor]:
-    r"""`tensors` of `narrow`, brought to the shapes of `net`, which is wired alike and has more channels.
+def widened(
+    tensors: dict[str, torch.Tensor], narrow: Net, net: Net, where: str, aside: Collection[str] = ()
+) -> dict[str, torch.Tensor]:
+    r"""`tensors` of `narrow`, brought to the shapes of `net`, which is wired alike and has more channels; without the layers `aside`.
 
     Channel :math:`c` of a wider layer is a copy of channel :math:`c \bmod n`. The weights that read the copies of a channel
     add up to the old weight, so the answer is the same in float; noise sets them apart, so that the copies learn different things.
@@ -38,6 +42,8 @@ def widened(tensors: dict[str, torch.Tensor], narrow: Net, net: Net, where: str)
     out = dict(tensors)
     for name, twin in net.named.items():
         old, prefix = narrow.named.get(name), f"twins.{name.replace('.', '/')}."
+        if name in aside:
+            continue
         _check(twin, old, f"{where}: {name}")
         if isinstance(twin, SpikingConv) and isinstance(old, SpikingConv):
             key = f"{prefix}block.synapse.weight"
@@ -48,7 +54,7 @@ def widened(tensors: dict[str, torch.Tensor], narrow: Net, net: Net, where: str)
             split = tensors[key].reshape(old.classes, -1, old.channels).transpose(1, 2)
             wide = _wider(split, old.classes, twin.channels).transpose(1, 2)
             out[key] = wide.reshape(old.classes, -1, *[1] * (tensors[key].dim() - 2))
-    if isinstance(net.stem, HostStem):
+    if isinstance(net.stem, HostStem) and "stem" not in aside:
         out["stem.conv.weight"] = _wider(tensors["stem.conv.weight"], *net.stem.conv.weight.shape[:2])
         _norm(out, "stem.norm", net.stem.conv.out_channels, 1.0)
     return out

@@ -130,6 +130,9 @@ class TrainConfig(Section):
     graphs: bool = Field(True, description="on one GPU, replay each step as one CUDA graph; the same numbers, less time between kernels")
     ponder: float = Field(3.0, ge=0, le=1000, description="weight in the loss of the mean share of alive (block, timestep, token) cells")
     start: Path | None = Field(None, description="finished run or zoo:<name> to start from, as wide or narrower; None: random weights")
+    fresh: tuple[str, ...] | None = Field(
+        None, description="layers that are not taken from `start`, by what their names begin with: sps, stem, readout, ..."
+    )
     teacher: Path | None = Field(
         None, description="finished run, zoo:<name> or ONNX file whose answers are part of the target (distillation); None: labels alone"
     )
@@ -162,6 +165,8 @@ class Config(Section):
     def _one_distillation(self) -> Config:
         if self.train.teacher is not None and self.model.modules:
             raise ValueError("train.teacher and model.modules are two kinds of distillation; choose one")
+        if self.train.fresh and self.train.start is None:
+            raise ValueError("train.fresh names layers that are not taken from train.start, and there is none: leave it out")
         if self.train.batch_size < 2 * self.train.accumulate:
             raise ValueError("train.accumulate leaves less than two images to a pass; choose a larger train.batch_size")
         return self

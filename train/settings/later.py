@@ -21,6 +21,7 @@ LATER: dict[str, Any] = {
     "train.accumulate": 1,
     "train.ema": 0.0,
     "train.start": None,
+    "train.fresh": None,
     "train.teacher": None,
     "train.distill": 0.5,
     "train.ponder_below": 0.0,
