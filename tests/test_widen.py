@@ -150,3 +150,20 @@ def test_what_would_answer_otherwise_is_refused(tmp_path, name, more, to, what):
         start_from(run, wide, CLASSES)
     assert re.search(what, str(e.value)) and str(run / WEIGHTS) in str(e.value), e.value
     assert all(torch.equal(t, before[n]) for n, t in wide.state_dict().items())
+
+
+def test_a_run_whose_settings_were_changed_is_refused(tmp_path):
+    config = config_of("spikformer", 32, 4)
+    run, _ = run_of(config, tmp_path / "run")
+    write_yaml(config_of("spikformer", 40, 5), run / CONFIG)
+    with pytest.raises(DeployError, match="not the settings that the weights were trained with"):
+        start_from(run, wider(config, dim=64, heads=8), CLASSES)
+
+
+def test_a_run_that_lacks_a_tensor_is_refused(tmp_path):
+    config = config_of("spikformer", 32, 4)
+    run, net = run_of(config, tmp_path / "run")
+    del net.twins["block1/q"].norm.beta
+    save_weights(run / WEIGHTS, net, Facts(config.hash, "random", SHAPE, CLASSES, 255))
+    with pytest.raises(DeployError, match=r"block1/q\.norm\.beta is missing"):
+        start_from(run, wider(config, dim=64, heads=8), CLASSES)

@@ -96,8 +96,7 @@ def start_from(run: Path, net: Net, classes: Sequence[str], fresh: Sequence[str]
     aside = {n for n in (*own, *tensors) if _begins(_layer(n), fresh)}
     tensors = {n: t for n, t in tensors.items() if n not in aside}
     if wider := _wider(net, tensors):
-        narrow = models.build(of_run(run).model, facts.image_shape, len(facts.classes), facts.levels)
-        tensors = widened(tensors, narrow, net, str(run / WEIGHTS), {n for n in ("stem", *net.named) if _begins(n, fresh)})
+        tensors = widened(tensors, load_run(run)[1], net, str(run / WEIGHTS), {n for n in ("stem", *net.named) if _begins(n, fresh)})
     gates = _prefixes(net, lambda twin: twin.halts)
     heads = () if facts.classes == list(classes) else _prefixes(net, lambda twin: isinstance(twin, Head))
     exits = _prefixes(net, lambda twin: isinstance(twin, Exit))
