@@ -89,16 +89,21 @@ def test_the_float_twin_is_the_net_without_halting():
         FloatTwin(chain_graph())
 
 
-def test_the_run_without_a_ledger_is_the_same_run(monkeypatch):
+@pytest.mark.parametrize("name", ["stas-digits", "dts_vit-digits"])
+def test_the_run_without_a_ledger_is_the_same_run(monkeypatch, name):
     from bench.uncounted import uncounted
     from bench.zoo_nets import load
     from spikegate.engine import stage
 
     monkeypatch.setattr(stage, "SMALL", 0)  # op by op: to compile the interpreter once more takes long
-    net = load("stas-digits", 24)
+    net = load(name, 24)
     whole = integer.run(net.graph, net.embedded)
     with uncounted():
         bare = integer.run(net.graph, net.embedded)
+        injector = integer.Injector(net.graph, net.embedded, 24)
+        alone = integer.Stage(net.graph, list(net.graph.ops), 24)
+        alone.step(injector.chunk())
+        assert not alone.events.any()
     again = integer.run(net.graph, net.embedded)
     assert np.array_equal(bare.logits, whole.logits) and np.array_equal(bare.exit_step, whole.exit_step)
     assert np.array_equal(bare.alive, whole.alive)

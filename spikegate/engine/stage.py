@@ -179,9 +179,9 @@ class Stage:
         if self.sent is not None:
             self.sent(name, chunk.signals[name], chunk.t)
 
-    def _book(self, booked: np.ndarray, events: Counts) -> None:
+    def _book(self, booked: np.ndarray, events: Counts, *at: slice | np.ndarray) -> None:
         for counter, values in events.items():
-            booked[COLUMN[counter]] = values
+            booked[(COLUMN[counter], *at)] = values
 
     def _masked(self, i: int, inputs: Inputs, chunk: Chunk, state: dict[str, np.ndarray]) -> np.ndarray:
         """An op under a timestep mask: where a timestep is skipped nothing is computed and the state stays."""
@@ -218,8 +218,7 @@ class Stage:
             else:
                 out.reshape(-1, chunk.span, *op.out_shape)[at] = now.reshape(-1, last - first, *op.out_shape)
             booked = self.events[i].reshape(len(COUNTERS), -1, chunk.span)
-            for counter, values in events.items():
-                booked[(COLUMN[counter], *at)] = values.reshape(-1, last - first)
+            self._book(booked, {c: values.reshape(-1, last - first) for c, values in events.items()}, *at)
             if kept is not state:
                 for n, v in kept.items():
                     state[n][slots] = v
